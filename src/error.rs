@@ -1,0 +1,174 @@
+//! What went wrong, why, and what to do next.
+//!
+//! Errors travel as [`anyhow::Error`]. A [`Failure`] anywhere in the chain gives
+//! the message a kind (and so an exit code) and may carry a hint; the hint
+//! stands beside the cause it belongs to, not in a table elsewhere. Put one on
+//! top of another error with [`Explain::explain`]; plain context, with
+//! `anyhow`'s `.context("…")`.
+
+use std::fmt;
+
+pub use anyhow::{Context, Result};
+
+/// Who has to act, and so which exit code the process ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The user's files or the host are not as they must be.
+    User,
+    /// The command line is wrong.
+    Usage,
+    /// nixvm itself is wrong.
+    Bug,
+}
+
+impl Kind {
+    /// Returns the process's exit code for errors of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::User => 1,
+            Kind::Usage => 2,
+            Kind::Bug => 255,
+        }
+    }
+}
+
+/// One link of an error chain that knows its kind and, where there is one, the way out.
+#[derive(Debug)]
+pub struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    cause: Option<anyhow::Error>,
+}
+
+impl Failure {
+    /// Returns a failure that the user or the host can mend.
+    pub fn user(message: impl Into<String>) -> Self {
+        Self::new(Kind::User, message)
+    }
+
+    /// Returns a failure of the command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Returns a failure that only a change in nixvm can mend.
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(Kind::Bug, message)
+    }
+
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Failure { kind, message: message.into(), hint: None, cause: None }
+    }
+
+    /// Returns the failure with a sentence that says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the failure with the error that brought it about.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<anyhow::Error>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(AsRef::as_ref)
+    }
+}
+
+/// Puts a [`Failure`] on top of an error.
+///
+/// `anyhow`'s own `.context(failure)` would wrap it in a type that hides its
+/// hint from whoever looks through the chain.
+pub trait Explain<T> {
+    /// Returns the value, or the failure that `say` makes with the error as its cause.
+    ///
+    /// # Errors
+    /// The failure, where there was an error.
+    fn explain(self, say: impl FnOnce() -> Failure) -> Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> Explain<T> for std::result::Result<T, E> {
+    fn explain(self, say: impl FnOnce() -> Failure) -> Result<T> {
+        self.map_err(|cause| say().because(cause).into())
+    }
+}
+
+/// An error as it is shown: in text by the CLI, as an object under `--json`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// What failed.
+    pub error: String,
+    /// Why, from the nearest cause to the deepest.
+    pub causes: Vec<String>,
+    /// What to do next, nearest first.
+    pub hints: Vec<String>,
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+}
+
+impl Report {
+    /// Returns the report of `error`, its kind being that of the outermost [`Failure`] in the chain.
+    pub fn of(error: &anyhow::Error) -> Self {
+        let mut kind = None;
+        let mut hints: Vec<String> = Vec::new();
+        for failure in error.chain().filter_map(|link| link.downcast_ref::<Failure>()) {
+            kind.get_or_insert(failure.kind);
+            hints.extend(
+                failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
+            );
+        }
+        Report {
+            error: error.to_string(),
+            causes: error.chain().skip(1).map(ToString::to_string).collect(),
+            hints,
+            exit_code: kind.unwrap_or(Kind::User).exit_code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(result: Result<()>) -> Report {
+        Report::of(&result.unwrap_err())
+    }
+
+    #[test]
+    fn the_outermost_failure_gives_the_exit_code_and_every_hint_is_kept() {
+        let inner: Result<()> = Err(Failure::user("no route to host").hint("check the cable").into());
+        let shown = report(inner.explain(|| Failure::usage("cannot start `web`").hint("see `nixvm doctor`")));
+        assert_eq!(shown.error, "cannot start `web`");
+        assert_eq!(shown.causes, ["no route to host"]);
+        assert_eq!(shown.hints, ["see `nixvm doctor`", "check the cable"]);
+        assert_eq!(shown.exit_code, 2);
+    }
+
+    #[test]
+    fn a_hint_below_plain_context_is_found() {
+        let inner: Result<()> = Err(Failure::user("deep").hint("dig").into());
+        let shown = report(inner.context("middle").explain(|| Failure::user("upper")).context("top"));
+        assert_eq!(shown.error, "top");
+        assert_eq!(shown.causes, ["upper", "middle", "deep"]);
+        assert_eq!(shown.hints, ["dig"]);
+    }
+
+    #[test]
+    fn foreign_errors_are_the_hosts() {
+        let shown = report(Err(std::io::Error::other("disk on fire").into()));
+        assert_eq!(shown.exit_code, 1);
+    }
+}

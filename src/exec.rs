@@ -1,0 +1,252 @@
+//! The one door for child processes.
+//!
+//! An argument vector is built as a value, so that tests compare it whole; how
+//! it is run stands here once. A failure names the command as a person could
+//! type it, how it ended, and the end of what it said.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ExitStatus, Stdio};
+
+use crate::error::{Explain, Failure, Result};
+
+/// Lines of standard error that a failure quotes.
+const TAIL: usize = 12;
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    program: OsString,
+    arguments: Vec<OsString>,
+    directory: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+    missing: Option<String>,
+}
+
+impl Command {
+    /// Returns a command without arguments; `program` is looked up on `PATH`.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Command {
+            program: program.into(),
+            arguments: Vec::new(),
+            directory: None,
+            environment: Vec::new(),
+            missing: None,
+        }
+    }
+
+    /// Returns the command with one more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Returns the command with more arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item: Into<OsString>>>(mut self, arguments: I) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Returns the command, to be run in `directory`.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Returns the command with one environment variable set beside the inherited ones.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Returns the command with the hint to give when its program is not installed.
+    #[must_use]
+    pub fn missing(mut self, hint: impl Into<String>) -> Self {
+        self.missing = Some(hint.into());
+        self
+    }
+
+    /// Returns the whole argument vector, program first.
+    pub fn argv(&self) -> Vec<&OsStr> {
+        std::iter::once(self.program.as_os_str())
+            .chain(self.arguments.iter().map(OsString::as_os_str))
+            .collect()
+    }
+
+    /// Runs the command without input and returns its standard output.
+    ///
+    /// # Errors
+    /// The program is not there, or it ends with a status other than 0.
+    pub fn output(&self) -> Result<Vec<u8>> {
+        let output = self.process().stdin(Stdio::null()).output().explain(|| self.not_started())?;
+        self.check(output.status, &tail(output.stderr.as_slice(), TAIL))?;
+        Ok(output.stdout)
+    }
+
+    /// Runs the command without input, gives each line of its standard error to `line`, and returns its standard output.
+    ///
+    /// `line` returns what is kept for the message should the command fail; `None` drops the line.
+    ///
+    /// # Errors
+    /// As [`Command::output`].
+    pub fn output_watched(&self, mut line: impl FnMut(&str) -> Option<String>) -> Result<Vec<u8>> {
+        let mut child = self
+            .process()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .explain(|| self.not_started())?;
+        // Both pipes must be drained at once, or a child that fills one waits for ever.
+        let stdout = child.stdout.take().map(|mut pipe| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                pipe.read_to_end(&mut bytes).map(|_| bytes)
+            })
+        });
+        let kept = child.stderr.take().map(|pipe| watch(pipe, &mut line)).unwrap_or_default();
+        let status = child.wait().explain(|| self.not_started())?;
+        let bytes = match stdout.map(std::thread::JoinHandle::join) {
+            Some(Ok(read)) => read.explain(|| Failure::user(format!("cannot read what `{self}` printed")))?,
+            Some(Err(_)) => return Err(Failure::bug("the thread that reads a child's output died").into()),
+            None => Vec::new(),
+        };
+        self.check(status, &kept)?;
+        Ok(bytes)
+    }
+
+    /// Runs the command on this process's own terminal and returns how it ended.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn interactive(&self) -> Result<ExitStatus> {
+        self.process().status().explain(|| self.not_started())
+    }
+
+    /// Replaces this process by the command; returns only the reason why it could not.
+    pub fn replace(&self) -> anyhow::Error {
+        use std::os::unix::process::CommandExt;
+        self.not_started().because(self.process().exec()).into()
+    }
+
+    fn process(&self) -> std::process::Command {
+        let mut process = std::process::Command::new(&self.program);
+        process.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &self.directory {
+            process.current_dir(directory);
+        }
+        process
+    }
+
+    fn not_started(&self) -> Failure {
+        let failure = Failure::user(format!("cannot run `{}`", self.program.to_string_lossy()));
+        match &self.missing {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    fn check(&self, status: ExitStatus, said: &[String]) -> Result<()> {
+        if status.success() {
+            return Ok(());
+        }
+        let failure = Failure::user(format!("`{self}` failed ({status})"));
+        Err(match said {
+            [] => failure.into(),
+            lines => failure.because(anyhow::Error::msg(lines.join("\n"))).into(),
+        })
+    }
+}
+
+/// Writes the command as it could be typed into a shell.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, word) in self.argv().into_iter().enumerate() {
+            if i > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(&quoted(&word.to_string_lossy()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns `word` as one word of a POSIX shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%#".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('#') {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Returns where `program` is on `path` (the value of `PATH`), if it can be executed.
+pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let executable = |p: &Path| p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok();
+    std::env::split_paths(path).map(|dir| dir.join(program)).find(|p| executable(p))
+}
+
+fn watch(pipe: ChildStderr, line: &mut impl FnMut(&str) -> Option<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for bytes in BufReader::new(pipe).split(b'\n').map_while(std::result::Result::ok) {
+        if let Some(text) = line(&String::from_utf8_lossy(&bytes)) {
+            kept.push(text);
+            if kept.len() > TAIL {
+                kept.remove(0);
+            }
+        }
+    }
+    kept
+}
+
+fn tail(bytes: &[u8], lines: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let all: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    all[all.len().saturating_sub(lines)..].iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    #[test]
+    fn display_can_be_typed_into_a_shell() {
+        let command = Command::new("printf").arg("%s\\n").arg("it's $HOME").arg("").arg("a-b=c");
+        assert_eq!(command.to_string(), r"printf '%s\n' 'it'\''s $HOME' '' a-b=c");
+        let echoed = Command::new("sh").arg("-c").arg(command.to_string()).output().unwrap();
+        assert_eq!(String::from_utf8(echoed).unwrap(), "it's $HOME\n\na-b=c\n");
+    }
+
+    #[test]
+    fn a_failure_names_the_command_its_end_and_its_last_words() {
+        let error = Command::new("sh").arg("-c").arg("echo said >&2; exit 7").output().unwrap_err();
+        let report = Report::of(&error);
+        assert_eq!(report.error, "`sh -c 'echo said >&2; exit 7'` failed (exit status: 7)");
+        assert_eq!(report.causes, ["said"]);
+    }
+
+    #[test]
+    fn a_missing_program_gives_its_hint() {
+        let error = Command::new("no-such-program-of-ours").missing("install it").output().unwrap_err();
+        assert_eq!(Report::of(&error).hints, ["install it"]);
+    }
+
+    #[test]
+    fn both_pipes_are_drained() {
+        let script = "head -c 300000 /dev/zero | tr '\\0' 'x' >&2; echo >&2; head -c 300000 /dev/zero";
+        let mut seen = 0;
+        let out = Command::new("sh").args(["-c", script]).output_watched(|line| {
+            seen += line.len();
+            None
+        });
+        assert_eq!((out.unwrap().len(), seen), (300_000, 300_000));
+    }
+}
