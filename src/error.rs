@@ -17,6 +17,8 @@ pub enum Kind {
     User,
     /// The command line is wrong.
     Usage,
+    /// Somebody pressed ^C.
+    Interrupted,
     /// nixvm itself is wrong.
     Bug,
 }
@@ -27,6 +29,8 @@ impl Kind {
         match self {
             Kind::User => 1,
             Kind::Usage => 2,
+            // What a shell reports for a process ended by SIGINT.
+            Kind::Interrupted => 130,
             Kind::Bug => 255,
         }
     }
@@ -50,6 +54,11 @@ impl Failure {
     /// Returns a failure of the command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
+    }
+
+    /// Returns the failure of a command that was told to stop.
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
     }
 
     /// Returns a failure that only a change in nixvm can mend.

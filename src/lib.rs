@@ -11,7 +11,7 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> exec -> model -> error
+//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> exec -> model -> interrupt -> error
 //! ```
 //!
 //! The modules in braces never import each other: an operation in [`ops`] joins
@@ -23,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod exec;
 pub mod hypervisor;
+pub mod interrupt;
 pub mod model;
 pub mod nix;
 pub mod ops;

@@ -1,0 +1,66 @@
+//! Whether the person at the terminal has pressed ^C.
+//!
+//! A signal handler may only set a flag; long loops ask for it at points where
+//! stopping leaves nothing half made, and unwind as for any other failure.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Failure, Result};
+
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Returns the flag, for the CLI to hang a signal handler on.
+pub fn flag() -> Arc<AtomicBool> {
+    Arc::clone(&REQUESTED)
+}
+
+/// Returns nothing while nobody asked to stop.
+///
+/// # Errors
+/// The command was interrupted.
+pub fn check() -> Result<()> {
+    if REQUESTED.load(Ordering::Relaxed) { Err(Failure::interrupted().into()) } else { Ok(()) }
+}
+
+/// Asks `done` every `every` until it returns a value or `limit` has passed; returns that value, or `None` at the limit.
+///
+/// # Errors
+/// Those of `done`, and an interruption.
+pub fn poll<T>(
+    limit: Duration,
+    every: Duration,
+    mut done: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let started = Instant::now();
+    loop {
+        check()?;
+        if let Some(value) = done()? {
+            return Ok(Some(value));
+        }
+        let left = limit.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        std::thread::sleep(every.min(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polling_ends_with_the_value_or_at_the_limit() {
+        let mut turns = 0;
+        let third = poll(Duration::from_secs(5), Duration::from_millis(1), || {
+            turns += 1;
+            Ok((turns == 3).then_some(turns))
+        });
+        assert_eq!(third.unwrap(), Some(3));
+        let never = poll(Duration::from_millis(5), Duration::from_millis(1), || Ok(None::<()>));
+        assert_eq!(never.unwrap(), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! The flake as nixvm uses it: which inputs it gets, and the commands run on it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Explain, Failure, Result};
+use crate::exec::Command;
+
+use super::log::{self, Event};
+
+/// What to do where there is no Nix.
+pub const MISSING: &str =
+    "install Nix 2.18 or newer (`./quickstart` does it), see https://nixos.org/download";
+
+/// A staged flake together with the inputs that nixvm gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flake {
+    /// The staged copy, an absolute path.
+    pub folder: PathBuf,
+    /// The folder of rendered machines, an absolute path: Nix takes a relative one for part of the flake.
+    pub machines: PathBuf,
+    /// A flake reference to use in place of the locked nixpkgs.
+    pub nixpkgs: Option<String>,
+}
+
+impl Flake {
+    /// Returns the installable that stands for one of the flake's outputs.
+    fn installable(&self, attribute: &str) -> String {
+        format!("path:{}#{attribute}", self.folder.display())
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new("nix")
+            .missing(MISSING)
+            .args(["--extra-experimental-features", "nix-command flakes"])
+            .arg(verb)
+            // The lock in the workspace is the user's; a build does not rewrite it.
+            .arg("--no-write-lock-file")
+            .args(["--override-input", "machines"])
+            .arg(format!("path:{}", self.machines.display()));
+        if let Some(nixpkgs) = &self.nixpkgs {
+            command = command.args(["--override-input", "nixpkgs", nixpkgs.as_str()]);
+        }
+        command
+    }
+
+    fn build_command(&self, attribute: &str, out_link: &Path) -> Command {
+        self.command("build")
+            .args(["--log-format", "internal-json", "--print-build-logs"])
+            .arg("--out-link")
+            .arg(out_link)
+            .arg(self.installable(attribute))
+    }
+
+    fn evaluate_command(&self, attribute: &str) -> Command {
+        self.command("eval").arg("--json").arg(self.installable(attribute))
+    }
+}
+
+/// Builds one of the flake's outputs, leaves a link to it (and so a garbage collector's root) at `out_link`, and tells `watch` what happens meanwhile.
+///
+/// # Errors
+/// There is no Nix, or it fails; the end of what it said is the cause.
+pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl FnMut(Event)) -> Result<()> {
+    if let Some(folder) = out_link.parent() {
+        std::fs::create_dir_all(folder)
+            .explain(|| Failure::user(format!("cannot create `{}`", folder.display())))?;
+    }
+    flake
+        .build_command(attribute, out_link)
+        .output_watched(|line| match log::parse(line) {
+            Some(event) => {
+                let kept = event.worth_keeping();
+                watch(event);
+                kept
+            }
+            None => Some(line.to_owned()),
+        })
+        .explain(|| Failure::user(format!("cannot build `{attribute}`; nothing was changed")))?;
+    Ok(())
+}
+
+/// Returns the value of one of the flake's outputs.
+///
+/// # Errors
+/// There is no Nix, or the output cannot be evaluated.
+pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
+    let printed = flake.evaluate_command(attribute).output()?;
+    serde_json::from_slice(&printed)
+        .explain(|| Failure::bug(format!("`nix eval` of `{attribute}` gave no JSON")))
+}
+
+/// Returns the command that opens the development shell of the flake in `workspace`.
+pub fn develop(workspace: &Path, nixpkgs: Option<&str>) -> Command {
+    let command = Command::new("nix")
+        .missing(MISSING)
+        .args(["--extra-experimental-features", "nix-command flakes", "develop", "--no-write-lock-file"])
+        .current_dir(workspace);
+    match nixpkgs {
+        Some(reference) => command.args(["--override-input", "nixpkgs", reference]),
+        None => command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flake(nixpkgs: Option<&str>) -> Flake {
+        Flake { folder: "/w/flake".into(), machines: "/w/rendered".into(), nixpkgs: nixpkgs.map(Into::into) }
+    }
+
+    #[test]
+    fn a_build_names_its_inputs_by_absolute_path_and_never_writes_the_lock() {
+        let command = flake(Some("path:/base")).build_command("vm-web", Path::new("/w/build/vm-web"));
+        assert_eq!(
+            command.to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
+             --override-input machines path:/w/rendered --override-input nixpkgs path:/base \
+             --log-format internal-json --print-build-logs --out-link /w/build/vm-web path:/w/flake#vm-web"
+        );
+    }
+
+    #[test]
+    fn the_locked_nixpkgs_is_the_default() {
+        assert_eq!(
+            flake(None).evaluate_command("lib.profiles").to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
+             --override-input machines path:/w/rendered --json path:/w/flake#lib.profiles"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Which Nix there is, and whether it can do what nixvm asks of it.
+
+use std::fmt;
+
+use crate::error::{Explain, Failure, Result};
+use crate::exec::Command;
+
+use super::build::MISSING;
+
+/// The oldest Nix whose flakes nixvm is tested with.
+const OLDEST: Version = Version { major: 2, minor: 18 };
+
+/// A Nix version, without its patch level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl Version {
+    /// Returns whether nixvm can work with it.
+    pub fn is_supported(self) -> bool {
+        self >= OLDEST
+    }
+
+    /// Returns the oldest version that nixvm can work with.
+    pub fn oldest() -> Self {
+        OLDEST
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Returns the version of the Nix on `PATH`.
+///
+/// # Errors
+/// There is none, or what it prints names no version.
+pub fn version() -> Result<Version> {
+    let printed = Command::new("nix").arg("--version").missing(MISSING).output()?;
+    let text = String::from_utf8_lossy(&printed);
+    parse(&text).ok_or_else(|| Failure::user(format!("`nix --version` printed `{}`", text.trim())).into())
+}
+
+/// Returns which of the experimental features that nixvm needs are switched off.
+///
+/// # Errors
+/// There is no Nix, or its settings cannot be read.
+pub fn features() -> Result<Vec<&'static str>> {
+    // The feature is given on the command line, or a Nix without it could not even answer.
+    let printed = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command", "config", "show", "--json"])
+        .missing(MISSING)
+        .output()?;
+    let settings: serde_json::Value = serde_json::from_slice(&printed)
+        .explain(|| Failure::user("`nix config show --json` printed no JSON"))?;
+    // `value` is what is in force for this call; `nix-command` was forced on above, so only flakes are asked for.
+    let on = settings["experimental-features"]["value"].as_array().cloned().unwrap_or_default();
+    Ok(["flakes"].into_iter().filter(|feature| !on.iter().any(|f| f == feature)).collect())
+}
+
+fn parse(text: &str) -> Option<Version> {
+    // "nix (Nix) 2.26.3"; Lix and Determinate put their own words in between.
+    let number = text.split_whitespace().rev().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut parts = number.split(['.', '-', '+', '_']);
+    let mut digits =
+        || parts.next()?.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some(Version { major: digits()?, minor: digits()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_as_they_are_printed() {
+        let seen = |text| parse(text).map(|v| (v.to_string(), v.is_supported()));
+        assert_eq!(seen("nix (Nix) 2.26.3\n"), Some(("2.26".into(), true)));
+        assert_eq!(seen("nix (Nix) 2.8.0\n"), Some(("2.8".into(), false)));
+        assert_eq!(seen("nix (Nix) 2.18pre20230901_abc\n"), Some(("2.18".into(), true)));
+        assert_eq!(seen("nix (Determinate Nix 3.6.2) 2.29.0\n"), Some(("2.29".into(), true)));
+        assert_eq!(seen("command not found"), None);
+    }
+}
