@@ -1,0 +1,49 @@
+# Why: all machines of a profile boot from one ESP (promise 2), so kernel, initrd and kernel parameters may
+# hold nothing of a single machine. The image builder writes the ESP; the guest has no boot loader to manage.
+{
+  config,
+  lib,
+  pkgs,
+  modulesPath,
+  ...
+}:
+let
+  serial = if pkgs.stdenv.hostPlatform.isAarch64 then "ttyAMA0" else "ttyS0";
+in
+{
+  imports = [ "${modulesPath}/profiles/qemu-guest.nix" ];
+
+  boot.loader.grub.enable = false;
+
+  boot.initrd.systemd.enable = true;
+  # NixOS puts the host name there for the first lines of the journal, which makes one initrd per machine.
+  boot.initrd.systemd.contents."/etc/hostname".text = lib.mkForce "nixvm\n";
+  boot.initrd.availableKernelModules = [
+    "erofs"
+    "overlay"
+    "loop"
+  ];
+  # qemu-guest.nix names what the disks need. The default list is for hardware: SATA, USB, LVM.
+  boot.initrd.includeDefaultModules = false;
+
+  # The last one is /dev/console: the boot log and systemd's login prompt come out on the serial port.
+  boot.kernelParams = [
+    "console=tty0"
+    "console=${serial},115200n8"
+    # Mount what fstab names and no partition beside it. The generator would put /boot behind an automount, which
+    # dbus-broker's mount namespace triggers at every boot; dbus and logind then fail with it.
+    "systemd.gpt_auto=0"
+  ];
+
+  # The ESP, for reading only. `nofail`: nobody needs it to run, so it must not keep a machine from booting.
+  fileSystems."/boot" = {
+    device = "/dev/disk/by-partlabel/nixvm-esp";
+    fsType = "vfat";
+    options = [
+      "ro"
+      "umask=0077"
+      "nofail"
+    ];
+    noCheck = true;
+  };
+}

@@ -1,0 +1,55 @@
+# Why: everything a machine may write and keep is on one disk, so that one disk is what snapshots and backups hold.
+#
+# The host formats that disk when the machine is created. The guest never does: a guest that formats what it
+# cannot read destroys the data of a machine whose disk was attached wrongly once.
+{ lib, ... }:
+{
+  fileSystems = {
+    "/var" = {
+      # By the serial number the host gives the disk, not by label: a restored copy attached beside it has the same label.
+      device = "/dev/disk/by-id/virtio-nixvm-data";
+      fsType = "ext4";
+      options = [
+        "nodev"
+        "noatime" # reading must not change blocks: each changed block is in the next backup
+      ];
+      autoResize = true; # grows with its disk, at the boot after the disk has grown
+      neededForBoot = true; # users, journal and identity are read from it before anything else starts
+    };
+    # systemd makes the source of a bind mount, so an empty disk is enough.
+    "/home" = {
+      device = "/var/home";
+      fsType = "none";
+      options = [
+        "bind"
+        "nodev"
+      ];
+      depends = [ "/var" ];
+    };
+    "/root" = {
+      device = "/var/roothome";
+      fsType = "none";
+      options = [
+        "bind"
+        "nodev"
+      ];
+      depends = [ "/var" ];
+    };
+  };
+  systemd.tmpfiles.rules = [
+    "d /var/home 0755 root root -"
+    "d /var/roothome 0700 root root -"
+  ];
+
+  boot.tmp.useTmpfs = true;
+
+  # Kept over reboots, and bounded: by default the journal may take 4 GB, a fifth of a default /var.
+  services.journald.storage = "persistent";
+  services.journald.extraConfig = ''
+    SystemMaxUse=256M
+    RuntimeMaxUse=32M
+  '';
+
+  # What /var holds was written by some release's services; a newer image must not reinterpret it.
+  system.stateVersion = lib.mkDefault "26.05";
+}

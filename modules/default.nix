@@ -1,0 +1,13 @@
+# What every nixvm guest is made of. One subject a file; a profile adds to these and takes nothing away.
+{
+  imports = [
+    ./options.nix
+    ./immutable.nix
+    ./boot.nix
+    ./data.nix
+    ./identity.nix
+    ./network.nix
+    ./guest.nix
+    ./lean.nix
+  ];
+}

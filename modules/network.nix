@@ -1,0 +1,28 @@
+# Why: a machine has one network card, gets its address by its MAC, and opens the ports its folder names.
+{ config, ... }:
+{
+  networking.useNetworkd = true;
+  networking.useDHCP = false;
+  systemd.network.networks."10-nixvm" = {
+    # By driver: `Type=ether` would match docker's veth pairs too and run DHCP on them.
+    matchConfig.Driver = "virtio_net";
+    networkConfig.DHCP = "yes";
+    dhcpV4Config = {
+      ClientIdentifier = "mac"; # the default comes from the machine-id, and loses the lease when that changes
+      UseDNS = false;
+      UseHostname = false;
+    };
+    dhcpV6Config.UseDNS = false;
+    ipv6AcceptRAConfig.UseDNS = false;
+  };
+
+  # resolv.conf is the machine's own file, so nothing may generate one.
+  services.resolved.enable = false;
+  networking.resolvconf.enable = false;
+  environment.etc."resolv.conf" = {
+    mode = "0444";
+    text = config.nixvm.resolvConf;
+  };
+
+  networking.firewall.enable = true;
+}

@@ -1,0 +1,231 @@
+# From an evaluated system to disk images: one base per profile, one thin disk per machine.
+#
+#   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, with the profile's closure in /nix/.base/store
+#   disk.qcow2   the same bytes, through its backing file      |             | nixvm-delta: the machine's closure minus the profile's
+#
+# What it asks of the package set, so that one much smaller than nixpkgs can stand in for it:
+#   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm, stdenv.hostPlatform.{system,efiArch},
+#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, systemd (for lib/systemd/boot/efi)
+#   lib     concatStringsSep, filter, optionalAttrs, toUpper
+#   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
+#           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
+{ pkgs, lib }:
+let
+  inherit (pkgs.stdenv.hostPlatform) efiArch system;
+
+  kernelOf = config: "${config.boot.kernelPackages.kernel}/${config.system.boot.loader.kernelFile}";
+  initrdOf = config: "${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile}";
+
+  # What must be in the store for a system to run; the tree of `/` for what /bin/sh and /usr/bin/env lead to.
+  closureOf =
+    config:
+    let
+      rootPaths = [
+        config.system.build.toplevel
+        config.nixvm.image.rootSkeleton
+      ];
+    in
+    "${pkgs.closureInfo { inherit rootPaths; }}/store-paths";
+
+  # Nix finds store paths inside an image and would keep every closure alive that an image was made from.
+  imageAttrs = {
+    __structuredAttrs = true;
+    unsafeDiscardReferences.out = true;
+    preferLocalBuild = true; # the closure is here; sending it elsewhere costs more than the work
+    nativeBuildInputs = [
+      pkgs.dosfstools
+      pkgs.erofs-utils
+      pkgs.mtools
+      pkgs.qemu-utils
+      pkgs.util-linux
+    ];
+  };
+
+  # The tree of `/` is laid out at `/`; a second copy of it in the store would only take space.
+  # Hard links are not kept: whether a store has any depends on its optimiser, and images must not.
+  copyPaths = ''
+    copy_paths() { # TARGET WANTED [UNWANTED...]; both are lists of store paths
+      mkdir -p "$1"
+      LC_ALL=C comm -23 <(LC_ALL=C sort -u "$2") <(printf '%s\n' "$skeleton" | LC_ALL=C sort -u - "''${@:3}") |
+        xargs -r -d '\n' cp -R --no-dereference --preserve=mode --reflink=auto -t "$1"
+    }
+  '';
+
+  # `store` is the list of paths that go along; without them it is a base that only boots.
+  baseImage =
+    {
+      name,
+      config,
+      store,
+    }:
+    pkgs.runCommand "nixvm-base-${name}"
+      (
+        imageAttrs
+        // {
+          inherit store;
+          skeleton = "${config.nixvm.image.rootSkeleton}";
+          kernel = kernelOf config;
+          initrd = initrdOf config;
+          params = toString config.boot.kernelParams;
+          loader = "${pkgs.systemd}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
+          loaderName = "BOOT${lib.toUpper efiArch}.EFI";
+        }
+      )
+      ''
+        ${copyPaths}
+        cp -R --no-dereference --preserve=mode "$skeleton" root
+        find root -type d -exec chmod 0755 {} +
+        copy_paths root/nix/.base/store "$store"
+        mkdir $out
+        bash ${./disk.sh} base $out/base.qcow2 $out/layout root "$kernel" "$initrd" "$params" "$loader" "$loaderName"
+      '';
+
+  # The name a pool knows the base by. It follows from the inputs, so it is known before anything is built.
+  baseName = base: "nixvm-base-${builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext "${base}"))}.qcow2";
+
+  thinDisk =
+    {
+      name,
+      config,
+      base,
+      baseStore,
+    }:
+    pkgs.runCommand "nixvm-disk-${name}.qcow2"
+      (
+        imageAttrs
+        // {
+          inherit baseStore;
+          store = closureOf config;
+          skeleton = "${config.nixvm.image.rootSkeleton}";
+          toplevel = "${config.system.build.toplevel}";
+          layout = "${base}/layout";
+          backing = baseName base;
+        }
+      )
+      ''
+        ${copyPaths}
+        copy_paths root/store "$store" "$baseStore"
+        ln -s "$toplevel" root/system
+        bash ${./disk.sh} thin $out "$layout" root "$backing"
+      '';
+
+  imageJson =
+    {
+      base,
+      config,
+      machine ? null,
+    }:
+    pkgs.writeText "image.json" (
+      builtins.toJSON (
+        {
+          format = 1;
+          inherit (config.nixvm) nixpkgsRevision notCarriedOut profile;
+          inherit (config.nixvm.image) layout;
+          inherit system;
+          base = baseName base;
+          kernel = config.boot.kernelPackages.kernel.version;
+        }
+        // lib.optionalAttrs (machine != null) {
+          inherit machine;
+          # Text only: the image is complete without the closure it was made from.
+          toplevel = builtins.unsafeDiscardStringContext "${config.system.build.toplevel}";
+        }
+      )
+    );
+
+  profileBase =
+    name: config:
+    baseImage {
+      inherit name config;
+      store = closureOf config;
+    };
+
+  # What every machine of a profile boots from and stands on, and so cannot have of its own.
+  differences =
+    config: profile:
+    lib.filter (subject: subject.of config != subject.of profile) [
+      {
+        name = "the kernel (boot.kernelPackages)";
+        of = kernelOf;
+      }
+      {
+        name = "the initrd (boot.initrd.*, file systems needed for boot)";
+        of = initrdOf;
+      }
+      {
+        name = "kernel parameters (boot.kernelParams)";
+        of = c: toString c.boot.kernelParams;
+      }
+      {
+        name = "the tree of / (mount points outside /var, environment.ldso)";
+        of = c: "${c.nixvm.image.rootSkeleton}";
+      }
+    ];
+in
+{
+  # A folder with base.qcow2 and image.json.
+  profile =
+    name: config:
+    let
+      base = profileBase name config;
+    in
+    pkgs.linkFarm "nixvm-profile-${name}" [
+      {
+        name = "base.qcow2";
+        path = "${base}/base.qcow2";
+      }
+      {
+        name = "image.json";
+        path = imageJson { inherit base config; };
+      }
+    ];
+
+  # A folder with disk.qcow2, the base.qcow2 it stands on, and image.json.
+  machine =
+    name:
+    {
+      config,
+      profileName,
+      profile,
+    }:
+    let
+      whole = config.nixvm.image.layout == "whole";
+      changed = differences config profile;
+      base =
+        if whole then
+          baseImage {
+            name = "of-${name}";
+            inherit config;
+            store = "/dev/null";
+          }
+        else
+          profileBase profileName profile;
+      disk = thinDisk {
+        inherit name config base;
+        baseStore = if whole then "/dev/null" else closureOf profile;
+      };
+    in
+    if !whole && changed != [ ] then
+      throw ''
+        nixvm: machine `${name}` changes ${lib.concatStringsSep ", and " (map (subject: subject.name) changed)},
+        which all machines of profile `${profileName}` share. Put that in the profile, or in one of its own; or set
+        nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
+    else
+      pkgs.linkFarm "nixvm-${name}" [
+        {
+          name = "disk.qcow2";
+          path = disk;
+        }
+        {
+          name = "base.qcow2";
+          path = "${base}/base.qcow2";
+        }
+        {
+          name = "image.json";
+          path = imageJson {
+            inherit base config;
+            machine = name;
+          };
+        }
+      ];
+}

@@ -1,0 +1,190 @@
+# A workspace as a flake: what `lib.mkWorkspace` returns is the flake's outputs.
+#
+# A machine is a folder of the `machines` input, made by nixvm:
+#   NAME/default.nix   the rendered module
+#   NAME/extra.nix     the user's own module, where there is one
+#   NAME/profile       the profile's name
+# Nix evaluates lazily: building vm-web evaluates web and its profile, and no other machine.
+{ nixpkgs }:
+{
+  # Folder of the rendered machines.
+  machines,
+  # Folder of the workspace's own profiles. They stand beside nixvm's, and go before those of the same name.
+  profiles ? null,
+  # Packages that may be used although they are not free, by name.
+  unfree ? [ "claude-code" ],
+  systems ? [
+    "x86_64-linux"
+    "aarch64-linux"
+  ],
+}:
+let
+  inherit (nixpkgs) lib;
+
+  eachSystem = lib.genAttrs systems;
+
+  # Once for all machines: instantiating nixpkgs costs as much as evaluating a small system.
+  pkgsFor = eachSystem (
+    system:
+    import nixpkgs {
+      inherit system;
+      config.allowUnfreePredicate = package: lib.elem (lib.getName package) unfree;
+    }
+  );
+
+  profilesIn =
+    dir:
+    lib.mapAttrs' (file: _: lib.nameValuePair (lib.removeSuffix ".nix" file) (dir + "/${file}")) (
+      lib.filterAttrs (file: type: type != "directory" && lib.hasSuffix ".nix" file) (builtins.readDir dir)
+    );
+  profileFiles = profilesIn ../profiles // lib.optionalAttrs (profiles != null) (profilesIn profiles);
+
+  machineNames = lib.filter (name: builtins.pathExists (machines + "/${name}/default.nix")) (
+    lib.attrNames (lib.filterAttrs (_: type: type == "directory") (builtins.readDir machines))
+  );
+
+  profileOf =
+    name:
+    let
+      profile = lib.removeSuffix "\n" (builtins.readFile (machines + "/${name}/profile"));
+    in
+    if profileFiles ? ${profile} then
+      profile
+    else
+      throw "nixvm: machine `${name}` asks for profile `${profile}`, but there are only ${lib.concatStringsSep ", " (lib.attrNames profileFiles)}";
+
+  # `profiles` lets a profile import another by name wherever its file is: imports = [ profiles.core ];
+  evaluate =
+    system: modules:
+    (nixpkgs.lib.nixosSystem {
+      specialArgs.profiles = profileFiles;
+      modules = [
+        ../modules
+        {
+          nixpkgs.pkgs = pkgsFor.${system};
+          nixvm.nixpkgsRevision = nixpkgs.rev or nixpkgs.narHash or "unknown";
+        }
+      ]
+      ++ modules;
+    }).config;
+
+  # Shared by all machines of a profile, and evaluated only when the first of them is.
+  evaluatedProfiles = eachSystem (
+    system:
+    lib.mapAttrs (
+      name: file:
+      evaluate system [
+        file
+        { nixvm.profile = name; }
+      ]
+    ) profileFiles
+  );
+
+  nixvm = eachSystem (system: pkgsFor.${system}.callPackage ./package.nix { });
+
+  images = eachSystem (system: import ./image.nix { inherit lib; pkgs = pkgsFor.${system}; });
+
+  machineImage =
+    system: name:
+    let
+      profileName = profileOf name;
+      extra = machines + "/${name}/extra.nix";
+    in
+    images.${system}.machine name {
+      inherit profileName;
+      profile = evaluatedProfiles.${system}.${profileName};
+      config = evaluate system (
+        [
+          profileFiles.${profileName}
+          (machines + "/${name}")
+        ]
+        ++ lib.optional (builtins.pathExists extra) extra
+      );
+    };
+
+  prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
+
+  verbs = [
+    "backup"
+    "build"
+    "build-all"
+    "clean"
+    "console"
+    "create"
+    "destroy"
+    "doctor"
+    "force-stop"
+    "list"
+    "list-machines"
+    "list-profiles"
+    "network-config"
+    "passwd"
+    "purge"
+    "reboot"
+    "recreate"
+    "restore-backup"
+    "restore-snapshot"
+    "shell"
+    "snapshot"
+    "snapshots"
+    "ssh"
+    "start"
+    "status"
+    "stop"
+    "upgrade"
+  ];
+
+  app = program: {
+    type = "app";
+    inherit program;
+    meta.description = "Build and manage immutable NixOS virtual machines";
+  };
+in
+{
+  packages = eachSystem (
+    system:
+    {
+      nixvm = nixvm.${system};
+      default = nixvm.${system};
+    }
+    // prefixed "profile" (lib.mapAttrs images.${system}.profile evaluatedProfiles.${system})
+    // prefixed "vm" (lib.genAttrs machineNames (machineImage system))
+  );
+
+  apps = eachSystem (
+    system:
+    let
+      binary = "${nixvm.${system}}/bin/nixvm";
+      run = verb: pkgsFor.${system}.writeShellScript "nixvm-${verb}" ''exec ${binary} ${verb} "$@"'';
+    in
+    lib.genAttrs verbs (verb: app "${run verb}")
+    // {
+      nixvm = app binary;
+      default = app binary;
+    }
+  );
+
+  devShells = eachSystem (system: {
+    default = import ./shell.nix {
+      inherit lib;
+      pkgs = pkgsFor.${system};
+      nixvm = nixvm.${system};
+    };
+  });
+
+  # Each is built from a text that holds the path of the derivation: a profile that does not evaluate fails here,
+  # in seconds, without building it.
+  checks = eachSystem (
+    system:
+    prefixed "profile" (
+      lib.mapAttrs (
+        name: config:
+        pkgsFor.${system}.writeText "profile-${name}-evaluates" (
+          builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath
+        )
+      ) evaluatedProfiles.${system}
+    )
+  );
+
+  formatter = eachSystem (system: pkgsFor.${system}.nixfmt-tree);
+}
