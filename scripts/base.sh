@@ -6,10 +6,28 @@ OFFLINE_BASE=$HOME/.cache/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
-# Prints the first configured binary cache that answers. A cache on this very disk would answer without a network.
+# Where no cache answers, every build would wait for one. The line names itself, so that it can be taken out again.
+NO_CACHES='substituters = # no cache answered; ./quickstart --online removes this line'
+
+caches_are_off() { grep -qxF -- "$NO_CACHES" "$NIX_CONF" 2>/dev/null; }
+# Somebody's own choice of caches is not touched.
+caches_can_be_turned_off() { ! grep -qE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" 2>/dev/null; }
+
+turn_caches_off() { nix_conf_append "$NO_CACHES"; }
+turn_caches_on() { grep -vxF -- "$NO_CACHES" "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
+
+configured_caches() {
+  if caches_are_off; then
+    NIX_CONF_DIR=/nonexistent nix_setting substituters
+  else
+    nix_setting substituters
+  fi
+}
+
+# Prints the first configured binary cache that answers.
 answering_cache() {
   local cache
-  for cache in $(nix_setting substituters); do
+  for cache in $(configured_caches); do
     if timeout 15 nix --extra-experimental-features nix-command --option connect-timeout 5 \
       --option download-attempts 1 store info --store "$cache" &>/dev/null; then
       echo "$cache"

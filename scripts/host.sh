@@ -104,8 +104,9 @@ apt_install() {
   apt_get install --allow-downgrades "${stranded[@]}" "$@"
 }
 
+# --no-remove: with --yes, apt would otherwise take out whatever stands in the way.
 apt_get() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet --no-install-recommends \
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet --no-install-recommends --no-remove \
     -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
 }
 
@@ -114,7 +115,7 @@ apt_get() {
 apt_stranded() {
   local name installed offered
   LC_ALL=C apt-get install --simulate --no-install-recommends "$@" 2>&1 |
-    sed -nE 's/^ ([a-z0-9][a-z0-9.+-]*) : .*/\1/p' | sort -u |
+    sed -nE 's/^( |Remv )([a-z0-9][a-z0-9.+-]*) [:[].*/\2/p' | sort -u |
     while read -r name; do
       installed=$(dpkg-query --show --showformat='${Version}' "$name" 2>/dev/null) || continue
       offered=$(apt-cache madison "$name" | awk -F'|' '{ gsub(/ /, "", $2); print $2 }')

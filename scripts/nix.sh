@@ -110,13 +110,16 @@ install_nix_beside() {
 
 # Starts $NIX_HOME's nix through its own loader, under the name it was called by (nix-store is nix by another
 # name). The loader is then the running program, which Nix would start again as its build hook: no hook. That
-# is said in NIX_CONFIG, because an empty build-hook in nix.conf is ignored.
+# is said in NIX_CONFIG, because an empty build-hook in nix.conf is ignored, and only where Nix builds itself: a
+# user of the daemon may not set it.
 nix_wrapper() {
   cat <<WRAPPER
 #!/bin/sh
 # Written by nixvm's quickstart: Nix from $NIX_HOME, beside the libraries of this host.
-export NIX_CONFIG="build-hook =
+if [ ! -e /nix/var/nix/db ] || [ -w /nix/var/nix/db ]; then
+  export NIX_CONFIG="build-hook =
 \$NIX_CONFIG"
+fi
 for loader in $NIX_HOME/lib/ld-linux-*.so.*; do
   exec "\$loader" --argv0 "\${0##*/}" --library-path $NIX_HOME/lib $NIX_HOME/bin/nix "\$@"
 done
@@ -125,12 +128,12 @@ WRAPPER
 
 # The lines nix.conf lacks. Only what is missing is ever added: a line that is there is somebody's decision.
 nix_conf_missing() {
-  local features group
-  features=" $(nix_setting experimental-features) "
+  local features group=''
+  features=" $(nix config show experimental-features 2>/dev/null || nix show-config experimental-features 2>/dev/null || true) "
   [[ $features == *' nix-command '* && $features == *' flakes '* ]] ||
     echo 'extra-experimental-features = nix-command flakes'
   # Root without a daemon builds as root: Nix stops where its group of build users is named but does not exist.
-  group=$(nix_setting build-users-group)
+  ((EUID == 0)) && group=$(nix_setting build-users-group)
   [[ -z $group ]] || getent group "$group" >/dev/null || echo 'build-users-group ='
 }
 
@@ -142,7 +145,13 @@ nix_conf_add() {
     fail 'Nix on this NixOS has no flakes' "$NIX_CONF is made from configuration.nix" \
       'set nix.settings.experimental-features = [ "nix-command" "flakes" ]; and rebuild'
   fi
-  { [[ ! -e $NIX_CONF ]] || cat "$NIX_CONF" && printf '%s\n' "$missing"; } | as_root_write "$NIX_CONF" 644
+  nix_conf_append "$missing"
+}
+
+nix_conf_append() {
+  local text=''
+  [[ ! -e $NIX_CONF ]] || text=$(cat "$NIX_CONF")
+  printf '%s\n' "${text:+$text$'\n'}$1" | as_root_write "$NIX_CONF" 644
 }
 
 # An unprivileged user reaches the store through the daemon only.
