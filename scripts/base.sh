@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# Which nixpkgs the machines are built from: the locked one, or the offline base. Sourced after nix.sh.
+
+# shellcheck disable=SC2034 # for quickstart and check
+OFFLINE_BASE=$HOME/.cache/nixvm/offline
+# One line, read by nixvm; absent means the nixpkgs of flake.lock.
+BASE_FILE=$ROOT/output/base
+
+# Where no cache answers, every build would wait for one. The line names itself, so that it can be taken out again.
+NO_CACHES='substituters = # no cache answered; ./quickstart --online removes this line'
+
+caches_are_off() { grep -qxF -- "$NO_CACHES" "$NIX_CONF" 2>/dev/null; }
+# Somebody's own choice of caches is not touched.
+caches_can_be_turned_off() { ! grep -qE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" 2>/dev/null; }
+
+turn_caches_off() { nix_conf_append "$NO_CACHES"; }
+turn_caches_on() { grep -vxF -- "$NO_CACHES" "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
+
+configured_caches() {
+  if caches_are_off; then
+    NIX_CONF_DIR=/nonexistent nix_setting substituters
+  else
+    nix_setting substituters
+  fi
+}
+
+# Prints the first configured binary cache that answers.
+answering_cache() {
+  local cache
+  for cache in $(configured_caches); do
+    if timeout 15 nix --extra-experimental-features nix-command --option connect-timeout 5 \
+      --option download-attempts 1 store info --store "$cache" &>/dev/null; then
+      echo "$cache"
+      return
+    fi
+  done
+  return 1
+}
+
+# Gets the nixpkgs that flake.lock names into the store, by its hash. With --offline it only looks there.
+fetch_locked_nixpkgs() {
+  timeout 900 nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 "$@" \
+    eval --raw --impure --expr "
+      let lock = builtins.fromJSON (builtins.readFile $ROOT/flake.lock);
+      in (builtins.fetchTree lock.nodes.\${lock.nodes.root.inputs.nixpkgs}.locked).outPath" >/dev/null
+}
+
+prepare_offline_base() {
+  command -v apt-get >/dev/null || fail 'the offline base cannot be made here' \
+    'it is made of Debian packages, through apt' \
+    'use the locked nixpkgs (a binary cache must answer), or copy ~/.cache/nixvm/offline from a Debian host'
+  local missing
+  mapfile -t missing < <(missing_packages offline)
+  install_packages "${missing[@]}"
+  "$ROOT/offline/prepare"
+}
+
+write_base() {
+  mkdir -p "$ROOT/output"
+  printf '%s\n' "$1" >"$BASE_FILE.new"
+  mv "$BASE_FILE.new" "$BASE_FILE"
+}
+
+# This tree as a flake. In git only tracked files count; elsewhere the whole folder would be copied into the
+# store, secrets of machines/ and target/ included, so a copy without them stands in.
+flake_ref() {
+  if git -C "$ROOT" rev-parse --git-dir &>/dev/null; then
+    echo "git+file://$ROOT"
+  else
+    rm -rf "$ROOT/output/source"
+    mkdir -p "$ROOT/output/source/machines"
+    tar -C "$ROOT" --exclude=./machines --exclude=./output --exclude=./target --exclude=./.direnv -cf - . |
+      tar -C "$ROOT/output/source" -xf -
+    echo "path:$ROOT/output/source"
+  fi
+}

@@ -1,0 +1,89 @@
+# shellcheck shell=bash disable=SC2016 # backticks in messages name commands
+# A libvirt that answers on the system connection. Sourced after host.sh.
+
+LIBVIRT_GROUPS='libvirt kvm'
+
+libvirt_answers() { with_libvirt_groups timeout 10 virsh --quiet --connect qemu:///system uri &>/dev/null; }
+
+# Groups of this host that let a user at libvirt and KVM, and that the user is not yet in.
+libvirt_groups_missing() {
+  local group
+  ((EUID != 0)) || return 0
+  for group in $LIBVIRT_GROUPS; do
+    if getent group "$group" >/dev/null && ! id -nG "$(id -un)" | grep -qw "$group"; then echo "$group"; fi
+  done
+}
+
+# Runs a command as it would run after the next login: a new group does not reach a session that is open.
+with_libvirt_groups() {
+  if ((EUID == 0)) || id -nG | grep -qw libvirt || ! id -nG "$(id -un)" | grep -qw libvirt; then
+    "$@"
+  else
+    sg libvirt -c "$(printf '%q ' "$@")"
+  fi
+}
+
+join_libvirt_groups() {
+  local groups
+  groups=$(libvirt_groups_missing | paste -sd,)
+  [[ -n $groups ]] || return 0
+  as_root usermod --append --groups "$groups" "$(id -un)"
+  note "Log in anew afterwards: your groups ($groups) reach only sessions that start from now on."
+}
+
+start_libvirt() {
+  if [[ $(host_family) == nixos ]]; then
+    fail 'libvirt does not answer' 'on NixOS it is part of the configuration' \
+      "set virtualisation.libvirtd.enable = true; and users.users.$(id -un).extraGroups = [ \"libvirtd\" ]; and rebuild"
+  elif has_systemd; then
+    # shellcheck disable=SC2046 # one word a unit
+    as_root systemctl enable --now $(libvirt_units)
+  else
+    start_libvirt_by_hand
+  fi
+  local tries
+  for ((tries = 0; tries < 20; tries++)); do
+    libvirt_answers && return
+    sleep 0.5
+  done
+  fail 'libvirt was started but does not answer' '`virsh --connect qemu:///system uri` fails' \
+    'run that yourself to see why; then look at `journalctl -u libvirtd` or /var/log/libvirt'
+}
+
+# Fedora runs one daemon a driver; the others run libvirtd.
+libvirt_units() {
+  case $(host_family) in
+    fedora) printf '%s.socket\n' virtqemud virtnetworkd virtstoraged virtnodedevd virtsecretd virtnwfilterd virtlogd ;;
+    *) printf '%s\n' libvirtd.service virtlogd.socket ;;
+  esac
+}
+
+libvirt_daemons() {
+  if command -v libvirtd >/dev/null; then
+    printf '%s\n' virtlogd libvirtd
+  else
+    printf '%s\n' virtlogd virtnwfilterd virtnodedevd virtsecretd virtstoraged virtnetworkd virtqemud
+  fi
+}
+
+# Daemons that run already are left alone. $LIBVIRT_STARTED gets a pid file a line for those started here.
+start_libvirt_by_hand() {
+  local daemon options
+  for daemon in $(libvirt_daemons); do
+    process_lives "/run/$daemon.pid" && continue
+    options=()
+    if ((EUID != 0)) && [[ $daemon != virtlogd ]]; then
+      libvirt_config "$daemon" | as_root_write "/run/nixvm/$daemon.conf" 644
+      options=(--config "/run/nixvm/$daemon.conf")
+    fi
+    as_root "$daemon" --daemon "${options[@]}"
+    echo "/run/$daemon.pid" >>"${LIBVIRT_STARTED:-/dev/null}"
+  done
+}
+
+# Where no systemd runs, no polkit does, and libvirt then turns every user away but root. The socket's group is
+# the rule that the distributions' polkit file states too: members of libvirt may.
+libvirt_config() {
+  [[ ! -r /etc/libvirt/$1.conf ]] || cat "/etc/libvirt/$1.conf"
+  printf '%s\n' 'unix_sock_group = "libvirt"' 'unix_sock_rw_perms = "0770"' 'auth_unix_rw = "none"'
+}

@@ -1,0 +1,211 @@
+# shellcheck shell=bash disable=SC2016 # backticks in messages name commands
+# A Nix that knows what the flake needs. Sourced after host.sh.
+
+NIX_MINIMUM=2.18
+NIX_HOME=/opt/nixvm/nix
+NIX_CONF=${NIX_CONF_DIR:-/etc/nix}/nix.conf
+NIX_SOCKET=/nix/var/nix/daemon-socket/socket
+NIX_DAEMON_PID=/run/nixvm-nix-daemon.pid
+
+# Where a distribution's own Nix is too old: the suite of the same distribution to take it from.
+nix_newer_suite() {
+  case $(os_release ID) in
+    debian) echo trixie main ;;
+    ubuntu) echo noble main,universe ;;
+  esac
+}
+
+nixc() { nix --extra-experimental-features 'nix-command flakes' "$@"; }
+
+# nix_setting NAME: its effective value (the command was renamed in 2.20).
+nix_setting() { nixc config show "$1" 2>/dev/null || nixc show-config "$1"; }
+
+nix_version() { nix --version 2>/dev/null | awk '{ print $NF }' || true; }
+
+nix_is_good() {
+  local have
+  have=$(nix_version)
+  [[ -n $have ]] && version_at_least "$have" "$NIX_MINIMUM"
+}
+
+# Prints how a Nix gets here: `package NAME...`, `beside SUITE COMPONENTS`, `nixos` or `by-hand`.
+nix_plan() {
+  local family packages offered
+  family=$(host_family) || exit
+  case $family in
+    debian) packages='nix-bin' ;;
+    fedora | arch) packages='nix' ;;
+    nixos) echo nixos && return ;;
+  esac
+  offered=$(offered_version "$packages")
+  if [[ -n $offered ]] && version_at_least "$offered" "$NIX_MINIMUM"; then
+    if has_systemd; then
+      case $family in
+        debian) packages+=' nix-setup-systemd' ;;
+        fedora) packages+=' nix-daemon' ;;
+      esac
+    fi
+    echo "package $packages"
+  elif [[ $family == debian ]]; then
+    echo "beside $(nix_newer_suite)"
+  else
+    echo by-hand
+  fi
+}
+
+install_nix() {
+  local plan
+  refresh_package_lists
+  read -r -a plan <<<"$(nix_plan)"
+  case ${plan[0]} in
+    package) install_packages "${plan[@]:1}" ;;
+    beside) install_nix_beside "${plan[@]:1}" ;;
+    nixos)
+      fail "Nix is older than $NIX_MINIMUM" "this NixOS brings Nix $(nix_version)" \
+        'set nix.package = pkgs.nixVersions.latest; in configuration.nix, or upgrade NixOS'
+      ;;
+    *)
+      fail "there is no Nix of at least $NIX_MINIMUM" "$(os_release PRETTY_NAME) does not package one" \
+        'run the official installer (curl -L https://nixos.org/nix/install | sh -s -- --daemon), open a new shell, and run this again'
+      ;;
+  esac
+  hash -r
+  nix_is_good || fail "Nix is still older than $NIX_MINIMUM" "\`$(command -v nix || echo nix)\` says \`$(nix_version)\`" \
+    'another Nix comes first in PATH: remove it or put it last'
+}
+
+# Where this host's own apt gets the distribution from, whichever way its sources are written.
+host_mirror() {
+  local codename
+  codename=$(os_release VERSION_CODENAME)
+  apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+    awk -v release="$codename" '$1 == release { print $2; exit }'
+}
+
+# install_nix_beside SUITE COMPONENTS: the Nix of a newer suite with that suite's libraries, in a folder of its
+# own. Installing the package itself would replace the host's libc.
+install_nix_beside() {
+  local suite=${1:-} components=${2:-} mirror work
+  mirror=$(host_mirror)
+  [[ -n $suite && -n $mirror ]] || fail "there is no Nix of at least $NIX_MINIMUM" \
+    "apt's sources name no mirror of $(os_release PRETTY_NAME) to take a newer one from" \
+    "add the distribution's main source to /etc/apt/sources.list.d, or run the official installer from https://nixos.org/download"
+  command -v mmdebstrap >/dev/null || install_packages mmdebstrap
+  work=$(mktemp -d)
+  as_root mmdebstrap --quiet --variant=extract --include=nix-bin --components="$components" "$suite" "$work/root" "$mirror" ||
+    fail "the Nix of $suite could not be fetched" 'mmdebstrap says why above' \
+      "see that \`apt-get update\` works; $mirror must offer $suite"
+  # Nix and the libraries it loads; nothing else of that root is wanted here, least of all its setuid programs.
+  as_root mkdir -p "$NIX_HOME.new/bin"
+  as_root mv "$work/root/usr/bin/nix" "$NIX_HOME.new/bin/"
+  as_root mv "$work/root/usr/lib/$(uname -m)-linux-gnu" "$NIX_HOME.new/lib"
+  as_root rm -rf "$work" "$NIX_HOME"
+  as_root mv "$NIX_HOME.new" "$NIX_HOME"
+  nix_wrapper | as_root_write /usr/local/bin/nix 755
+  local alias
+  for alias in nix-build nix-collect-garbage nix-daemon nix-instantiate nix-shell nix-store; do
+    as_root ln -sfn nix "/usr/local/bin/$alias"
+  done
+}
+
+# Starts $NIX_HOME's nix through its own loader, under the name it was called by (nix-store is nix by another
+# name). The loader is then the running program, which Nix would start again as its build hook: no hook. That
+# is said in NIX_CONFIG, because an empty build-hook in nix.conf is ignored, and only where Nix builds itself: a
+# user of the daemon may not set it.
+nix_wrapper() {
+  cat <<WRAPPER
+#!/bin/sh
+# Written by nixvm's quickstart: Nix from $NIX_HOME, beside the libraries of this host.
+if [ ! -e /nix/var/nix/db ] || [ -w /nix/var/nix/db ]; then
+  export NIX_CONFIG="build-hook =
+\$NIX_CONFIG"
+fi
+for loader in $NIX_HOME/lib/ld-linux-*.so.*; do
+  exec "\$loader" --argv0 "\${0##*/}" --library-path $NIX_HOME/lib $NIX_HOME/bin/nix "\$@"
+done
+WRAPPER
+}
+
+# The lines nix.conf lacks. Only what is missing is ever added: a line that is there is somebody's decision.
+nix_conf_missing() {
+  local features group=''
+  features=" $(nix config show experimental-features 2>/dev/null || nix show-config experimental-features 2>/dev/null || true) "
+  [[ $features == *' nix-command '* && $features == *' flakes '* ]] ||
+    echo 'extra-experimental-features = nix-command flakes'
+  # Root without a daemon builds as root: Nix stops where its group of build users is named but does not exist.
+  ((EUID == 0)) && group=$(nix_setting build-users-group)
+  [[ -z $group ]] || getent group "$group" >/dev/null || echo 'build-users-group ='
+}
+
+nix_conf_add() {
+  local missing
+  missing=$(nix_conf_missing)
+  [[ -n $missing ]] || return 0
+  if [[ $(host_family) == nixos ]]; then
+    fail 'Nix on this NixOS has no flakes' "$NIX_CONF is made from configuration.nix" \
+      'set nix.settings.experimental-features = [ "nix-command" "flakes" ]; and rebuild'
+  fi
+  nix_conf_append "$missing"
+}
+
+nix_conf_append() {
+  local text=''
+  [[ ! -e $NIX_CONF ]] || text=$(cat "$NIX_CONF")
+  printf '%s\n' "${text:+$text$'\n'}$1" | as_root_write "$NIX_CONF" 644
+}
+
+# An unprivileged user reaches the store through the daemon only.
+nix_daemon_wanted() { ((EUID != 0)) && [[ ! -w /nix/var/nix/db ]] && ! nix_daemon_answers; }
+
+nix_daemon_answers() { [[ -S $NIX_SOCKET ]] && timeout 10 nix --extra-experimental-features nix-command store info --store daemon &>/dev/null; }
+
+# Starts the daemon and, where it has to be by hand, leaves its pid in $NIX_DAEMON_PID. Its builds run as users
+# of their own, whatever nix.conf says: an unprivileged user's build must never run as root.
+start_nix_daemon() {
+  if has_systemd && systemctl cat nix-daemon.socket &>/dev/null; then
+    as_root systemctl enable --now nix-daemon.socket
+  else
+    ensure_build_users
+    if has_systemd; then
+      nix_daemon_unit | as_root_write /etc/systemd/system/nix-daemon.service 644
+      as_root systemctl daemon-reload
+      as_root systemctl enable --now nix-daemon.service
+    else
+      as_root sh -c 'NIX_CONFIG="build-users-group = nixbld" setsid "$1" </dev/null >/dev/null 2>&1 & echo $! >"$2"' \
+        sh "$(command -v nix-daemon)" "$NIX_DAEMON_PID"
+    fi
+  fi
+  local tries
+  for ((tries = 0; tries < 50; tries++)); do
+    nix_daemon_answers && return
+    sleep 0.2
+  done
+  fail 'the Nix daemon does not answer' "nothing speaks on $NIX_SOCKET" 'run `nix-daemon` as root to see why'
+}
+
+ensure_build_users() {
+  local number
+  getent group nixbld >/dev/null || as_root groupadd --system nixbld
+  for number in {1..8}; do
+    id "nixbld$number" &>/dev/null ||
+      as_root useradd --system --gid nixbld --groups nixbld --no-create-home --home-dir /var/empty \
+        --shell /usr/sbin/nologin "nixbld$number"
+  done
+}
+
+nix_daemon_unit() {
+  cat <<UNIT
+# Written by nixvm's quickstart.
+[Unit]
+Description=Nix Daemon
+RequiresMountsFor=/nix
+
+[Service]
+Environment="NIX_CONFIG=build-users-group = nixbld"
+ExecStart=$(command -v nix-daemon)
+KillMode=process
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+}
