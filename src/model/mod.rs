@@ -1,1 +1,40 @@
-//! (being written)
+//! What nixvm talks about: machines, domains and the values they are made of.
+//!
+//! Nothing here touches a file, a process or the network. A value of these
+//! types is a valid one: whatever makes it checks it, and the
+//! [`Failure`](crate::error::Failure) that refuses it quotes what was given and
+//! says what is allowed.
+
+pub mod domain;
+pub mod lines;
+pub mod quote;
+pub mod suggest;
+pub mod volume;
+
+mod hostname;
+mod mac;
+mod machine;
+mod machine_id;
+mod name;
+mod network;
+mod password;
+mod ports;
+mod resolv_conf;
+mod size;
+mod ssh;
+mod text;
+mod vcpus;
+
+pub use hostname::Hostname;
+pub use mac::MacAddress;
+pub use machine::Machine;
+pub use machine_id::MachineId;
+pub use name::{MachineName, ProfileName};
+pub use network::{InterfaceName, Network};
+pub use password::PasswordHash;
+pub use ports::{Port, Ports};
+pub use quote::quote;
+pub use resolv_conf::ResolvConf;
+pub use size::Size;
+pub use ssh::{AuthorizedKey, HostKey};
+pub use vcpus::Vcpus;

@@ -1,0 +1,166 @@
+//! libvirt's side of a machine.
+
+use super::{MacAddress, MachineId, MachineName, Network, ProfileName, Size, Vcpus};
+
+/// The namespace of nixvm's element in a domain's metadata.
+pub const METADATA_NAMESPACE: &str = "urn:nixvm:domain:1";
+
+/// What runs a guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself, through `/dev/kvm`.
+    Kvm,
+    /// QEMU's translator: everywhere, and some ten times slower.
+    Tcg,
+}
+
+/// A guest's processor architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl Arch {
+    /// Returns the name that libvirt, QEMU and `uname -m` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+        }
+    }
+
+    /// Returns the architecture of that name, if nixvm builds for it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.as_str() == name)
+    }
+
+    /// Returns Nix's name of a Linux on this architecture.
+    pub fn nix_system(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64-linux",
+            Arch::Aarch64 => "aarch64-linux",
+        }
+    }
+}
+
+/// A domain's state, under libvirt's names (`virDomainState`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainState {
+    /// Not known.
+    NoState,
+    /// Running.
+    Running,
+    /// Waiting for a resource; it is up.
+    Blocked,
+    /// Paused by someone.
+    Paused,
+    /// On its way down, and still up.
+    Shutdown,
+    /// Off.
+    Shutoff,
+    /// Off, and not by its own will.
+    Crashed,
+    /// Asleep.
+    PmSuspended,
+}
+
+impl DomainState {
+    /// Returns whether the disks may be in use; in doubt, they are.
+    pub fn is_active(self) -> bool {
+        !matches!(self, DomainState::Shutoff | DomainState::Crashed)
+    }
+}
+
+/// Writes the state as people call it.
+impl std::fmt::Display for DomainState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            DomainState::NoState => "unknown",
+            DomainState::Running => "running",
+            DomainState::Blocked => "blocked",
+            DomainState::Paused => "paused",
+            DomainState::Shutdown => "shutting down",
+            DomainState::Shutoff => "off",
+            DomainState::Crashed => "crashed",
+            DomainState::PmSuspended => "asleep",
+        })
+    }
+}
+
+/// What a domain carries to say that it is nixvm's, and of what it is made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Metadata {
+    /// The machine.
+    pub machine: MachineName,
+    /// The absolute path of the workspace that declares the machine.
+    pub workspace: String,
+    /// The profile of the image it boots.
+    pub profile: ProfileName,
+    /// The number of the build it boots.
+    pub generation: u32,
+    /// The digest of what that build was made from.
+    pub digest: String,
+}
+
+/// Everything a domain's XML is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// The domain's name.
+    pub name: MachineName,
+    /// The domain's UUID.
+    pub machine_id: MachineId,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// What runs it.
+    pub accelerator: Accelerator,
+    /// Its memory, whole MiB.
+    pub memory: Size,
+    /// Its processors.
+    pub vcpus: Vcpus,
+    /// Its network.
+    pub network: Network,
+    /// Its network card's address.
+    pub mac: MacAddress,
+    /// The pool that holds its volumes.
+    pub pool: String,
+    /// The boot volume, vda.
+    pub boot_volume: String,
+    /// The data volume, vdb.
+    pub data_volume: String,
+    /// The identity volume, vdc.
+    pub identity_volume: String,
+    /// The port on 127.0.0.1 that leads to the guest's ssh; for [`Network::User`] only.
+    pub ssh_forward: Option<u16>,
+    /// Whose it is.
+    pub metadata: Metadata,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_on_its_way_down_still_holds_its_disks() {
+        assert!(DomainState::Shutdown.is_active());
+        assert!(DomainState::Paused.is_active());
+        assert!(DomainState::NoState.is_active());
+        assert!(!DomainState::Shutoff.is_active());
+        assert!(!DomainState::Crashed.is_active());
+    }
+
+    #[test]
+    fn architectures_go_by_one_name() {
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            assert_eq!(Arch::from_name(arch.as_str()), Some(arch));
+            assert_eq!(serde_json::to_value(arch).unwrap(), arch.as_str());
+            assert_eq!(arch.nix_system(), format!("{}-linux", arch.as_str()));
+        }
+        assert_eq!(Arch::from_name("riscv64"), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! A machine as the user declared it.
+
+use super::{
+    AuthorizedKey, HostKey, Hostname, MacAddress, MachineId, MachineName, Network, PasswordHash, Ports,
+    ProfileName, ResolvConf, Size, Vcpus,
+};
+
+/// A machine as `machines/NAME/` declares it, one field for each file.
+///
+/// Its `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The folder's name.
+    pub name: MachineName,
+    /// The profile it is made from.
+    pub profile: ProfileName,
+    /// What the guest calls itself.
+    pub hostname: Hostname,
+    /// The guest's machine-id and the domain's UUID.
+    pub machine_id: MachineId,
+    /// The network card's address.
+    pub mac: MacAddress,
+    /// How it reaches the network.
+    pub network: Network,
+    /// The guest's ssh host key.
+    pub host_key: HostKey,
+    /// Who may log in as `admin`.
+    pub admin_keys: Vec<AuthorizedKey>,
+    /// Who may log in as `user`.
+    pub user_keys: Vec<AuthorizedKey>,
+    /// TCP ports that its firewall lets in.
+    pub tcp_ports: Ports,
+    /// UDP ports that its firewall lets in.
+    pub udp_ports: Ports,
+    /// The hash of root's password; `None` locks root.
+    pub root_password: Option<PasswordHash>,
+    /// The guest's `/etc/resolv.conf`.
+    pub resolv_conf: ResolvConf,
+    /// Its memory.
+    pub memory: Size,
+    /// Its processors.
+    pub vcpus: Vcpus,
+    /// The size of its data disk.
+    pub var_size: Size,
+    /// The user's own NixOS module for this machine, `extra.nix`.
+    pub extra: Option<String>,
+    /// Whether the image carries the password hash itself, for all on the host to read in the Nix store.
+    pub self_contained: bool,
+}

@@ -1,0 +1,71 @@
+//! What all types have in common that are a checked piece of text.
+
+/// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` the ways in and out.
+///
+/// Every way in goes through `check`, deserialising too.
+macro_rules! checked_text {
+    ($name:ident) => {
+        impl $name {
+            /// Returns the text, as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::error::Failure;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $crate::error::Failure;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                $name::check(&text)?;
+                Ok($name(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+/// As `checked_text`, for text that may be shown and written anywhere.
+macro_rules! public_text {
+    ($name:ident) => {
+        $crate::model::text::checked_text!($name);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Self::try_from(String::deserialize(from)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+pub(super) use {checked_text, public_text};

@@ -1,0 +1,37 @@
+//! How volumes in a pool are called.
+//!
+//! A machine's name holds no `.`, so `web`'s volumes never meet those of `web-prod`.
+
+use super::MachineName;
+
+/// Returns the name of a machine's boot volume, one for each generation.
+pub fn boot(machine: &MachineName, generation: u32) -> String {
+    format!("{machine}.boot-{generation}.qcow2")
+}
+
+/// Returns the name of a machine's data volume.
+pub fn data(machine: &MachineName) -> String {
+    format!("{machine}.data.qcow2")
+}
+
+/// Returns the name of a machine's identity volume.
+pub fn identity(machine: &MachineName) -> String {
+    format!("{machine}.identity.img")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_different_machines_never_meet() {
+        let web: MachineName = "web".parse().unwrap();
+        let prod: MachineName = "web-boot-1".parse().unwrap();
+        assert_eq!(boot(&web, 3), "web.boot-3.qcow2");
+        assert_eq!(data(&prod), "web-boot-1.data.qcow2");
+        assert_eq!(identity(&web), "web.identity.img");
+        for volume in [boot(&prod, 1), data(&prod), identity(&prod)] {
+            assert!(!volume.starts_with("web."));
+        }
+    }
+}
