@@ -6,18 +6,21 @@ OFFLINE_BASE=$HOME/.cache/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
-# Where no cache answers, every build would wait for one. The line names itself, so that it can be taken out again.
-NO_CACHES='substituters = # no cache answered; ./quickstart --online removes this line'
+# What nix.conf needs for the offline base. The lines name themselves, so that they can be taken out again.
+OFFLINE_MARK='# for the offline base: ./quickstart --online removes this line'
 
-caches_are_off() { grep -qxF -- "$NO_CACHES" "$NIX_CONF" 2>/dev/null; }
-# Somebody's own choice of caches is not touched.
-caches_can_be_turned_off() { ! grep -qE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" 2>/dev/null; }
-
-turn_caches_off() { nix_conf_append "$NO_CACHES"; }
-turn_caches_on() { grep -vxF -- "$NO_CACHES" "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
+# offline_conf_missing [cacheless]: its builders use this host's own programs, which a sandbox hides; and where no
+# cache answers, every build would wait for one. Somebody's own choice of caches is not touched.
+offline_conf_missing() {
+  [[ $(nix_setting sandbox) == false ]] || echo "sandbox = false $OFFLINE_MARK"
+  [[ ${1:-} != cacheless ]] || grep -qsE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" ||
+    echo "substituters = $OFFLINE_MARK"
+}
+offline_conf_is_there() { grep -qsF -- "$OFFLINE_MARK" "$NIX_CONF"; }
+remove_offline_conf() { awk -v mark="$OFFLINE_MARK" '!index($0, mark)' "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
 
 configured_caches() {
-  if caches_are_off; then
+  if offline_conf_is_there; then
     NIX_CONF_DIR=/nonexistent nix_setting substituters
   else
     nix_setting substituters
@@ -41,7 +44,7 @@ answering_cache() {
 fetch_locked_nixpkgs() {
   timeout 900 nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 "$@" \
     eval --raw --impure --expr "
-      let lock = builtins.fromJSON (builtins.readFile $ROOT/flake.lock);
+      let lock = builtins.fromJSON (builtins.readFile \"$ROOT/flake.lock\");
       in (builtins.fetchTree lock.nodes.\${lock.nodes.root.inputs.nixpkgs}.locked).outPath" >/dev/null
 }
 
@@ -53,6 +56,12 @@ prepare_offline_base() {
   mapfile -t missing < <(missing_packages offline)
   install_packages "${missing[@]}"
   "$ROOT/offline/prepare"
+}
+
+# Whether it was made, and made of what offline/ holds now.
+offline_base_is_fresh() {
+  [[ -e $OFFLINE_BASE/flake.nix && -s $BASE_FILE ]] &&
+    [[ -z $(find "$ROOT/offline" -newer "$BASE_FILE" -print -quit) ]]
 }
 
 write_base() {

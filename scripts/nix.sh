@@ -18,7 +18,7 @@ nix_newer_suite() {
 nixc() { nix --extra-experimental-features 'nix-command flakes' "$@"; }
 
 # nix_setting NAME: its effective value (the command was renamed in 2.20).
-nix_setting() { nixc config show "$1" 2>/dev/null || nixc show-config "$1"; }
+nix_setting() { nixc config show "$1" 2>/dev/null || nixc show-config "$1" 2>/dev/null || true; }
 
 nix_version() { nix --version 2>/dev/null | awk '{ print $NF }' || true; }
 
@@ -137,19 +137,14 @@ nix_conf_missing() {
   [[ -z $group ]] || getent group "$group" >/dev/null || echo 'build-users-group ='
 }
 
-nix_conf_add() {
-  local missing
-  missing=$(nix_conf_missing)
-  [[ -n $missing ]] || return 0
-  if [[ $(host_family) == nixos ]]; then
-    fail 'Nix on this NixOS has no flakes' "$NIX_CONF is made from configuration.nix" \
-      'set nix.settings.experimental-features = [ "nix-command" "flakes" ]; and rebuild'
-  fi
-  nix_conf_append "$missing"
-}
+nix_conf_add() { nix_conf_append "$(nix_conf_missing)"; }
 
+# nix_conf_append LINES: no lines, no change.
 nix_conf_append() {
   local text=''
+  [[ -n $1 ]] || return 0
+  [[ $(host_family) != nixos ]] || fail "$NIX_CONF lacks what nixvm needs" 'on NixOS it is made from configuration.nix' \
+    "say there, under nix.settings, and rebuild: ${1//$'\n'/; }"
   [[ ! -e $NIX_CONF ]] || text=$(cat "$NIX_CONF")
   printf '%s\n' "${text:+$text$'\n'}$1" | as_root_write "$NIX_CONF" 644
 }
@@ -181,6 +176,17 @@ start_nix_daemon() {
     sleep 0.2
   done
   fail 'the Nix daemon does not answer' "nothing speaks on $NIX_SOCKET" 'run `nix-daemon` as root to see why'
+}
+
+# A daemon reads nix.conf once, when it starts.
+reload_nix_daemon() {
+  nix_daemon_answers || return 0
+  if has_systemd; then
+    as_root systemctl restart nix-daemon.service
+  elif process_lives "$NIX_DAEMON_PID"; then
+    as_root kill "$(cat "$NIX_DAEMON_PID")"
+    start_nix_daemon
+  fi
 }
 
 ensure_build_users() {

@@ -35,8 +35,9 @@ stage() {
 
 # need NAME COMMAND...: a stage without which the others cannot run.
 need() {
+  local failed_before=$FAILED
   stage "$@"
-  ((FAILED == 0)) || finish
+  ((FAILED == failed_before)) || finish
 }
 
 # Prints the table and the closing line, and exits.
