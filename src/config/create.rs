@@ -94,7 +94,7 @@ pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
     if exists(workspace, &machine.name) {
         let there = declared(workspace, &machine.name)?;
         close(&folder, &there)?;
-        return write(&folder, &there, &wanted);
+        return replace_what_differs(&folder, &there, &wanted);
     }
     let machines = workspace.machines_dir();
     file::create_private_folder(&machines)?;
@@ -106,14 +106,17 @@ pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&machines)
         .explain(cannot)?;
-    write(beside.path(), &Declared::default(), &wanted)?;
+    for (name, text) in wanted.files() {
+        text.map(|text| file::create(&beside.path().join(name), &text)).transpose()?;
+    }
+    file::sync_folder(beside.path())?;
     // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.
     fs::rename(beside.path(), &folder).explain(cannot)?;
     drop(beside.keep());
     file::sync_folder(&machines)
 }
 
-fn write(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
+fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
     for ((name, before), (_, after)) in there.files().into_iter().zip(wanted.files()) {
         match after {
             after if after == before => {}
