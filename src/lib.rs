@@ -11,7 +11,8 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> exec -> model -> interrupt -> error
+//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> { exec, libvirt, file }
+//!      -> model -> interrupt -> error
 //! ```
 //!
 //! The modules in braces never import each other: an operation in [`ops`] joins
@@ -25,6 +26,7 @@ pub mod exec;
 pub mod file;
 pub mod hypervisor;
 pub mod interrupt;
+pub mod libvirt;
 pub mod model;
 pub mod nix;
 pub mod ops;
