@@ -11,7 +11,7 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> exec -> model -> error
+//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> { exec, libvirt } -> model -> error
 //! ```
 //!
 //! The modules in braces never import each other: an operation in [`ops`] joins
@@ -24,6 +24,7 @@ pub mod error;
 pub mod exec;
 pub mod file;
 pub mod hypervisor;
+pub mod libvirt;
 pub mod model;
 pub mod nix;
 pub mod ops;
