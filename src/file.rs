@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     if !metadata.is_file() {
         return Err(Failure::user(format!("{shown} is not a regular file")).into());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(LARGEST)).unwrap_or_default() + 1);
     file.take(LARGEST + 1).read_to_end(&mut bytes).explain(cannot)?;
     if bytes.len() as u64 > LARGEST {
         return Err(
@@ -58,6 +58,22 @@ pub fn replace(path: &Path, contents: &str) -> Result<()> {
     beside.as_file().sync_all().explain(cannot)?;
     beside.persist(path).explain(cannot)?;
     sync_folder(folder)
+}
+
+/// Makes a file that only its owner reads, in a folder that is itself not there yet for anybody else.
+///
+/// The file is synced, its folder is not: see [`sync_folder`].
+///
+/// # Errors
+/// There is a file; the folder cannot be written, or is full.
+pub fn create(path: &Path, contents: &str) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
+        .explain(|| Failure::user(format!("cannot write {}", path.display())))
 }
 
 /// Makes sure that what was renamed or removed in a folder stays so after a power cut.

@@ -11,7 +11,7 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> { exec, libvirt } -> model -> error
+//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> { exec, file, libvirt } -> model -> error
 //! ```
 //!
 //! The modules in braces never import each other: an operation in [`ops`] joins

@@ -33,6 +33,13 @@ impl ProfileName {
     }
 }
 
+/// What a machine is made from when nothing is said.
+impl Default for ProfileName {
+    fn default() -> Self {
+        ProfileName("core".to_owned())
+    }
+}
+
 fn check(what: &str, text: &str) -> Result<(), Failure> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let why = if text.is_empty() {

@@ -1,8 +1,8 @@
 //! Text from values: a machine's NixOS module, and the XML that libvirt takes.
 //!
 //! The texts are `templates/*.j2`, compiled in. A template's target decides how
-//! every value in it is written: `.nix` as a Nix expression ([`nix`]), `.xml` as
-//! XML text ([`xml`]). There is no way to print a value raw.
+//! every value in it is written: `.nix` as a Nix expression (`nix.rs`), `.xml` as
+//! XML text (`xml.rs`). There is no way to print a value raw.
 
 mod libvirt;
 mod module;

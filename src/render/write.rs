@@ -45,7 +45,7 @@ pub fn write(rendered: &Path, machine: &Machine, generation: u32) -> Result<bool
     Ok(changed)
 }
 
-/// Removes what [`write`] made for a machine; returns whether there was anything.
+/// Removes what [`write()`] made for a machine; returns whether there was anything.
 ///
 /// # Errors
 /// The files cannot be removed; `default.nix` there is not nixvm's; the folder holds more than nixvm's files.

@@ -1,0 +1,257 @@
+//! From machines to files.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::declared::Declared;
+use super::{Workspace, declared, exists, load, remove};
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::model::{
+    AuthorizedKey, HostKey, MacAddress, Machine, MachineId, MachineName, Network, ProfileName, Size, Vcpus,
+};
+
+/// What is asked of a new machine.
+///
+/// A value given here was said on purpose and wins over one in the folder; `None` leaves what is
+/// there, and only where nothing is takes the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMachine {
+    /// Its name.
+    pub name: MachineName,
+    /// Its profile; `core` by default.
+    pub profile: Option<ProfileName>,
+    /// Its memory; 2 GiB by default.
+    pub memory: Option<Size>,
+    /// Its processors; 2 by default.
+    pub vcpus: Option<Vcpus>,
+    /// The size of its data disk; 20 GiB by default.
+    pub var_size: Option<Size>,
+    /// Its network; `nat` by default.
+    pub network: Option<Network>,
+    /// Who may log in as `admin`; nobody by default.
+    pub admin_keys: Option<Vec<AuthorizedKey>>,
+    /// Who may log in as `user`; nobody by default.
+    pub user_keys: Option<Vec<AuthorizedKey>>,
+}
+
+impl NewMachine {
+    /// Returns a machine of which nothing is asked but its name.
+    pub fn named(name: MachineName) -> Self {
+        NewMachine {
+            name,
+            profile: None,
+            memory: None,
+            vcpus: None,
+            var_size: None,
+            network: None,
+            admin_keys: None,
+            user_keys: None,
+        }
+    }
+}
+
+/// Completes `machines/NAME/` and returns the machine; run again, it changes nothing.
+///
+/// Files that are there are kept, those excepted whose value `new` changes. A folder that is not there appears
+/// complete or not at all.
+///
+/// # Errors
+/// A file there is wrong; there is no such profile; the folder cannot be written.
+pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
+    let machine = plan(workspace, new)?;
+    workspace.check_profile(&machine.profile)?;
+    save(workspace, &machine)?;
+    Ok(machine)
+}
+
+/// Returns the machine that `new` and its folder make together, with a new identity where it has none.
+fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
+    let mut files = declared(workspace, &new.name)?;
+    files.profile = new.profile.clone().or(files.profile).or_else(|| Some(ProfileName::default()));
+    files.memory = new.memory.or(files.memory);
+    files.vcpus = new.vcpus.or(files.vcpus);
+    files.var_size = new.var_size.or(files.var_size);
+    files.network = new.network.clone().or(files.network);
+    files.admin_keys = new.admin_keys.clone().or(files.admin_keys);
+    files.user_keys = new.user_keys.clone().or(files.user_keys);
+    files.machine_id = files.machine_id.or(files.uuid).or_else(|| Some(MachineId::generate()));
+    files.mac = files.mac.or_else(|| Some(MacAddress::generate()));
+    if files.host_key.is_none() {
+        files.host_key = Some(HostKey::generate(&format!("root@{}", new.name))?);
+    }
+    files.complete(&new.name, &load::label(&new.name))
+}
+
+/// Writes a machine into `machines/NAME/`: only the files whose value differs.
+///
+/// # Errors
+/// A file there is wrong; the folder cannot be written.
+pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
+    let folder = workspace.machine_dir(&machine.name);
+    let wanted = Declared::from(machine);
+    if exists(workspace, &machine.name) {
+        let there = declared(workspace, &machine.name)?;
+        close(&folder, &there)?;
+        return replace_what_differs(&folder, &there, &wanted);
+    }
+    let machines = workspace.machines_dir();
+    file::create_private_folder(&machines)?;
+    remove::sweep(&machines, &machine.name)?;
+    let cannot = || Failure::user(format!("cannot make the folder {}", folder.display()));
+    // Removed again when anything below fails; the dots keep it from ever being taken for a machine.
+    let beside = tempfile::Builder::new()
+        .prefix(&format!(".{}.new.", machine.name))
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(&machines)
+        .explain(cannot)?;
+    for (name, text) in wanted.files() {
+        text.map(|text| file::create(&beside.path().join(name), &text)).transpose()?;
+    }
+    file::sync_folder(beside.path())?;
+    // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.
+    fs::rename(beside.path(), &folder).explain(cannot)?;
+    drop(beside.keep());
+    file::sync_folder(&machines)
+}
+
+fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
+    for ((name, before), (_, after)) in there.files().into_iter().zip(wanted.files()) {
+        match after {
+            after if after == before => {}
+            Some(text) => file::replace(&folder.join(name), &text)?,
+            None => {
+                file::remove(&folder.join(name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Closes a folder that a person made, and the files in it that are a machine's, to other users.
+fn close(folder: &Path, there: &Declared) -> Result<()> {
+    let close = |path: &Path, mode: u32| {
+        let open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+        if !open {
+            return Ok(());
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .explain(|| Failure::user(format!("cannot close {} to other users", path.display())))
+    };
+    close(folder, 0o700)?;
+    for (name, _) in there.files().iter().filter(|(_, text)| text.is_some()) {
+        close(&folder.join(name), 0o600)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::workspace::tests::workspace;
+    use crate::config::{list, load};
+    use crate::model::sample::KEY;
+
+    fn web() -> MachineName {
+        "web".parse().unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// Returns every file of the machine with its inode: an equal one was not written again.
+    fn files(workspace: &Workspace) -> Vec<(std::ffi::OsString, u64)> {
+        use std::os::unix::fs::DirEntryExt;
+        let mut files: Vec<_> = fs::read_dir(workspace.machine_dir(&web()))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.ino()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn a_new_machine_is_complete_private_and_its_own() {
+        let (_dir, workspace) = workspace();
+        let keys = vec![format!("{KEY} me").parse().unwrap()];
+        let asked = NewMachine { admin_keys: Some(keys), ..NewMachine::named(web()) };
+        let machine = create(&workspace, &asked).unwrap();
+        assert_eq!(load(&workspace, &web()).unwrap(), machine);
+        assert_eq!(machine.profile, ProfileName::default());
+        let folder = workspace.machine_dir(&web());
+        assert_eq!(mode(&folder), 0o700);
+        for (name, _) in files(&workspace) {
+            assert_eq!(mode(&folder.join(name)), 0o600);
+        }
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!(read("tcp_ports"), "22\n80\n443\n");
+        assert_eq!(read("root_password_hash"), "");
+        assert_eq!(
+            (read("memory"), read("vcpus"), read("var_size")),
+            ("2G\n".into(), "2\n".into(), "20G\n".into())
+        );
+        assert_eq!(read("uuid").replace('-', ""), read("machine-id"));
+        assert!(read("ssh_host_ed25519_key.pub").ends_with(" root@web\n"));
+        assert_eq!(list(&workspace).unwrap(), [web()]);
+        assert_eq!(fs::read_dir(workspace.machines_dir()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_second_create_changes_nothing() {
+        let (_dir, workspace) = workspace();
+        let first = create(&workspace, &NewMachine::named(web())).unwrap();
+        let before = files(&workspace);
+        assert_eq!(create(&workspace, &NewMachine::named(web())).unwrap(), first);
+        assert_eq!(files(&workspace), before);
+    }
+
+    #[test]
+    fn what_a_person_put_there_is_kept_and_closed() {
+        let (_dir, workspace) = workspace();
+        let folder = workspace.machine_dir(&web());
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.join("tcp_ports"), "# web\n8080\n").unwrap();
+        fs::write(folder.join("memory"), "4096 \n").unwrap();
+        fs::write(folder.join("notes"), "mine").unwrap();
+        let asked = NewMachine { vcpus: Some("4".parse().unwrap()), ..NewMachine::named(web()) };
+        let machine = create(&workspace, &asked).unwrap();
+        assert_eq!(machine.tcp_ports.as_slice(), [8080]);
+        assert_eq!((machine.memory.mib(), machine.vcpus.get()), (4096, 4));
+        assert_eq!(fs::read_to_string(folder.join("tcp_ports")).unwrap(), "# web\n8080\n");
+        assert_eq!(fs::read_to_string(folder.join("notes")).unwrap(), "mine");
+        assert_eq!((mode(&folder), mode(&folder.join("memory"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_is_asked_for_wins_over_what_is_there() {
+        let (_dir, workspace) = workspace();
+        let first = create(&workspace, &NewMachine::named(web())).unwrap();
+        let asked = NewMachine { profile: Some("docker".parse().unwrap()), ..NewMachine::named(web()) };
+        let second = create(&workspace, &asked).unwrap();
+        assert_eq!(second, Machine { profile: "docker".parse().unwrap(), ..first });
+        assert_eq!(load(&workspace, &web()).unwrap(), second);
+    }
+
+    #[test]
+    fn save_removes_what_is_no_longer_wanted() {
+        let (_dir, workspace) = workspace();
+        let plain = create(&workspace, &NewMachine::named(web())).unwrap();
+        let more = Machine { extra: Some("{ }".to_owned()), self_contained: true, ..plain.clone() };
+        save(&workspace, &more).unwrap();
+        assert_eq!(load(&workspace, &web()).unwrap(), more);
+        save(&workspace, &plain).unwrap();
+        assert_eq!(load(&workspace, &web()).unwrap(), plain);
+    }
+
+    #[test]
+    fn a_refused_machine_leaves_no_trace() {
+        let (_dir, workspace) = workspace();
+        let asked = NewMachine { profile: Some("dokcer".parse().unwrap()), ..NewMachine::named(web()) };
+        assert!(create(&workspace, &asked).is_err());
+        assert!(!workspace.machines_dir().exists());
+    }
+}

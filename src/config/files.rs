@@ -1,0 +1,64 @@
+//! How the files of a machine are read, by the shape of what they hold.
+
+use std::str::FromStr;
+
+use crate::error::{Explain, Failure, Result};
+use crate::model::lines;
+
+/// The files of one machine, by the shape of what they hold.
+pub(super) struct Files<'a, R> {
+    /// The folder's name in messages.
+    pub(super) label: &'a str,
+    /// Gives a file's text, `None` if there is none.
+    pub(super) read: R,
+}
+
+impl<R: Fn(&str) -> Result<Option<String>>> Files<'_, R> {
+    /// Reads a file that is one text.
+    pub(super) fn text<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, Failure>,
+    ) -> Result<Option<T>> {
+        let wrong = || Failure::user(format!("{}/{name} is wrong", self.label));
+        (self.read)(name)?.map(|text| parse(&text).explain(wrong)).transpose()
+    }
+
+    /// Reads a file of one item a line.
+    pub(super) fn list<T: FromStr<Err = Failure>>(&self, name: &str) -> Result<Option<Vec<T>>> {
+        (self.read)(name)?.map(|text| lines::parse(&format!("{}/{name}", self.label), &text)).transpose()
+    }
+
+    /// Reads a file of one line that must say something.
+    pub(super) fn value<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, Failure>,
+    ) -> Result<Option<T>> {
+        match self.optional_value(name, parse)? {
+            Some(None) => Err(Failure::user(format!("{}/{name} is empty", self.label))
+                .hint("write the value into it, or remove the file")
+                .into()),
+            value => Ok(value.flatten()),
+        }
+    }
+
+    /// Reads a file of one line or none.
+    pub(super) fn optional_value<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, Failure>,
+    ) -> Result<Option<Option<T>>> {
+        let Some(text) = (self.read)(name)? else { return Ok(None) };
+        let mut items = lines::items(&text);
+        let Some((line, item)) = items.next() else { return Ok(Some(None)) };
+        let place = |line| format!("{}/{name}, line {line}", self.label);
+        if let Some((line, _)) = items.next() {
+            return Err(Failure::user(format!("{}, is one value too many", place(line)))
+                .hint("leave one value in the file; a line that begins with `#` is a comment")
+                .into());
+        }
+        let value = parse(item.trim_end()).explain(|| Failure::user(format!("{}, is wrong", place(line))))?;
+        Ok(Some(Some(value)))
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a machine's files.
+
+use std::fs;
+use std::path::Path;
+
+use super::Workspace;
+use super::workspace::file_names;
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::model::MachineName;
+
+/// Removes `machines/NAME/` with all that is in it and returns whether there was anything.
+///
+/// The folder is renamed first, so that it is a machine or none, whatever dies in between; run again, this
+/// finishes the work.
+///
+/// # Errors
+/// The folder is a symbolic link, which nixvm never makes; it cannot be removed.
+pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
+    let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
+    let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
+    match fs::symlink_metadata(&folder) {
+        Ok(metadata) if metadata.is_dir() => {
+            // A name of its own, should what an earlier run left not be gone yet.
+            let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
+            fs::rename(&folder, &aside).explain(cannot)?;
+            file::sync_folder(&machines)?;
+        }
+        Ok(_) => {
+            return Err(Failure::user(format!("{} is not a folder, but a link or a file", folder.display()))
+                .hint("look where it leads, and remove it by hand")
+                .into());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot().because(error).into()),
+    }
+    sweep(&machines, name)
+}
+
+/// Removes what earlier runs that died left of a machine beside its folder, and returns whether there was anything.
+///
+/// Half-made and half-removed folders hold keys too.
+pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
+    let (new, removed) = (format!(".{name}.new."), format!(".{name}.removed."));
+    let mut any = false;
+    for left in file_names(machines)?.iter().filter(|n| n.starts_with(&new) || n.starts_with(&removed)) {
+        let left = machines.join(left);
+        fs::remove_dir_all(&left).explain(|| Failure::user(format!("cannot remove {}", left.display())))?;
+        any = true;
+    }
+    Ok(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::workspace::tests::workspace;
+    use crate::config::{NewMachine, create, exists};
+
+    #[test]
+    fn a_removed_machine_leaves_nothing_and_others_stay() {
+        let (_dir, workspace) = workspace();
+        let [web, prod]: [MachineName; 2] = ["web".parse().unwrap(), "web-prod".parse().unwrap()];
+        create(&workspace, &NewMachine::named(web.clone())).unwrap();
+        create(&workspace, &NewMachine::named(prod.clone())).unwrap();
+        for left in [".web.new.x", ".web.removed.x", ".web-prod.new.x"] {
+            fs::create_dir(workspace.machines_dir().join(left)).unwrap();
+        }
+        assert!(remove(&workspace, &web).unwrap());
+        assert!(!exists(&workspace, &web) && exists(&workspace, &prod));
+        let mut left = file_names(&workspace.machines_dir()).unwrap();
+        left.sort();
+        assert_eq!(left, [".web-prod.new.x", "web-prod"]);
+        assert!(!remove(&workspace, &web).unwrap());
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let (dir, workspace) = workspace();
+        let elsewhere = dir.path().join("precious");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::create_dir(workspace.machines_dir()).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, workspace.machines_dir().join("web")).unwrap();
+        let error = remove(&workspace, &"web".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.ends_with("is not a folder, but a link or a file"));
+        assert!(elsewhere.is_dir());
+    }
+}

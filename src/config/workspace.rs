@@ -1,0 +1,221 @@
+//! The folder that nixvm works in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Explain, Failure, Result};
+use crate::model::suggest::did_you_mean;
+use crate::model::{MachineName, ProfileName, quote};
+
+/// A folder with a `flake.nix` and `profiles/`, and in it `machines/` and `output/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// Absolute, without symbolic links, and UTF-8: it is written into a domain's metadata.
+    root: String,
+}
+
+impl Workspace {
+    /// Returns the nearest workspace, from the folder `start` upwards.
+    ///
+    /// # Errors
+    /// There is none; a folder cannot be read.
+    pub fn find(start: &Path) -> Result<Self> {
+        let start = canonical(start)?;
+        match start.ancestors().find(|folder| is_workspace(folder)) {
+            Some(root) => Self::new(root),
+            None => {
+                Err(none(&format!("neither {} nor a folder above it is a workspace", start.display())).into())
+            }
+        }
+    }
+
+    /// Returns the workspace that is the folder `root` itself.
+    ///
+    /// # Errors
+    /// `root` is none.
+    pub fn at(root: &Path) -> Result<Self> {
+        let root = canonical(root)?;
+        if is_workspace(&root) {
+            Self::new(&root)
+        } else {
+            Err(none(&format!("{} is not a workspace", root.display())).into())
+        }
+    }
+
+    fn new(root: &Path) -> Result<Self> {
+        match root.to_str() {
+            Some(root) => Ok(Workspace { root: root.to_owned() }),
+            None => Err(Failure::user(format!(
+                "the path {} is not UTF-8",
+                quote(root.as_os_str().as_encoded_bytes())
+            ))
+            .hint("move the workspace to a folder whose path is")
+            .into()),
+        }
+    }
+
+    /// Returns the workspace's own path: absolute and without symbolic links.
+    pub fn root(&self) -> &Path {
+        Path::new(&self.root)
+    }
+
+    /// Returns [`root`](Self::root) as text.
+    pub fn as_str(&self) -> &str {
+        &self.root
+    }
+
+    /// Returns the folder of all machines.
+    pub fn machines_dir(&self) -> PathBuf {
+        self.root().join("machines")
+    }
+
+    /// Returns a machine's folder.
+    pub fn machine_dir(&self, machine: &MachineName) -> PathBuf {
+        self.machines_dir().join(machine.as_str())
+    }
+
+    /// Returns the folder of all profiles.
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.root().join("profiles")
+    }
+
+    /// Returns a profile's file.
+    pub fn profile_file(&self, profile: &ProfileName) -> PathBuf {
+        self.profiles_dir().join(format!("{profile}.nix"))
+    }
+
+    /// Returns the folder of what nixvm makes and can make again, backups excepted.
+    pub fn output_dir(&self) -> PathBuf {
+        self.root().join("output")
+    }
+
+    /// Returns the folder of the copy of the flake that Nix builds.
+    pub fn flake_dir(&self) -> PathBuf {
+        self.output_dir().join("flake")
+    }
+
+    /// Returns the folder of rendered machines, the flake's input `machines`.
+    pub fn rendered_dir(&self) -> PathBuf {
+        self.output_dir().join("rendered")
+    }
+
+    /// Returns the folder of Nix's out links.
+    pub fn build_dir(&self) -> PathBuf {
+        self.output_dir().join("build")
+    }
+
+    /// Returns the folder of backups.
+    pub fn backups_dir(&self) -> PathBuf {
+        self.output_dir().join("backups")
+    }
+
+    /// Returns the file that names the nixpkgs this workspace builds from, where it is not the locked one.
+    pub fn base_file(&self) -> PathBuf {
+        self.output_dir().join("base")
+    }
+
+    /// Returns the names of all profiles, sorted: every `profiles/NAME.nix` whose name can be one.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn profile_names(&self) -> Result<Vec<ProfileName>> {
+        let mut names: Vec<ProfileName> = file_names(&self.profiles_dir())?
+            .iter()
+            .filter_map(|name| name.strip_suffix(".nix")?.parse().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Checks that there is such a profile.
+    ///
+    /// # Errors
+    /// There is none: the hint has the one that may have been meant, or all.
+    pub fn check_profile(&self, profile: &ProfileName) -> Result<()> {
+        if self.profile_file(profile).is_file() {
+            return Ok(());
+        }
+        let names = self.profile_names()?;
+        let names: Vec<&str> = names.iter().map(ProfileName::as_str).collect();
+        let failure = Failure::user(format!("there is no profile `{profile}`"));
+        Err(match did_you_mean(profile.as_str(), names.iter().copied()) {
+            Some(meant) => failure.hint(format!("did you mean `{meant}`? `nixvm list-profiles` lists all")),
+            None if names.is_empty() => {
+                failure.hint(format!("there is none in {}", self.profiles_dir().display()))
+            }
+            None => failure.hint(format!("the profiles are {}", names.join(", "))),
+        }
+        .into())
+    }
+}
+
+/// Returns the names of all that is in a folder, those excepted that are not UTF-8; none if there is no such folder.
+pub(super) fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let cannot = || Failure::user(format!("cannot read the folder {}", folder.display()));
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.explain(cannot)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.explain(cannot)?.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().explain(|| Failure::user(format!("cannot enter {}", path.display())))
+}
+
+fn is_workspace(folder: &Path) -> bool {
+    folder.join("flake.nix").is_file() && folder.join("profiles").is_dir()
+}
+
+fn none(message: &str) -> Failure {
+    Failure::user(message).hint("a workspace has a flake.nix and profiles/; go to one, name it with `-C DIR`, or make one with `nix flake init -t PATH-OF-NIXVM`")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    /// Returns a workspace with the profiles `base`, `core` and `docker`; it lasts as long as the folder.
+    pub(in crate::config) fn workspace() -> (tempfile::TempDir, Workspace) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("flake.nix"), "{ }").unwrap();
+        fs::create_dir(dir.path().join("profiles")).unwrap();
+        for name in ["base.nix", "core.nix", "docker.nix", "_common.nix", "README.md"] {
+            fs::write(dir.path().join("profiles").join(name), "{ }").unwrap();
+        }
+        let workspace = Workspace::at(dir.path()).unwrap();
+        (dir, workspace)
+    }
+
+    #[test]
+    fn it_is_found_from_below() {
+        let (dir, workspace) = workspace();
+        let below = dir.path().join("machines/web");
+        fs::create_dir_all(&below).unwrap();
+        assert_eq!(Workspace::find(&below).unwrap(), workspace);
+        assert!(Workspace::at(&below).is_err());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let report = Report::of(&Workspace::find(elsewhere.path()).unwrap_err());
+        assert!(report.error.contains("nor a folder above it is a workspace"));
+        assert!(report.hints[0].contains("-C DIR"));
+        assert!(Workspace::find(&elsewhere.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn an_unknown_profile_is_met_with_the_nearest() {
+        let (_dir, workspace) = workspace();
+        let names = workspace.profile_names().unwrap();
+        assert_eq!(names.iter().map(ProfileName::as_str).collect::<Vec<_>>(), ["base", "core", "docker"]);
+        workspace.check_profile(&"core".parse().unwrap()).unwrap();
+        let hint = |name: &str| {
+            Report::of(&workspace.check_profile(&name.parse().unwrap()).unwrap_err()).hints.concat()
+        };
+        assert!(hint("dokcer").starts_with("did you mean `docker`?"));
+        assert_eq!(hint("kubernetes"), "the profiles are base, core, docker");
+    }
+}
