@@ -29,8 +29,7 @@ impl Hypervisor {
         let say = || Failure::user(format!("cannot start libvirt's network `{name}`"));
         let found = match self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork) {
             Err(error) if matches!(code(&error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect)) => {
-                let hint = "this libvirt has no networks of its own; use `--network user`, or `bridge:IF`";
-                return Err(say().hint(hint).because(said(&error)).into());
+                return Err(say().hint(self.network_hint()).because(said(&error)).into());
             }
             found => found.say(say)?,
         };
@@ -39,10 +38,12 @@ impl Hypervisor {
             None => (self.connection().define_network_xml(xml).say(say)?, true),
         };
         let running = network.is_active().say(say)?;
-        if !running {
-            network.create().say(|| {
-                say().hint("it needs dnsmasq and iptables or nftables, and its address range must be free on this host")
-            })?;
+        if !running && let Err(error) = network.create() {
+            if missing {
+                // A definition that does not work would stand in the way of the next try.
+                let _ = network.undefine();
+            }
+            return Err(error).say(|| say().hint(self.network_hint()));
         }
         if !network.autostart().say(say)? {
             network.set_autostart(true).say(say)?;
@@ -52,6 +53,14 @@ impl Hypervisor {
             (false, false) => Ensured::Started,
             (false, true) => Ensured::Present,
         })
+    }
+
+    fn network_hint(&self) -> &'static str {
+        if self.is_session() {
+            "a user's own libvirt may make no networks; use `--network user`, which needs none"
+        } else {
+            "it needs dnsmasq and iptables or nftables, and its address range must be free on this host"
+        }
     }
 
     /// Returns whether the network `name` runs; `None` where there is none of that name.

@@ -28,7 +28,7 @@ pub fn connect(uri: &str) -> Result<Connect> {
     Connect::open(Some(uri)).map_err(|error| {
         let errno = sys::last_errno();
         let failure = Failure::user(format!("cannot connect to libvirt at `{uri}`"));
-        match connect_hint(uri, code(&error), errno) {
+        match connect_hint(uri, &error, errno) {
             Some(hint) => failure.hint(hint).because(words(&error)).into(),
             None => failure.because(words(&error)).into(),
         }
@@ -84,7 +84,7 @@ fn words(error: &Error) -> Failure {
     Failure::user(format!("libvirt: {}", error.message()))
 }
 
-fn connect_hint(uri: &str, code: Option<ErrorNumber>, errno: Option<io::ErrorKind>) -> Option<String> {
+fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Option<String> {
     let not_running = || {
         match is_session(uri) {
         true => "libvirt starts a user's own daemon by itself; see that `libvirtd` is installed (`nixvm doctor`)".into(),
@@ -94,7 +94,10 @@ fn connect_hint(uri: &str, code: Option<ErrorNumber>, errno: Option<io::ErrorKin
     let no_rights = || {
         "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`".into()
     };
-    match code {
+    // Where polkit cannot be asked, as without a system bus, that is an internal error of libvirt's.
+    let unasked = error.domain().is_known_and(|domain| matches!(domain, ErrorDomain::Dbus | ErrorDomain::Polkit));
+    match code(error) {
+        _ if unasked && !is_session(uri) => Some(no_rights()),
         Some(
             ErrorNumber::AuthFailed
             | ErrorNumber::AuthCancelled
@@ -172,14 +175,9 @@ mod tests {
         assert!(missing.hints[0].starts_with("start libvirt:"), "{missing:?}");
         assert!(missing.causes[0].starts_with("libvirt: "), "{missing:?}");
 
-        let denied = connect_hint(
-            "qemu:///system",
-            Some(ErrorNumber::SystemError),
-            Some(io::ErrorKind::PermissionDenied),
-        );
-        assert!(denied.unwrap().contains("group `libvirt`"));
-        let polkit = connect_hint("qemu:///system", Some(ErrorNumber::AuthUnavailable), None);
-        assert!(polkit.unwrap().contains("group `libvirt`"));
+        // The hint goes by what the system says, and root may open any socket: a folder refuses to be one for everyone.
+        let refused = report("qemu+unix:///system?socket=/");
+        assert_eq!(refused.hints, missing.hints, "{refused:?}");
     }
 
     #[test]

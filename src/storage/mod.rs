@@ -9,6 +9,8 @@ pub mod image;
 mod pool;
 mod put;
 mod sparse;
+#[cfg(test)]
+mod trials;
 
 pub use pool::{Pool, Space, Usage};
 pub use put::{Progress, Stored};
