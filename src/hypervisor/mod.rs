@@ -1,1 +1,77 @@
-//! (being written)
+//! The computer that runs machines, seen through libvirt.
+//!
+//! [`Hypervisor`] finds domains and defines them. What changes one is a method
+//! of [`Owned`], which exists only for a domain that carries nixvm's metadata:
+//! nixvm cannot touch any other.
+
+mod accelerator;
+mod address;
+mod console;
+mod domain;
+mod exchange;
+mod metadata;
+mod network;
+mod owned;
+
+use virt::connect::Connect;
+
+use crate::error::{Failure, Result};
+use crate::libvirt::{self, Say};
+use crate::model::domain::Arch;
+
+pub use accelerator::Probe;
+pub use address::{Address, Source};
+pub use console::ConsoleEnd;
+pub use domain::Observed;
+pub use network::Ensured;
+pub use owned::{Ended, Owned};
+
+/// A connection to libvirt's QEMU driver.
+pub struct Hypervisor {
+    connection: Connect,
+    uri: String,
+}
+
+impl Hypervisor {
+    /// Returns a connection to the hypervisor at `uri`; `qemu:///system`, for example.
+    ///
+    /// # Errors
+    /// libvirt is not there, does not answer, or does not let this user in.
+    pub fn open(uri: &str) -> Result<Self> {
+        Ok(Hypervisor { connection: libvirt::connect(uri)?, uri: uri.to_owned() })
+    }
+
+    /// Returns the connection, for what works on storage.
+    pub fn connection(&self) -> &Connect {
+        &self.connection
+    }
+
+    /// Returns the URI it was opened with.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Returns whether domains run as one user's own processes, without root's rights.
+    pub fn is_session(&self) -> bool {
+        libvirt::is_session(&self.uri)
+    }
+
+    /// Returns whether domains run on this host.
+    pub fn is_local(&self) -> bool {
+        libvirt::is_local(&self.uri)
+    }
+
+    /// Returns the architecture of the hypervisor's processor.
+    ///
+    /// # Errors
+    /// It is none that nixvm builds for, or libvirt does not answer.
+    pub fn arch(&self) -> Result<Arch> {
+        let node =
+            self.connection.node_info().say(|| Failure::user("cannot ask libvirt for its processor"))?;
+        Arch::from_name(&node.model).ok_or_else(|| {
+            Failure::user(format!("the hypervisor's processor is `{}`", node.model))
+                .hint("nixvm builds for x86_64 and aarch64")
+                .into()
+        })
+    }
+}

@@ -1,1 +1,16 @@
-//! (being written)
+//! Where images live: libvirt's pool, what goes into it, and how that is made.
+//!
+//! All of it goes through libvirt, so that a pool on another host is the same to us.
+
+pub mod data;
+pub mod identity;
+pub mod image;
+
+mod pool;
+mod put;
+mod sparse;
+#[cfg(test)]
+mod trials;
+
+pub use pool::{Pool, Space, Usage};
+pub use put::{Progress, Stored};

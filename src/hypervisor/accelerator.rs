@@ -1,0 +1,176 @@
+//! Does KVM run a guest here, or is there only a `/dev/kvm`?
+//!
+//! Nested virtualization that is half there opens the device, and then its
+//! guests die or hang. So a guest decides: the firmware that machines boot
+//! with, and no disks. It prints on its serial port within a second or two
+//! where KVM works.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use virt::error::Error;
+use virt::sys;
+
+use super::domain::state;
+use super::exchange::Exchange;
+use super::{Hypervisor, exchange};
+use crate::error::{Failure, Result};
+use crate::libvirt::Say;
+use crate::model::MachineId;
+use crate::model::domain::{Accelerator, Arch, DomainState};
+
+/// The longest time the firmware is waited for: on two busy cores it takes seven seconds even without KVM.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the guest is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Probe {
+    /// What guests have to run on.
+    pub accelerator: Accelerator,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl Hypervisor {
+    /// Returns what runs guests of `arch` here: KVM only if a guest under it shows a sign of life.
+    ///
+    /// Takes a second or two where KVM works or is refused, 10 seconds where it hangs. The probe's guest has no disk
+    /// and no network, and libvirt ends it if this process dies.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn probe_accelerator(&self, arch: Arch) -> Result<Probe> {
+        let tcg = |reason: String| Ok(Probe { accelerator: Accelerator::Tcg, reason });
+        let offered = self.connection().domain_capabilities(None, Some(arch.as_str()), None, Some("kvm"), 0);
+        if let Err(error) = offered {
+            return tcg(format!("libvirt offers no KVM ({})", first_line(error.message())));
+        }
+        match self.life_under(arch, Accelerator::Kvm, LIMIT)? {
+            Life::Seen(after) => Ok(Probe {
+                accelerator: Accelerator::Kvm,
+                reason: format!("a guest ran under KVM within {:.1} s", after.as_secs_f32()),
+            }),
+            Life::NotStarted(error) => {
+                tcg(format!("no guest starts under KVM ({})", first_line(error.message())))
+            }
+            Life::Died(DomainState::Paused) => tcg("KVM stopped the guest with an error".into()),
+            Life::Died(_) => tcg("the guest died under KVM".into()),
+            Life::Silent => tcg(format!("a guest hung under KVM for {} s", LIMIT.as_secs())),
+        }
+    }
+
+    fn life_under(&self, arch: Arch, accelerator: Accelerator, limit: Duration) -> Result<Life> {
+        let say = || Failure::user("cannot try out KVM");
+        let xml = probe_xml(arch, accelerator, std::process::id(), MachineId::generate());
+        // Paused, so that nothing is printed before someone listens.
+        let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_PAUSED;
+        let _cleaner = Cleaner { hypervisor: self, xml: &xml };
+        let domain = match self.connection().create_domain_xml(&xml, flags) {
+            Ok(domain) => domain,
+            Err(error) => return Ok(Life::NotStarted(error)),
+        };
+        let enough = Box::new(|_: &[u8]| Ok(ControlFlow::Break(())));
+        let port = Exchange::open(self.connection(), &domain, true, enough)?;
+        let start = Instant::now();
+        domain.resume().say(say)?;
+        while start.elapsed() < limit {
+            match port.run(Some(LOOK))? {
+                Some(exchange::End::Caller) => return Ok(Life::Seen(start.elapsed())),
+                Some(_) => return Ok(Life::Died(DomainState::Shutoff)),
+                None => match state(&domain) {
+                    Ok(DomainState::Running) => {}
+                    Ok(state) => return Ok(Life::Died(state)),
+                    Err(_) => return Ok(Life::Died(DomainState::Shutoff)),
+                },
+            }
+        }
+        Ok(Life::Silent)
+    }
+}
+
+enum Life {
+    Seen(Duration),
+    NotStarted(Error),
+    Died(DomainState),
+    Silent,
+}
+
+/// Returns the beginning of a message, which may quote all that QEMU said.
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
+/// Ends the probe's guest when dropped, and removes what libvirt keeps of it.
+struct Cleaner<'a> {
+    hypervisor: &'a Hypervisor,
+    xml: &'a str,
+}
+
+impl Drop for Cleaner<'_> {
+    fn drop(&mut self) {
+        // A transient domain's NVRAM file outlives it, even where QEMU never started; undefining removes the file, and
+        // takes a definition. Where this fails, libvirt still ends the guest with the connection.
+        if let Ok(domain) = self.hypervisor.connection().define_domain_xml(self.xml) {
+            let _ = domain.destroy();
+            let _ = domain.undefine_flags(sys::VIR_DOMAIN_UNDEFINE_NVRAM);
+        }
+    }
+}
+
+/// Returns the probe's domain: as machines have it in what depends on the accelerator, and else as small as can be.
+fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> String {
+    let (kind, cpu) = match accelerator {
+        Accelerator::Kvm => ("kvm", "host-passthrough"),
+        Accelerator::Tcg => ("qemu", "maximum"),
+    };
+    let machine = match arch {
+        Arch::X86_64 => "q35",
+        Arch::Aarch64 => "virt",
+    };
+    let (arch, uuid) = (arch.as_str(), id.to_uuid());
+    format!(
+        "<domain type='{kind}'>
+  <name>nixvm-probe-{pid}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os firmware='efi'>
+    <type arch='{arch}' machine='{machine}'>hvm</type>
+    <firmware><feature enabled='no' name='secure-boot'/></firmware>
+  </os>
+  <features><acpi/></features>
+  <cpu mode='{cpu}'/>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>destroy</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <serial type='pty'/>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs qemu:///system and takes some seconds"]
+    fn the_probe_sees_a_guest_that_lives() {
+        let hypervisor = Hypervisor::open("qemu:///system").unwrap();
+        let arch = hypervisor.arch().unwrap();
+        let Life::Seen(after) = hypervisor.life_under(arch, Accelerator::Tcg, LIMIT).unwrap() else {
+            panic!("the probe's guest says nothing even where guests run");
+        };
+        println!("the firmware printed after {after:?} under TCG; {:?}", hypervisor.probe_accelerator(arch));
+        let soon = hypervisor.life_under(arch, Accelerator::Tcg, Duration::from_millis(600)).unwrap();
+        assert!(matches!(soon, Life::Silent), "nothing can come this early");
+        let name = format!("nixvm-probe-{}", std::process::id());
+        assert!(hypervisor.connection().lookup_domain_by_name(&name).is_err());
+    }
+}

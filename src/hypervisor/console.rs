@@ -1,0 +1,91 @@
+//! The interactive serial console.
+
+use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
+
+use super::exchange::{End, Exchange};
+use super::{Hypervisor, Owned};
+use crate::error::{Explain, Failure, Result};
+
+/// The byte that leaves the console: `^]`.
+const LEAVE: u8 = 0x1d;
+
+/// How a session at the console ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleEnd {
+    /// `^]` was typed.
+    Left,
+    /// The input came to its end.
+    InputClosed,
+    /// The guest went off.
+    GuestGone,
+}
+
+impl Owned {
+    /// Joins `input` and `output` to the guest's serial console and returns how the session ended.
+    ///
+    /// The terminal is the caller's: in raw mode every key but `^]` reaches the guest. `force` takes the console
+    /// over from another session.
+    ///
+    /// # Errors
+    /// The guest is off, another session has the console, or `output` cannot be written.
+    pub fn console(
+        &self,
+        hypervisor: &Hypervisor,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+        force: bool,
+    ) -> Result<ConsoleEnd> {
+        if !self.state()?.is_active() {
+            return Err(self
+                .cannot("open the console of")
+                .hint(format!("start it: `nixvm start {}`", self.name()))
+                .because(Failure::user("it is off"))
+                .into());
+        }
+        let output = output.try_clone_to_owned().explain(|| Failure::user("cannot use the terminal"))?;
+        let print = move |bytes: &[u8]| {
+            write_all(&output, bytes).explain(|| Failure::user("cannot write to the terminal"))?;
+            Ok(ControlFlow::Continue(()))
+        };
+        let mut exchange = Exchange::open(hypervisor.connection(), &self.domain, force, Box::new(print))
+            .explain(|| self.cannot("open the console of"))?;
+        exchange.send_from(input, until_left)?;
+        Ok(match exchange.run(None)? {
+            Some(End::Caller) => ConsoleEnd::Left,
+            Some(End::Input) => ConsoleEnd::InputClosed,
+            Some(End::Guest) | None => ConsoleEnd::GuestGone,
+        })
+    }
+}
+
+fn until_left(typed: &[u8]) -> (&[u8], ControlFlow<()>) {
+    match typed.iter().position(|&byte| byte == LEAVE) {
+        Some(end) => (&typed[..end], ControlFlow::Break(())),
+        None => (typed, ControlFlow::Continue(())),
+    }
+}
+
+fn write_all(output: impl std::os::fd::AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&output, bytes) {
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            // Standard output shares its open file, and so O_NONBLOCK, with whoever else has the terminal.
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_before_leaving_still_goes_to_the_guest() {
+        assert_eq!(until_left(b"halt\r\x1dlost"), (&b"halt\r"[..], ControlFlow::Break(())));
+        assert_eq!(until_left(b"\x03\x04\x1b"), (&b"\x03\x04\x1b"[..], ControlFlow::Continue(())));
+    }
+}

@@ -1,0 +1,245 @@
+//! Domains as they are: found, listed and defined.
+
+use std::collections::HashMap;
+
+use virt::domain::Domain;
+use virt::error::{Error, ErrorNumber};
+use virt::sys;
+
+use super::{Hypervisor, metadata};
+use crate::error::{Failure, Result};
+use crate::libvirt::Say;
+use crate::model::domain::{DomainState, METADATA_NAMESPACE, Metadata};
+use crate::model::{MachineId, MachineName};
+
+/// A domain as libvirt has it now, nixvm's or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its name; that of a foreign domain can be any text.
+    pub name: String,
+    /// Its UUID.
+    pub id: MachineId,
+    /// Whether it runs.
+    pub state: DomainState,
+    /// What nixvm wrote into it; `None` for a domain that is not nixvm's. While it runs, this is what it runs.
+    pub metadata: Option<Metadata>,
+}
+
+impl Hypervisor {
+    /// Returns every domain, sorted by name.
+    ///
+    /// Four calls, and one for each domain: libvirt hands out metadata only one by one.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn domains(&self) -> Result<Vec<Observed>> {
+        let list = || -> std::result::Result<Vec<Observed>, Error> {
+            let states = self.states()?;
+            let mut domains = Vec::new();
+            for domain in self.connection().list_all_domains(0)? {
+                let known = states.get(&domain.uuid()?.into_bytes()).copied();
+                // One that was undefined since the list was made is no error.
+                domains.extend(observe(&domain, known).unless(ErrorNumber::NoDomain)?);
+            }
+            domains.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(domains)
+        };
+        list().say(|| Failure::user("cannot list libvirt's domains"))
+    }
+
+    /// Returns the state of every domain that is in one of the usual states.
+    fn states(&self) -> std::result::Result<HashMap<[u8; 16], DomainState>, Error> {
+        let mut states = HashMap::new();
+        for (state, flag) in [
+            (DomainState::Running, sys::VIR_CONNECT_LIST_DOMAINS_RUNNING),
+            (DomainState::Paused, sys::VIR_CONNECT_LIST_DOMAINS_PAUSED),
+            (DomainState::Shutoff, sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF),
+        ] {
+            for domain in self.connection().list_all_domains(flag)? {
+                states.insert(domain.uuid()?.into_bytes(), state);
+            }
+        }
+        Ok(states)
+    }
+
+    /// Returns the domain of that name, nixvm's or not.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn find(&self, name: &MachineName) -> Result<Option<Observed>> {
+        self.observed(self.connection().lookup_domain_by_name(name.as_str()), name)
+    }
+
+    /// Returns the domain of that UUID, nixvm's or not.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn find_id(&self, id: MachineId) -> Result<Option<Observed>> {
+        self.observed(self.connection().lookup_domain_by_uuid_string(&id.to_uuid()), id)
+    }
+
+    fn observed(
+        &self,
+        found: std::result::Result<Domain, Error>,
+        what: impl std::fmt::Display,
+    ) -> Result<Option<Observed>> {
+        found
+            .and_then(|domain| observe(&domain, None))
+            .unless(ErrorNumber::NoDomain)
+            .say(|| Failure::user(format!("cannot ask libvirt for the domain `{what}`")))
+    }
+
+    /// Defines the domain that `xml` describes, or changes its definition; a running guest goes on as it is.
+    ///
+    /// `name` and `id` are those in `xml`.
+    ///
+    /// # Errors
+    /// The name or the UUID is that of another domain, or libvirt refuses the XML.
+    pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<()> {
+        self.check_free(name, id)?;
+        self.connection()
+            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
+            .say(|| Failure::user(format!("libvirt refuses the domain of `{name}`")))?;
+        Ok(())
+    }
+
+    /// Checks that a domain of that name and UUID can be defined without touching another one.
+    ///
+    /// # Errors
+    /// A domain that is not nixvm's has the name, or another domain the name or the UUID.
+    pub fn check_free(&self, name: &MachineName, id: MachineId) -> Result<()> {
+        if let Some(other) = self.find(name)? {
+            if other.metadata.is_none() {
+                return Err(foreign(name).into());
+            }
+            if other.id != id {
+                let of = other.metadata.map(|m| m.workspace).unwrap_or_default();
+                return Err(Failure::user(format!(
+                    "libvirt has another machine `{name}`, of the workspace `{of}`"
+                ))
+                .hint("give this machine another name, or destroy the other one there")
+                .into());
+            }
+        }
+        match self.find_id(id)? {
+            Some(other) if other.name != name.as_str() => Err(Failure::user(format!(
+                "the UUID {} is in use by the domain `{}`",
+                id.to_uuid(),
+                other.name
+            ))
+            .hint(format!(
+                "delete `machine-id` and `uuid` from machines/{name} and create it again: it gets new ones"
+            ))
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the refusal of a domain without nixvm's metadata.
+pub(super) fn foreign(name: &MachineName) -> Failure {
+    Failure::user(format!("the domain `{name}` is not nixvm's"))
+        .hint("nixvm touches no domain that it did not make; give the machine another name, or remove the domain with the tool that made it")
+}
+
+/// Returns the domain as it is now; in the state `known`, where there is one.
+pub(super) fn observe(domain: &Domain, known: Option<DomainState>) -> std::result::Result<Observed, Error> {
+    let bytes = domain.uuid()?.into_bytes();
+    Ok(Observed {
+        name: domain.name()?,
+        id: MachineId::from_bytes(bytes).ok_or_else(Error::last_error)?,
+        state: known.map_or_else(|| state(domain), Ok)?,
+        metadata: metadata_of(domain)?,
+    })
+}
+
+/// Returns the domain's state.
+///
+/// By `virDomainGetInfo`: `virt` 0.5's `Domain::state` drops libvirt's error.
+pub(super) fn state(domain: &Domain) -> std::result::Result<DomainState, Error> {
+    use virt::domain::DomainState as Raw;
+    Ok(match domain.info()?.state.known() {
+        Some(Raw::Running) => DomainState::Running,
+        Some(Raw::Blocked) => DomainState::Blocked,
+        Some(Raw::Paused) => DomainState::Paused,
+        Some(Raw::Shutdown) => DomainState::Shutdown,
+        Some(Raw::Shutoff) => DomainState::Shutoff,
+        Some(Raw::Crashed) => DomainState::Crashed,
+        Some(Raw::PMSuspended) => DomainState::PmSuspended,
+        Some(Raw::NoState) | None => DomainState::NoState,
+    })
+}
+
+fn metadata_of(domain: &Domain) -> std::result::Result<Option<Metadata>, Error> {
+    let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+    let element = domain.metadata(kind, Some(METADATA_NAMESPACE), 0).unless(ErrorNumber::NoDomainMetadata)?;
+    Ok(element.as_deref().and_then(metadata::parse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    fn xml(name: &str, id: MachineId, metadata: bool) -> String {
+        let ours = format!(
+            "<metadata><n:machine xmlns:n='{METADATA_NAMESPACE}' name='{name}' workspace='/w' profile='core' \
+             generation='1' digest='d'/></metadata>"
+        );
+        format!(
+            "<domain type='test'><name>{name}</name><uuid>{}</uuid>{}<memory>131072</memory><os><type>hvm</type></os></domain>",
+            id.to_uuid(),
+            if metadata { &ours } else { "" }
+        )
+    }
+
+    /// libvirt's test driver has one domain of its own, `test`, running and without metadata.
+    fn hypervisor() -> Hypervisor {
+        Hypervisor::open("test:///default").unwrap()
+    }
+
+    #[test]
+    fn a_foreign_domain_is_seen_and_never_owned() {
+        let hypervisor = hypervisor();
+        let test: MachineName = "test".parse().unwrap();
+        let seen = hypervisor.find(&test).unwrap().unwrap();
+        assert_eq!((seen.state, seen.metadata), (DomainState::Running, None));
+        let refusal = Report::of(&hypervisor.own(&test).err().unwrap()).error;
+        assert_eq!(refusal, "the domain `test` is not nixvm's");
+        assert!(hypervisor.define(&test, seen.id, &xml("test", seen.id, true)).is_err());
+        assert_eq!(hypervisor.find(&test).unwrap().unwrap().metadata, None);
+    }
+
+    #[test]
+    fn a_machines_domain_lives_and_ends() {
+        let hypervisor = hypervisor();
+        let (name, id) = ("t-life".parse().unwrap(), MachineId::generate());
+        assert!(hypervisor.own(&name).is_err());
+        hypervisor.define(&name, id, &xml("t-life", id, true)).unwrap();
+        hypervisor.define(&name, id, &xml("t-life", id, true)).unwrap();
+        let owned = hypervisor.own(&name).unwrap();
+        assert!(owned.start().unwrap());
+        assert!(!owned.start().unwrap());
+        let listed = hypervisor.domains().unwrap().into_iter().find(|domain| domain.id == id).unwrap();
+        assert_eq!(listed, owned.observe().unwrap());
+        assert_eq!((listed.state, listed.metadata.unwrap().digest.as_str()), (DomainState::Running, "d"));
+        assert!(owned.force_off().unwrap());
+        assert!(!owned.force_off().unwrap());
+        assert_eq!(hypervisor.find_id(id).unwrap().unwrap().state, DomainState::Shutoff);
+    }
+
+    #[test]
+    fn names_and_uuids_of_others_are_refused() {
+        let hypervisor = hypervisor();
+        let (first, second): (MachineName, MachineName) =
+            ("t-first".parse().unwrap(), "t-second".parse().unwrap());
+        let id = MachineId::generate();
+        hypervisor.define(&first, id, &xml("t-first", id, true)).unwrap();
+        let taken = Report::of(&hypervisor.check_free(&second, id).unwrap_err());
+        assert!(taken.error.ends_with("is in use by the domain `t-first`"), "{taken:?}");
+        let other = Report::of(&hypervisor.check_free(&first, MachineId::generate()).unwrap_err());
+        assert!(other.error.contains("of the workspace `/w`"), "{other:?}");
+        hypervisor.check_free(&first, id).unwrap();
+        hypervisor.check_free(&second, MachineId::generate()).unwrap();
+    }
+}

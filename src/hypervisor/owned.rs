@@ -1,0 +1,195 @@
+//! A domain that is nixvm's, and so may be changed.
+
+use std::time::{Duration, Instant};
+
+use virt::domain::{Domain, DomainShutoffReason, DomainStateReason};
+use virt::enumutil::Enum;
+use virt::error::ErrorNumber;
+use virt::sys;
+
+use super::domain::{foreign, observe, state};
+use super::{Hypervisor, Observed};
+use crate::error::{Failure, Result};
+use crate::libvirt::Say;
+use crate::model::MachineName;
+use crate::model::domain::{DomainState, Metadata};
+
+/// How often a change of state is looked for.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a guest that is off came to be off (`virDomainShutoffReason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// By its own shutdown.
+    Shutdown,
+    /// Its power was cut.
+    Forced,
+    /// It crashed, or QEMU did.
+    Crashed,
+    /// In some other way, or before libvirt was last started.
+    Unknown,
+}
+
+/// A domain that carries nixvm's metadata.
+pub struct Owned {
+    pub(super) domain: Domain,
+    name: MachineName,
+    metadata: Metadata,
+}
+
+impl Hypervisor {
+    /// Returns the domain of the machine `name`, checked to be nixvm's.
+    ///
+    /// # Errors
+    /// There is none, it is not nixvm's, or libvirt does not answer.
+    pub fn own(&self, name: &MachineName) -> Result<Owned> {
+        let say = || Failure::user(format!("cannot ask libvirt for the domain `{name}`"));
+        let found = self.connection().lookup_domain_by_name(name.as_str());
+        let Some(domain) = found.unless(ErrorNumber::NoDomain).say(say)? else {
+            return Err(Failure::user(format!("libvirt at `{}` has no domain `{name}`", self.uri()))
+                .hint(format!("make it: `nixvm create {name}`"))
+                .into());
+        };
+        match observe(&domain, None).say(say)?.metadata {
+            Some(metadata) if metadata.machine == *name => Ok(Owned { domain, name: name.clone(), metadata }),
+            _ => Err(foreign(name).into()),
+        }
+    }
+}
+
+impl Owned {
+    /// Returns the machine's name.
+    pub fn name(&self) -> &MachineName {
+        &self.name
+    }
+
+    /// Returns what nixvm wrote into the domain.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Returns the domain as it is now.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn observe(&self) -> Result<Observed> {
+        observe(&self.domain, None).say(|| self.cannot("look at"))
+    }
+
+    /// Returns the state it is in now.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn state(&self) -> Result<DomainState> {
+        state(&self.domain).say(|| self.cannot("look at"))
+    }
+
+    /// Starts the guest and returns whether it was off.
+    ///
+    /// # Errors
+    /// QEMU does not start, or libvirt does not answer.
+    pub fn start(&self) -> Result<bool> {
+        if self.state()?.is_active() {
+            return Ok(false);
+        }
+        self.domain.create().say(|| self.cannot("start"))?;
+        Ok(true)
+    }
+
+    /// Asks the guest to shut down, through its agent or else by ACPI, and returns whether it was up.
+    ///
+    /// # Errors
+    /// libvirt cannot ask it.
+    pub fn shutdown(&self) -> Result<bool> {
+        self.while_up("shut down", |domain| domain.shutdown().map(drop))
+    }
+
+    /// Cuts the guest's power and returns whether it was up.
+    ///
+    /// # Errors
+    /// QEMU does not end, or libvirt does not answer.
+    pub fn force_off(&self) -> Result<bool> {
+        self.while_up("force off", Domain::destroy)
+    }
+
+    /// Asks the guest to reboot, through its agent or else by ACPI, and returns whether it was up.
+    ///
+    /// # Errors
+    /// libvirt cannot ask it.
+    pub fn reboot(&self) -> Result<bool> {
+        self.while_up("reboot", |domain| domain.reboot(sys::VIR_DOMAIN_REBOOT_DEFAULT))
+    }
+
+    /// Removes the domain's definition together with its NVRAM; its volumes stay.
+    ///
+    /// # Errors
+    /// The guest is up, or libvirt does not answer.
+    pub fn undefine(self) -> Result<()> {
+        if self.state()?.is_active() {
+            let hint = format!("stop it first: `nixvm stop {}`", self.name);
+            return Err(self.cannot("remove").hint(hint).because(Failure::user("its guest is up")).into());
+        }
+        let flags = sys::VIR_DOMAIN_UNDEFINE_NVRAM
+            | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+        self.domain.undefine_flags(flags).say(|| self.cannot("remove"))
+    }
+
+    /// Waits until `reached` holds for the domain's state, `limit` at most, and returns the last state seen.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn wait_until(&self, reached: impl Fn(DomainState) -> bool, limit: Duration) -> Result<DomainState> {
+        let start = Instant::now();
+        loop {
+            let state = self.state()?;
+            let left = limit.saturating_sub(start.elapsed());
+            if reached(state) || left.is_zero() {
+                return Ok(state);
+            }
+            std::thread::sleep(POLL.min(left));
+        }
+    }
+
+    /// Returns how the guest came to be off; `None` while it is up.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn ended(&self) -> Result<Option<Ended>> {
+        if self.state()?.is_active() {
+            return Ok(None);
+        }
+        let (_, reason) = self.domain.state().say(|| self.cannot("look at"))?;
+        Ok(Some(match reason {
+            Enum::Known(DomainStateReason::Shutoff(reason)) => match reason.known() {
+                Some(DomainShutoffReason::Shutdown) => Ended::Shutdown,
+                Some(DomainShutoffReason::Destroyed) => Ended::Forced,
+                Some(DomainShutoffReason::Crashed | DomainShutoffReason::Failed) => Ended::Crashed,
+                _ => Ended::Unknown,
+            },
+            Enum::Known(DomainStateReason::Crashed(_)) => Ended::Crashed,
+            _ => Ended::Unknown,
+        }))
+    }
+
+    fn while_up(
+        &self,
+        verb: &str,
+        act: impl FnOnce(&Domain) -> std::result::Result<(), virt::error::Error>,
+    ) -> Result<bool> {
+        if !self.state()?.is_active() {
+            return Ok(false);
+        }
+        match act(&self.domain) {
+            // It may have gone down by itself between the two calls.
+            Err(_) if !self.state()?.is_active() => Ok(false),
+            done => done.say(|| self.cannot(verb)).map(|()| true),
+        }
+    }
+
+    pub(super) fn cannot(&self, verb: &str) -> Failure {
+        Failure::user(format!("cannot {verb} the machine `{}`", self.name))
+    }
+}

@@ -1,0 +1,190 @@
+//! The one door to libvirt: the connection, and errors as people can use them.
+//!
+//! A failure is told apart by libvirt's codes and by `errno`, never by the text
+//! of a message, which libvirt translates. The text is only shown, as the cause.
+
+mod sys;
+
+use std::io;
+use std::sync::OnceLock;
+
+use virt::connect::Connect;
+use virt::error::{Error, ErrorDomain, ErrorNumber};
+
+use crate::error::{Explain, Failure, Result};
+
+pub use sys::send_hole;
+
+/// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
+///
+/// # Errors
+/// libvirt is not there, does not answer, or does not let this user in.
+pub fn connect(uri: &str) -> Result<Connect> {
+    prepare()?;
+    // `virt` passes strings to C and panics on a NUL.
+    if uri.contains('\0') {
+        return Err(Failure::usage("a libvirt URI cannot hold a NUL").into());
+    }
+    Connect::open(Some(uri)).map_err(|error| {
+        let errno = sys::last_errno();
+        let failure = Failure::user(format!("cannot connect to libvirt at `{uri}`"));
+        match connect_hint(uri, &error, errno) {
+            Some(hint) => failure.hint(hint).because(words(&error)).into(),
+            None => failure.because(words(&error)).into(),
+        }
+    })
+}
+
+/// Readies the library once in a process.
+///
+/// libvirt would print each error to standard error by itself, and a connection
+/// serves streams without blocking only if there is an event loop when it is opened.
+fn prepare() -> Result<()> {
+    static READY: OnceLock<std::result::Result<(), Error>> = OnceLock::new();
+    let ready = READY.get_or_init(|| {
+        virt::error::clear_error_callback();
+        virt::event::event_register_default_impl()
+    });
+    ready.clone().say(|| Failure::bug("cannot set up libvirt's event loop"))
+}
+
+/// Returns whether the daemon at `uri` runs on this host.
+pub fn is_local(uri: &str) -> bool {
+    uri.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/'))
+}
+
+/// Returns whether the daemon at `uri` is one user's own, without root's rights.
+pub fn is_session(uri: &str) -> bool {
+    let path = uri.split(['?', '#']).next().unwrap_or(uri);
+    path.ends_with("/session")
+}
+
+/// Returns the error's code, if this version of the `virt` crate knows it.
+pub fn code(error: &Error) -> Option<ErrorNumber> {
+    error.code().known()
+}
+
+/// Returns what libvirt said, with a hint where the code alone says what to do.
+pub fn said(error: &Error) -> anyhow::Error {
+    let failure = words(error);
+    let broken = error.domain().is_known_and(|d| matches!(d, ErrorDomain::Rpc | ErrorDomain::Remote));
+    match code(error) {
+        Some(ErrorNumber::AccessDenied | ErrorNumber::OperationDenied) => failure.hint(
+            "libvirt's access control refuses this; a member of the group `libvirt` may do it: `sudo usermod -aG libvirt $USER`",
+        ),
+        Some(ErrorNumber::SystemError | ErrorNumber::InternalError) if broken => {
+            failure.hint("the connection to libvirt broke; run the command again")
+        }
+        _ => failure,
+    }
+    .into()
+}
+
+fn words(error: &Error) -> Failure {
+    Failure::user(format!("libvirt: {}", error.message()))
+}
+
+fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Option<String> {
+    let not_running = || {
+        match is_session(uri) {
+        true => "libvirt starts a user's own daemon by itself; see that `libvirtd` is installed (`nixvm doctor`)".into(),
+        false => "start libvirt: `sudo systemctl start libvirtd`, or where no systemd runs `sudo virtlogd -d && sudo libvirtd -d`".into(),
+    }
+    };
+    let no_rights = || {
+        "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`".into()
+    };
+    // Where polkit cannot be asked, as without a system bus, that is an internal error of libvirt's.
+    let unasked = error.domain().is_known_and(|domain| matches!(domain, ErrorDomain::Dbus | ErrorDomain::Polkit));
+    match code(error) {
+        _ if unasked && !is_session(uri) => Some(no_rights()),
+        Some(
+            ErrorNumber::AuthFailed
+            | ErrorNumber::AuthCancelled
+            | ErrorNumber::AuthUnavailable
+            | ErrorNumber::AccessDenied
+            | ErrorNumber::OperationDenied,
+        ) => Some(no_rights()),
+        Some(ErrorNumber::SystemError) if is_local(uri) => match errno? {
+            io::ErrorKind::PermissionDenied => Some(no_rights()),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Some(not_running()),
+            _ => None,
+        },
+        Some(ErrorNumber::NoConnect | ErrorNumber::InvalidArg | ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported) => Some(
+            "a URI looks like `qemu:///system`, `qemu:///session` or `qemu+ssh://root@host/system`; libvirt's QEMU driver must be installed".into(),
+        ),
+        _ if !is_local(uri) => Some("see that `ssh HOST virsh list` works with that user and host".into()),
+        _ => None,
+    }
+}
+
+/// Puts a [`Failure`] on top of what libvirt said.
+pub trait Say<T> {
+    /// Returns the value, or the failure that `say` makes with libvirt's words as its cause.
+    ///
+    /// # Errors
+    /// The failure, where there was an error.
+    fn say(self, say: impl FnOnce() -> Failure) -> Result<T>;
+
+    /// Returns the value, or `None` where libvirt's answer is that code.
+    ///
+    /// # Errors
+    /// Every other error of libvirt.
+    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error>;
+}
+
+impl<T> Say<T> for std::result::Result<T, Error> {
+    fn say(self, say: impl FnOnce() -> Failure) -> Result<T> {
+        self.map_err(|error| said(&error)).explain(say)
+    }
+
+    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if code(&error) == Some(answer) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    #[test]
+    fn uris_tell_where_and_whose_the_daemon_is() {
+        for (uri, local, session) in [
+            ("qemu:///system", true, false),
+            ("qemu:///session", true, true),
+            ("qemu:///session?socket=/run/x", true, true),
+            ("qemu+unix:///session", true, true),
+            ("qemu+ssh://root@host/system", false, false),
+            ("qemu+ssh://host/session", false, true),
+            ("test:///default", true, false),
+        ] {
+            assert_eq!((is_local(uri), is_session(uri)), (local, session), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_run_is_told_from_one_that_refuses() {
+        let report = |uri: &str| Report::of(&connect(uri).unwrap_err());
+        let missing = report("qemu+unix:///system?socket=/nonexistent/libvirt-sock");
+        assert_eq!(missing.hints.len(), 1, "{missing:?}");
+        assert!(missing.hints[0].starts_with("start libvirt:"), "{missing:?}");
+        assert!(missing.causes[0].starts_with("libvirt: "), "{missing:?}");
+
+        // The hint goes by what the system says, and root may open any socket: a folder refuses to be one for everyone.
+        let refused = report("qemu+unix:///system?socket=/");
+        assert_eq!(refused.hints, missing.hints, "{refused:?}");
+    }
+
+    #[test]
+    fn only_the_named_answer_is_turned_into_none() {
+        let connection = connect("test:///default").unwrap();
+        let missing = || connection.lookup_domain_by_name("no-such-domain");
+        assert!(missing().unless(ErrorNumber::NoDomain).unwrap().is_none());
+        assert!(missing().unless(ErrorNumber::NoStoragePool).is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! A libvirt storage pool and the volumes in it.
+
+use std::path::{Path, PathBuf};
+
+use virt::connect::Connect;
+use virt::error::{Error, ErrorNumber};
+use virt::storage_pool::StoragePool;
+use virt::storage_vol::StorageVol;
+
+use crate::error::{Failure, Result};
+use crate::libvirt::Say;
+use crate::model::Size;
+
+/// A pool of files: libvirt's type `dir`.
+pub struct Pool {
+    pub(super) connection: Connect,
+    pub(super) pool: StoragePool,
+    name: String,
+}
+
+/// What a volume takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    /// Bytes that its guest can store.
+    pub capacity: u64,
+    /// Bytes that it occupies in the pool.
+    pub allocation: u64,
+}
+
+/// What a pool's file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Space {
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes that are free.
+    pub available: u64,
+}
+
+impl Pool {
+    /// Returns where nixvm's pool belongs: `data_home` is the user's (`$XDG_DATA_HOME`) for a session, `None` for the system.
+    ///
+    /// Both are below libvirt's own places, which SELinux and AppArmor let QEMU use.
+    pub fn default_path(data_home: Option<&Path>) -> PathBuf {
+        match data_home {
+            Some(home) => home.join("libvirt/images/nixvm"),
+            None => PathBuf::from("/var/lib/libvirt/images/nixvm"),
+        }
+    }
+
+    /// Returns the pool `name`, running; `None` where there is none.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the pool does not start.
+    pub fn find(connection: &Connect, name: &str) -> Result<Option<Self>> {
+        let say = || cannot_start(name);
+        let found =
+            connection.lookup_storage_pool_by_name(name).unless(ErrorNumber::NoStoragePool).say(say)?;
+        let Some(pool) = found else { return Ok(None) };
+        if !pool.is_active().say(say)? {
+            // Not built anew: where its folder is missing, a disk may not be mounted, and the machines are on that disk.
+            pool.create(0)
+                .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
+        }
+        Ok(Some(Pool { connection: connection.clone(), pool, name: name.to_owned() }))
+    }
+
+    /// Returns the pool `name`, running now and whenever libvirt starts; made from `xml` where there is none.
+    ///
+    /// # Errors
+    /// libvirt refuses the XML, or the pool's folder cannot be made.
+    pub fn ensure(connection: &Connect, name: &str, xml: &str) -> Result<Self> {
+        if let Some(pool) = Self::find(connection, name)? {
+            return Ok(pool);
+        }
+        let say = || cannot_start(name);
+        let pool = connection.define_storage_pool_xml(xml, 0).say(say)?;
+        let built = pool.build(0).and_then(|()| pool.create(0)).and_then(|()| pool.set_autostart(true));
+        if let Err(error) = built {
+            // A definition that does not work would stand in the way of the next try.
+            let _ = pool.undefine();
+            return Err(error).say(say);
+        }
+        Ok(Pool { connection: connection.clone(), pool, name: name.to_owned() })
+    }
+
+    /// Returns the pool's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the names of all volumes, sorted, by one call.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        // Not `list_volumes`: `virt` 0.5 cuts that off after 1,024 names.
+        let volumes = self.pool.list_all_volumes(0).say(|| self.cannot("list", "the volumes"))?;
+        let mut names: Vec<String> = volumes.iter().filter_map(|volume| volume.name().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns what the volume takes; `None` where there is none of that name.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn usage(&self, volume: &str) -> Result<Option<Usage>> {
+        let say = || self.cannot("look at", volume);
+        let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
+        let info = found.info().unless(ErrorNumber::NoStorageVolume).say(say)?;
+        Ok(info.map(|info| Usage { capacity: info.capacity, allocation: info.allocation }))
+    }
+
+    /// Returns what the pool's file system has.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn space(&self) -> Result<Space> {
+        // Without this libvirt answers what was so when it last looked. It does not look while a volume is being made.
+        let _ = self.pool.refresh(0);
+        let info = self.pool.info().say(|| self.cannot("look at", "the free space"))?;
+        Ok(Space { capacity: info.capacity, available: info.available })
+    }
+
+    /// Checks that `bytes` more fit into the pool.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
+        let available = self.space()?.available;
+        if bytes <= available {
+            return Ok(());
+        }
+        let [need, have] = [bytes, available].map(mebibytes);
+        Err(Failure::user(format!(
+            "the pool `{}` has no space for {what}: {need} MiB needed, {have} MiB free",
+            self.name
+        ))
+        .hint("free space there; `nixvm list` shows what each machine takes")
+        .into())
+    }
+
+    /// Deletes the volume and returns whether there was one.
+    ///
+    /// # Errors
+    /// It is in use by libvirt itself, or cannot be deleted.
+    pub fn delete(&self, volume: &str) -> Result<bool> {
+        self.delete_raw(volume).say(|| self.cannot("delete", volume))
+    }
+
+    pub(super) fn delete_raw(&self, volume: &str) -> std::result::Result<bool, Error> {
+        let Some(found) = self.volume(volume)? else { return Ok(false) };
+        Ok(found.delete(0).unless(ErrorNumber::NoStorageVolume)?.is_some())
+    }
+
+    /// Makes the volume's disk larger; no running guest may use it.
+    ///
+    /// # Errors
+    /// There is no such volume, it is larger already, or the pool has no space.
+    pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
+        let say = || self.cannot("grow", volume);
+        let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
+        found.resize(capacity.bytes(), 0).say(say)
+    }
+
+    /// Returns the volume's handle, if there is one.
+    pub(super) fn volume(&self, volume: &str) -> std::result::Result<Option<StorageVol>, Error> {
+        self.pool.lookup_storage_vol_by_name(volume).unless(ErrorNumber::NoStorageVolume)
+    }
+
+    pub(super) fn cannot(&self, verb: &str, what: &str) -> Failure {
+        Failure::user(format!("cannot {verb} {what} in the pool `{}`", self.name))
+    }
+}
+
+fn cannot_start(name: &str) -> Failure {
+    Failure::user(format!("cannot use libvirt's pool `{name}`"))
+}
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    const XML: &str = "<pool type='dir'><name>t-pool</name><target><path>/t-pool</path></target></pool>";
+
+    fn pool(connection: &Connect) -> Pool {
+        Pool::ensure(connection, "t-pool", XML).unwrap()
+    }
+
+    #[test]
+    fn a_pool_is_made_once_and_found_again() {
+        let connection = crate::libvirt::connect("test:///default").unwrap();
+        assert!(Pool::find(&connection, "t-pool").unwrap().is_none());
+        pool(&connection);
+        pool(&connection).pool.destroy().unwrap();
+        assert!(Pool::find(&connection, "t-pool").unwrap().unwrap().pool.is_active().unwrap());
+    }
+
+    #[test]
+    fn volumes_are_listed_and_those_not_there_are_no_errors() {
+        let connection = crate::libvirt::connect("test:///default").unwrap();
+        let pool = pool(&connection);
+        assert_eq!(pool.usage("none").unwrap(), None);
+        assert!(!pool.delete("none").unwrap());
+        for name in ["b", "a"] {
+            let xml = format!("<volume><name>{name}</name><capacity>4096</capacity></volume>");
+            StorageVol::create_xml(&pool.pool, &xml, 0).unwrap();
+        }
+        assert_eq!(pool.volumes().unwrap(), ["a", "b"]);
+        assert_eq!(pool.usage("a").unwrap().map(|usage| usage.capacity), Some(4096));
+        assert!(pool.delete("a").unwrap());
+        assert_eq!(pool.volumes().unwrap(), ["b"]);
+    }
+
+    #[test]
+    fn a_full_pool_is_told_before_anything_is_written() {
+        let connection = crate::libvirt::connect("test:///default").unwrap();
+        let report = Report::of(&pool(&connection).require_space(1 << 60, "the image").unwrap_err());
+        assert!(
+            report
+                .error
+                .starts_with("the pool `t-pool` has no space for the image: 1099511627776 MiB needed")
+        );
+    }
+}

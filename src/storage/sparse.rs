@@ -1,0 +1,135 @@
+//! Bytes to and from volumes over libvirt's streams, holes left out.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{SeekFrom, seek};
+use virt::connect::Connect;
+use virt::storage_vol::StorageVol;
+use virt::stream::Stream;
+use virt::sys;
+
+use crate::error::{Explain, Failure, Result};
+use crate::libvirt::{said, send_hole};
+
+/// Bytes of one message: what every version of libvirt takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
+const CHUNK: usize = 262_120;
+
+/// Writes `source` from `start` up to `end` into the volume at the same place.
+///
+/// `progress` is given the bytes of `source` that are done, and may refuse to go on.
+pub(super) fn upload(
+    connection: &Connect,
+    volume: &StorageVol,
+    source: &File,
+    (start, end): (u64, u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    if start >= end {
+        return Ok(());
+    }
+    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
+    volume.upload(&stream, start, end - start, flags).map_err(|error| said(&error))?;
+    match send(&stream, source, (start, end), progress) {
+        // The other side's last errors, a full disk among them, come with this.
+        Ok(()) => stream.finish().map_err(|error| said(&error)),
+        Err(error) => {
+            // Else the daemon would keep the stream open as long as the connection.
+            let _ = stream.abort();
+            Err(error)
+        }
+    }
+}
+
+fn send(
+    stream: &Stream,
+    source: &File,
+    (start, end): (u64, u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let unreadable = || Failure::user("cannot read the image");
+    let mut buffer = vec![0; CHUNK];
+    let mut at = start;
+    while at < end {
+        progress(at)?;
+        let data = next_data(source, at).explain(unreadable)?.map_or(end, |data| data.min(end));
+        if data > at {
+            send_hole(stream, data - at).map_err(|error| said(&error))?;
+            at = data;
+            continue;
+        }
+        let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+        let length = source.read_at(&mut buffer[..wanted], at).explain(unreadable)?;
+        let chunk = &buffer[..length];
+        if chunk.is_empty() {
+            return Err(unreadable().because(Failure::user("it became shorter meanwhile")).into());
+        }
+        // A file that came out of an archive has zeros where it once had holes.
+        if chunk.iter().all(|&byte| byte == 0) {
+            send_hole(stream, chunk.len() as u64).map_err(|error| said(&error))?;
+        } else {
+            send_all(stream, chunk)?;
+        }
+        at += length as u64;
+    }
+    progress(end)
+}
+
+fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let length = stream.send(bytes).map_err(|error| said(&error))?;
+        bytes = bytes.get(length.unsigned_abs()..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Returns the first place at or after `at` that holds data; `None` where only a hole is left.
+fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        // A file system that knows no holes.
+        Err(rustix::io::Errno::INVAL) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the volume's first `length` bytes, or fewer where it is shorter.
+pub(super) fn beginning(
+    connection: &Connect,
+    volume: &StorageVol,
+    length: usize,
+) -> std::result::Result<Vec<u8>, virt::error::Error> {
+    let stream = Stream::new(connection, 0)?;
+    volume.download(&stream, 0, length as u64, 0)?;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match stream.recv(rest)? {
+            0 => break,
+            more => filled += more.unsigned_abs(),
+        }
+    }
+    bytes.truncate(filled);
+    // What was asked for has come; how the stream closes changes nothing.
+    let _ = stream.finish();
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_found() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(b"data", 32 << 20).unwrap();
+        let first = next_data(&file, 0).unwrap().unwrap();
+        // A file system may see data in whole blocks only, or know no holes at all.
+        assert!(first <= 32 << 20);
+        assert_eq!(next_data(&file, 32 << 20).unwrap(), Some(32 << 20));
+    }
+}
