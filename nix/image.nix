@@ -141,26 +141,29 @@ let
     };
 
   # What every machine of a profile boots from and stands on, and so cannot have of its own.
+  shared = [
+    {
+      what = "the kernel (boot.kernelPackages)";
+      of = kernelOf;
+    }
+    {
+      what = "the initrd (boot.initrd, file systems needed for boot)";
+      of = initrdOf;
+    }
+    {
+      what = "the kernel parameters (boot.kernelParams)";
+      of = config: toString config.boot.kernelParams;
+    }
+    {
+      what = "the tree of / (environment.ldso, mount points outside /var)";
+      of = config: "${config.nixvm.image.rootSkeleton}";
+    }
+  ];
   differences =
     config: profile:
-    lib.filter (subject: subject.of config != subject.of profile) [
-      {
-        name = "the kernel (boot.kernelPackages)";
-        of = kernelOf;
-      }
-      {
-        name = "the initrd (boot.initrd.*, file systems needed for boot)";
-        of = initrdOf;
-      }
-      {
-        name = "kernel parameters (boot.kernelParams)";
-        of = c: toString c.boot.kernelParams;
-      }
-      {
-        name = "the tree of / (mount points outside /var, environment.ldso)";
-        of = c: "${c.nixvm.image.rootSkeleton}";
-      }
-    ];
+    map ({ what, of }: "changes ${what}\n    from  ${of profile}\n    to    ${of config}") (
+      lib.filter ({ of, ... }: of config != of profile) shared
+    );
 in
 {
   # A folder with base.qcow2 and image.json.
@@ -205,11 +208,13 @@ in
         baseStore = if whole then "/dev/null" else closureOf profile;
       };
     in
-    if !whole && changed != [ ] then
+    # The modules' own assertions go first: they know better what is wrong.
+    assert builtins.isString config.system.build.toplevel.drvPath;
+    if changed != [ ] && !whole then
       throw ''
-        nixvm: machine `${name}` changes ${lib.concatStringsSep ", and " (map (subject: subject.name) changed)},
-        which all machines of profile `${profileName}` share. Put that in the profile, or in one of its own; or set
-        nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
+        nixvm: machine `${name}` ${lib.concatStringsSep "\n  and " changed}
+        All machines of profile `${profileName}` boot from one base image: put that in the profile, or in a profile of its own.
+        Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
     else
       pkgs.linkFarm "nixvm-${name}" [
         {
