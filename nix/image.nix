@@ -1,11 +1,14 @@
 # From an evaluated system to disk images: one base per profile, one thin disk per machine.
 #
-#   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, with the profile's closure in /nix/.base/store
-#   disk.qcow2   the same bytes, through its backing file      |             | nixvm-delta: the machine's closure minus the profile's
+#   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, and the profile's closure
+#   disk.qcow2   the same bytes, through its backing file      | nixvm-delta: the machine's closure minus that
+#
+# In the guest the two closures are /nix/.base/store and /nix/.delta/store; modules/immutable.nix mounts them.
 #
 # What it asks of the package set, so that one much smaller than nixpkgs can stand in for it:
-#   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm, stdenv.hostPlatform.{system,efiArch},
-#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, systemd (for lib/systemd/boot/efi)
+#   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
+#           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
+#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils
 #   lib     concatStringsSep, filter, optionalAttrs, toUpper
 #   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
@@ -77,11 +80,17 @@ let
         find root -type d -exec chmod 0755 {} +
         copy_paths root/nix/.base/store "$store"
         mkdir $out
-        bash ${./disk.sh} base $out/base.qcow2 $out/layout root "$kernel" "$initrd" "$params" "$loader" "$loaderName"
+        bash ${./disk.sh} base $out/base.qcow2 $out/layout root \
+          "$kernel" "$initrd" "$params" "$loader" "$loaderName"
       '';
 
   # The name a pool knows the base by. It follows from the inputs, so it is known before anything is built.
-  baseName = base: "nixvm-base-${builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext "${base}"))}.qcow2";
+  baseName =
+    base:
+    let
+      storeName = baseNameOf (builtins.unsafeDiscardStringContext "${base}");
+    in
+    "nixvm-base-${builtins.substring 0 32 storeName}.qcow2";
 
   thinDisk =
     {
