@@ -33,9 +33,10 @@ let
 
   # What the dynamic loader's fixed path must lead to where a profile wants foreign binaries to run (nix-ld).
   # NixOS makes the link with systemd-tmpfiles, which finds it right and leaves it alone.
+  libDir = "$out/${pkgs.stdenv.hostPlatform.libDir}";
   loader = lib.optionalString (config.environment.ldso != null) ''
-    mkdir -p $out/${pkgs.stdenv.hostPlatform.libDir}
-    ln -s ${config.environment.ldso} $out/${pkgs.stdenv.hostPlatform.libDir}/$(basename ${pkgs.stdenv.cc.bintools.dynamicLinker})
+    mkdir -p ${libDir}
+    ln -s ${config.environment.ldso} ${libDir}/$(basename ${pkgs.stdenv.cc.bintools.dynamicLinker})
   '';
 in
 {

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Writes the two disk images that nix/image.nix describes:
 #
 #   disk.sh base OUT.qcow2 OUT.layout ROOT KERNEL INITRD PARAMS LOADER LOADER_NAME
@@ -103,6 +104,7 @@ make_base() {
 make_thin() {
   local out=$1 layout=$2 root=$3 backing=$4
   local disk=$work/disk.raw esp_mib base_mib delta start
+  # shellcheck source=/dev/null
   . "$layout"
 
   make_erofs "$work/delta.erofs" 6e697876-6d64-454c-8500-000000000001 "$root"

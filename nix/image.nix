@@ -1,11 +1,14 @@
 # From an evaluated system to disk images: one base per profile, one thin disk per machine.
 #
-#   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, with the profile's closure in /nix/.base/store
-#   disk.qcow2   the same bytes, through its backing file      |             | nixvm-delta: the machine's closure minus the profile's
+#   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, and the profile's closure
+#   disk.qcow2   the same bytes, through its backing file      | nixvm-delta: the machine's closure minus that
+#
+# In the guest the two closures are /nix/.base/store and /nix/.delta/store; modules/immutable.nix mounts them.
 #
 # What it asks of the package set, so that one much smaller than nixpkgs can stand in for it:
-#   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm, stdenv.hostPlatform.{system,efiArch},
-#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, systemd (for lib/systemd/boot/efi)
+#   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
+#           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
+#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils
 #   lib     concatStringsSep, filter, optionalAttrs, toUpper
 #   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
@@ -77,11 +80,17 @@ let
         find root -type d -exec chmod 0755 {} +
         copy_paths root/nix/.base/store "$store"
         mkdir $out
-        bash ${./disk.sh} base $out/base.qcow2 $out/layout root "$kernel" "$initrd" "$params" "$loader" "$loaderName"
+        bash ${./disk.sh} base $out/base.qcow2 $out/layout root \
+          "$kernel" "$initrd" "$params" "$loader" "$loaderName"
       '';
 
   # The name a pool knows the base by. It follows from the inputs, so it is known before anything is built.
-  baseName = base: "nixvm-base-${builtins.substring 0 32 (baseNameOf (builtins.unsafeDiscardStringContext "${base}"))}.qcow2";
+  baseName =
+    base:
+    let
+      storeName = baseNameOf (builtins.unsafeDiscardStringContext "${base}");
+    in
+    "nixvm-base-${builtins.substring 0 32 storeName}.qcow2";
 
   thinDisk =
     {
@@ -141,26 +150,29 @@ let
     };
 
   # What every machine of a profile boots from and stands on, and so cannot have of its own.
+  shared = [
+    {
+      what = "the kernel (boot.kernelPackages)";
+      of = kernelOf;
+    }
+    {
+      what = "the initrd (boot.initrd, file systems needed for boot)";
+      of = initrdOf;
+    }
+    {
+      what = "the kernel parameters (boot.kernelParams)";
+      of = config: toString config.boot.kernelParams;
+    }
+    {
+      what = "the tree of / (environment.ldso, mount points outside /var)";
+      of = config: "${config.nixvm.image.rootSkeleton}";
+    }
+  ];
   differences =
     config: profile:
-    lib.filter (subject: subject.of config != subject.of profile) [
-      {
-        name = "the kernel (boot.kernelPackages)";
-        of = kernelOf;
-      }
-      {
-        name = "the initrd (boot.initrd.*, file systems needed for boot)";
-        of = initrdOf;
-      }
-      {
-        name = "kernel parameters (boot.kernelParams)";
-        of = c: toString c.boot.kernelParams;
-      }
-      {
-        name = "the tree of / (mount points outside /var, environment.ldso)";
-        of = c: "${c.nixvm.image.rootSkeleton}";
-      }
-    ];
+    map ({ what, of }: "changes ${what}\n    from  ${of profile}\n    to    ${of config}") (
+      lib.filter ({ of, ... }: of config != of profile) shared
+    );
 in
 {
   # A folder with base.qcow2 and image.json.
@@ -205,11 +217,13 @@ in
         baseStore = if whole then "/dev/null" else closureOf profile;
       };
     in
-    if !whole && changed != [ ] then
+    # The modules' own assertions go first: they know better what is wrong.
+    assert builtins.isString config.system.build.toplevel.drvPath;
+    if changed != [ ] && !whole then
       throw ''
-        nixvm: machine `${name}` changes ${lib.concatStringsSep ", and " (map (subject: subject.name) changed)},
-        which all machines of profile `${profileName}` share. Put that in the profile, or in one of its own; or set
-        nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
+        nixvm: machine `${name}` ${lib.concatStringsSep "\n  and " changed}
+        All machines of profile `${profileName}` boot from one base image: put that in the profile, or in a profile of its own.
+        Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
     else
       pkgs.linkFarm "nixvm-${name}" [
         {

@@ -51,7 +51,9 @@ let
     if profileFiles ? ${profile} then
       profile
     else
-      throw "nixvm: machine `${name}` asks for profile `${profile}`, but there are only ${lib.concatStringsSep ", " (lib.attrNames profileFiles)}";
+      throw ''
+        nixvm: machine `${name}` asks for profile `${profile}`, which is not there.
+        There are: ${lib.concatStringsSep ", " (lib.attrNames profileFiles)}'';
 
   # `profiles` lets a profile import another by name wherever its file is: imports = [ profiles.core ];
   evaluate =

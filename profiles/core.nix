@@ -2,10 +2,13 @@
 #
 # Login is by key only, and only by the keys of the machine's folder: a key taken out there is gone with the next
 # image. So nothing is read from ~/.ssh, which is on the data disk and outlives images.
-{ config, ... }:
+{ config, lib, ... }:
 let
   cfg = config.nixvm;
   inherit (config.users) users;
+
+  # Said, not left out: for an account without a configured hash userborn keeps the one it finds in /var.
+  locked = lib.mkDefault "*";
 in
 {
   imports = [ ./base.nix ];
@@ -38,12 +41,14 @@ in
     uid = 1000;
     group = "admin";
     extraGroups = [ "wheel" ];
+    hashedPassword = locked;
     openssh.authorizedKeys.keys = cfg.adminKeys;
   };
   users.users.user = {
     isNormalUser = true;
     uid = 1001;
     group = "user";
+    hashedPassword = locked;
     openssh.authorizedKeys.keys = cfg.userKeys;
   };
   # admin has no password to ask for.

@@ -2,7 +2,8 @@
   description = "My virtual machines";
 
   inputs = {
-    nixvm.url = "github:OWNER/nixvm";
+    # Where your nixvm is: a clone on this machine, or the URL it came from.
+    nixvm.url = "git+file:///path/to/nixvm";
 
     # The rendered machines. nixvm overrides this at every build; by itself the workspace has none.
     machines = {
