@@ -22,13 +22,14 @@ mib_of() { # sizes of the files together, in MiB, rounded up
 }
 
 # Plain lz4: lz4hc takes 19 times as long for 10% less, and -Ededupe costs more time than it saves space.
-# Time 1 is the one every file in a Nix store has: Python compares it with the one noted in its .pyc files.
+# Time 1 is the one every file in a Nix store has: Python compares it with the one noted in its .pyc files. It is
+# given twice because SOURCE_DATE_EPOCH, set for mtools, goes before -T.
 # No extended attributes: those of the builder's own file system would get in.
 make_erofs() { # OUT UUID ROOT
   local block=()
   # From 1.6 on the block size is the builder's page size, which a guest with smaller pages cannot mount.
   if mkfs.erofs --help 2>&1 | grep -q '^ *-b#'; then block=(-b4096); fi
-  mkfs.erofs --quiet "${block[@]}" -zlz4 -T1 -x-1 --all-root -U "$2" "$1" "$3" >&2
+  SOURCE_DATE_EPOCH=1 mkfs.erofs --quiet "${block[@]}" -zlz4 -T1 -x-1 --all-root -U "$2" "$1" "$3" >&2
 }
 
 # Fixed names for everything: what is shared by all disks of a profile has to be equal in all of them.

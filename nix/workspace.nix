@@ -39,7 +39,7 @@ let
     );
   profileFiles = profilesIn ../profiles // lib.optionalAttrs (profiles != null) (profilesIn profiles);
 
-  machineNames = lib.filter (name: builtins.pathExists (machines + "/${name}/default.nix")) (
+  machineNames = lib.filter (name: builtins.pathExists (machines + "/${name}/profile")) (
     lib.attrNames (lib.filterAttrs (_: type: type == "directory") (builtins.readDir machines))
   );
 

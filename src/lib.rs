@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod exec;
+pub mod file;
 pub mod hypervisor;
 pub mod interrupt;
 pub mod model;

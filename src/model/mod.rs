@@ -8,6 +8,8 @@
 pub mod domain;
 pub mod lines;
 pub mod quote;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod suggest;
 pub mod volume;
 

@@ -1,1 +1,17 @@
-//! (being written)
+//! Text from values: a machine's NixOS module, and the XML that libvirt takes.
+//!
+//! The texts are `templates/*.j2`, compiled in. A template's target decides how
+//! every value in it is written: `.nix` as a Nix expression ([`nix`]), `.xml` as
+//! XML text ([`xml`]). There is no way to print a value raw.
+
+mod libvirt;
+mod module;
+mod nix;
+pub mod syntax;
+mod template;
+mod write;
+mod xml;
+
+pub use libvirt::{domain_xml, network_xml, pool_xml, volume_xml};
+pub use module::{digest, module};
+pub use write::{remove, write};

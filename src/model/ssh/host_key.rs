@@ -96,7 +96,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let key = HostKey::generate("root@web").unwrap();
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
         std::io::Write::write_all(&mut file, key.private().as_bytes()).unwrap();
         let printed = crate::exec::Command::new("ssh-keygen").arg("-yf").arg(&path).output().unwrap();
         assert_eq!(String::from_utf8(printed).unwrap().trim_end(), key.public_line());

@@ -1,0 +1,22 @@
+# Every module of the base. What none of them declares is listed at build time as not carried out.
+[
+  ./absent.nix
+  ./boot.nix
+  ./docker.nix
+  ./environment.nix
+  ./etc.nix
+  ./filesystems.nix
+  ./firewall.nix
+  ./initrd.nix
+  ./networkd.nix
+  ./networking.nix
+  ./nixpkgs.nix
+  ./openssh.nix
+  ./programs.nix
+  ./report.nix
+  ./security.nix
+  ./services.nix
+  ./systemd.nix
+  ./toplevel.nix
+  ./users.nix
+]

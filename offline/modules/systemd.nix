@@ -1,0 +1,164 @@
+# Units: what modules define becomes /etc/systemd/system, beside the units that Debian's packages bring.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.systemd;
+  unitOptions = import ./unit-options.nix { inherit lib pkgs; };
+  inherit (unitOptions) kinds;
+
+  # [ { file; text; dropin; enable; links; } ]
+  units = lib.concatMap (
+    kind: lib.mapAttrsToList (unitOptions.toUnit cfg.globalEnvironment kind) cfg.${kind.option}
+  ) kinds;
+
+  # Of no use in a guest whose operating system is an image; each would cost time at boot or fail.
+  masked = [
+    "apt-daily.timer"
+    "apt-daily-upgrade.timer"
+    "dpkg-db-backup.timer"
+    "e2scrub_all.timer"
+    "e2scrub_reap.service"
+    "ldconfig.service"
+    "proc-sys-fs-binfmt_misc.automount"
+    "sys-kernel-debug.mount"
+    "sys-kernel-tracing.mount"
+    "systemd-binfmt.service"
+    "systemd-boot-random-seed.service"
+    "systemd-confext.service"
+    "systemd-firstboot.service"
+    "systemd-hwdb-update.service"
+    "systemd-journal-catalog-update.service"
+    "systemd-machine-id-commit.service"
+    "systemd-pcrlock-make-policy.service"
+    "systemd-pcrmachine.service"
+    "systemd-pcrphase-sysinit.service"
+    "systemd-pcrphase.service"
+    "systemd-sysext.service"
+    "systemd-sysusers.service"
+    "systemd-tpm2-setup-early.service"
+    "systemd-tpm2-setup.service"
+    "systemd-update-done.service"
+  ];
+
+  # The rules of `systemd.tmpfiles.settings`: settings.FILE.PATH.TYPE.{mode,user,group,age,argument}
+  settingsRules = lib.mapAttrs (
+    _: paths:
+    lib.concatLines (
+      lib.concatLists (
+        lib.mapAttrsToList (
+          path: rules:
+          lib.mapAttrsToList (
+            type: rule:
+            lib.concatStringsSep " " [
+              (rule.type or type)
+              path
+              (rule.mode or "-")
+              (rule.user or "-")
+              (rule.group or "-")
+              (rule.age or "-")
+              (rule.argument or "")
+            ]
+          ) rules
+        ) paths
+      )
+    )
+  ) cfg.tmpfiles.settings;
+
+  section = name: set: lib.optionalString (set != { }) (unitOptions.section name set);
+in
+{
+  options = {
+    systemd = {
+      globalEnvironment = mkOption {
+        type = types.attrsOf (types.nullOr types.str);
+        default = { };
+        description = "Variables of every service that modules define.";
+      };
+      packages = mkOption {
+        type = types.listOf types.package;
+        default = [ ];
+        description = "Packages whose units are there; those of Debian's packages always are.";
+      };
+      maskedUnits = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        internal = true;
+        description = "Units of Debian's packages that must not run.";
+      };
+      enabledUnits = mkOption {
+        type = types.attrsOf (types.listOf types.str);
+        default = { };
+        internal = true;
+        example = {
+          "multi-user.target" = [ "docker.service" ];
+        };
+        description = "Units of Debian's packages to start, by the target that wants them.";
+      };
+      settings.Manager = mkOption {
+        type = types.attrs;
+        default = { };
+        description = "Settings of systemd-system.conf(5).";
+      };
+      coredump.enable = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Off: no core is kept.";
+      };
+      tmpfiles = {
+        rules = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Lines of tmpfiles.d(5).";
+        };
+        settings = mkOption {
+          type = types.attrsOf (types.attrsOf (types.attrsOf types.attrs));
+          default = { };
+          description = "Rules of tmpfiles.d(5) by file, path and type.";
+        };
+      };
+    }
+    // lib.listToAttrs (map (kind: lib.nameValuePair kind.option kind.declaration) kinds);
+    system.build.units = mkOption {
+      type = types.package;
+      internal = true;
+      description = "The folder /etc/systemd/system.";
+    };
+  };
+
+  config = {
+    system.ignored = lib.optional cfg.coredump.enable "systemd.coredump.enable";
+
+    system.build.units =
+      let
+        active = lib.filter (unit: unit.enable) units;
+      in
+      pkgs.runCommand "system-units"
+        {
+          __structuredAttrs = true;
+          texts = lib.listToAttrs (map (unit: lib.nameValuePair unit.file unit.text) active);
+          strategies = lib.listToAttrs (map (unit: lib.nameValuePair unit.file unit.strategy) active);
+          masked = masked ++ cfg.maskedUnits ++ map (unit: unit.file) (lib.filter (unit: !unit.enable) units);
+          # "TARGET.wants/UNIT" and aliases: where the link is -> what it leads to
+          links = lib.listToAttrs (
+            lib.concatMap (unit: map (link: lib.nameValuePair link unit.file) unit.links) active
+            ++ lib.concatLists (
+              lib.mapAttrsToList (target: map (unit: lib.nameValuePair "${target}.wants/${unit}" unit)) cfg.enabledUnits
+            )
+          );
+          debianUnits = "${config.system.build.debian.tree}/usr/lib/systemd/system";
+        }
+        (builtins.readFile ./units.sh);
+
+    environment.etc = {
+      "systemd/system".source = config.system.build.units;
+      "systemd/system.conf".text = section "Manager" cfg.settings.Manager;
+      "tmpfiles.d/00-nixos.conf".text = lib.concatLines cfg.tmpfiles.rules;
+    }
+    // lib.mapAttrs' (name: text: lib.nameValuePair "tmpfiles.d/${name}.conf" { inherit text; }) settingsRules;
+  };
+}

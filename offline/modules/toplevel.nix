@@ -1,0 +1,97 @@
+# A system as one store path: what the initial ramdisk and systemd start from. Between two machines of a profile it differs
+# by /etc, which is small; Debian's files and the units are the profile's.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  failed = map (entry: entry.message) (lib.filter (entry: !entry.assertion) config.assertions);
+  checked =
+    value:
+    if failed != [ ] then
+      throw "the configuration does not hold together:\n${lib.concatMapStrings (message: "- ${message}\n") failed}"
+    else
+      lib.foldr lib.warn value config.warnings;
+  notCarriedOut = config.system.notCarriedOut;
+
+  mountPoints = lib.filter (
+    path: !lib.any (prefix: lib.hasPrefix prefix path) [ "/dev/" "/home/" "/proc/" "/root/" "/run/" "/sys/" "/tmp/" "/var/" ]
+  ) (lib.attrNames config.fileSystems);
+in
+{
+  options.system = {
+    build.toplevel = mkOption {
+      type = types.package;
+      internal = true;
+      description = "The system.";
+    };
+    build.debian = mkOption {
+      type = types.package;
+      internal = true;
+      description = "Debian's files.";
+    };
+    stateVersion = mkOption {
+      type = types.str;
+      default = lib.trivial.release;
+      description = "The release whose services wrote /var.";
+    };
+    name = mkOption {
+      type = types.str;
+      default = config.networking.hostName;
+      description = "Name of the system.";
+    };
+  };
+
+  config = {
+    system.build.debian = pkgs.guest.root (lib.sort builtins.lessThan (lib.unique config.system.debianPackages));
+
+    # `/` of an image: Debian's folders are links into /usr, which the initial ramdisk mounts from the toplevel.
+    nixvm.image.rootSkeleton = pkgs.runCommand "debian-skeleton" { } ''
+      mkdir -p $out/{boot,dev,etc,home,mnt,opt,proc,root,run,srv,sys,tmp,usr,var}
+      mkdir -p $out/nix/{store,.base,.delta}
+      for folder in bin sbin lib lib64; do ln -s usr/$folder $out/$folder; done
+      ${lib.concatMapStringsSep "\n" (path: "mkdir -p $out${lib.escapeShellArg path}") mountPoints}
+    '';
+
+    environment.etc."machine-id".text = lib.mkDefault "";
+
+    system.build.toplevel = checked (
+      pkgs.runCommand "debian-system-${config.system.name}"
+        {
+          exportReferencesGraph = [
+            "closure"
+            config.system.build.etc
+            "path-closure"
+            config.system.path
+          ];
+          inherit notCarriedOut;
+        }
+        ''
+          mkdir $out
+          ln -s /usr/lib/systemd/systemd $out/init
+          ln -s ${config.system.build.etc} $out/etc.erofs
+          ln -s ${config.system.build.debian}/etc $out/etc-base
+          ln -s ${config.system.build.debian}/usr $out/usr
+          ln -s ${config.system.path} $out/sw
+
+          # A package named in a unit or a script is links to /usr/bin; what they lead to has to be there.
+          missing=$(
+            cat closure path-closure | grep "^$NIX_STORE/" | grep -v '\.drv$' | sort -u | while read -r path; do
+              if [ -f "$path/nix-support/debian-packages" ]; then cat "$path/nix-support/debian-packages"; fi
+            done | sort -u | grep -vxFf ${config.system.build.debian}/usr/share/debian-packages || true
+          )
+          if [ -n "$missing" ]; then
+            echo "error: the configuration refers to programs of these Debian packages, which the guest does not have:" $missing >&2
+            echo "hint: add the packages they come from to environment.systemPackages" >&2
+            exit 1
+          fi
+          for name in $notCarriedOut; do
+            echo "not carried out by the offline base: $name"
+          done
+        ''
+    );
+  };
+}

@@ -1,0 +1,120 @@
+# Debian packages as derivations: a program's name on both sides, the host's while building and the guest's while running.
+{ lib, pkgs, data }:
+let
+  debArch =
+    {
+      x86_64-linux = "amd64";
+      aarch64-linux = "arm64";
+    }
+    .${data.system};
+
+  # packages.list: [ { name; debs; } ]
+  lines = lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
+    lib.splitString "\n" (builtins.readFile ../packages.list)
+  );
+  table = map (
+    line:
+    let
+      words = lib.filter (word: word != "") (lib.splitString " " (builtins.replaceStrings [ "ARCH" ] [ debArch ] line));
+    in
+    {
+      name = lib.head words;
+      debs = lib.tail words;
+    }
+  ) lines;
+  named = name: lib.concatMap (entry: lib.optionals (entry.name == name) entry.debs) table;
+
+  # In the store through Nix's own fetcher, which checks the hash and needs no program of the host.
+  fetch =
+    name:
+    let
+      deb = data.debs.${name} or (throw "the offline base has no Debian package `${name}`; add it to offline/packages.list and run offline/prepare");
+    in
+    derivation {
+      name = lib.sanitizeDerivationName deb.file;
+      system = "builtin";
+      builder = "builtin:fetchurl";
+      url = "file://${data.debDir}/${deb.file}";
+      outputHashMode = "flat";
+      outputHashAlgo = "sha256";
+      outputHash = deb.sha256;
+      executable = false;
+      unpack = false;
+      preferLocalBuild = true;
+    };
+
+  # The names of packages with everything they depend on, sorted.
+  closure =
+    names:
+    lib.sort builtins.lessThan (
+      map (entry: entry.key) (
+        builtins.genericClosure {
+          startSet = map (key: { inherit key; }) names;
+          operator = entry: map (key: { inherit key; }) (data.debs.${entry.key} or { depends = [ ]; }).depends;
+        }
+      )
+    );
+
+  # Programs whose name is not the package's.
+  mainPrograms = {
+    bind = "dig";
+    cacert = "update-ca-certificates";
+    fd = "fd";
+    gnugrep = "grep";
+    gnumake = "make";
+    gnused = "sed";
+    gnutar = "tar";
+    gnupg = "gpg";
+    netcat = "nc";
+    openssh = "ssh";
+    ripgrep = "rg";
+    sqlite = "sqlite3";
+  };
+
+  # bin/NAME -> where Debian has it: /usr/bin is the host's in a builder and the guest's in a guest.
+  package =
+    { name, debs }:
+    pkgs.runCommand "${name}-${(data.debs.${lib.head debs} or { version = "0"; }).version or "0"}" {
+      archives = map fetch debs;
+      passthru = {
+        inherit debs;
+        pname = name;
+        inherit ((data.debs.${lib.head debs})) version;
+      };
+      meta.mainProgram = mainPrograms.${name} or name;
+    } ''
+      mkdir -p $out/bin $out/nix-support
+      printf '%s\n' ${toString debs} > $out/nix-support/debian-packages
+      for archive in $archives; do
+        dpkg-deb --fsys-tarfile "$archive" | tar -t | sed -nE 's,^\./(usr/)?(s?bin/[^/]+)$,/usr/\2,p'
+      done | while read -r program; do ln -sf "$program" "$out/bin/"; done
+      while read -r link target; do
+        if [ -L "$out/bin/$target" ]; then ln -sf "/usr/bin/$link" "$out/bin/$link"; fi
+      done < <(grep -v '^#' ${../alternatives})
+    '';
+
+  # A tree of unpacked packages. Documentation and translations stay out.
+  unpack =
+    name: debs:
+    pkgs.runCommand name { archives = map fetch debs; } ''
+      mkdir $out
+      for archive in $archives; do
+        dpkg-deb --fsys-tarfile "$archive" | tar -x -C $out --keep-directory-symlink --no-same-owner --no-same-permissions \
+          --exclude='./usr/share/doc' --exclude='./usr/share/man' --exclude='./usr/share/info' \
+          --exclude='./usr/share/locale' --exclude='./usr/share/lintian' --exclude='./usr/share/bug'
+      done
+    '';
+in
+{
+  inherit
+    closure
+    fetch
+    named
+    package
+    unpack
+    ;
+  multiarch = if debArch == "amd64" then "x86_64-linux-gnu" else "aarch64-linux-gnu";
+  packages = lib.listToAttrs (
+    map (entry: lib.nameValuePair entry.name (package entry)) (lib.filter (entry: !lib.hasPrefix "@" entry.name) table)
+  );
+}

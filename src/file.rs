@@ -1,0 +1,129 @@
+//! Files that are read with care and written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::error::{Explain, Failure, Result};
+
+/// Largest file that is read into memory, in bytes; what people write by hand stays far below.
+const LARGEST: u64 = 1 << 20;
+
+/// Returns the text of a file, `None` if there is none.
+///
+/// # Errors
+/// It cannot be read, is no regular file, has more than 1 MiB or is not UTF-8.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    let shown = path.display();
+    let cannot = || Failure::user(format!("cannot read {shown}"));
+    // Opening a FIFO would else wait for somebody to write into it.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot().because(error).into()),
+    };
+    let metadata = file.metadata().explain(cannot)?;
+    if !metadata.is_file() {
+        return Err(Failure::user(format!("{shown} is not a regular file")).into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).explain(cannot)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(
+            Failure::user(format!("{shown} has more than 1 MiB, and is not what it should be")).into()
+        );
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
+        Failure::user(format!("{shown}, line {line}, is not UTF-8 text"))
+            .hint("save the file as UTF-8, without binary data")
+            .into()
+    })
+}
+
+/// Gives a file new contents, readable by its owner only.
+///
+/// They are written beside it, synced and renamed: whatever dies in between, the file is the old one or the new one.
+///
+/// # Errors
+/// The folder cannot be written, or is full.
+pub fn replace(path: &Path, contents: &str) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot write {}", path.display()));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // A temporary file has mode 0600 from its first moment.
+    let mut beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder).explain(cannot)?;
+    beside.write_all(contents.as_bytes()).explain(cannot)?;
+    beside.as_file().sync_all().explain(cannot)?;
+    beside.persist(path).explain(cannot)?;
+    sync_folder(folder)
+}
+
+/// Makes sure that what was renamed or removed in a folder stays so after a power cut.
+///
+/// # Errors
+/// The folder cannot be opened or synced.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .explain(|| Failure::user(format!("cannot sync {}", folder.display())))
+}
+
+/// Makes a folder that only its owner enters, and those above it; one that exists is left as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_private_folder(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .explain(|| Failure::user(format!("cannot make the folder {}", path.display())))
+}
+
+/// Removes a file; one that is not there is removed already. Returns whether there was one.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::user(format!("cannot remove {}", path.display())).because(error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_replaced_file_is_private_and_nothing_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("value");
+        fs::write(&path, "old").unwrap();
+        replace(&path, "new").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("new"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(remove(&path).unwrap());
+        assert!(!remove(&path).unwrap());
+        assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("value");
+        fs::write(&path, b"one\ntwo \xff\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().ends_with("value, line 2, is not UTF-8 text"));
+        fs::write(&path, vec![b'x'; (1 << 20) + 1]).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("more than 1 MiB"));
+        assert!(read(dir.path()).unwrap_err().to_string().ends_with("is not a regular file"));
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(read(&fifo).unwrap_err().to_string().ends_with("is not a regular file"));
+    }
+}

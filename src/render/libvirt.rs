@@ -1,0 +1,148 @@
+//! The XML that libvirt takes.
+
+use serde::Serialize;
+
+use super::template;
+use crate::error::Result;
+use crate::model::Network;
+use crate::model::domain::{Accelerator, Arch, DomainSpec, METADATA_NAMESPACE};
+use crate::model::volume::VolumeSpec;
+
+#[derive(Serialize)]
+struct Domain<'a> {
+    name: &'a str,
+    uuid: String,
+    namespace: &'a str,
+    machine: &'a str,
+    workspace: &'a str,
+    profile: &'a str,
+    generation: u32,
+    digest: &'a str,
+    domain_type: &'a str,
+    arch: &'a str,
+    machine_type: &'a str,
+    cpu_mode: &'a str,
+    x86: bool,
+    memory_mib: u64,
+    vcpus: u32,
+    pool: &'a str,
+    boot_volume: &'a str,
+    data_volume: &'a str,
+    identity_volume: &'a str,
+    mac: String,
+    interface_type: &'a str,
+    bridge: &'a str,
+    ssh_forward: Option<u16>,
+}
+
+impl template::Context for Domain<'_> {
+    const TARGET: &'static str = "domain.xml";
+}
+
+/// Returns the XML of a domain; see <https://libvirt.org/formatdomain.html>.
+///
+/// # Errors
+/// A path or name holds a character that XML cannot.
+pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
+    let (interface_type, bridge) = match &spec.network {
+        Network::Nat => ("network", ""),
+        Network::Bridge(interface) => ("bridge", interface.as_str()),
+        Network::User => ("user", ""),
+    };
+    let (domain_type, cpu_mode) = match spec.accelerator {
+        Accelerator::Kvm => ("kvm", "host-passthrough"),
+        Accelerator::Tcg => ("qemu", "maximum"),
+    };
+    template::render(&Domain {
+        name: spec.name.as_str(),
+        uuid: spec.machine_id.to_uuid(),
+        namespace: METADATA_NAMESPACE,
+        machine: spec.metadata.machine.as_str(),
+        workspace: &spec.metadata.workspace,
+        profile: spec.metadata.profile.as_str(),
+        generation: spec.metadata.generation,
+        digest: &spec.metadata.digest,
+        domain_type,
+        arch: spec.arch.as_str(),
+        machine_type: match spec.arch {
+            Arch::X86_64 => "q35",
+            Arch::Aarch64 => "virt",
+        },
+        cpu_mode,
+        x86: spec.arch == Arch::X86_64,
+        memory_mib: spec.memory.mib(),
+        vcpus: spec.vcpus.get(),
+        pool: &spec.pool,
+        boot_volume: &spec.boot_volume,
+        data_volume: &spec.data_volume,
+        identity_volume: &spec.identity_volume,
+        mac: spec.mac.to_string(),
+        interface_type,
+        bridge,
+        // Only QEMU's own network has a port to forward.
+        ssh_forward: spec.ssh_forward.filter(|_| spec.network == Network::User),
+    })
+}
+
+#[derive(Serialize)]
+struct Pool<'a> {
+    name: &'a str,
+    path: &'a str,
+}
+
+impl template::Context for Pool<'_> {
+    const TARGET: &'static str = "pool.xml";
+}
+
+/// Returns the XML of a pool that is a folder of the host; `path` is absolute.
+///
+/// # Errors
+/// Name or path holds a character that XML cannot.
+pub fn pool_xml(name: &str, path: &str) -> Result<String> {
+    template::render(&Pool { name, path })
+}
+
+#[derive(Serialize)]
+struct Volume<'a> {
+    name: &'a str,
+    capacity: u64,
+    format: &'a str,
+    backing: Option<&'a str>,
+}
+
+impl template::Context for Volume<'_> {
+    const TARGET: &'static str = "volume.xml";
+}
+
+/// Returns the XML of a volume that takes no space until it is written, and that only its owner reads.
+///
+/// # Errors
+/// Name or path holds a character that XML cannot.
+pub fn volume_xml(spec: &VolumeSpec) -> Result<String> {
+    template::render(&Volume {
+        name: &spec.name,
+        capacity: spec.capacity.bytes(),
+        format: spec.format.as_str(),
+        backing: spec.backing.as_deref(),
+    })
+}
+
+#[derive(Serialize)]
+struct DefaultNetwork<'a> {
+    bridge: &'a str,
+    subnet: u8,
+}
+
+impl template::Context for DefaultNetwork<'_> {
+    const TARGET: &'static str = "network.xml";
+}
+
+/// Returns the XML of libvirt's network `default`: NAT and DHCP on 192.168.`subnet`.0/24 behind `bridge`.
+///
+/// libvirt's own has `virbr0` and subnet 122. A host that is itself a guest of such a network needs another subnet.
+///
+/// # Errors
+/// None but nixvm's own.
+pub fn network_xml(bridge: &str, subnet: u8) -> Result<String> {
+    template::render(&DefaultNetwork { bridge, subnet })
+}

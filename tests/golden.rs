@@ -1,0 +1,166 @@
+//! What nixvm writes for Nix and libvirt, file by file, and that their own readers take it.
+//!
+//! The files are in `tests/golden/`. After a change that is meant, `GOLDEN=write cargo test --test golden`
+//! writes them anew, and the diff goes into the commit.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::path::{Path, PathBuf};
+
+use nixvm::exec::{self, Command};
+use nixvm::model::domain::{Accelerator, Arch, DomainSpec, Metadata};
+use nixvm::model::volume::{self, VolumeFormat, VolumeSpec};
+use nixvm::model::{HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus};
+use nixvm::render;
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6";
+/// Everything that Nix or XML gives a meaning.
+const ODD: &str = r#"it's "me" \ ${HOME} $${x} ''${y}'' & <b> {{ name }} # é"#;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Compares a rendered text with its file and returns the file's path.
+fn compare(name: &str, text: &str) -> PathBuf {
+    let path = golden(name);
+    if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == text, "tests/golden/{name} differs; it would be:\n{text}");
+    path
+}
+
+fn on_path(program: &str) -> bool {
+    let found = exec::find(program, &std::env::var_os("PATH").unwrap_or_default()).is_some();
+    if !found {
+        eprintln!("SKIPPED: `{program}` is not on PATH and reads nothing");
+    }
+    found
+}
+
+fn machine() -> Machine {
+    Machine {
+        name: "web".parse().unwrap(),
+        profile: "core".parse().unwrap(),
+        hostname: "Web-1".parse().unwrap(),
+        machine_id: MachineId::from_uuid("0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11").unwrap(),
+        mac: "52:54:00:12:34:56".parse().unwrap(),
+        network: Network::Nat,
+        host_key: HostKey::generate("root@web").unwrap(),
+        admin_keys: vec![format!("{KEY} {ODD}").parse().unwrap(), format!("restrict {KEY}").parse().unwrap()],
+        user_keys: Vec::new(),
+        tcp_ports: Ports::default_tcp(),
+        udp_ports: Ports::default(),
+        root_password: Some("$6$salt$hash".parse().unwrap()),
+        resolv_conf: ResolvConf::default(),
+        memory: Size::DEFAULT_MEMORY,
+        vcpus: Vcpus::DEFAULT,
+        var_size: Size::DEFAULT_DISK,
+        extra: None,
+        self_contained: false,
+    }
+}
+
+fn domain(network: Network) -> DomainSpec {
+    let name: MachineName = "web".parse().unwrap();
+    DomainSpec {
+        machine_id: machine().machine_id,
+        arch: Arch::X86_64,
+        accelerator: Accelerator::Kvm,
+        memory: Size::DEFAULT_MEMORY,
+        vcpus: Vcpus::DEFAULT,
+        network,
+        mac: machine().mac,
+        pool: "nixvm".to_owned(),
+        boot_volume: volume::boot(&name, 3),
+        data_volume: volume::data(&name),
+        identity_volume: volume::identity(&name),
+        ssh_forward: None,
+        metadata: Metadata {
+            machine: name.clone(),
+            workspace: format!("/home/me/{ODD}"),
+            profile: "core".parse().unwrap(),
+            generation: 3,
+            digest: "0".repeat(64),
+        },
+        name,
+    }
+}
+
+#[test]
+fn modules_hold_what_the_machine_declares() {
+    let plain = compare("machine.nix", &render::module(&machine(), 3).unwrap());
+    let alone = Machine { self_contained: true, ..machine() };
+    let alone = compare("machine-self-contained.nix", &render::module(&alone, 1).unwrap());
+    if !on_path("nix") {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let expression = format!("map import [ {} {} ]", plain.display(), alone.display());
+    let json = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command", "eval", "--json", "--impure"])
+        .args(["--store", "dummy://", "--expr", &expression])
+        .env("NIX_STATE_DIR", state.path())
+        .output()
+        .unwrap();
+    let seen: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(seen[0]["networking"]["hostName"], "Web-1");
+    assert_eq!(seen[0]["networking"]["firewall"]["allowedTCPPorts"], serde_json::json!([22, 80, 443]));
+    let keys = &seen[0]["nixvm"]["adminKeys"];
+    assert_eq!(*keys, serde_json::json!([format!("{KEY} {ODD}"), format!("restrict {KEY}")]));
+    assert_eq!(seen[0]["nixvm"]["resolvConf"], ResolvConf::default().as_str());
+    assert_eq!(seen[0]["nixvm"]["rootPasswordHash"], serde_json::Value::Null);
+    assert_eq!(seen[1]["nixvm"]["rootPasswordHash"], "$6$salt$hash");
+}
+
+#[test]
+fn libvirts_schemas_take_its_xml() {
+    let nat = domain(Network::Nat);
+    let bridge = DomainSpec {
+        arch: Arch::Aarch64,
+        accelerator: Accelerator::Tcg,
+        ..domain(Network::Bridge("br0".parse().unwrap()))
+    };
+    let user = DomainSpec { ssh_forward: Some(2222), ..domain(Network::User) };
+    let volume = VolumeSpec {
+        name: "web.data.qcow2".to_owned(),
+        capacity: Size::DEFAULT_DISK,
+        format: VolumeFormat::Qcow2,
+        backing: None,
+    };
+    let overlay = VolumeSpec { backing: Some(format!("/pool/{ODD}")), ..volume.clone() };
+    let files = [
+        ("domain", "domain-nat.xml", render::domain_xml(&nat)),
+        ("domain", "domain-bridge-aarch64.xml", render::domain_xml(&bridge)),
+        ("domain", "domain-user.xml", render::domain_xml(&user)),
+        ("storagepool", "pool.xml", render::pool_xml("nixvm", "/var/lib/libvirt/images/nixvm")),
+        ("storagevol", "volume.xml", render::volume_xml(&volume)),
+        ("storagevol", "volume-overlay.xml", render::volume_xml(&overlay)),
+        ("network", "network.xml", render::network_xml("virbr0", 122)),
+    ];
+    let valid = on_path("virt-xml-validate") && on_path("xmllint");
+    for (schema, name, text) in files {
+        let path = compare(name, &text.unwrap());
+        if valid {
+            Command::new("virt-xml-validate").arg(path).arg(schema).output().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_forwarded_port_is_for_qemus_own_network_alone() {
+    let stray = DomainSpec { ssh_forward: Some(2222), ..domain(Network::Nat) };
+    assert_eq!(render::domain_xml(&stray).unwrap(), render::domain_xml(&domain(Network::Nat)).unwrap());
+}
+
+#[test]
+fn a_path_that_xml_cannot_hold_is_refused_with_a_way_out() {
+    let mut spec = domain(Network::Nat);
+    spec.metadata.workspace = "/home/me/\u{1b}[2J".to_owned();
+    let report = nixvm::error::Report::of(&render::domain_xml(&spec).unwrap_err());
+    assert_eq!(report.exit_code, 1);
+    assert!(report.causes.iter().any(|cause| cause.starts_with(r"`/home/me/\u{1b}[2J`")), "{report:?}");
+    assert_eq!(report.hints.len(), 1);
+}
