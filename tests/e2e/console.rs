@@ -1,0 +1,154 @@
+//! The serial console, as a person at a terminal uses it.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Outcome;
+use crate::host;
+use crate::process::wait_for;
+use crate::world::{A, ROOT_PASSWORD, World};
+
+/// agetty and login take their time without KVM.
+const ANSWER: Duration = Duration::from_secs(90);
+
+pub fn the_serial_console_is_interactive(world: &mut World) -> Result<Outcome> {
+    world.machine_a()?;
+    let mut console = Console::open(world)?;
+    console.prompt()?;
+    let began = Instant::now();
+    let (code, said) = console.leave()?;
+    ensure!(code == 0, "^] left with exit code {code}:\n{said}");
+    ensure!(began.elapsed() < Duration::from_secs(10), "^] took {:.1} s", began.elapsed().as_secs_f64());
+    ensure!(host::state(A)? == "running", "leaving the console left {A} {}", host::state(A)?);
+    // The next one gets it as well.
+    let mut console = Console::open(world)?;
+    console.prompt()?;
+    console.leave()?;
+    // Without a terminal there is nobody to talk to, and no terminal to spoil.
+    Ok(Outcome::Passed)
+}
+
+pub fn root_can_log_in_only_with_the_declared_password(world: &mut World) -> Result<Outcome> {
+    world.machine_a()?;
+    let mut console = Console::open(world)?;
+    console.log_in("not it", "ncorrect")?;
+    console.log_in(ROOT_PASSWORD, "#")?;
+    console.send("echo uid=$(id -u) sum=$((40+2))\r")?;
+    console.expect("uid=0 sum=42")?;
+    console.send("exit\r")?;
+    console.expect("login:")?;
+    console.leave()?;
+
+    // An empty hash locks root again, at the next start and without a build.
+    host::write_private(&world.machine_dir(A).join("root_password_hash"), "")?;
+    world.nixvm(&["reboot", A, "--wait"])?.ok()?;
+    let mut console = Console::open(world)?;
+    console.log_in(ROOT_PASSWORD, "ncorrect")?;
+    console.log_in("", "ncorrect")?;
+    console.leave()?;
+    let shadow = world.guest_root(A, "getent shadow root | cut -d: -f2")?.ok()?;
+    ensure!(shadow.text().starts_with('!'), "root is not locked: {}", shadow.text());
+    Ok(Outcome::Passed)
+}
+
+/// `nixvm console` on a pseudo-terminal that `script` makes.
+struct Console {
+    child: Child,
+    stdin: ChildStdin,
+    said: Arc<Mutex<Vec<u8>>>,
+    /// How much of it was looked at.
+    read: usize,
+}
+
+impl Console {
+    fn open(world: &World) -> Result<Self> {
+        let nixvm = world.command(&["console", A]);
+        let words = std::iter::once(nixvm.get_program()).chain(nixvm.get_args());
+        let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).envs(nixvm.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        let mut child = script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("cannot run `script`, which makes a terminal")?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let mut stdout = child.stdout.take().context("no output")?;
+        let into = Arc::clone(&said);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).extend(&buffer[..count]);
+            }
+        });
+        let stdin = child.stdin.take().context("no input")?;
+        let mut console = Console { child, stdin, said, read: 0 };
+        console.expect("^]")?;
+        Ok(console)
+    }
+
+    fn send(&mut self, keys: &str) -> Result<()> {
+        self.stdin.write_all(keys.as_bytes())?;
+        Ok(self.stdin.flush()?)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Waits until `text` is shown, after what was waited for before.
+    fn expect(&mut self, text: &str) -> Result<()> {
+        self.expect_within(text, ANSWER)?
+            .with_context(|| format!("no `{text}` on the console within {ANSWER:?}:\n{}", self.text()))
+    }
+
+    fn expect_within(&mut self, text: &str, limit: Duration) -> Result<Option<()>> {
+        let found = wait_for(limit, || Ok(self.text().get(self.read..).and_then(|new| new.find(text))))?;
+        Ok(found.map(|at| self.read += at + text.len()))
+    }
+
+    /// Presses Enter until there is a login prompt.
+    fn prompt(&mut self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            self.send("\r")?;
+            if self.expect_within("login:", Duration::from_secs(10))?.is_some() {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < ANSWER, "Enter gives no login prompt:\n{}", self.text());
+        }
+    }
+
+    /// Tries to log in as root and waits for the answer.
+    fn log_in(&mut self, password: &str, answer: &str) -> Result<()> {
+        // login(1) drops what was typed ahead: every word waits for its question.
+        self.prompt()?;
+        thread::sleep(Duration::from_secs(2));
+        self.read = self.text().len();
+        self.send("root\r")?;
+        self.expect("assword:")?;
+        self.send(&format!("{password}\r"))?;
+        self.expect(answer)
+    }
+
+    /// Presses ^] and returns the exit code and all that was shown.
+    fn leave(&mut self) -> Result<(i32, String)> {
+        self.send("\x1d")?;
+        let status = wait_for(Duration::from_secs(30), || Ok(self.child.try_wait()?))?;
+        let status = status.with_context(|| format!("^] does not leave the console:\n{}", self.text()))?;
+        Ok((status.code().unwrap_or(-1), self.text()))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,143 @@
+//! What a run takes from the host and gives back: at its end, or when the next one finds that it was killed.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::host;
+use crate::process::{as_root, host_any, root, run, wait_for};
+
+/// How names of pools and folders begin, so that what a killed run left behind is known again.
+pub const PREFIX: &str = "nixvm-e2e-";
+
+/// The user that is made where a test must not be root. Its home is in the world's folder, and so is everything that it makes.
+pub const USER: &str = "nixvm-e2e";
+
+/// Two runs at once would take each other's machines for a dead run's.
+pub fn lock() -> Result<fs::File> {
+    let path = std::env::temp_dir().join("nixvm-e2e.lock");
+    let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another run of these tests holds {}", path.display()))?;
+    Ok(file)
+}
+
+/// Removes a run's pool with every volume in it, and the domains of its world.
+pub fn remove_machines(pool: &str) -> Result<()> {
+    for domain in host::domains()? {
+        let xml = host::defined(&domain)?;
+        // Not only the name: a machine of the user's may be called e2e-a too.
+        if xml.contains("urn:nixvm:") && xml.contains(pool) && domain.starts_with("e2e-") {
+            host::virsh_any(&["destroy", &domain])?;
+            host::virsh(&["undefine", &domain, "--nvram"])?;
+        }
+    }
+    for pool in pools()?.iter().filter(|name| name.starts_with(pool)) {
+        host::virsh_any(&["pool-start", pool])?;
+        for volume in host::volumes(pool)? {
+            host::virsh(&["vol-delete", "--pool", pool, &volume])?;
+        }
+        host::virsh(&["pool-destroy", pool])?;
+        host::virsh_any(&["pool-delete", pool])?;
+        host::virsh(&["pool-undefine", pool])?;
+    }
+    Ok(())
+}
+
+fn pools() -> Result<Vec<String>> {
+    let listed = host::virsh(&["pool-list", "--all", "--name"])?;
+    Ok(listed.stdout.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Removes what a run left behind that was killed; the lock shows that none is at work.
+pub fn sweep() -> Result<()> {
+    remove_machines(PREFIX)
+        .context("cannot remove what an earlier run left in libvirt; is libvirtd running?")?;
+    for entry in fs::read_dir(std::env::temp_dir())? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
+            restore_network(&path)?;
+            remove_user(&path)?;
+            root("sh", &["-c".as_ref(), UNMOUNT.as_ref(), "sh".as_ref(), path.as_os_str()])?;
+            root("rm", &["-rf".as_ref(), path.as_os_str()])?;
+        }
+    }
+    Ok(())
+}
+
+const UNMOUNT: &str =
+    r#"while read -r _ point _; do case $point in "$1"/*) umount "$point";; esac; done < /proc/mounts"#;
+
+/// The network that guests share. It is taken away only while no guest uses it, and put back as it was.
+const NETWORK: &str = "default";
+
+/// Takes libvirt's default network away until the end of the run; `false` where guests may be using it.
+pub fn without_network(world: &Path) -> Result<bool> {
+    if !host::running_domains()?.is_empty() {
+        return Ok(false);
+    }
+    let saved = world.join("default-network");
+    fs::create_dir(&saved)?;
+    let listed = |which: &[&str]| -> Result<bool> {
+        let names = host::virsh(&[&["net-list", "--name"], which].concat())?;
+        Ok(names.stdout.split_whitespace().any(|name| name == NETWORK))
+    };
+    let (defined, active, autostart) = (listed(&["--all"])?, listed(&[])?, listed(&["--autostart"])?);
+    let xml =
+        if defined { host::virsh(&["net-dumpxml", "--inactive", NETWORK])?.stdout } else { String::new() };
+    let flags = [(active, "active"), (autostart, "autostart")].map(|(set, flag)| if set { flag } else { "" });
+    fs::write(saved.join("xml"), xml)?;
+    fs::write(saved.join("flags"), flags.join(" "))?;
+    if active {
+        host::virsh(&["net-destroy", NETWORK])?;
+    }
+    if defined {
+        host::virsh(&["net-undefine", NETWORK])?;
+    }
+    Ok(true)
+}
+
+/// Puts the default network back that [`without_network`] took away.
+pub fn restore_network(dir: &Path) -> Result<()> {
+    let saved = dir.join("default-network");
+    let (Ok(xml), Ok(flags)) =
+        (fs::read_to_string(saved.join("xml")), fs::read_to_string(saved.join("flags")))
+    else {
+        return Ok(());
+    };
+    host::virsh_any(&["net-destroy", NETWORK])?;
+    host::virsh_any(&["net-undefine", NETWORK])?;
+    if !xml.is_empty() {
+        host::define("net-define", &xml)?;
+    }
+    if flags.contains("active") {
+        host::virsh(&["net-start", NETWORK])?;
+    }
+    if flags.contains("autostart") {
+        host::virsh(&["net-autostart", NETWORK])?;
+    }
+    fs::remove_dir_all(saved)?;
+    Ok(())
+}
+
+/// Removes the user whose home is in the world's folder, with every process of theirs.
+pub fn remove_user(world: &Path) -> Result<()> {
+    let known = host_any(&["getent", "passwd", USER])?;
+    let home = world.join("home");
+    if known.code != 0 || known.text().split(':').nth(5) != home.to_str() {
+        return Ok(());
+    }
+    let gone = || {
+        let running = host_any(&["ps", "-o", "pid=", "-u", USER])?;
+        for pid in running.stdout.split_whitespace() {
+            run(as_root("kill").args(["-9", pid]), b"", Duration::from_secs(10))?;
+        }
+        Ok(running.stdout.trim().is_empty().then_some(()))
+    };
+    wait_for(Duration::from_secs(20), gone)?.with_context(|| format!("{USER}'s processes do not end"))?;
+    root("userdel", &[USER])?;
+    root("rm", &["-rf".as_ref(), home.as_os_str()])?;
+    Ok(())
+}
