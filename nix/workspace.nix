@@ -107,10 +107,9 @@ let
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
   verbs = [
-    "backup"
     "build"
     "build-all"
-    "clean"
+    "completions"
     "console"
     "create"
     "destroy"
@@ -119,21 +118,13 @@ let
     "list"
     "list-machines"
     "list-profiles"
-    "network-config"
-    "passwd"
     "purge"
     "reboot"
-    "recreate"
-    "restore-backup"
-    "restore-snapshot"
     "shell"
-    "snapshot"
-    "snapshots"
     "ssh"
     "start"
     "status"
     "stop"
-    "upgrade"
   ];
 
   app = program: {

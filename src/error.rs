@@ -70,6 +70,13 @@ impl Failure {
         Failure { kind, message: message.into(), hint: None, cause: None }
     }
 
+    /// Returns the failure as one of the command line: what is wrong with a file's value is wrong with the same value typed.
+    #[must_use]
+    pub fn typed(mut self) -> Self {
+        self.kind = Kind::Usage;
+        self
+    }
+
     /// Returns the failure with a sentence that says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -1,5 +1,5 @@
 //! The `nixvm` program.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    nixvm::cli::run()
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use nixvm::exec::{self, Command};
 use nixvm::model::domain::{Accelerator, Arch, DomainSpec, Metadata};
 use nixvm::model::volume::{self, VolumeFormat, VolumeSpec};
-use nixvm::model::{HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus};
+use nixvm::model::{
+    Generation, HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus,
+};
 use nixvm::render;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6";
@@ -63,6 +65,10 @@ fn machine() -> Machine {
     }
 }
 
+fn generation(number: u32) -> Generation {
+    Generation { number, digest: "d".repeat(64) }
+}
+
 fn domain(network: Network) -> DomainSpec {
     let name: MachineName = "web".parse().unwrap();
     DomainSpec {
@@ -77,23 +83,27 @@ fn domain(network: Network) -> DomainSpec {
         boot_volume: volume::boot(&name, 3),
         data_volume: volume::data(&name),
         identity_volume: volume::identity(&name),
-        ssh_forward: None,
         metadata: Metadata {
             machine: name.clone(),
             workspace: format!("/home/me/{ODD}"),
             profile: "core".parse().unwrap(),
             generation: 3,
             digest: "0".repeat(64),
+            ssh_port: None,
         },
         name,
     }
 }
 
+fn forwarded(spec: DomainSpec) -> DomainSpec {
+    DomainSpec { metadata: Metadata { ssh_port: Some(2222), ..spec.metadata }, ..spec }
+}
+
 #[test]
 fn modules_hold_what_the_machine_declares() {
-    let plain = compare("machine.nix", &render::module(&machine(), 3).unwrap());
+    let plain = compare("machine.nix", &render::module(&machine(), &generation(3)).unwrap());
     let alone = Machine { self_contained: true, ..machine() };
-    let alone = compare("machine-self-contained.nix", &render::module(&alone, 1).unwrap());
+    let alone = compare("machine-self-contained.nix", &render::module(&alone, &generation(1)).unwrap());
     if !on_path("nix") {
         return;
     }
@@ -123,7 +133,7 @@ fn libvirts_schemas_take_its_xml() {
         accelerator: Accelerator::Tcg,
         ..domain(Network::Bridge("br0".parse().unwrap()))
     };
-    let user = DomainSpec { ssh_forward: Some(2222), ..domain(Network::User) };
+    let user = forwarded(domain(Network::User));
     let volume = VolumeSpec {
         name: "web.data.qcow2".to_owned(),
         capacity: Size::DEFAULT_DISK,
@@ -151,7 +161,7 @@ fn libvirts_schemas_take_its_xml() {
 
 #[test]
 fn a_forwarded_port_is_for_qemus_own_network_alone() {
-    let stray = DomainSpec { ssh_forward: Some(2222), ..domain(Network::Nat) };
+    let stray = forwarded(domain(Network::Nat));
     assert_eq!(render::domain_xml(&stray).unwrap(), render::domain_xml(&domain(Network::Nat)).unwrap());
 }
 

@@ -1,1 +1,56 @@
-//! (being written)
+//! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
+
+mod args;
+mod commands;
+mod create;
+mod keys;
+mod prompt;
+mod raw;
+mod show;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Report;
+use crate::interrupt;
+
+use args::Cli;
+use terminal::{Terminal, error_text};
+
+/// Runs nixvm on the process's own arguments and returns the exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new(&cli.global);
+    listen_for_interrupt();
+    let json = cli.global.json;
+    let result = commands::run(cli, &terminal);
+    terminal.rest();
+    let shown = match result {
+        Ok(shown) => shown,
+        Err(error) => {
+            let report = Report::of(&error);
+            if json {
+                show::print(&format!("{:#}", serde_json::json!(report)));
+            } else {
+                terminal.line(&error_text(&report));
+            }
+            return ExitCode::from(report.exit_code);
+        }
+    };
+    show::print(&if json { format!("{:#}", shown.json) } else { shown.text });
+    ExitCode::from(shown.exit_code)
+}
+
+/// The first ^C asks for an orderly end; the second does not wait for it.
+fn listen_for_interrupt() {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Order matters: were the flag set first, one ^C would already end the process.
+        let flag = interrupt::flag();
+        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone());
+        if second.and_then(|_| signal_hook::flag::register(signal, flag)).is_err() {
+            return; // Without a handler ^C ends the process at once, which every operation survives.
+        }
+    }
+}

@@ -9,7 +9,8 @@ use super::{Workspace, declared, exists, load, remove};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{
-    AuthorizedKey, HostKey, MacAddress, Machine, MachineId, MachineName, Network, ProfileName, Size, Vcpus,
+    AuthorizedKey, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network, Port, Ports,
+    ProfileName, Size, Vcpus,
 };
 
 /// What is asked of a new machine.
@@ -30,6 +31,12 @@ pub struct NewMachine {
     pub var_size: Option<Size>,
     /// Its network; `nat` by default.
     pub network: Option<Network>,
+    /// The host name of its guest; the machine's name by default.
+    pub hostname: Option<Hostname>,
+    /// TCP ports to open beside those of its file, or beside 22, 80 and 443.
+    pub tcp_ports: Vec<Port>,
+    /// UDP ports to open beside those of its file.
+    pub udp_ports: Vec<Port>,
     /// Who may log in as `admin`; nobody by default.
     pub admin_keys: Option<Vec<AuthorizedKey>>,
     /// Who may log in as `user`; nobody by default.
@@ -46,6 +53,9 @@ impl NewMachine {
             vcpus: None,
             var_size: None,
             network: None,
+            hostname: None,
+            tcp_ports: Vec::new(),
+            udp_ports: Vec::new(),
             admin_keys: None,
             user_keys: None,
         }
@@ -74,6 +84,13 @@ fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     files.vcpus = new.vcpus.or(files.vcpus);
     files.var_size = new.var_size.or(files.var_size);
     files.network = new.network.clone().or(files.network);
+    files.hostname = new.hostname.clone().or(files.hostname);
+    if !new.tcp_ports.is_empty() {
+        files.tcp_ports = Some(files.tcp_ports.unwrap_or_else(Ports::default_tcp).with(&new.tcp_ports));
+    }
+    if !new.udp_ports.is_empty() {
+        files.udp_ports = Some(files.udp_ports.unwrap_or_default().with(&new.udp_ports));
+    }
     files.admin_keys = new.admin_keys.clone().or(files.admin_keys);
     files.user_keys = new.user_keys.clone().or(files.user_keys);
     files.machine_id = files.machine_id.or(files.uuid).or_else(|| Some(MachineId::generate()));

@@ -7,6 +7,9 @@ use crate::error::{Explain, Failure, Result};
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, ProfileName, quote};
 
+/// The profiles that every workspace has.
+const NIXVMS_OWN: [&str; 5] = ["base", "claude", "core", "dev", "docker"];
+
 /// A folder with a `flake.nix` and `profiles/`, and in it `machines/` and `output/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
@@ -114,7 +117,7 @@ impl Workspace {
         self.output_dir().join("base")
     }
 
-    /// Returns the names of all profiles, sorted: every `profiles/NAME.nix` whose name can be one.
+    /// Returns the names of all profiles, sorted: every `profiles/NAME.nix` whose name can be one, and nixvm's own.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -123,7 +126,12 @@ impl Workspace {
             .iter()
             .filter_map(|name| name.strip_suffix(".nix")?.parse().ok())
             .collect();
+        // A workspace that was made from the template has modules and profiles by its flake input.
+        if !self.root().join("modules").is_dir() {
+            names.extend(NIXVMS_OWN.iter().filter_map(|name| name.parse().ok()));
+        }
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -132,10 +140,10 @@ impl Workspace {
     /// # Errors
     /// There is none: the hint has the one that may have been meant, or all.
     pub fn check_profile(&self, profile: &ProfileName) -> Result<()> {
-        if self.profile_file(profile).is_file() {
+        let names = self.profile_names()?;
+        if names.contains(profile) {
             return Ok(());
         }
-        let names = self.profile_names()?;
         let names: Vec<&str> = names.iter().map(ProfileName::as_str).collect();
         let failure = Failure::user(format!("there is no profile `{profile}`"));
         Err(match did_you_mean(profile.as_str(), names.iter().copied()) {
@@ -208,7 +216,13 @@ pub(super) mod tests {
 
     #[test]
     fn an_unknown_profile_is_met_with_the_nearest() {
-        let (_dir, workspace) = workspace();
+        let (dir, workspace) = workspace();
+        assert_eq!(
+            workspace.profile_names().unwrap().len(),
+            NIXVMS_OWN.len(),
+            "those of the template's input"
+        );
+        fs::create_dir(dir.path().join("modules")).unwrap();
         let names = workspace.profile_names().unwrap();
         assert_eq!(names.iter().map(ProfileName::as_str).collect::<Vec<_>>(), ["base", "core", "docker"]);
         workspace.check_profile(&"core".parse().unwrap()).unwrap();

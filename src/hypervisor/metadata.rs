@@ -27,6 +27,7 @@ pub(super) fn parse(xml: &str) -> Option<Metadata> {
         profile: value("profile")?.parse().ok()?,
         generation: value("generation")?.parse().ok()?,
         digest: value("digest")?,
+        ssh_port: value("ssh-port").map(|port| port.parse()).transpose().ok()?,
     })
 }
 
@@ -43,14 +44,21 @@ mod tests {
         assert_eq!(metadata.machine.as_str(), "web");
         assert_eq!(metadata.workspace, "/home/a & \"b\"");
         assert_eq!((metadata.profile.as_str(), metadata.generation), ("core", 7));
-        assert_eq!(metadata.digest, "abc");
+        assert_eq!((metadata.digest.as_str(), metadata.ssh_port), ("abc", None));
+        let forwarded = parse(&WHOLE.replace("/>", " ssh-port='2222'/>")).unwrap();
+        assert_eq!(forwarded.ssh_port, Some(2222));
     }
 
     #[test]
     fn what_is_not_whole_is_not_ours() {
-        for (from, to) in
-            [("name='web'", ""), ("'web'", "'../web'"), ("'7'", "'-7'"), ("digest='abc'", ""), ("/>", "")]
-        {
+        for (from, to) in [
+            ("name='web'", ""),
+            ("'web'", "'../web'"),
+            ("'7'", "'-7'"),
+            ("digest='abc'", ""),
+            ("/>", " ssh-port='x'/>"),
+            ("/>", ""),
+        ] {
             assert_eq!(parse(&WHOLE.replace(from, to)), None, "{from} -> {to}");
         }
         assert_eq!(parse(""), None);

@@ -106,6 +106,8 @@ pub struct Metadata {
     pub generation: u32,
     /// The digest of what that build was made from.
     pub digest: String,
+    /// The port of the host's loopback that leads to the guest's ssh; on QEMU's user network only.
+    pub ssh_port: Option<u16>,
 }
 
 /// Everything a domain's XML is made from.
@@ -135,8 +137,6 @@ pub struct DomainSpec {
     pub data_volume: String,
     /// The identity volume, vdc.
     pub identity_volume: String,
-    /// The port on 127.0.0.1 that leads to the guest's ssh; for [`Network::User`] only.
-    pub ssh_forward: Option<u16>,
     /// Whose it is.
     pub metadata: Metadata,
 }

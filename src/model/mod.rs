@@ -13,6 +13,7 @@ pub(crate) mod sample;
 pub mod suggest;
 pub mod volume;
 
+mod generation;
 mod hostname;
 mod mac;
 mod machine;
@@ -27,6 +28,7 @@ mod ssh;
 mod text;
 mod vcpus;
 
+pub use generation::Generation;
 pub use hostname::Hostname;
 pub use mac::MacAddress;
 pub use machine::Machine;

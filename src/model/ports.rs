@@ -24,6 +24,13 @@ impl Ports {
     pub fn as_slice(&self) -> &[u16] {
         &self.0
     }
+
+    /// Returns these ports and `more`.
+    #[must_use]
+    pub fn with(self, more: &[Port]) -> Self {
+        let own = self.0.into_iter().filter_map(NonZeroU16::new).map(Port);
+        own.chain(more.iter().copied()).collect()
+    }
 }
 
 impl FromIterator<Port> for Ports {
@@ -58,6 +65,8 @@ mod tests {
         let ports: Ports = lines::parse("tcp_ports", "443\n22 \n80\n22\n").unwrap().into_iter().collect();
         assert_eq!(ports, Ports::default_tcp());
         assert_eq!(ports.as_slice(), [22, 80, 443]);
+        let more: Vec<Port> = ["8080", "80"].map(|port| port.parse().unwrap()).into();
+        assert_eq!(ports.with(&more).as_slice(), [22, 80, 443, 8080]);
     }
 
     #[test]

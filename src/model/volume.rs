@@ -51,6 +51,12 @@ pub fn identity(machine: &MachineName) -> String {
     format!("{machine}.identity.img")
 }
 
+/// Returns the name of the machine that a volume belongs to; `None` for a base image, and for what is not nixvm's.
+pub fn owner(volume: &str) -> Option<&str> {
+    let (machine, role) = volume.split_once('.')?;
+    ["boot-", "data.", "identity."].iter().any(|start| role.starts_with(start)).then_some(machine)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +69,10 @@ mod tests {
         assert_eq!(data(&prod), "web-boot-1.data.qcow2");
         assert_eq!(identity(&web), "web.identity.img");
         for volume in [boot(&prod, 1), data(&prod), identity(&prod)] {
-            assert!(!volume.starts_with("web."));
+            assert_eq!(owner(&volume), Some("web-boot-1"));
+        }
+        for other in ["nixvm-base-0123.qcow2", "web.qcow2", "web", "web.database.qcow2"] {
+            assert_eq!(owner(other), None);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Explain, Failure, Result};
@@ -18,11 +19,11 @@ use crate::error::{Explain, Failure, Result};
 /// What makes up a flake, beside what its inputs bring.
 const PARTS: [&str; 5] = ["flake.nix", "flake.lock", "modules", "profiles", "nix"];
 
-/// Makes `target` a copy of the flake in `workspace`, and returns the number of files that had to change.
+/// Makes `target` a copy of the flake in `workspace`, and returns the SHA-256 of its files' names and contents in hexadecimal.
 ///
 /// # Errors
 /// The workspace has no `flake.nix`, or a file cannot be read or written.
-pub fn stage(workspace: &Path, target: &Path) -> Result<usize> {
+pub fn stage(workspace: &Path, target: &Path) -> Result<String> {
     if !workspace.join("flake.nix").is_file() {
         return Err(Failure::user(format!("`{}` holds no flake.nix", workspace.display()))
             .hint("run nixvm in a workspace, or name one with `-C DIR`; `nix flake init` makes one")
@@ -31,16 +32,18 @@ pub fn stage(workspace: &Path, target: &Path) -> Result<usize> {
     let wanted = files(workspace, PARTS.iter().map(|part| workspace.join(part)))?;
     let present = if target.exists() { files(target, [target.to_owned()])? } else { BTreeSet::new() };
 
-    let mut changed = 0;
     for stale in present.difference(&wanted) {
         let path = target.join(stale);
         fs::remove_file(&path).explain(|| Failure::user(format!("cannot remove `{}`", path.display())))?;
-        changed += 1;
     }
+    let mut digest = Sha256::new();
     for name in &wanted {
-        changed += usize::from(copy_if_changed(&workspace.join(name), &target.join(name))?);
+        let contents = copy(&workspace.join(name), &target.join(name))?;
+        digest.update(name.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+        digest.update(Sha256::digest(&contents));
     }
-    Ok(changed)
+    Ok(format!("{:x}", digest.finalize()))
 }
 
 /// Returns the regular files below `roots`, relative to `base`.
@@ -59,10 +62,11 @@ fn files(base: &Path, roots: impl IntoIterator<Item = PathBuf>) -> Result<BTreeS
     Ok(found)
 }
 
-fn copy_if_changed(source: &Path, target: &Path) -> Result<bool> {
+/// Makes `target` the same as `source` and returns what they hold; a file that is the same already is left alone.
+fn copy(source: &Path, target: &Path) -> Result<Vec<u8>> {
     let wanted = fs::read(source).explain(|| Failure::user(format!("cannot read `{}`", source.display())))?;
     if fs::read(target).is_ok_and(|present| present == wanted) {
-        return Ok(false);
+        return Ok(wanted);
     }
     let written = || -> std::io::Result<()> {
         if let Some(folder) = target.parent() {
@@ -71,7 +75,7 @@ fn copy_if_changed(source: &Path, target: &Path) -> Result<bool> {
         fs::write(target, &wanted)
     };
     written().explain(|| Failure::user(format!("cannot write `{}`", target.display())))?;
-    Ok(true)
+    Ok(wanted)
 }
 
 #[cfg(test)]
@@ -92,13 +96,14 @@ mod tests {
             fs::create_dir_all(from.join(file).parent().unwrap()).unwrap();
             fs::write(from.join(file), file).unwrap();
         }
-        assert_eq!(stage(&from, &to).unwrap(), 3);
-        assert_eq!(stage(&from, &to).unwrap(), 0);
+        let first = stage(&from, &to).unwrap();
+        assert_eq!(stage(&from, &to).unwrap(), first);
+        assert_eq!(fs::read_to_string(to.join("profiles/core.nix")).unwrap(), "profiles/core.nix");
         assert!(!to.join("machines").exists() && !to.join("target").exists());
 
         fs::remove_file(from.join("profiles/core.nix")).unwrap();
         fs::write(from.join("modules/a.nix"), "new").unwrap();
-        assert_eq!(stage(&from, &to).unwrap(), 2);
+        assert_ne!(stage(&from, &to).unwrap(), first);
         assert!(!to.join("profiles/core.nix").exists());
         assert_eq!(fs::read_to_string(to.join("modules/a.nix")).unwrap(), "new");
     }

@@ -32,7 +32,7 @@ struct Domain<'a> {
     mac: String,
     interface_type: &'a str,
     bridge: &'a str,
-    ssh_forward: Option<u16>,
+    ssh_port: Option<u16>,
 }
 
 impl template::Context for Domain<'_> {
@@ -80,7 +80,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         interface_type,
         bridge,
         // Only QEMU's own network has a port to forward.
-        ssh_forward: spec.ssh_forward.filter(|_| spec.network == Network::User),
+        ssh_port: spec.metadata.ssh_port.filter(|_| spec.network == Network::User),
     })
 }
 

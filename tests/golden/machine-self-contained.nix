@@ -7,7 +7,7 @@
     machine = "web";
     profile = "core";
     generation = 1;
-    digest = "1b2559cac0d68d205b1acd6d433a1c2c0f473e62d1a93e4f750810a34ced31c4";
+    digest = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
     machineId = "0b5f0e4c5a4b4c7e9f570d6f6f1f8a11";
     adminKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6 it's \"me\" \\ \${HOME} $\${x} ''\${y}'' & <b> {{ name }} # é" "restrict ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6" ];
     userKeys = [ ];

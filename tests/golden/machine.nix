@@ -7,7 +7,7 @@
     machine = "web";
     profile = "core";
     generation = 3;
-    digest = "0b237ea5c5832a19837159255f83f562d1354430f37b1619d0c399510de87632";
+    digest = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
     machineId = "0b5f0e4c5a4b4c7e9f570d6f6f1f8a11";
     adminKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6 it's \"me\" \\ \${HOME} $\${x} ''\${y}'' & <b> {{ name }} # é" "restrict ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6" ];
     userKeys = [ ];

@@ -99,7 +99,7 @@ mod tests {
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
         std::io::Write::write_all(&mut file, key.private().as_bytes()).unwrap();
-        let printed = crate::exec::Command::new("ssh-keygen").arg("-yf").arg(&path).output().unwrap();
+        let printed = std::process::Command::new("ssh-keygen").arg("-yf").arg(&path).output().unwrap().stdout;
         assert_eq!(String::from_utf8(printed).unwrap().trim_end(), key.public_line());
     }
 

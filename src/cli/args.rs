@@ -1,0 +1,274 @@
+//! The command line as clap sees it: text, not yet checked, and no logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
+
+/// Build immutable NixOS virtual machines and run them on libvirt/KVM.
+///
+/// A machine is a folder of small text files, `machines/NAME`. nixvm builds its
+/// system with Nix and runs it with libvirt: the system read-only, your data on
+/// a disk of its own.
+#[derive(Debug, Parser)]
+#[command(name = "nixvm", version, propagate_version = true, disable_help_subcommand = true, styles = Styles::plain())]
+#[command(after_help = "\
+Examples:
+  nixvm create web --start --wait     make a machine `web` and wait until ssh answers
+  nixvm ssh web                       log in as admin
+  nixvm create db docker 4G 4 50G     profile, memory, CPUs and data disk by position
+  nixvm list                          every machine, its state and address
+  nixvm doctor                        what this host lacks, and the command that mends it
+
+Exit codes: 0 done; 1 the host, the files or the guest are not as they must be;
+2 the command line is wrong; 130 interrupted; 255 a bug in nixvm.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Work in this workspace (the folder with flake.nix and machines/)
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// libvirt to talk to [default: qemu:///system]
+    #[arg(long, global = true, value_name = "URI", env = "NIXVM_CONNECT", hide_env_values = true)]
+    pub connect: Option<String>,
+    /// libvirt storage pool for disks, made if it is not there
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "NIXVM_POOL",
+        default_value = "nixvm",
+        hide_env_values = true
+    )]
+    pub pool: String,
+    /// Flake reference to build from instead of the locked nixpkgs
+    #[arg(long, global = true, value_name = "REF", env = "NIXVM_NIXPKGS", hide_env_values = true)]
+    pub nixpkgs: Option<String>,
+    /// Print one JSON value on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice shows what builders print
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a machine, build its image and define its domain
+    Create(Box<Create>),
+    /// Build profiles, or one machine, without touching libvirt
+    Build(Build),
+    /// Build every profile
+    BuildAll,
+    /// List the profiles of this workspace
+    ListProfiles,
+    /// Start machines
+    Start(Start),
+    /// Shut machines down and wait until they are off
+    Stop(Stop),
+    /// Switch machines off at once, as by pulling the plug
+    ForceStop(Names),
+    /// Restart machines
+    Reboot(Start),
+    /// Show one machine: state, address, profile, generation, disks
+    Status(Name),
+    /// List all machines with state and address
+    List,
+    /// List the machines declared under machines/
+    ListMachines,
+    /// Log in to a machine, or run a command in it
+    Ssh(Ssh),
+    /// Attach to a machine's serial console; ^] leaves
+    Console(Name),
+    /// Delete a machine's domain and disks; machines/NAME stays
+    Destroy(Delete),
+    /// Delete a machine's domain, disks and machines/NAME
+    Purge(Delete),
+    /// Open the development shell of this workspace's flake
+    Shell,
+    /// Print a completion script
+    Completions {
+        /// The shell to write it for
+        shell: clap_complete::Shell,
+    },
+    /// Check this host, and print the command that mends each fault
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nixvm create web
+  nixvm create web docker 4096 4 50G bridge:br0
+  nixvm create web --memory 4G --start --wait
+  nixvm create web --keys ~/.ssh/id_ed25519.pub --tcp-port 8080
+
+Files already in machines/NAME are kept; only what is missing is filled in.")]
+pub struct Create {
+    /// Name of the machine: lower-case letters, digits and dashes
+    pub name: Option<String>,
+    #[arg(value_name = "PROFILE", conflicts_with = "profile", help = "Profile [default: core]")]
+    pub profile_position: Option<String>,
+    #[arg(
+        value_name = "MEMORY",
+        conflicts_with = "memory",
+        help = "Memory in MiB, or with K, M, G, T [default: 2048]"
+    )]
+    pub memory_position: Option<String>,
+    #[arg(value_name = "VCPUS", conflicts_with = "vcpus", help = "Virtual CPUs [default: 2]")]
+    pub vcpus_position: Option<String>,
+    #[arg(
+        value_name = "VAR_SIZE",
+        conflicts_with = "var_size",
+        help = "Data disk in GiB, or with K, M, G, T [default: 20G]"
+    )]
+    pub var_size_position: Option<String>,
+    #[arg(
+        value_name = "NETWORK",
+        conflicts_with = "network",
+        help = "nat, bridge, bridge:IF or user [default: nat]"
+    )]
+    pub network_position: Option<String>,
+
+    /// The same as PROFILE, by name
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+    /// The same as MEMORY, by name
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// The same as VCPUS, by name
+    #[arg(long, value_name = "N")]
+    pub vcpus: Option<String>,
+    /// The same as VAR_SIZE, by name
+    #[arg(long, value_name = "SIZE")]
+    pub var_size: Option<String>,
+    /// The same as NETWORK, by name
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+
+    /// Host name in the guest [default: NAME]
+    #[arg(long, value_name = "HOSTNAME")]
+    pub hostname: Option<String>,
+    /// File of ssh public keys for admin (`-` is standard input)
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// Take admin's keys from the running ssh agent
+    #[arg(long, conflicts_with = "keys")]
+    pub from_agent: bool,
+    /// Make a machine that nobody can log in to by ssh
+    #[arg(long, conflicts_with_all = ["keys", "from_agent"])]
+    pub no_keys: bool,
+    /// Open a TCP port beside 22, 80 and 443 (may be repeated)
+    #[arg(long, value_name = "PORT")]
+    pub tcp_port: Vec<String>,
+    /// Open a UDP port (may be repeated)
+    #[arg(long, value_name = "PORT")]
+    pub udp_port: Vec<String>,
+    /// Write machines/NAME and stop there
+    #[arg(long, conflicts_with_all = ["start", "wait"])]
+    pub no_build: bool,
+    /// Start the machine
+    #[arg(long)]
+    pub start: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Ask nothing; take defaults
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Wait until ssh answers
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait for ssh, in seconds [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Profiles to build [default: core]
+    pub profiles: Vec<String>,
+    /// Build the image of this machine instead
+    #[arg(long, value_name = "NAME", conflicts_with = "profiles")]
+    pub machine: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Name {
+    /// Name of the machine
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Names {
+    /// Names of the machines
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub machines: Names,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub machines: Names,
+    /// How long to wait for a clean shutdown, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nixvm ssh web
+  nixvm ssh web user
+  nixvm ssh web -- systemctl status nginx
+
+The guest's host key is checked against machines/NAME; it is never taken on trust.")]
+pub struct Ssh {
+    /// Name of the machine
+    pub name: String,
+    /// User to log in as
+    #[arg(default_value = "admin")]
+    pub user: String,
+    /// Command to run in the guest, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Name of the machine
+    pub name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}

@@ -1,0 +1,231 @@
+//! From what was typed to an operation, and from its value to what is shown.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::io::{stdin, stdout};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use crate::config::Workspace;
+use crate::error::{Explain, Failure, Result};
+use crate::model::{MachineName, ProfileName};
+use crate::nix;
+use crate::ops::{self, Health, Setup};
+
+use super::args::{Build, Cli, Command, Delete, Global, Ssh, Wait};
+use super::create;
+use super::prompt;
+use super::show::{self, Shown};
+use super::terminal::Terminal;
+
+/// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
+const SSH_LIMIT: Duration = Duration::from_secs(600);
+
+/// Carries out one command.
+///
+/// # Errors
+/// Those of its operation; a command line that makes no sense.
+pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
+    if let Command::Completions { shell } = cli.command {
+        return Ok(completions(shell));
+    }
+    let setup = setup(&cli.global)?;
+    match cli.command {
+        Command::Create(args) => create::run(&setup, &args, terminal),
+        Command::Build(args) => build(&setup, &args, terminal),
+        Command::BuildAll => build_profiles(&setup, setup.workspace.profile_names()?, terminal),
+        Command::ListProfiles => list_profiles(&setup),
+        Command::Start(args) => each(&args.machines.names, |name| {
+            ops::start(&setup, name, terminal)?;
+            wait(&setup, name, &args.wait, terminal)
+        }),
+        Command::Reboot(args) => each(&args.machines.names, |name| {
+            ops::reboot(&setup, name, SSH_LIMIT, terminal)?;
+            wait(&setup, name, &args.wait, terminal)
+        }),
+        Command::Stop(args) => {
+            let limit = Duration::from_secs(args.timeout);
+            each(&args.machines.names, |name| Ok(json!(ops::stop(&setup, name, limit, terminal)?)))
+        }
+        Command::ForceStop(args) => {
+            each(&args.names, |name| Ok(json!(ops::force_stop(&setup, name, terminal)?)))
+        }
+        Command::Status(args) => {
+            let status = ops::status(&setup, &machine_name(&args.name)?)?;
+            Ok(Shown::new(&status, show::status(&status)))
+        }
+        Command::List => {
+            let machines = ops::list(&setup)?;
+            Ok(Shown::new(&machines, show::machines(&machines)))
+        }
+        Command::ListMachines => {
+            let names = ops::declared(&setup)?;
+            Ok(Shown::new(&names, names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+        }
+        Command::Ssh(args) => ssh(&setup, &args),
+        Command::Console(args) => console(&setup, &machine_name(&args.name)?, terminal),
+        Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
+            ops::destroy(&setup, name, terminal)
+        }),
+        Command::Purge(args) => {
+            delete(&args, "its domain, its disks with all data on them, and its files", |name| {
+                ops::purge(&setup, name, terminal)
+            })
+        }
+        Command::Shell => Err(nix::develop(setup.workspace.root(), setup.nixpkgs()?.as_deref()).replace()),
+        Command::Doctor => Ok(doctor(&setup, terminal)),
+        Command::Completions { shell } => Ok(completions(shell)),
+    }
+}
+
+fn setup(global: &Global) -> Result<Setup> {
+    let here = match &global.directory {
+        Some(directory) => directory.clone(),
+        None => env::current_dir().explain(|| Failure::user("cannot tell the current folder"))?,
+    };
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let below_home = |variable: &str, otherwise: &str| {
+        let set = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        set.or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
+    };
+    Ok(Setup {
+        workspace: Workspace::find(&here)?,
+        connect: global.connect.clone().unwrap_or_else(|| "qemu:///system".into()),
+        pool: global.pool.clone(),
+        nixpkgs: global.nixpkgs.clone(),
+        session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
+        cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
+    })
+}
+
+/// Returns a machine's name that was typed.
+///
+/// # Errors
+/// It is none.
+pub fn machine_name(text: &str) -> Result<MachineName> {
+    typed(text.parse())
+}
+
+/// Returns a value that was typed; what is wrong with it is a fault of the command line.
+///
+/// # Errors
+/// The value is not valid.
+pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
+    parsed.map_err(|failure| failure.typed().into())
+}
+
+/// Does the same with each of several machines; a fault with one does not keep the others from their turn.
+fn each(names: &[String], mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>) -> Result<Shown> {
+    let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+    let mut results = Vec::new();
+    let mut failed = Vec::new();
+    for name in &names {
+        match work(name) {
+            Ok(result) => results.push(result),
+            Err(error) if names.len() == 1 => return Err(error),
+            Err(error) => failed.push((name, error)),
+        }
+    }
+    match failed.as_slice() {
+        [] => Ok(Shown::said(&results)),
+        failed => {
+            let said = failed
+                .iter()
+                .map(|(name, error)| format!("{name}: {error:#}"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            let counted =
+                format!("{} of {} machines failed; the others were done", failed.len(), names.len());
+            Err(Failure::user(counted).because(anyhow::Error::msg(said)).into())
+        }
+    }
+}
+
+/// Waits for a machine's ssh if that was asked for, and returns what is known of it then.
+///
+/// # Errors
+/// It does not answer in time.
+pub fn wait(
+    setup: &Setup,
+    name: &MachineName,
+    wait: &Wait,
+    terminal: &Terminal,
+) -> Result<serde_json::Value> {
+    let address = match wait.wait {
+        true => {
+            let limit = wait.timeout.map_or(SSH_LIMIT, Duration::from_secs);
+            Some(ops::wait_for_ssh(setup, name, limit, terminal)?)
+        }
+        false => None,
+    };
+    Ok(json!({ "machine": name, "state": "running", "ssh": address }))
+}
+
+fn build(setup: &Setup, args: &Build, terminal: &Terminal) -> Result<Shown> {
+    if let Some(name) = &args.machine {
+        let built = ops::build_declared(setup, &machine_name(name)?, terminal)?;
+        return Ok(Shown::new(&built, built.out_link.display().to_string()));
+    }
+    let names: Vec<&str> = match args.profiles.as_slice() {
+        [] => vec!["core"],
+        names => names.iter().map(String::as_str).collect(),
+    };
+    build_profiles(setup, names.into_iter().map(|name| typed(name.parse())).collect::<Result<_>>()?, terminal)
+}
+
+fn build_profiles(setup: &Setup, names: Vec<ProfileName>, terminal: &Terminal) -> Result<Shown> {
+    let built =
+        names.iter().map(|name| ops::build_profile(setup, name, terminal)).collect::<Result<Vec<_>>>()?;
+    let links: Vec<String> = built.iter().map(|b| b.out_link.display().to_string()).collect();
+    Ok(Shown::new(&built, links.join("\n")))
+}
+
+fn list_profiles(setup: &Setup) -> Result<Shown> {
+    let profiles = ops::profiles(setup)?;
+    let rows: Vec<Vec<String>> =
+        profiles.iter().map(|p| vec![p.name.to_string(), p.description.clone()]).collect();
+    Ok(Shown::new(&profiles, show::table(&["PROFILE", "DESCRIPTION"], &rows)))
+}
+
+fn ssh(setup: &Setup, args: &Ssh) -> Result<Shown> {
+    Err(ops::ssh(setup, &machine_name(&args.name)?, &args.user, &args.command)?.replace())
+}
+
+fn console(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+    terminal.line(&format!("Serial console of {name}. Press Enter for a prompt; ^] leaves."));
+    let _raw = super::raw::RawMode::enter(stdin())?;
+    ops::console(setup, name, stdin().as_fd(), stdout().as_fd())?;
+    Ok(Shown::said(&json!({ "machine": name })))
+}
+
+fn delete(
+    args: &Delete,
+    what: &str,
+    delete: impl FnOnce(&MachineName) -> Result<ops::Destroyed>,
+) -> Result<Shown> {
+    let name = machine_name(&args.name)?;
+    let question = format!("Delete {name}: {what}?");
+    if !args.yes && !prompt::confirm(&question, "pass `--yes` to delete without being asked")? {
+        return Err(Failure::user("nothing was deleted").into());
+    }
+    Ok(Shown::said(&delete(&name)?))
+}
+
+fn doctor(setup: &Setup, terminal: &Terminal) -> Shown {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let checks = ops::doctor(setup, &path, terminal);
+    terminal.rest();
+    let faulty = checks.iter().any(|check| check.health == Health::Fault);
+    Shown { exit_code: faulty.into(), ..Shown::new(&checks, show::checks(&checks)) }
+}
+
+fn completions(shell: clap_complete::Shell) -> Shown {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nixvm", &mut script);
+    let text = String::from_utf8_lossy(&script).into_owned();
+    Shown::new(&text, text.clone())
+}

@@ -1,0 +1,153 @@
+//! Results, as text for people and as JSON for programs.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use console::{measure_text_width, style};
+use indicatif::HumanBytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::domain::DomainState;
+use crate::ops::{Check, Health, ListedMachine, Status};
+
+/// A result in both its forms.
+pub struct Shown {
+    /// For people; may be empty where the steps on standard error said it all.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+    /// What the process ends with.
+    pub exit_code: u8,
+}
+
+impl Shown {
+    /// Returns a result that `text` says to people.
+    pub fn new(value: &impl Serialize, text: impl Into<String>) -> Self {
+        Shown { text: text.into(), json: serde_json::to_value(value).unwrap_or(Value::Null), exit_code: 0 }
+    }
+
+    /// Returns a result of which the steps on standard error said everything.
+    pub fn said(value: &impl Serialize) -> Self {
+        Shown::new(value, "")
+    }
+}
+
+/// Prints a result; a reader that went away (`nixvm list | head`) is no error.
+pub fn print(text: &str) {
+    if !text.is_empty() {
+        let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    }
+}
+
+/// Returns rows under headings, each column as wide as its widest cell.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
+        cells.chain([headings[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let mut text = String::new();
+    let bold = headings.iter().map(|h| style(h).bold().to_string()).collect();
+    for row in std::iter::once(&bold).chain(rows) {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| console::pad_str(cell, *width, console::Alignment::Left, None));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    text
+}
+
+fn state(state: Option<DomainState>) -> String {
+    match state {
+        Some(DomainState::Running) => style("running").green().to_string(),
+        Some(other) => other.to_string(),
+        None => style("declared").dim().to_string(),
+    }
+}
+
+fn dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |v| v.to_string())
+}
+
+/// Returns the list of machines.
+pub fn machines(machines: &[ListedMachine]) -> String {
+    if machines.is_empty() {
+        return "no machines yet; `nixvm create NAME` makes one".into();
+    }
+    let rows: Vec<Vec<String>> = machines
+        .iter()
+        .map(|m| {
+            vec![m.name.clone(), state(m.state), dash(m.address), dash(m.profile.clone()), dash(m.generation)]
+        })
+        .collect();
+    table(&["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION"], &rows)
+}
+
+/// Returns everything about one machine.
+pub fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{:<11} {value}", format!("{label}:"));
+    };
+    line("machine", status.name.clone());
+    line("state", state(status.state));
+    line("ssh", dash(status.address));
+    line("profile", status.profile.clone());
+    line("generation", dash(status.generation));
+    line("memory", format!("{} MiB", status.memory_mib));
+    line("vcpus", status.vcpus.to_string());
+    line("network", format!("{} ({})", status.network, status.mac_address));
+    for disk in &status.disks {
+        line(
+            "disk",
+            format!("{}  {} of {}", disk.volume, HumanBytes(disk.allocation), HumanBytes(disk.capacity)),
+        );
+    }
+    if let Some(workspace) = &status.other_workspace {
+        line("made by", workspace.clone());
+    }
+    text
+}
+
+/// Returns the state of the host's requirements.
+pub fn checks(checks: &[Check]) -> String {
+    let mut text = String::new();
+    let width = checks.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    for check in checks {
+        let mark = match check.health {
+            Health::Good => style("ok  ").green(),
+            Health::Warning => style("warn").yellow(),
+            Health::Fault => style("FAIL").red(),
+        };
+        let _ = writeln!(text, "{mark}  {:width$}  {}", check.name, check.finding);
+        if let (Some(mend), true) = (&check.mend, check.health > Health::Good) {
+            let _ = writeln!(text, "      {:width$}  {} {mend}", "", style("mend:").cyan());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        console::set_colors_enabled(false);
+        let text = table(
+            &["NAME", "STATE"],
+            &[vec!["a-long-name".into(), "running".into()], vec!["b".into(), "shutoff".into()]],
+        );
+        assert_eq!(text, "NAME         STATE\na-long-name  running\nb            shutoff\n");
+    }
+
+    #[test]
+    fn a_fault_shows_its_cure() {
+        console::set_colors_enabled(false);
+        let fault =
+            Check { name: "Nix", health: Health::Fault, finding: "gone".into(), mend: Some("get it".into()) };
+        assert_eq!(checks(&[fault]), "FAIL  Nix  gone\n           mend: get it\n");
+    }
+}

@@ -1,0 +1,184 @@
+//! What the person at the terminal sees while a command works.
+//!
+//! Everything here goes to standard error; standard output is for results. On
+//! a terminal long work has a spinner with what is going on; elsewhere (a log,
+//! a pipe) each step is one plain line.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use console::{Style, Term, style};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::error::Report;
+use crate::nix::{Event, Progress};
+use crate::ops::Watch;
+
+use super::args::{Color, Global};
+
+/// How much is said beside results and errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Volume {
+    Quiet,
+    Steps,
+    Messages,
+    BuildLogs,
+}
+
+/// Standard error, and how it is to be used.
+pub struct Terminal {
+    volume: Volume,
+    spinner: Option<ProgressBar>,
+    progress: RefCell<Progress>,
+    step: RefCell<String>,
+}
+
+impl Terminal {
+    /// Returns the terminal as the global options want it.
+    pub fn new(global: &Global) -> Self {
+        match global.color {
+            Color::Auto => {}
+            choice => {
+                console::set_colors_enabled(choice == Color::Always);
+                console::set_colors_enabled_stderr(choice == Color::Always);
+            }
+        }
+        let volume = match (global.quiet, global.verbose) {
+            (true, _) => Volume::Quiet,
+            (_, 0) => Volume::Steps,
+            (_, 1) => Volume::Messages,
+            _ => Volume::BuildLogs,
+        };
+        let lively = volume == Volume::Steps && Term::stderr().is_term();
+        Terminal {
+            volume,
+            spinner: lively.then(spinner),
+            progress: RefCell::default(),
+            step: RefCell::default(),
+        }
+    }
+
+    /// Prints a line that stays.
+    pub fn line(&self, text: &str) {
+        match &self.spinner {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Takes the spinner away, before a question or a result.
+    pub fn rest(&self) {
+        if let Some(bar) = &self.spinner {
+            bar.disable_steady_tick();
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&self, detail: &str) {
+        if let Some(bar) = &self.spinner {
+            bar.enable_steady_tick(Duration::from_millis(120));
+            let step = self.step.borrow();
+            bar.set_message(if detail.is_empty() {
+                step.clone()
+            } else {
+                format!("{step}  {}", style(detail).dim())
+            });
+        }
+    }
+}
+
+impl Watch for Terminal {
+    fn step(&self, text: &str) {
+        *self.progress.borrow_mut() = Progress::default();
+        text.clone_into(&mut self.step.borrow_mut());
+        if self.volume > Volume::Quiet && self.spinner.is_none() {
+            self.line(text);
+        }
+        self.show("");
+    }
+
+    fn done(&self, text: &str) {
+        if self.volume > Volume::Quiet {
+            self.line(&format!("{} {text}", style("✓").green().for_stderr()));
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if self.volume > Volume::Quiet {
+            self.line(&format!("{} {text}", style("note:").cyan().bold().for_stderr()));
+        }
+    }
+
+    fn nix(&self, event: &Event) {
+        match event {
+            Event::BuildLine(text) if self.volume >= Volume::BuildLogs => self.line(text),
+            Event::Message { level: 1, text } if self.volume > Volume::Quiet => self.line(text),
+            Event::Message { level, text } if self.volume >= Volume::Messages && *level > 1 => {
+                self.line(text)
+            }
+            _ => {}
+        }
+        self.progress.borrow_mut().take(event);
+        self.show(&build_detail(&self.progress.borrow()));
+    }
+
+    fn bytes(&self, done: u64, total: u64) {
+        self.show(&format!("{} of {}", HumanBytes(done), HumanBytes(total)));
+    }
+}
+
+fn build_detail(progress: &Progress) -> String {
+    let mut parts = Vec::new();
+    if progress.to_build > 0 {
+        parts.push(format!("{}/{} built", progress.built, progress.to_build));
+    }
+    if progress.fetched > 0 {
+        parts.push(format!("{} fetched", HumanBytes(progress.fetched)));
+    }
+    parts.extend(progress.building.last().cloned());
+    parts.join(", ")
+}
+
+fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "))
+}
+
+/// Returns an error as text: what failed, why, and what to do.
+pub fn error_text(report: &Report) -> String {
+    let label = |word: &str, style: Style| style.apply_to(format!("{word}:")).for_stderr().to_string();
+    let mut lines = vec![format!("{} {}", label("error", Style::new().red().bold()), report.error)];
+    // Lines that follow the first are set under it, so that a builder's output reads as one block.
+    let block = |text: &str| text.replace('\n', "\n       ");
+    lines.extend(
+        report.causes.iter().map(|cause| format!("{} {}", label("cause", Style::new().bold()), block(cause))),
+    );
+    lines.extend(
+        report
+            .hints
+            .iter()
+            .map(|hint| format!("{} {}", label("hint", Style::new().cyan().bold()), block(hint))),
+    );
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_why_and_what_next() {
+        console::set_colors_enabled_stderr(false);
+        let report = Report {
+            error: "cannot build `vm-web`".into(),
+            causes: vec!["first\nsecond".into()],
+            hints: vec!["try again".into()],
+            exit_code: 1,
+        };
+        assert_eq!(
+            error_text(&report),
+            "error: cannot build `vm-web`\ncause: first\n       second\nhint: try again"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! Builds of a machine, counted.
+
+/// A build of a machine: its number, and what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Generation {
+    /// Counted from 1.
+    pub number: u32,
+    /// SHA-256, in hexadecimal, of everything the build was made from: the machine's files, modules, profiles, nixpkgs.
+    pub digest: String,
+}

@@ -1,0 +1,60 @@
+//! What runs guests on a host: found out once and remembered, because finding out takes seconds where KVM hangs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::error::{Explain, Failure, Result};
+use crate::hypervisor::{Hypervisor, Probe};
+use crate::model::domain::Accelerator;
+
+use super::{Setup, Watch};
+
+/// Returns what runs guests, from memory or from a probe.
+///
+/// # Errors
+/// libvirt does not answer, or what was found cannot be written down.
+pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Result<Accelerator> {
+    let memory = memory(setup, host)?;
+    match fs::read_to_string(&memory).unwrap_or_default().as_str() {
+        "kvm" => return Ok(Accelerator::Kvm),
+        "tcg" => return Ok(Accelerator::Tcg),
+        _ => {}
+    }
+    watch.step("Trying out KVM");
+    let probe = probe(setup, host)?;
+    match probe.accelerator {
+        Accelerator::Kvm => watch.done(&format!("KVM works: {}", probe.reason)),
+        Accelerator::Tcg => {
+            watch.note(&format!("guests run without KVM, several times slower: {}", probe.reason));
+        }
+    }
+    Ok(probe.accelerator)
+}
+
+/// Tries KVM out, whatever is remembered, and remembers what comes of it.
+///
+/// # Errors
+/// libvirt does not answer, or what was found cannot be written down.
+pub fn probe(setup: &Setup, host: &Hypervisor) -> Result<Probe> {
+    let probe = host.probe_accelerator(host.arch()?)?;
+    let memory = memory(setup, host)?;
+    let remember = || -> std::io::Result<()> {
+        if let Some(folder) = memory.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&memory, if probe.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" })
+    };
+    remember().explain(|| Failure::user(format!("cannot write `{}`", memory.display())))?;
+    Ok(probe)
+}
+
+/// Returns the file that remembers; its name holds what the answer depends on: which libvirt, and which boot of its host.
+fn memory(setup: &Setup, host: &Hypervisor) -> Result<PathBuf> {
+    let boot = if host.is_local() {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    } else {
+        "remote".to_owned()
+    };
+    let plain: String = host.uri().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    Ok(setup.cache.join("accelerator").join(format!("{plain}-{boot}")))
+}

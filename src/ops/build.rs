@@ -1,0 +1,138 @@
+//! Builds images: a profile's base, a machine's thin disk.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::model::{Generation, Machine, MachineName, ProfileName, domain::Metadata};
+use crate::nix;
+use crate::render;
+use crate::storage::image::Image;
+
+use super::{Setup, Watch};
+
+/// A profile whose base image was built.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltProfile {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The link that keeps the image from Nix's garbage collector.
+    pub out_link: PathBuf,
+    /// Size of the base image in bytes.
+    pub base_bytes: u64,
+}
+
+/// A machine whose image was built.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltMachine {
+    /// The machine.
+    pub machine: MachineName,
+    /// Which build of the machine it is.
+    pub generation: Generation,
+    /// The link that keeps the image from Nix's garbage collector.
+    pub out_link: PathBuf,
+    /// What was built.
+    #[serde(skip)]
+    pub image: Image,
+}
+
+/// A profile of the workspace, and the sentence that describes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedProfile {
+    /// Its name.
+    pub name: ProfileName,
+    /// The first paragraph of its file.
+    pub description: String,
+}
+
+/// Returns the workspace's profiles.
+///
+/// # Errors
+/// A profile's file cannot be read or is not Nix.
+pub fn profiles(setup: &Setup) -> Result<Vec<ListedProfile>> {
+    let describe = |name: ProfileName| {
+        let file = setup.workspace.profile_file(&name);
+        if !file.exists() {
+            return Ok(ListedProfile { name, description: "One of nixvm's own.".into() });
+        }
+        let text = std::fs::read_to_string(&file)
+            .explain(|| Failure::user(format!("cannot read `{}`", file.display())))?;
+        render::syntax::check(&file.display().to_string(), &text)?;
+        Ok(ListedProfile { name, description: render::syntax::doc_comment(&text).unwrap_or_default() })
+    };
+    setup.workspace.profile_names()?.into_iter().map(describe).collect()
+}
+
+/// Builds a profile's base image.
+///
+/// # Errors
+/// There is no such profile, or Nix fails; nothing but Nix's store has changed then.
+pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) -> Result<BuiltProfile> {
+    setup.workspace.check_profile(profile)?;
+    let out_link = setup.workspace.build_dir().join(format!("profile-{profile}"));
+    watch.step(&format!("Building profile {profile}"));
+    let (flake, _) = setup.flake()?;
+    nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
+    let base = out_link.join("base.qcow2");
+    let base_bytes = std::fs::metadata(&base)
+        .explain(|| Failure::user(format!("cannot read `{}`", base.display())))?
+        .len();
+    watch.done(&format!("Built profile {profile}"));
+    Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes })
+}
+
+/// Builds a machine's image; `running` is what the machine's domain was last built from.
+///
+/// A build whose inputs (the machine's files, modules, profiles, nixpkgs) differ from
+/// it is the next generation; one that does not keeps its number, so that it comes out the
+/// same, byte for byte.
+///
+/// # Errors
+/// The machine's files are not valid Nix, or Nix fails; nothing but Nix's store has changed then.
+pub fn build_machine(
+    setup: &Setup,
+    machine: &Machine,
+    running: Option<&Metadata>,
+    watch: &dyn Watch,
+) -> Result<BuiltMachine> {
+    let name = &machine.name;
+    setup.workspace.check_profile(&machine.profile)?;
+    let (flake, flake_digest) = setup.flake()?;
+    let digest = Sha256::digest(format!("{}\n{flake_digest}", render::digest(machine)));
+    let digest = format!("{digest:x}");
+    let number = match running {
+        Some(metadata) if metadata.digest == digest => metadata.generation,
+        Some(metadata) => metadata.generation + 1,
+        None => 1,
+    };
+    let generation = Generation { number, digest };
+    render::write(&flake.machines, machine, &generation)?;
+
+    let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
+    watch.step(&format!("Building {name} from profile {}", machine.profile));
+    nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?;
+    let image = Image::read(&out_link)?;
+    watch.done(&format!("Built {name}, generation {number}"));
+    if !image.not_carried_out.is_empty() {
+        watch.note(&format!(
+            "the offline base does not carry out {} option(s) of {name}: {}",
+            image.not_carried_out.len(),
+            image.not_carried_out.join(", ")
+        ));
+    }
+    Ok(BuiltMachine { machine: name.clone(), generation, out_link, image })
+}
+
+/// Builds the image of a declared machine, as its next generation, without touching libvirt.
+///
+/// # Errors
+/// As [`build_machine`]; there is no such machine.
+pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
+    let machine = config::load(&setup.workspace, name)?;
+    // Where libvirt does not answer, an image can still be built: of a first generation.
+    let domain = setup.hypervisor().and_then(|host| host.find(name)).ok().flatten();
+    build_machine(setup, &machine, domain.and_then(|d| d.metadata).as_ref(), watch)
+}

@@ -1,0 +1,94 @@
+//! `stop`, `force-stop`, `reboot`.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::error::{Failure, Result};
+use crate::hypervisor::Ended;
+use crate::interrupt;
+use crate::model::MachineName;
+
+use super::{Setup, Started, Watch};
+
+/// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A machine that is off.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stopped {
+    /// The machine.
+    pub machine: MachineName,
+    /// How it ended; `None` if it was off before.
+    pub ended: Option<Ended>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Asks a machine to shut down, waits until it is off, and returns how it ended.
+///
+/// # Errors
+/// It is still on after `limit`; it is not switched off then, for that could lose what it has not written.
+pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
+    let domain = setup.hypervisor()?.own(name)?;
+    let began = Instant::now();
+    if !domain.state()?.is_active() {
+        watch.note(&format!("{name} is off already"));
+        return Ok(Stopped { machine: name.clone(), ended: None, seconds: 0.0 });
+    }
+    watch.step(&format!("Waiting for {name} to shut down"));
+    let mut asked: Option<Instant> = None;
+    let off = interrupt::poll(limit, Duration::from_millis(250), || {
+        let ended = domain.ended()?;
+        if ended.is_none() && asked.is_none_or(|at| at.elapsed() > ASK_AGAIN) {
+            domain.shutdown()?;
+            asked = Some(Instant::now());
+        }
+        Ok(ended)
+    })?;
+    let Some(ended) = off else {
+        return Err(Failure::user(format!("{name} is still on after {} s", limit.as_secs()))
+            .hint(format!(
+                "wait longer with `--timeout`, look at it with `nixvm console {name}`, or pull the plug with `nixvm force-stop {name}`"
+            ))
+            .into());
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    let how = match ended {
+        Ended::Shutdown => "shut down",
+        Ended::Forced => "was switched off",
+        Ended::Crashed => "crashed",
+        Ended::Unknown => "went off",
+    };
+    watch.done(&format!("{name} {how} after {seconds:.1} s"));
+    Ok(Stopped { machine: name.clone(), ended: Some(ended), seconds })
+}
+
+/// Switches a machine off, as by pulling the plug.
+///
+/// # Errors
+/// There is no such machine, or libvirt refuses.
+pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
+    let domain = setup.hypervisor()?.own(name)?;
+    let began = Instant::now();
+    let ended = if domain.force_off()? {
+        watch.done(&format!("Switched {name} off"));
+        domain.ended()?
+    } else {
+        watch.note(&format!("{name} is off already"));
+        None
+    };
+    Ok(Stopped { machine: name.clone(), ended, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Restarts a machine; one that is off is started.
+///
+/// It goes through off, not through a reset, so that what changed in the
+/// machine's files (the root password, a host key) is in force afterwards.
+///
+/// # Errors
+/// As [`stop`] and [`super::start`].
+pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
+    stop(setup, name, limit, watch)?;
+    super::start(setup, name, watch)
+}

@@ -1,0 +1,177 @@
+//! `ssh` and `console`: ways into a guest.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::exec::{self, Command};
+use crate::hypervisor::Owned;
+use crate::interrupt;
+use crate::model::{MacAddress, MachineName};
+
+use super::{Setup, Watch};
+
+/// Returns where a machine's ssh is reached; `None` while that is not known.
+pub fn endpoint(domain: &Owned, mac: MacAddress) -> Option<SocketAddr> {
+    match domain.metadata().ssh_port {
+        // On QEMU's user network the guest's own address means nothing outside it.
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => domain.address(mac).map(|address| SocketAddr::new(address.ip, 22)),
+    }
+}
+
+/// Waits until a machine's ssh server answers and returns where.
+///
+/// # Errors
+/// Nothing answers within `limit`, or the machine goes off meanwhile.
+pub fn wait_for_ssh(
+    setup: &Setup,
+    name: &MachineName,
+    limit: Duration,
+    watch: &dyn Watch,
+) -> Result<SocketAddr> {
+    let mac = config::load(&setup.workspace, name)?.mac;
+    let domain = setup.hypervisor()?.own(name)?;
+    watch.step(&format!("Waiting for {name} to answer ssh"));
+    let began = Instant::now();
+    let answered = interrupt::poll(limit, Duration::from_millis(500), || {
+        if !domain.state()?.is_active() {
+            return Err(Failure::user(format!("{name} went off while it was awaited"))
+                .hint(format!("watch it boot with `nixvm start {name}` and `nixvm console {name}`"))
+                .into());
+        }
+        Ok(endpoint(&domain, mac).filter(answers_ssh))
+    })?;
+    let endpoint = answered.ok_or_else(|| {
+        Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs())).hint(format!(
+            "see what it is doing with `nixvm console {name}`, or wait longer with `--timeout`"
+        ))
+    })?;
+    watch.done(&format!("{name} answers ssh at {endpoint} ({:.0} s)", began.elapsed().as_secs_f64()));
+    Ok(endpoint)
+}
+
+/// A forwarded port is open as soon as QEMU runs; only the banner shows that the guest is there.
+fn answers_ssh(endpoint: &SocketAddr) -> bool {
+    let limit = Duration::from_secs(2);
+    let mut banner = [0; 4];
+    TcpStream::connect_timeout(endpoint, limit)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(limit)).and_then(|()| stream.read_exact(&mut banner))
+        })
+        .is_ok_and(|()| banner == *b"SSH-")
+}
+
+/// Returns the command that logs in to a machine, its host key pinned to the one in the machine's files.
+///
+/// # Errors
+/// The machine is off or has no address yet; `known_hosts` cannot be written.
+pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) -> Result<Command> {
+    if user.is_empty() || user.starts_with('-') || user.contains(['@', ' ', '\n']) {
+        return Err(Failure::usage(format!("`{user}` is no user name"))
+            .hint("users are `admin` and `user`")
+            .into());
+    }
+    let machine = config::load(&setup.workspace, name)?;
+    let domain = setup.hypervisor()?.own(name)?;
+    if !domain.state()?.is_active() {
+        return Err(Failure::user(format!("{name} is off"))
+            .hint(format!("start it with `nixvm start {name} --wait`"))
+            .into());
+    }
+    let endpoint = endpoint(&domain, machine.mac).ok_or_else(|| {
+        Failure::user(format!("{name} has no address yet")).hint(format!(
+            "it may still be booting: `nixvm start {name} --wait` waits, `nixvm console {name}` shows it"
+        ))
+    })?;
+    let alias = format!("nixvm-{name}");
+    let known_hosts = setup.workspace.output_dir().join("known_hosts").join(name.as_str());
+    let line = format!("{alias} {}\n", machine.host_key.public_line());
+    write(&known_hosts, &line)?;
+    Ok(ssh_command(&endpoint, user, &alias, &known_hosts, command))
+}
+
+fn ssh_command(
+    endpoint: &SocketAddr,
+    user: &str,
+    alias: &str,
+    known_hosts: &Path,
+    command: &[String],
+) -> Command {
+    Command::new("ssh")
+        .missing("install the OpenSSH client")
+        .args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
+        .args(["-o", "UpdateHostKeys=no", "-o", "LogLevel=ERROR"])
+        .arg("-o")
+        .arg(format!("HostKeyAlias={alias}"))
+        .arg("-o")
+        // ssh splits the value at white space unless it is quoted.
+        .arg(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()))
+        .arg("-p")
+        .arg(endpoint.port().to_string())
+        .arg("-l")
+        .arg(user)
+        .arg("--")
+        .arg(endpoint.ip().to_string())
+        .args(remote_words(command))
+}
+
+/// One word is a line for the shell in the guest, as with ssh itself. ssh joins several with blanks and so loses where
+/// each ends; quoted, they arrive as they are here.
+fn remote_words(command: &[String]) -> Option<String> {
+    match command {
+        [] => None,
+        [line] => Some(line.clone()),
+        words => Some(words.iter().map(|word| exec::quoted(word)).collect::<Vec<_>>().join(" ")),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let written = || -> std::io::Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, text)
+    };
+    written().explain(|| Failure::user(format!("cannot write `{}`", path.display())))
+}
+
+/// Joins a machine's serial console with the given terminal until ^] is typed or the machine goes away.
+///
+/// # Errors
+/// The machine is off, or its console is in use.
+pub fn console(
+    setup: &Setup,
+    name: &MachineName,
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<()> {
+    let host = setup.hypervisor()?;
+    host.own(name)?.console(&host, input, output, false).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_key_is_pinned_and_words_reach_the_guest_whole() {
+        let endpoint = SocketAddr::from(([10, 0, 0, 7], 22));
+        let command = ssh_command(
+            &endpoint,
+            "admin",
+            "nixvm-web",
+            Path::new("/w o/known"),
+            &["echo".into(), "a b".into()],
+        );
+        assert_eq!(
+            command.to_string(),
+            "ssh -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no -o LogLevel=ERROR \
+             -o HostKeyAlias=nixvm-web -o 'UserKnownHostsFile=\"/w o/known\"' -p 22 -l admin -- 10.0.0.7 'echo '\\''a b'\\'''"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! `status`: everything about one machine.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::config;
+use crate::error::Result;
+use crate::hypervisor::Owned;
+use crate::model::domain::DomainState;
+use crate::model::{MachineName, volume};
+use crate::storage::Pool;
+
+use super::Setup;
+use super::deploy::open_pool;
+use super::reach::endpoint;
+
+/// One machine, as declared and as observed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its domain's state; `None` where it is only declared.
+    pub state: Option<DomainState>,
+    /// Where its ssh is reached.
+    pub address: Option<SocketAddr>,
+    /// Its profile.
+    pub profile: String,
+    /// The generation its domain was built from.
+    pub generation: Option<u32>,
+    /// Memory in MiB, as declared.
+    pub memory_mib: u64,
+    /// Virtual CPUs, as declared.
+    pub vcpus: u32,
+    /// The network, as declared.
+    pub network: String,
+    /// Its hardware address.
+    pub mac_address: String,
+    /// Its volumes.
+    pub disks: Vec<Disk>,
+    /// The workspace that made the domain, if it is not this one.
+    pub other_workspace: Option<String>,
+}
+
+/// A volume of a machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Disk {
+    /// Its name in the pool.
+    pub volume: String,
+    /// Its size as the guest sees it, in bytes.
+    pub capacity: u64,
+    /// What it takes on the host, in bytes.
+    pub allocation: u64,
+}
+
+/// Returns the state of a machine.
+///
+/// # Errors
+/// There is no such machine, its files are not valid, or libvirt does not answer.
+pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
+    let host = setup.hypervisor()?;
+    let known = host.find(name)?.is_some() || !config::exists(&setup.workspace, name);
+    let domain = if known { Some(host.own(name)?) } else { None };
+    let machine = config::load(&setup.workspace, name)?;
+    let state = domain.as_ref().map(Owned::state).transpose()?;
+    let address = domain.as_ref().filter(|_| state.is_some_and(DomainState::is_active));
+    let address = address.and_then(|domain| endpoint(domain, machine.mac));
+    let disks = disks(&open_pool(setup, &host)?, name)?;
+    let metadata = domain.as_ref().map(Owned::metadata);
+    let here = setup.workspace.root().display().to_string();
+    Ok(Status {
+        name: name.to_string(),
+        state,
+        address,
+        profile: machine.profile.to_string(),
+        generation: metadata.map(|m| m.generation),
+        memory_mib: machine.memory.mib(),
+        vcpus: machine.vcpus.get(),
+        network: machine.network.to_string(),
+        mac_address: machine.mac.to_string(),
+        disks,
+        other_workspace: metadata.map(|m| m.workspace.clone()).filter(|workspace| *workspace != here),
+    })
+}
+
+fn disks(pool: &Pool, name: &MachineName) -> Result<Vec<Disk>> {
+    let mut disks = Vec::new();
+    for volume in pool.volumes()?.into_iter().filter(|v| volume::owner(v) == Some(name.as_str())) {
+        if let Some(usage) = pool.usage(&volume)? {
+            disks.push(Disk { volume, capacity: usage.capacity, allocation: usage.allocation });
+        }
+    }
+    Ok(disks)
+}

@@ -1,0 +1,96 @@
+//! Imports run one way, as the picture at the top of `src/lib.rs` says.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::fs;
+use std::path::Path;
+
+use walkdir::WalkDir;
+
+/// Every module with the modules it may import from, lowest first.
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
+    ("error", &[]),
+    ("interrupt", &["error"]),
+    ("model", &["interrupt", "error"]),
+    ("exec", BASICS),
+    ("file", BASICS),
+    ("libvirt", BASICS),
+    ("config", TOOLS),
+    ("render", TOOLS),
+    ("hypervisor", TOOLS),
+    ("storage", TOOLS),
+    ("nix", TOOLS),
+    ("ops", PARTS),
+    (
+        "cli",
+        &[
+            "ops",
+            "nix",
+            "storage",
+            "hypervisor",
+            "render",
+            "config",
+            "exec",
+            "file",
+            "model",
+            "interrupt",
+            "error",
+        ],
+    ),
+    ("main", &["cli"]),
+];
+const BASICS: &[&str] = &["model", "interrupt", "error"];
+const TOOLS: &[&str] = &["exec", "file", "libvirt", "model", "interrupt", "error"];
+const PARTS: &[&str] =
+    &["nix", "storage", "hypervisor", "render", "config", "exec", "file", "model", "interrupt", "error"];
+
+fn module_of(file: &Path) -> String {
+    let relative = file.strip_prefix("src").unwrap();
+    relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// Returns the top-level modules that a source file names through `crate::` or `nixvm::`.
+fn imports(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| {
+        ["crate::", "nixvm::"]
+            .into_iter()
+            .flat_map(move |root| line.split(root).skip(1))
+            .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>())
+    })
+    .filter(|name| MAY_IMPORT.iter().any(|(module, _)| module == name))
+    .collect()
+}
+
+#[test]
+fn every_module_imports_only_from_below() {
+    let mut wrong = Vec::new();
+    let mut files = 0;
+    for entry in WalkDir::new("src").into_iter().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.extension().is_none_or(|e| e != "rs") || path == Path::new("src/lib.rs") {
+            continue;
+        }
+        files += 1;
+        let module = module_of(path);
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{} belongs to no module of the picture", path.display()));
+        for import in imports(&fs::read_to_string(path).unwrap()) {
+            if import != module && !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{} imports {import}", path.display()));
+            }
+        }
+    }
+    assert!(files >= MAY_IMPORT.len(), "only {files} files were read");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_import_would_be_seen() {
+    assert_eq!(
+        imports("use crate::ops::create;\n// use crate::cli::x;\nlet a = crate::error::fail();"),
+        ["ops", "error"]
+    );
+}
