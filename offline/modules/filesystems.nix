@@ -171,7 +171,6 @@ in
 
   config = {
     environment.etc."fstab".text = lib.concatLines (map fstabLine (order [ ] fileSystems));
-    environment.etc."mtab".source = "/proc/self/mounts";
 
     system.build.initrdMounts = lib.concatLines (
       map (

@@ -211,8 +211,7 @@ in
             bits = lib.optional wrapper.setuid "u+s" ++ lib.optional wrapper.setgid "g+s";
           in
           ''
-            install -m 0000 -o ${lib.escapeShellArg wrapper.owner} -g ${lib.escapeShellArg wrapper.group} ${lib.escapeShellArg "${wrapper.source}"} ${target}
-            chmod ${lib.escapeShellArg (lib.concatStringsSep "," ([ wrapper.permissions ] ++ bits))} ${target}''
+            install -m ${lib.escapeShellArg (lib.concatStringsSep "," ([ wrapper.permissions ] ++ bits))} -o ${lib.escapeShellArg wrapper.owner} -g ${lib.escapeShellArg wrapper.group} ${lib.escapeShellArg "${wrapper.source}"} ${target}''
         ) wrappers}
       '';
     };

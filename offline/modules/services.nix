@@ -70,22 +70,9 @@ in
         "udev/rules.d/99-local.rules".text = cfg.udev.extraRules;
         "issue".text = "Debian ${lib.trivial.release}, as an image of nixvm: \\n \\l\n\n";
       };
-      # systemd's generator starts a login prompt on the console that the kernel's command line names.
-      systemd.maskedUnits = [ "getty@tty1.service" ];
+      # Debian's device rules start it as soon as there is a port to the host.
+      systemd.maskedUnits = lib.optional (!cfg.qemuGuest.enable) "qemu-guest-agent.service";
     }
-    (lib.mkIf cfg.qemuGuest.enable {
-      systemd.services.qemu-guest-agent = {
-        description = "QEMU guest agent";
-        wantedBy = [ "multi-user.target" ];
-        unitConfig.DefaultDependencies = true;
-        serviceConfig = {
-          ExecStart = "/usr/sbin/qemu-ga --statedir /run/qemu-ga";
-          RuntimeDirectory = "qemu-ga";
-          Restart = "always";
-          RestartSec = 5;
-        };
-      };
-    })
     (lib.mkIf cfg.timesyncd.enable {
       systemd.enabledUnits."sysinit.target" = [ "systemd-timesyncd.service" ];
       environment.etc."systemd/timesyncd.conf".text =

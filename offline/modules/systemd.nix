@@ -16,33 +16,56 @@ let
     kind: lib.mapAttrsToList (unitOptions.toUnit cfg.globalEnvironment kind) cfg.${kind.option}
   ) kinds;
 
-  # Of no use in a guest whose operating system is an image; each would cost time at boot or fail.
+  # Of no use in a guest whose operating system is an image and whose disks are known; each would cost time at boot.
   masked = [
-    "apt-daily.timer"
     "apt-daily-upgrade.timer"
+    "apt-daily.timer"
+    "dev-hugepages.mount"
     "dpkg-db-backup.timer"
     "e2scrub_all.timer"
     "e2scrub_reap.service"
+    "getty-static.service"
+    "getty@tty1.service"
     "ldconfig.service"
+    "modprobe@drm.service"
     "proc-sys-fs-binfmt_misc.automount"
+    "sys-fs-fuse-connections.mount"
+    "sys-kernel-config.mount"
     "sys-kernel-debug.mount"
     "sys-kernel-tracing.mount"
     "systemd-binfmt.service"
-    "systemd-boot-random-seed.service"
-    "systemd-confext.service"
+    "systemd-creds.socket"
     "systemd-firstboot.service"
+    "systemd-hibernate-clear.service"
     "systemd-hwdb-update.service"
+    "systemd-initctl.socket"
     "systemd-journal-catalog-update.service"
     "systemd-machine-id-commit.service"
-    "systemd-pcrlock-make-policy.service"
+    "systemd-networkd-persistent-storage.service"
+    "systemd-pcrextend.socket"
+    "systemd-pcrlock.socket"
     "systemd-pcrmachine.service"
     "systemd-pcrphase-sysinit.service"
     "systemd-pcrphase.service"
-    "systemd-sysext.service"
+    "systemd-sysext.socket"
     "systemd-sysusers.service"
     "systemd-tpm2-setup-early.service"
     "systemd-tpm2-setup.service"
+    "systemd-udev-load-credentials.service"
     "systemd-update-done.service"
+  ];
+
+  # Each generator is a process before the first unit starts. Kept are those of fstab and of the serial login.
+  maskedGenerators = [
+    "systemd-debug-generator"
+    "systemd-gpt-auto-generator"
+    "systemd-hibernate-resume-generator"
+    "systemd-rc-local-generator"
+    "systemd-run-generator"
+    "systemd-ssh-generator"
+    "systemd-system-update-generator"
+    "systemd-sysv-generator"
+    "systemd-tpm2-generator"
   ];
 
   # The rules of `systemd.tmpfiles.settings`: settings.FILE.PATH.TYPE.{mode,user,group,age,argument}
@@ -159,6 +182,9 @@ in
       "systemd/system.conf".text = section "Manager" cfg.settings.Manager;
       "tmpfiles.d/00-nixos.conf".text = lib.concatLines cfg.tmpfiles.rules;
     }
+    // lib.listToAttrs (
+      map (name: lib.nameValuePair "systemd/system-generators/${name}" { source = "/dev/null"; }) maskedGenerators
+    )
     // lib.mapAttrs' (name: text: lib.nameValuePair "tmpfiles.d/${name}.conf" { inherit text; }) settingsRules;
   };
 }

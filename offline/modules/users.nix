@@ -273,8 +273,12 @@ in
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;
-        UMask = "0077";
-        ExecStart = "/bin/bash ${./userborn.sh} ${passwords}";
+        # The file's owner and mode, without a process for each.
+        Group = "shadow";
+        UMask = "0027";
+        RuntimeDirectory = "userborn";
+        RuntimeDirectoryPreserve = true;
+        ExecStart = "/bin/sh ${./userborn.sh} ${passwords}";
       };
     };
 

@@ -71,15 +71,29 @@ let
     sqlite = "sqlite3";
   };
 
+  # Without Debian's epoch, which no program's own version has.
+  versionOf = name: lib.last (lib.splitString ":" data.debs.${name}.version);
+
+  # A name of nixpkgs that Debian has no package for (`-` in packages.list): a profile may ask for it, and it is listed as
+  # not carried out; a command that needs it fails.
+  missing = name: {
+    type = "derivation";
+    inherit name;
+    missing = name;
+    outPath = throw "the offline base has no package `${name}`; take this machine's packages from nixpkgs (--nixpkgs), or leave it out";
+  };
+
   # bin/NAME -> where Debian has it: /usr/bin is the host's in a builder and the guest's in a guest.
   package =
     { name, debs }:
-    pkgs.runCommand "${name}-${(data.debs.${lib.head debs} or { version = "0"; }).version or "0"}" {
+    let
+      version = versionOf (lib.head debs);
+    in
+    pkgs.runCommand "${name}-${version}" {
       archives = map fetch debs;
       passthru = {
-        inherit debs;
+        inherit debs version;
         pname = name;
-        inherit ((data.debs.${lib.head debs})) version;
       };
       meta.mainProgram = mainPrograms.${name} or name;
     } ''
@@ -115,6 +129,6 @@ in
     ;
   multiarch = if debArch == "amd64" then "x86_64-linux-gnu" else "aarch64-linux-gnu";
   packages = lib.listToAttrs (
-    map (entry: lib.nameValuePair entry.name (package entry)) (lib.filter (entry: !lib.hasPrefix "@" entry.name) table)
+    map (entry: lib.nameValuePair entry.name (if entry.debs == [ "-" ] then missing entry.name else package entry)) (lib.filter (entry: !lib.hasPrefix "@" entry.name) table)
   );
 }

@@ -46,10 +46,19 @@ PAM
 
 # A guest is configured by its image: nothing of cron, SysV init, debconf or dpkg runs in it. hwdb names hardware.
 rm -rf var run dev proc sys home root tmp boot mnt media srv opt
-rm -rf etc/{init.d,rc?.d,cron.*,default,dpkg,apt,kernel,init,logrotate.d,update-motd.d,systemd/system,systemd/user}
+rm -rf etc/{init.d,rc?.d,cron.*,credstore*,default,dpkg,apt,kernel,init,logrotate.d,update-motd.d,systemd/system,systemd/user}
 rm -rf usr/lib/{udev/hwdb.d,sysusers.d,systemd/system-preset,kernel} usr/share/{bash-completion,zsh,debconf,menu,pixmaps,bug,reportbug,info,perl5/Debconf}
 # Debian's own setup of what nixvm's modules say otherwise.
 rm -rf etc/{hostname,hosts,fstab,machine-id,resolv.conf,issue,issue.net,motd,ssh/sshd_config,sudoers,sudoers.d}
+
+
+# What systemd-tmpfiles would make, or complain that it cannot.
+mkdir -p etc/default
+: >etc/default/keyboard
+ln -s ../locale.conf etc/default/locale
+ln -s default/keyboard etc/vconsole.conf
+ln -s ../proc/self/mounts etc/mtab
+rm -f usr/lib/tmpfiles.d/credstore.conf
 
 rm -rf usr/lib/modules
 ln -s "$modules/lib/modules" usr/lib/modules
