@@ -95,7 +95,8 @@ fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Optio
         "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`".into()
     };
     // Where polkit cannot be asked, as without a system bus, that is an internal error of libvirt's.
-    let unasked = error.domain().is_known_and(|domain| matches!(domain, ErrorDomain::Dbus | ErrorDomain::Polkit));
+    let unasked =
+        error.domain().is_known_and(|domain| matches!(domain, ErrorDomain::Dbus | ErrorDomain::Polkit));
     match code(error) {
         _ if unasked && !is_session(uri) => Some(no_rights()),
         Some(
