@@ -6,6 +6,7 @@
 //! where KVM works.
 
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use virt::error::Error;
@@ -62,6 +63,21 @@ impl Hypervisor {
         }
     }
 
+    /// Returns what to do about a `/dev/kvm` of this host that QEMU's user cannot open.
+    ///
+    /// Such a device costs more than KVM. libvirt's own probe runs with more rights than its guests, finds KVM, sees that
+    /// guests have none, throws its probe away and begins again, for every call: 57 seconds to start a guest instead of
+    /// one. A host without udev has such a device.
+    pub fn kvm_device_hint(&self) -> Option<&'static str> {
+        if !self.is_local() || self.is_session() {
+            return None;
+        }
+        let mode = std::fs::metadata("/dev/kvm").ok()?.mode();
+        is_closed(mode).then_some(
+            "let QEMU use KVM, as udev would: `sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm`",
+        )
+    }
+
     fn life_under(&self, arch: Arch, accelerator: Accelerator, limit: Duration) -> Result<Life> {
         let say = || Failure::user("cannot try out KVM");
         let xml = probe_xml(arch, accelerator, std::process::id(), MachineId::generate());
@@ -96,6 +112,11 @@ enum Life {
     NotStarted(Error),
     Died(DomainState),
     Silent,
+}
+
+/// Returns whether the mode lets only the owner read and write.
+fn is_closed(mode: u32) -> bool {
+    mode & 0o060 != 0o060 && mode & 0o006 != 0o006
 }
 
 /// Returns the beginning of a message, which may quote all that QEMU said.
@@ -158,6 +179,15 @@ fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_for_root_alone_is_closed() {
+        for (mode, closed) in
+            [(0o20600, true), (0o20640, true), (0o20660, false), (0o20666, false), (0o20606, false)]
+        {
+            assert_eq!(is_closed(mode), closed, "{mode:o}");
+        }
+    }
 
     #[test]
     #[ignore = "needs qemu:///system and takes some seconds"]

@@ -142,6 +142,8 @@ impl Pool {
 
     /// Deletes the volume and returns whether there was one.
     ///
+    /// libvirt does not ask whether a guest uses it: that is the caller's to know.
+    ///
     /// # Errors
     /// It is in use by libvirt itself, or cannot be deleted.
     pub fn delete(&self, volume: &str) -> Result<bool> {
@@ -159,6 +161,8 @@ impl Pool {
     /// There is no such volume, it is larger already, or the pool has no space.
     pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
         let say = || self.cannot("grow", volume);
+        // libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
+        self.pool.refresh(0).say(say)?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         found.resize(capacity.bytes(), 0).say(say)
     }
