@@ -57,6 +57,9 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             prompt::text("Name of the machine", None, NAME_INSTEAD, |text| Ok(MachineName::from_str(text)?))?
         }
     };
+    if !args.no_build {
+        ops::require_new(setup, &name)?;
+    }
     let profile = match given(&args.profile_position, &args.profile) {
         Some(profile) => Some(typed(profile.parse())?),
         None if ask => Some(ask_profile(setup)?),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::config::{self, NewMachine};
 use crate::error::{Failure, Result};
-use crate::model::{Machine, volume};
+use crate::model::{Machine, MachineName, volume};
 
 use super::build::build_machine;
 use super::deploy::deploy;
@@ -40,17 +40,25 @@ pub fn declare(setup: &Setup, new: &NewMachine, watch: &dyn Watch) -> Result<Mac
 /// # Errors
 /// A domain of that name exists, or a step fails; running `create` again completes the work, and data that is in the pool already is kept.
 pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Created> {
+    require_new(setup, &machine.name)?;
     let host = setup.hypervisor()?;
-    let name = &machine.name;
-    host.check_free(name, machine.machine_id)?;
-    if host.find(name)?.is_some() {
-        return Err(Failure::user(format!("the machine {name} exists; nothing was changed"))
-            .hint(format!(
-                "`nixvm start {name}` starts it; `nixvm destroy {name}` deletes its domain and disks"
-            ))
-            .into());
-    }
+    host.check_free(&machine.name, machine.machine_id)?;
     let built = build_machine(setup, machine, None, watch)?;
     deploy(setup, &host, machine, &built, watch)?;
-    Ok(Created { built, data_volume: volume::data(name) })
+    Ok(Created { built, data_volume: volume::data(&machine.name) })
+}
+
+/// Checks that no domain has the machine's name yet.
+///
+/// # Errors
+/// One has: the machine exists, or the domain is not nixvm's.
+pub fn require_new(setup: &Setup, name: &MachineName) -> Result<()> {
+    let host = setup.hypervisor()?;
+    if host.find(name)?.is_none() {
+        return Ok(());
+    }
+    host.own(name)?;
+    Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
+        .hint(format!("`nixvm start {name}` starts it; `nixvm destroy {name}` deletes its domain and disks"))
+        .into())
 }

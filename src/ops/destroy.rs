@@ -60,6 +60,9 @@ pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Des
 /// Deletes what libvirt has of a machine. The domain goes last: killed half way, the machine is still listed and the same command finishes.
 fn clear(setup: &Setup, host: &Hypervisor, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
+    if let Some(domain) = &domain {
+        require_declared_here(setup, name, &domain.metadata().workspace)?;
+    }
     let pool = open_pool(setup, host)?;
     let volumes: Vec<String> =
         pool.volumes()?.into_iter().filter(|v| volume::owner(v) == Some(name.as_str())).collect();
@@ -75,6 +78,18 @@ fn clear(setup: &Setup, host: &Hypervisor, name: &MachineName, watch: &dyn Watch
         watch.done(&format!("Deleted the domain and {} disks of {name}", volumes.len()));
     }
     Ok(Destroyed { machine: name.clone(), domain: had_domain, volumes, files: false })
+}
+
+/// A machine's name may have been typed in the wrong folder, and what is deleted is gone.
+fn require_declared_here(setup: &Setup, name: &MachineName, made_in: &str) -> Result<()> {
+    if made_in == setup.workspace.as_str() || config::exists(&setup.workspace, name) {
+        return Ok(());
+    }
+    Err(Failure::user(format!(
+        "the machine `{name}` belongs to the workspace `{made_in}`; nothing was deleted"
+    ))
+    .hint(format!("name that workspace: `nixvm -C {made_in} destroy {name}`"))
+    .into())
 }
 
 fn nothing(host: &Hypervisor, name: &MachineName) -> anyhow::Error {

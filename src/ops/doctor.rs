@@ -83,6 +83,10 @@ pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
         Err(error) => checks.push(Check::of::<()>("libvirt", Err(error), |()| Check::good("libvirt", ""))),
         Ok(host) => {
             checks.push(Check::good("libvirt", format!("answers at {}", host.uri())));
+            checks.extend(host.kvm_device_hint().map(|hint| {
+                let finding = "is closed to QEMU, and libvirt tries it anew at every start, which takes most of a minute";
+                Check::warning("/dev/kvm", finding, hint)
+            }));
             checks.push(Check::of("KVM and firmware", accelerator::probe(setup, &host), kvm));
             checks.push(pool(setup, &host));
             checks.push(network(&host));
