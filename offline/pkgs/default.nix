@@ -62,6 +62,10 @@ debian.packages
     outPath = "${guest.cacert}";
     inherit (guest.cacert) drvPath;
   };
+  # Debian has no formatter for Nix; one on the user's PATH serves.
+  nixfmt-tree = pkgs.writeShellScriptBin "nixfmt-tree" ''
+    command -v nixfmt >/dev/null || { echo "error: the offline base has no nixfmt; install it, or use a nixpkgs that can be reached" >&2; exit 1; }
+    exec nixfmt "$@"'';
   linuxPackages = {
     inherit (guest) kernel;
   };
