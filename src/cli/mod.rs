@@ -12,6 +12,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use signal_hook::consts::SIGINT;
 
 use crate::error::Report;
 use crate::interrupt;
@@ -45,12 +46,9 @@ pub fn run() -> ExitCode {
 
 /// The first ^C asks for an orderly end; the second does not wait for it.
 fn listen_for_interrupt() {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Order matters: were the flag set first, one ^C would already end the process.
-        let flag = interrupt::flag();
-        let second = signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone());
-        if second.and_then(|_| signal_hook::flag::register(signal, flag)).is_err() {
-            return; // Without a handler ^C ends the process at once, which every operation survives.
-        }
-    }
+    // Order matters: were the flag set first, one ^C would already end the process.
+    let flag = interrupt::flag();
+    let second = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, flag.clone());
+    // Without a handler ^C ends the process at once, which every operation survives.
+    let _ = second.and_then(|_| signal_hook::flag::register(SIGINT, flag));
 }

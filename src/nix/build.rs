@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
+use crate::interrupt;
 
 use super::log::{self, Event};
 
@@ -67,17 +68,17 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
         std::fs::create_dir_all(folder)
             .explain(|| Failure::user(format!("cannot create `{}`", folder.display())))?;
     }
-    flake
-        .build_command(attribute, out_link)
-        .output_watched(|line| match log::parse(line) {
-            Some(event) => {
-                let kept = event.worth_keeping();
-                watch(event);
-                kept
-            }
-            None => Some(line.to_owned()),
-        })
-        .explain(|| Failure::user(format!("cannot build `{attribute}`; nothing was changed")))?;
+    let built = flake.build_command(attribute, out_link).output_watched(|line| match log::parse(line) {
+        Some(event) => {
+            let kept = event.worth_keeping();
+            watch(event);
+            kept
+        }
+        None => Some(line.to_owned()),
+    });
+    // ^C reaches Nix too, and how that ends says less than that it was asked for.
+    interrupt::check()?;
+    built.explain(|| Failure::user(format!("cannot build `{attribute}`; nothing was changed")))?;
     Ok(())
 }
 
