@@ -28,7 +28,9 @@ enum Volume {
 /// Standard error, and how it is to be used.
 pub struct Terminal {
     volume: Volume,
-    spinner: Option<ProgressBar>,
+    /// Whether a line that changes can be shown.
+    lively: bool,
+    spinner: RefCell<Option<ProgressBar>>,
     progress: RefCell<Progress>,
     step: RefCell<String>,
 }
@@ -52,7 +54,8 @@ impl Terminal {
         let lively = volume == Volume::Steps && Term::stderr().is_term();
         Terminal {
             volume,
-            spinner: lively.then(spinner),
+            lively,
+            spinner: RefCell::default(),
             progress: RefCell::default(),
             step: RefCell::default(),
         }
@@ -60,7 +63,7 @@ impl Terminal {
 
     /// Prints a line that stays.
     pub fn line(&self, text: &str) {
-        match &self.spinner {
+        match &*self.spinner.borrow() {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
@@ -68,22 +71,21 @@ impl Terminal {
 
     /// Takes the spinner away, before a question or a result.
     pub fn rest(&self) {
-        if let Some(bar) = &self.spinner {
-            bar.disable_steady_tick();
+        if let Some(bar) = self.spinner.take() {
             bar.finish_and_clear();
         }
     }
 
     fn show(&self, detail: &str) {
-        if let Some(bar) = &self.spinner {
-            bar.enable_steady_tick(Duration::from_millis(120));
-            let step = self.step.borrow();
-            bar.set_message(if detail.is_empty() {
-                step.clone()
-            } else {
-                format!("{step}  {}", style(detail).dim())
-            });
+        if !self.lively {
+            return;
         }
+        let mut spinner = self.spinner.borrow_mut();
+        let step = self.step.borrow();
+        spinner.get_or_insert_with(new_spinner).set_message(match detail {
+            "" => step.clone(),
+            detail => format!("{step}  {}", style(detail).dim()),
+        });
     }
 }
 
@@ -91,13 +93,14 @@ impl Watch for Terminal {
     fn step(&self, text: &str) {
         *self.progress.borrow_mut() = Progress::default();
         text.clone_into(&mut self.step.borrow_mut());
-        if self.volume > Volume::Quiet && self.spinner.is_none() {
+        if self.volume > Volume::Quiet && !self.lively {
             self.line(text);
         }
         self.show("");
     }
 
     fn done(&self, text: &str) {
+        self.rest();
         if self.volume > Volume::Quiet {
             self.line(&format!("{} {text}", style("✓").green().for_stderr()));
         }
@@ -139,10 +142,12 @@ fn build_detail(progress: &Progress) -> String {
     parts.join(", ")
 }
 
-fn spinner() -> ProgressBar {
+fn new_spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    ProgressBar::new_spinner().with_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "))
+    let bar = ProgressBar::new_spinner().with_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
 }
 
 /// Returns an error as text: what failed, why, and what to do.

@@ -129,7 +129,7 @@ pub fn build_machine(
 /// Builds the image of a declared machine, as its next generation, without touching libvirt.
 ///
 /// # Errors
-/// As [`build_machine`]; there is no such machine.
+/// There is no such machine, its files are not valid Nix, or Nix fails.
 pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
     let machine = config::load(&setup.workspace, name)?;
     // Where libvirt does not answer, an image can still be built: of a first generation.

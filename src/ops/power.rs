@@ -87,7 +87,7 @@ pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Resul
 /// machine's files (the root password, a host key) is in force afterwards.
 ///
 /// # Errors
-/// As [`stop`] and [`super::start`].
+/// As [`stop`] and [`start`](super::start()).
 pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
     stop(setup, name, limit, watch)?;
     super::start(setup, name, watch)
