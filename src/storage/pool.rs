@@ -58,7 +58,7 @@ impl Pool {
         let Some(pool) = found else { return Ok(None) };
         if !pool.is_active().say(say)? {
             // Not built anew: where its folder is missing, a disk may not be mounted, and the machines are on that disk.
-            pool.create(0)
+            start(&pool)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
         Ok(Some(Pool { connection: connection.clone(), pool, name: name.to_owned() }))
@@ -73,8 +73,12 @@ impl Pool {
             return Ok(pool);
         }
         let say = || cannot_start(name);
-        let pool = connection.define_storage_pool_xml(xml, 0).say(say)?;
-        let built = pool.build(0).and_then(|()| pool.create(0)).and_then(|()| pool.set_autostart(true));
+        let pool = match connection.define_storage_pool_xml(xml, 0) {
+            Ok(pool) => pool,
+            // Another nixvm may have been quicker.
+            Err(error) => return Self::find(connection, name)?.map_or_else(|| Err(error).say(say), Ok),
+        };
+        let built = pool.build(0).and_then(|()| start(&pool)).and_then(|()| pool.set_autostart(true));
         if let Err(error) = built {
             // A definition that does not work would stand in the way of the next try.
             let _ = pool.undefine();
@@ -179,6 +183,11 @@ impl Pool {
 
 fn cannot_start(name: &str) -> Failure {
     Failure::user(format!("cannot use libvirt's pool `{name}`"))
+}
+
+/// Starts a pool; that another process has just done so is as good.
+fn start(pool: &StoragePool) -> std::result::Result<(), Error> {
+    pool.create(0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
 }
 
 fn mebibytes(bytes: u64) -> u64 {
