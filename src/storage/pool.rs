@@ -6,6 +6,7 @@ use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
+use virt::sys;
 
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
@@ -58,7 +59,7 @@ impl Pool {
         let Some(pool) = found else { return Ok(None) };
         if !pool.is_active().say(say)? {
             // Not built anew: where its folder is missing, a disk may not be mounted, and the machines are on that disk.
-            start(&pool)
+            start(&pool, StoragePool::create)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
         Ok(Some(Pool { connection: connection.clone(), pool, name: name.to_owned() }))
@@ -78,7 +79,9 @@ impl Pool {
             // Another nixvm may have been quicker.
             Err(error) => return Self::find(connection, name)?.map_or_else(|| Err(error).say(say), Ok),
         };
-        let built = pool.build(0).and_then(|()| start(&pool)).and_then(|()| pool.set_autostart(true));
+        let built = start(&pool, StoragePool::build)
+            .and_then(|()| start(&pool, StoragePool::create))
+            .and_then(|()| pool.set_autostart(true));
         if let Err(error) = built {
             // A definition that does not work would stand in the way of the next try.
             let _ = pool.undefine();
@@ -185,9 +188,12 @@ fn cannot_start(name: &str) -> Failure {
     Failure::user(format!("cannot use libvirt's pool `{name}`"))
 }
 
-/// Starts a pool; that another process has just done so is as good.
-fn start(pool: &StoragePool) -> std::result::Result<(), Error> {
-    pool.create(0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
+/// Takes a step on the way to a running pool; that another process has just brought it there is as good.
+fn start(
+    pool: &StoragePool,
+    step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> std::result::Result<(), Error>,
+) -> std::result::Result<(), Error> {
+    step(pool, 0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
 }
 
 fn mebibytes(bytes: u64) -> u64 {
@@ -199,25 +205,35 @@ mod tests {
     use super::*;
     use crate::error::Report;
 
-    const XML: &str = "<pool type='dir'><name>t-pool</name><target><path>/t-pool</path></target></pool>";
-
-    fn pool(connection: &Connect) -> Pool {
-        Pool::ensure(connection, "t-pool", XML).unwrap()
+    /// Tests run side by side and share what the test driver has, so each has a pool of its own.
+    fn pool(connection: &Connect, name: &str) -> Pool {
+        let xml = format!("<pool type='dir'><name>{name}</name><target><path>/{name}</path></target></pool>");
+        Pool::ensure(connection, name, &xml).unwrap()
     }
 
     #[test]
     fn a_pool_is_made_once_and_found_again() {
         let connection = crate::libvirt::connect("test:///default").unwrap();
-        assert!(Pool::find(&connection, "t-pool").unwrap().is_none());
-        pool(&connection);
-        pool(&connection).pool.destroy().unwrap();
-        assert!(Pool::find(&connection, "t-pool").unwrap().unwrap().pool.is_active().unwrap());
+        assert!(Pool::find(&connection, "t-once").unwrap().is_none());
+        pool(&connection, "t-once");
+        pool(&connection, "t-once").pool.destroy().unwrap();
+        assert!(Pool::find(&connection, "t-once").unwrap().unwrap().pool.is_active().unwrap());
+    }
+
+    #[test]
+    fn many_make_the_same_pool_at_once() {
+        let make = || pool(&crate::libvirt::connect("test:///default").unwrap(), "t-many").name().to_owned();
+        let made: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(made, ["t-many"; 8]);
     }
 
     #[test]
     fn volumes_are_listed_and_those_not_there_are_no_errors() {
         let connection = crate::libvirt::connect("test:///default").unwrap();
-        let pool = pool(&connection);
+        let pool = pool(&connection, "t-volumes");
         assert_eq!(pool.usage("none").unwrap(), None);
         assert!(!pool.delete("none").unwrap());
         for name in ["b", "a"] {
@@ -233,11 +249,12 @@ mod tests {
     #[test]
     fn a_full_pool_is_told_before_anything_is_written() {
         let connection = crate::libvirt::connect("test:///default").unwrap();
-        let report = Report::of(&pool(&connection).require_space(1 << 60, "the image").unwrap_err());
+        let report =
+            Report::of(&pool(&connection, "t-full").require_space(1 << 60, "the image").unwrap_err());
         assert!(
             report
                 .error
-                .starts_with("the pool `t-pool` has no space for the image: 1099511627776 MiB needed")
+                .starts_with("the pool `t-full` has no space for the image: 1099511627776 MiB needed")
         );
     }
 }
