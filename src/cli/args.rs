@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 /// system with Nix and runs it with libvirt: the system read-only, your data on
 /// a disk of its own.
 #[derive(Debug, Parser)]
-#[command(name = "nixvm", version, propagate_version = true, disable_help_subcommand = true, styles = Styles::plain())]
+#[command(name = "nixvm", version, propagate_version = true, disable_help_subcommand = true, args_override_self = true, styles = Styles::plain())]
 #[command(after_help = "\
 Examples:
   nixvm create web --start --wait     make a machine `web` and wait until ssh answers

@@ -57,9 +57,6 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             prompt::text("Name of the machine", None, NAME_INSTEAD, |text| Ok(MachineName::from_str(text)?))?
         }
     };
-    if !args.no_build {
-        ops::require_new(setup, &name)?;
-    }
     let profile = match given(&args.profile_position, &args.profile) {
         Some(profile) => Some(typed(profile.parse())?),
         None if ask => Some(ask_profile(setup)?),
@@ -67,6 +64,10 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
     };
     if let Some(profile) = &profile {
         setup.workspace.check_profile(profile)?;
+    }
+    let network = network(given(&args.network_position, &args.network), ask)?;
+    if !args.no_build {
+        ops::preflight(setup, &name, network.as_ref())?;
     }
     let new = NewMachine {
         profile,
@@ -83,7 +84,7 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             given(&args.var_size_position, &args.var_size),
             Size::parse_disk,
         )?,
-        network: network(given(&args.network_position, &args.network), ask)?,
+        network,
         hostname: args.hostname.as_deref().map(|text| typed(text.parse())).transpose()?,
         tcp_ports: ports(&args.tcp_port)?,
         udp_ports: ports(&args.udp_port)?,

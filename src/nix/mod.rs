@@ -8,4 +8,4 @@ mod version;
 pub use build::{Flake, MISSING, build, develop, evaluate};
 pub use flake::stage;
 pub use log::{Event, Progress};
-pub use version::{Version, features, version};
+pub use version::{Version, features, require, version};

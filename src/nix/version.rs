@@ -45,6 +45,18 @@ pub fn version() -> Result<Version> {
     parse(&text).ok_or_else(|| Failure::user(format!("`nix --version` printed `{}`", text.trim())).into())
 }
 
+/// Checks that there is a Nix that nixvm can work with.
+///
+/// # Errors
+/// There is none, or it is too old.
+pub fn require() -> Result<()> {
+    let version = version()?;
+    if version.is_supported() {
+        return Ok(());
+    }
+    Err(Failure::user(format!("Nix {version} is older than {OLDEST}")).hint(MISSING).into())
+}
+
 /// Returns which of the experimental features that nixvm needs are switched off.
 ///
 /// # Errors

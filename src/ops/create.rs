@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::config::{self, NewMachine};
 use crate::error::{Failure, Result};
-use crate::model::{Machine, MachineName, volume};
+use crate::model::{Machine, MachineName, Network, volume};
+use crate::nix;
 
 use super::build::build_machine;
-use super::deploy::deploy;
+use super::deploy::{check_bridge, deploy};
 use super::{BuiltMachine, Setup, Watch};
 
 /// A machine that was created.
@@ -40,7 +41,7 @@ pub fn declare(setup: &Setup, new: &NewMachine, watch: &dyn Watch) -> Result<Mac
 /// # Errors
 /// A domain of that name exists, or a step fails; running `create` again completes the work, and data that is in the pool already is kept.
 pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Created> {
-    require_new(setup, &machine.name)?;
+    preflight(setup, &machine.name, Some(&machine.network))?;
     let host = setup.hypervisor()?;
     host.check_free(&machine.name, machine.machine_id)?;
     let built = build_machine(setup, machine, None, watch)?;
@@ -48,17 +49,20 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     Ok(Created { built, data_volume: volume::data(&machine.name) })
 }
 
-/// Checks that no domain has the machine's name yet.
+/// Checks what can be checked before anything is written: that no domain has the name, Nix is there, and so is the network.
 ///
 /// # Errors
-/// One has: the machine exists, or the domain is not nixvm's.
-pub fn require_new(setup: &Setup, name: &MachineName) -> Result<()> {
+/// The machine exists, its domain is not nixvm's, or this host cannot build or run it.
+pub fn preflight(setup: &Setup, name: &MachineName, network: Option<&Network>) -> Result<()> {
     let host = setup.hypervisor()?;
-    if host.find(name)?.is_none() {
-        return Ok(());
+    if host.find(name)?.is_some() {
+        host.own(name)?;
+        return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
+            .hint(format!(
+                "`nixvm start {name}` starts it; `nixvm destroy {name}` deletes its domain and disks"
+            ))
+            .into());
     }
-    host.own(name)?;
-    Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
-        .hint(format!("`nixvm start {name}` starts it; `nixvm destroy {name}` deletes its domain and disks"))
-        .into())
+    nix::require()?;
+    network.map_or(Ok(()), |network| check_bridge(&host, network))
 }

@@ -144,12 +144,22 @@ pub fn ensure_network(host: &Hypervisor, network: &Network) -> Result<()> {
             let (bridge, subnet) = free_subnet();
             host.ensure_network("default", &render::network_xml(&bridge, subnet)?).map(drop)
         }
+        Network::Bridge(_) | Network::User => check_bridge(host, network),
+    }
+}
+
+/// Checks that a bridge that guests are to use is there, as far as that can be seen from this host.
+///
+/// # Errors
+/// It is not.
+pub fn check_bridge(host: &Hypervisor, network: &Network) -> Result<()> {
+    match network {
         Network::Bridge(interface) if host.is_local() && !is_bridge(interface.as_str()) => {
             Err(Failure::user(format!("this host has no bridge `{interface}`"))
                 .hint("list bridges with `ip -br link show type bridge`; docs/networking.md shows how to make one")
                 .into())
         }
-        Network::Bridge(_) | Network::User => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ mod start;
 mod status;
 
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
-pub use create::{Created, create, declare, require_new};
+pub use create::{Created, create, declare, preflight};
 pub use destroy::{Destroyed, destroy, purge};
 pub use doctor::{Check, Health, doctor};
 pub use list::{ListedMachine, declared, list};
