@@ -4,6 +4,8 @@ let
   attrs = import ./attrs.nix { inherit lists; };
   strings = import ./strings.nix { inherit lists; };
   trivial = import ./trivial.nix;
+  definitions = import ./definitions.nix { inherit lib; };
+  options = import ./options.nix { inherit lib; };
   modules = import ./modules.nix { inherit lib; };
   types = import ./types.nix { inherit lib; };
 
@@ -12,25 +14,19 @@ let
     // lists
     // attrs
     // strings
+    // definitions
+    // options
     // modules
     // {
       inherit
         lists
+        options
         strings
         trivial
         types
         ;
       attrsets = attrs;
-      options = {
-        inherit (modules)
-          mkOption
-          mkEnableOption
-          mkPackageOption
-          literalExpression
-          literalMD
-          ;
-      };
-      modules = modules;
+      modules = definitions // modules;
       asserts = {
         inherit (trivial) assertMsg assertOneOf;
       };

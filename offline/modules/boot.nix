@@ -97,7 +97,10 @@ in
     ++ lib.attrNames (lib.filterAttrs (_: on: on) cfg.initrd.supportedFilesystems);
 
     environment.etc = {
-      "modules-load.d/nixos.conf".text = lib.concatLines cfg.kernelModules;
+      "modules-load.d/nixos.conf" = {
+        enable = cfg.kernelModules != [ ];
+        text = lib.concatLines cfg.kernelModules;
+      };
       "modprobe.d/nixos.conf".text =
         lib.concatMapStrings (name: "blacklist ${name}\n") cfg.blacklistedKernelModules + cfg.extraModprobeConfig;
       "sysctl.d/60-nixos.conf".text = lib.concatStrings (

@@ -110,7 +110,11 @@ in
       name = "system-path";
       paths = lib.filter (package: !package ? missing) cfg.systemPackages;
     };
-    system.debianPackages = lib.concatMap (package: package.debs or [ ]) cfg.systemPackages;
+    system.debianPackages =
+      lib.concatMap (package: package.debs or [ ]) cfg.systemPackages
+      ++ lib.concatMap (entry: lib.optionals (entry.text != null) (pkgs.debian.usedIn entry.text)) (
+        lib.attrValues cfg.etc
+      );
     system.missingPackages = map (package: "pkgs.${package.missing}") (
       lib.filter (package: package ? missing) cfg.systemPackages
     );

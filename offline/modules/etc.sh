@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154,SC2164,SC2103 # read by builder.sh under set -e; a derivation's attributes are variables here
 # Makes the erofs image of /etc from three tables: texts, sources and modes, each by path.
 mkdir etc
 cd etc

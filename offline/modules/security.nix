@@ -50,6 +50,26 @@ let
       };
     };
   wrappers = lib.filter (wrapper: wrapper.enable) (lib.attrValues config.security.wrappers);
+  # As install(1) takes them: one process for all programs that have the same.
+  isRenamed = wrapper: baseNameOf (toString wrapper.source) != wrapper.program;
+  attributesOf =
+    wrapper:
+    let
+      bits = lib.optional wrapper.setuid "u+s" ++ lib.optional wrapper.setgid "g+s";
+    in
+    lib.escapeShellArgs [
+      "--mode=${lib.concatStringsSep "," ([ wrapper.permissions ] ++ bits)}"
+      "--owner=${wrapper.owner}"
+      "--group=${wrapper.group}"
+    ];
+  installLine =
+    same:
+    let
+      first = lib.head same;
+      target = "/run/wrappers/bin/" + lib.optionalString (isRenamed first) first.program;
+    in
+    "install ${attributesOf first} ${lib.escapeShellArgs (map (wrapper: "${wrapper.source}") same ++ [ target ])}";
+  installed = lib.groupBy (wrapper: if isRenamed wrapper then wrapper.program else attributesOf wrapper) wrappers;
   fromDebian = name: {
     source = "/usr/bin/${name}";
     setuid = true;
@@ -204,15 +224,7 @@ in
       };
       script = ''
         mkdir -p /run/wrappers/bin
-        ${lib.concatMapStringsSep "\n" (
-          wrapper:
-          let
-            target = "/run/wrappers/bin/${lib.escapeShellArg wrapper.program}";
-            bits = lib.optional wrapper.setuid "u+s" ++ lib.optional wrapper.setgid "g+s";
-          in
-          ''
-            install -m ${lib.escapeShellArg (lib.concatStringsSep "," ([ wrapper.permissions ] ++ bits))} -o ${lib.escapeShellArg wrapper.owner} -g ${lib.escapeShellArg wrapper.group} ${lib.escapeShellArg "${wrapper.source}"} ${target}''
-        ) wrappers}
+        ${lib.concatLines (map installLine (lib.attrValues installed))}
       '';
     };
   };

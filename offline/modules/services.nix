@@ -70,6 +70,15 @@ in
         "udev/rules.d/99-local.rules".text = cfg.udev.extraRules;
         "issue".text = "Debian ${lib.trivial.release}, as an image of nixvm: \\n \\l\n\n";
       };
+      # A user's service manager stays once it runs: starting it costs seconds where there is no KVM, and every
+      # `ssh machine command` would start it anew.
+      services.logind.settings.Login.UserStopDelaySec = lib.mkDefault "infinity";
+      # As in NixOS, the members of wheel read the journal.
+      systemd.tmpfiles.rules = lib.mkIf (cfg.journald.storage == "persistent") [
+        "a+ /var/log/journal - - - - d:group::r-x,d:group:wheel:r-x,group::r-x,group:wheel:r-x"
+        "a+ /var/log/journal/%m - - - - d:group:wheel:r-x,group:wheel:r-x"
+        "a+ /var/log/journal/%m/system.journal - - - - group:wheel:r--"
+      ];
       # Debian's device rules start it as soon as there is a port to the host.
       systemd.maskedUnits = lib.optional (!cfg.qemuGuest.enable) "qemu-guest-agent.service";
     }

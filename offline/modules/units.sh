@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154,SC2164 # read by builder.sh under set -e; a derivation's attributes are variables here
 # Makes the folder /etc/systemd/system from: texts and strategies by unit, links (place -> unit), masked units.
 mkdir -p "$out"
 cd "$out"

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Writes /run/userborn/shadow from a table of accounts: NAME, a tab, and a hash or `file:` with the path of one.
 #
 # A file that is missing or empty locks the account: a password that was taken back must not go on working.

@@ -282,6 +282,9 @@ in
       };
     };
 
+    systemd.tmpfiles.rules = lib.mapAttrsToList (_: user: "f /var/lib/systemd/linger/${user.name} 0644 root root") (
+      lib.filterAttrs (_: user: user.linger == true) users
+    );
     systemd.tmpfiles.settings.home-directories = lib.mapAttrs' (
       _: user:
       lib.nameValuePair user.home {

@@ -118,17 +118,28 @@ let
           --exclude='./usr/share/locale' --exclude='./usr/share/lintian' --exclude='./usr/share/bug'
       done
     '';
+
+  packages = lib.listToAttrs (
+    map (entry: lib.nameValuePair entry.name (if entry.debs == [ "-" ] then missing entry.name else package entry)) (
+      lib.filter (entry: !lib.hasPrefix "@" entry.name) table
+    )
+  );
+  byDerivation = lib.listToAttrs (
+    map (p: lib.nameValuePair (builtins.unsafeDiscardStringContext p.drvPath) p.debs) (
+      lib.filter (p: !(p ? missing)) (lib.attrValues packages)
+    )
+  );
 in
 {
+  # The Debian packages behind the store paths in a text, such as "${pkgs.jq}/bin/jq".
+  usedIn = text: lib.concatMap (drv: byDerivation.${drv} or [ ]) (lib.attrNames (builtins.getContext text));
+
   inherit
     closure
     fetch
     named
-    package
+    packages
     unpack
     ;
   multiarch = if debArch == "amd64" then "x86_64-linux-gnu" else "aarch64-linux-gnu";
-  packages = lib.listToAttrs (
-    map (entry: lib.nameValuePair entry.name (if entry.debs == [ "-" ] then missing entry.name else package entry)) (lib.filter (entry: !lib.hasPrefix "@" entry.name) table)
-  );
 }

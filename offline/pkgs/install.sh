@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Brings a tree of unpacked Debian packages, the current folder, into the state that installing them would leave:
 #
 #   install.sh ALTERNATIVES MODULES
@@ -52,6 +53,7 @@ rm -rf usr/lib/{udev/hwdb.d,sysusers.d,systemd/system-preset,kernel} usr/share/{
 rm -rf etc/{hostname,hosts,fstab,machine-id,resolv.conf,issue,issue.net,motd,ssh/sshd_config,sudoers,sudoers.d}
 
 
+mkdir -p etc/alternatives
 # What systemd-tmpfiles would make, or complain that it cannot.
 mkdir -p etc/default
 : >etc/default/keyboard
@@ -63,11 +65,6 @@ rm -f usr/lib/tmpfiles.d/credstore.conf
 rm -rf usr/lib/modules
 ln -s "$modules/lib/modules" usr/lib/modules
 
-# usr/share/X11 and the like stay: programs of a profile may need them.
-mkdir -p etc/alternatives
-if [ -x usr/sbin/ldconfig ]; then
-  # Only as root may it change its root, and outside it would list this folder's name: an own list of folders does.
-  echo "include /etc/ld.so.conf.d/*.conf" >etc/ld.so.conf
-  if ! usr/sbin/ldconfig -r . 2>/dev/null; then rm -f etc/ld.so.cache; fi
-fi
+# Without the index every program searches folder after folder for its libraries.
+usr/sbin/ldconfig -r .
 rm -rf var

@@ -28,6 +28,7 @@ in
       pkgs.runCommand "${arguments.pname}-${arguments.version}" {
         inherit (arguments) src;
         inherit (rust) cargoHome;
+        rustVersion = rust.version;
         nativeBuildInputs = [ (hostPackage "rust" (toolchain [ "cargo" "rustc" ])) ] ++ arguments.nativeBuildInputs or [ ];
         buildInputs = arguments.buildInputs or [ ];
         cargoFlags = toString (arguments.cargoBuildFlags or [ ]);

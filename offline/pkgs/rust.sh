@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154,SC2164,SC2086,SC2016,SC2155 # read by builder.sh under set -e; a derivation's attributes are variables here
 # Builds the crate in $src with the host's cargo, offline, and installs its programs.
 cp -r "$src" source
 chmod -R u+w source

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Read by `nix develop` to find a derivation's environment; the host's programs stay on PATH behind its inputs.
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin
 for input in ${nativeBuildInputs-} ${buildInputs-}; do
