@@ -1,11 +1,12 @@
 //! What is true on the host, seen past nixvm: by virsh, stat and sha256sum.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{self, Output, host_any, root};
 
@@ -107,6 +108,18 @@ pub fn sha256(paths: &[String]) -> Result<String> {
 pub fn tree(folder: &Path) -> Result<String> {
     let script = r#"cd "$1" && find . -printf '%p %m %l\n' | LC_ALL=C sort && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum"#;
     Ok(root("bash", &["-c".as_ref(), script.as_ref(), "tree".as_ref(), folder.as_os_str()])?.stdout)
+}
+
+/// Checks that nothing changed, and shows no more than the lines that did.
+pub fn unchanged(what: &str, before: &str, now: &str) -> Result<()> {
+    if before == now {
+        return Ok(());
+    }
+    let only = |these: &str, those: &str, mark: &str| -> String {
+        let rest: HashSet<&str> = those.lines().collect();
+        these.lines().filter(|line| !rest.contains(line)).map(|line| format!("    {mark} {line}\n")).collect()
+    };
+    bail!("{what} changed something:\n{}{}", only(before, now, "-"), only(now, before, "+"));
 }
 
 /// Returns the value of an attribute, `mac address='…'`, in a libvirt document.

@@ -1,7 +1,7 @@
 //! Promise 9, of a person who is not root: no system libvirt, no NAT network, no right but one's own.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,12 +15,14 @@ use crate::world::World;
 const MACHINE: &str = "e2e-s";
 
 pub fn a_session_without_root(world: &mut World) -> Result<Outcome> {
-    let nixpkgs = readable_nixpkgs(world)?;
     let home = world.dir.join("home");
     let dir = world.dir.clone();
     world.at_the_end(move || remove_user(&dir));
-    let person =
-        Person { home: home.display().to_string(), nixvm: world.nixvm.display().to_string(), nixpkgs };
+    let person = Person {
+        home: home.display().to_string(),
+        nixvm: world.nixvm.display().to_string(),
+        nixpkgs: world.nixpkgs.clone(),
+    };
     person.arrive(world)?;
     let daemon = nix_for(&person)?;
 
@@ -146,22 +148,4 @@ fn nix_for(person: &Person) -> Result<Option<Daemon>> {
     let daemon = Daemon(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     wait_for(Duration::from_secs(20), answers)?.context("the Nix daemon does not answer")?;
     Ok(Some(daemon))
-}
-
-/// Returns a reference to the world's nixpkgs that any user can read: its copy in the Nix store.
-fn readable_nixpkgs(world: &World) -> Result<String> {
-    let mut nix = Command::new("nix");
-    nix.args([
-        "--extra-experimental-features",
-        "nix-command flakes",
-        "flake",
-        "metadata",
-        "--json",
-        &world.nixpkgs,
-    ]);
-    let said = run(&mut nix, b"", Duration::from_secs(300))?.ok()?;
-    let metadata: serde_json::Value = serde_json::from_str(&said.stdout)?;
-    let path =
-        metadata["path"].as_str().with_context(|| format!("Nix names no path of {}", world.nixpkgs))?;
-    Ok(format!("path:{path}"))
 }

@@ -55,7 +55,7 @@ impl World {
     pub fn new() -> Result<Self> {
         let only_one = leftovers::lock()?;
         leftovers::sweep()?;
-        let nixpkgs = nixpkgs()?;
+        let nixpkgs = pinned(&nixpkgs()?)?;
         let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         let workspace = dir.join("workspace");
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -85,7 +85,7 @@ impl World {
     /// Returns nixvm's command line in this world.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.nixvm);
-        command.arg("-C").arg(&self.workspace).args(["--pool", &self.pool, "--color", "never"]);
+        command.arg("-C").arg(&self.workspace).args(["--color", "never"]).env("NIXVM_POOL", &self.pool);
         command.args(arguments).current_dir(&self.dir).env_remove("NIXVM_CONNECT");
         command.env("NIXVM_NIXPKGS", &self.nixpkgs).env("SSH_AUTH_SOCK", self.agent_socket());
         command
@@ -261,6 +261,16 @@ fn nixpkgs() -> Result<String> {
         offline.display()
     );
     Ok(format!("path:{}", offline.display()))
+}
+
+/// Returns a reference to this nixpkgs' copy in the store: any user can read it, and nobody changes it meanwhile.
+fn pinned(nixpkgs: &str) -> Result<String> {
+    let mut nix = Command::new("nix");
+    nix.args(["--extra-experimental-features", "nix-command flakes", "flake", "metadata", "--json", nixpkgs]);
+    let said = run(&mut nix, b"", Duration::from_secs(600))?.ok()?;
+    let metadata: serde_json::Value = serde_json::from_str(&said.stdout)?;
+    let path = metadata["path"].as_str().with_context(|| format!("Nix names no path of {nixpkgs}"))?;
+    Ok(format!("path:{path}"))
 }
 
 /// Copies what a user would have: the flake and what it is made of, and no machines.
