@@ -4,6 +4,10 @@
   inputs = {
     # Where your nixvm is: a clone on this machine, or the URL it came from.
     nixvm.url = "git+file:///path/to/nixvm";
+    nixvm.inputs.nixpkgs.follows = "nixpkgs";
+
+    # What the machines are built from; `nixvm --nixpkgs` and quickstart's choice replace it.
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
     # The rendered machines. nixvm overrides this at every build; by itself the workspace has none.
     machines = {
