@@ -26,7 +26,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// Returns a command without arguments; `program` is looked up on `PATH`.
+    /// Returns a command without arguments; `program` is looked up as [`search_path`] says.
     pub fn new(program: impl Into<OsString>) -> Self {
         Command {
             program: program.into(),
@@ -137,6 +137,7 @@ impl Command {
 
     fn process(&self) -> std::process::Command {
         let mut process = std::process::Command::new(&self.program);
+        process.env("PATH", search_path(&std::env::var_os("PATH").unwrap_or_default()));
         process.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             process.current_dir(directory);
@@ -185,6 +186,18 @@ pub fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
+}
+
+/// Returns where programs are looked up: on `path` (the value of `PATH`), then where Debian keeps `mkfs.ext4` out of an ordinary user's sight.
+pub fn search_path(path: &OsStr) -> OsString {
+    let mut folders = path.to_owned();
+    for folder in ["/usr/local/sbin", "/usr/sbin", "/sbin"] {
+        if !folders.is_empty() {
+            folders.push(":");
+        }
+        folders.push(folder);
+    }
+    folders
 }
 
 /// Returns where `program` is on `path` (the value of `PATH`), if it can be executed.
@@ -237,6 +250,14 @@ mod tests {
     fn a_missing_program_gives_its_hint() {
         let error = Command::new("no-such-program-of-ours").missing("install it").output().unwrap_err();
         assert_eq!(Report::of(&error).hints, ["install it"]);
+    }
+
+    #[test]
+    fn an_ordinary_users_path_gets_the_system_folders_behind_it() {
+        assert_eq!(search_path(OsStr::new("/usr/bin:/bin")), "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin");
+        assert_eq!(search_path(OsStr::new("")), "/usr/local/sbin:/usr/sbin:/sbin");
+        let seen = Command::new("sh").args(["-c", "printf %s \"$PATH\""]).output().unwrap();
+        assert!(String::from_utf8(seen).unwrap().ends_with(":/usr/sbin:/sbin"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::config::Workspace;
 use crate::error::{Explain, Failure, Result};
+use crate::exec;
 use crate::model::{MachineName, ProfileName};
 use crate::nix;
 use crate::ops::{self, Health, Setup};
@@ -216,7 +217,7 @@ fn delete(
 }
 
 fn doctor(setup: &Setup, terminal: &Terminal) -> Shown {
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = exec::search_path(&env::var_os("PATH").unwrap_or_default());
     let checks = ops::doctor(setup, &path, terminal);
     terminal.rest();
     let faulty = checks.iter().any(|check| check.health == Health::Fault);
