@@ -78,7 +78,10 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
     });
     // ^C reaches Nix too, and how that ends says less than that it was asked for.
     interrupt::check()?;
-    built.explain(|| Failure::user(format!("cannot build `{attribute}`; nothing was changed")))?;
+    built.explain(|| {
+        Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
+            .hint("mend what Nix says and run the same command again; `-vv` shows what builders print")
+    })?;
     Ok(())
 }
 
