@@ -121,7 +121,7 @@ pub fn destroy_keeps_the_files_and_purge_does_not(world: &mut World) -> Result<O
     let volumes = host::volumes(&world.pool)?.join("\n");
     world.nixvm(&["destroy", "", "--yes"])?.refused(2, &[])?;
     world.nixvm(&["purge", "", "--yes"])?.refused(2, &[])?;
-    world.nixvm(&["destroy", B])?.refused(1, &["--yes"])?;
+    world.nixvm(&["destroy", B])?.refused(2, &["--yes"])?;
     host::unchanged("a refused `destroy`", &old, &host::defined(B)?)?;
     host::unchanged("a refused `destroy`", &volumes, &host::volumes(&world.pool)?.join("\n"))?;
 
