@@ -4,13 +4,12 @@
 //! a file when a snapshot or a merge changed it. So disks are known by their
 //! serial numbers, and their images by the file's name alone.
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
 use virt::sys;
 
 use super::Owned;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
+use crate::libvirt::xml::{Element, Found, walk};
 
 /// The serial number of the boot disk, as `templates/domain.xml.j2` has it.
 pub const BOOT: &str = "nixvm-boot";
@@ -53,7 +52,41 @@ impl Definition {
     }
 
     fn parse(xml: &str) -> Result<Self> {
-        read(xml).explain(|| Failure::bug("cannot read a domain's XML"))
+        let mut definition = Definition { disks: Vec::new(), nvram: None };
+        walk(xml, &mut |place, found| match found {
+            Found::Element(element) => definition.open(place, &element),
+            Found::Text(text) => definition.fill(place, text),
+        })
+        .explain(|| Failure::bug("cannot read a domain's XML"))?;
+        Ok(definition)
+    }
+
+    /// Takes what attributes say. An image's own `backingStore` and `mirror` have sources too, deeper.
+    fn open(&mut self, place: &str, element: &Element<'_>) {
+        match place {
+            "domain/devices/disk" => self.disks.push(Disk::default()),
+            "domain/os/nvram/source" => self.nvram = element.attribute("file"),
+            _ => {}
+        }
+        let Some(disk) = self.disks.last_mut() else { return };
+        match place {
+            "domain/devices/disk/source" => {
+                let file = || Some(element.attribute("file")?.rsplit('/').next()?.to_owned());
+                disk.volume = element.attribute("volume").or_else(file);
+            }
+            "domain/devices/disk/target" => disk.target = element.attribute("dev").unwrap_or_default(),
+            _ => {}
+        }
+    }
+
+    fn fill(&mut self, place: &str, text: &str) {
+        match (place, self.disks.last_mut()) {
+            ("domain/devices/disk/serial", Some(disk)) => disk.serial.get_or_insert_default().push_str(text),
+            ("domain/os/nvram", _) if !text.trim().is_empty() => {
+                self.nvram.get_or_insert_default().push_str(text);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -87,77 +120,6 @@ impl Owned {
                 Err(self.cannot("find the data disk of").because(none).into())
             }
         }
-    }
-}
-
-fn read(xml: &str) -> quick_xml::Result<Definition> {
-    let mut reader = Reader::from_str(xml);
-    reader.config_mut().expand_empty_elements = true;
-    let mut definition = Definition { disks: Vec::new(), nvram: None };
-    let mut path: Vec<String> = Vec::new();
-    loop {
-        match reader.read_event()? {
-            Event::Start(element) => {
-                path.push(String::from_utf8_lossy(element.name().as_ref()).into_owned());
-                open(&mut definition, &path.join("/"), &element)?;
-            }
-            Event::Text(text) => fill(&mut definition, &path.join("/"), &text.decode()?),
-            Event::GeneralRef(entity) => {
-                let text = match entity.resolve_char_ref()? {
-                    Some(character) => character.to_string(),
-                    None => {
-                        let name = entity.decode()?;
-                        quick_xml::escape::resolve_predefined_entity(&name).unwrap_or_default().to_owned()
-                    }
-                };
-                fill(&mut definition, &path.join("/"), &text);
-            }
-            Event::End(_) => drop(path.pop()),
-            Event::Eof => return Ok(definition),
-            _ => {}
-        }
-    }
-}
-
-/// Takes what is in an element's attributes. An image's own `backingStore` and `mirror` have sources too, deeper.
-fn open(definition: &mut Definition, path: &str, element: &BytesStart<'_>) -> quick_xml::Result<()> {
-    let value = |name: &str| -> quick_xml::Result<Option<String>> {
-        Ok(match element.try_get_attribute(name)? {
-            Some(attribute) => Some(attribute.unescape_value()?.into_owned()),
-            None => None,
-        })
-    };
-    match path {
-        "domain/devices/disk" => definition.disks.push(Disk::default()),
-        "domain/os/nvram/source" => definition.nvram = value("file")?,
-        _ => {}
-    }
-    let Some(disk) = definition.disks.last_mut() else { return Ok(()) };
-    match path {
-        "domain/devices/disk/source" => {
-            disk.volume = match value("volume")? {
-                Some(volume) => Some(volume),
-                None => value("file")?.and_then(|file| file.rsplit('/').next().map(str::to_owned)),
-            }
-        }
-        "domain/devices/disk/target" => disk.target = value("dev")?.unwrap_or_default(),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Takes what is between an element's tags; it may come in pieces.
-fn fill(definition: &mut Definition, path: &str, text: &str) {
-    match path {
-        "domain/devices/disk/serial" => {
-            if let Some(disk) = definition.disks.last_mut() {
-                disk.serial.get_or_insert_default().push_str(text);
-            }
-        }
-        "domain/os/nvram" if !text.trim().is_empty() => {
-            definition.nvram.get_or_insert_default().push_str(text)
-        }
-        _ => {}
     }
 }
 

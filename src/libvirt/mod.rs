@@ -4,6 +4,7 @@
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
 mod sys;
+pub mod xml;
 
 use std::io;
 use std::sync::OnceLock;

@@ -32,7 +32,7 @@ pub struct VolumeSpec {
     pub capacity: Size,
     /// What it holds.
     pub format: VolumeFormat,
-    /// The absolute path of the qcow2 file that it lies on.
+    /// The name of the qcow2 volume that it lies on, in the same pool.
     pub backing: Option<String>,
 }
 

@@ -6,7 +6,6 @@ use super::template;
 use crate::error::Result;
 use crate::model::Network;
 use crate::model::domain::{Accelerator, Arch, DomainSpec, METADATA_NAMESPACE};
-use crate::model::volume::VolumeSpec;
 
 #[derive(Serialize)]
 struct Domain<'a> {
@@ -100,31 +99,6 @@ impl template::Context for Pool<'_> {
 /// Name or path holds a character that XML cannot.
 pub fn pool_xml(name: &str, path: &str) -> Result<String> {
     template::render(&Pool { name, path })
-}
-
-#[derive(Serialize)]
-struct Volume<'a> {
-    name: &'a str,
-    capacity: u64,
-    format: &'a str,
-    backing: Option<&'a str>,
-}
-
-impl template::Context for Volume<'_> {
-    const TARGET: &'static str = "volume.xml";
-}
-
-/// Returns the XML of a volume that takes no space until it is written, and that only its owner reads.
-///
-/// # Errors
-/// Name or path holds a character that XML cannot.
-pub fn volume_xml(spec: &VolumeSpec) -> Result<String> {
-    template::render(&Volume {
-        name: &spec.name,
-        capacity: spec.capacity.bytes(),
-        format: spec.format.as_str(),
-        backing: spec.backing.as_deref(),
-    })
 }
 
 #[derive(Serialize)]
