@@ -166,8 +166,10 @@ start_nix_daemon() {
       as_root systemctl daemon-reload
       as_root systemctl enable --now nix-daemon.service
     else
-      as_root sh -c 'NIX_CONFIG="build-users-group = nixbld" setsid "$1" </dev/null >/dev/null 2>&1 & echo $! >"$2"' \
-        sh "$(command -v nix-daemon)" "$NIX_DAEMON_PID"
+      # What the caller's own NIX_CONFIG says holds for the daemon too: it is the daemon that builds.
+      as_root sh -c 'NIX_CONFIG="$3
+build-users-group = nixbld" setsid "$1" </dev/null >/dev/null 2>&1 & echo $! >"$2"' \
+        sh "$(command -v nix-daemon)" "$NIX_DAEMON_PID" "${NIX_CONFIG:-}"
     fi
   fi
   local tries

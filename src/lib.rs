@@ -11,7 +11,7 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config } -> { exec, libvirt, file }
+//! main -> cli -> ops -> { nix, storage, hypervisor, render, config, journal } -> { exec, libvirt, file }
 //!      -> model -> interrupt -> error
 //! ```
 //!
@@ -26,6 +26,7 @@ pub mod exec;
 pub mod file;
 pub mod hypervisor;
 pub mod interrupt;
+pub mod journal;
 pub mod libvirt;
 pub mod model;
 pub mod nix;

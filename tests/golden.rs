@@ -8,12 +8,13 @@
 use std::path::{Path, PathBuf};
 
 use nixvm::exec::{self, Command};
-use nixvm::model::domain::{Accelerator, Arch, DomainSpec, Metadata};
-use nixvm::model::volume::{self, VolumeFormat, VolumeSpec};
+use nixvm::model::domain::{Accelerator, Arch, DomainSpec};
+use nixvm::model::record::{Build, BuildHealth, Generations, Metadata, Snapshot};
+use nixvm::model::volume::{VolumeFormat, VolumeSpec};
 use nixvm::model::{
     Generation, HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus,
 };
-use nixvm::render;
+use nixvm::{render, storage};
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6";
 /// Everything that Nix or XML gives a meaning.
@@ -69,6 +70,19 @@ fn generation(number: u32) -> Generation {
     Generation { number, digest: "d".repeat(64) }
 }
 
+fn build(number: u32) -> Build {
+    Build {
+        number,
+        profile: "core".parse().unwrap(),
+        digest: "0".repeat(64),
+        base: format!("nixvm-base-{}.qcow2", "a".repeat(32)),
+        made: 1_795_392_576,
+        health: BuildHealth::Untried,
+        nixpkgs: "8eeec".into(),
+        kernel: "6.12.1".into(),
+    }
+}
+
 fn domain(network: Network) -> DomainSpec {
     let name: MachineName = "web".parse().unwrap();
     DomainSpec {
@@ -80,16 +94,22 @@ fn domain(network: Network) -> DomainSpec {
         network,
         mac: machine().mac,
         pool: "nixvm".to_owned(),
-        boot_volume: volume::boot(&name, 3),
-        data_volume: volume::data(&name),
-        identity_volume: volume::identity(&name),
+        folder: format!("/pool/{ODD}"),
+        layer: 2,
         metadata: Metadata {
             machine: name.clone(),
             workspace: format!("/home/me/{ODD}"),
-            profile: "core".parse().unwrap(),
-            generation: 3,
-            digest: "0".repeat(64),
+            stem: "web_2".parse().unwrap(),
             ssh_port: None,
+            generations: Generations::first(build(1)).with(build(3)),
+            snapshots: vec![Snapshot {
+                name: "before".parse().unwrap(),
+                taken: 1_795_392_577,
+                layer: 1,
+                nvram: true,
+                generation: 1,
+                consistent: false,
+            }],
         },
         name,
     }
@@ -140,14 +160,14 @@ fn libvirts_schemas_take_its_xml() {
         format: VolumeFormat::Qcow2,
         backing: None,
     };
-    let overlay = VolumeSpec { backing: Some(format!("/pool/{ODD}")), ..volume.clone() };
+    let overlay = VolumeSpec { backing: Some("web.data-1.qcow2".to_owned()), ..volume.clone() };
     let files = [
         ("domain", "domain-nat.xml", render::domain_xml(&nat)),
         ("domain", "domain-bridge-aarch64.xml", render::domain_xml(&bridge)),
         ("domain", "domain-user.xml", render::domain_xml(&user)),
         ("storagepool", "pool.xml", render::pool_xml("nixvm", "/var/lib/libvirt/images/nixvm")),
-        ("storagevol", "volume.xml", render::volume_xml(&volume)),
-        ("storagevol", "volume-overlay.xml", render::volume_xml(&overlay)),
+        ("storagevol", "volume.xml", storage::volume_xml(&volume)),
+        ("storagevol", "volume-overlay.xml", storage::volume_xml(&overlay)),
         ("network", "network.xml", render::network_xml("virbr0", 122)),
     ];
     let valid = on_path("virt-xml-validate") && on_path("xmllint");

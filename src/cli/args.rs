@@ -50,6 +50,9 @@ pub struct Global {
     /// Flake reference to build from instead of the locked nixpkgs
     #[arg(long, global = true, value_name = "REF", env = "NIXVM_NIXPKGS", hide_env_values = true)]
     pub nixpkgs: Option<String>,
+    /// Wait for another command that works on the machine; `create`, `start` and `reboot` also wait until ssh answers
+    #[arg(long, global = true)]
+    pub wait: bool,
     /// Print one JSON value on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -184,26 +187,17 @@ pub struct Create {
     #[arg(long, value_name = "PORT")]
     pub udp_port: Vec<String>,
     /// Write machines/NAME and stop there
-    #[arg(long, conflicts_with_all = ["start", "wait"])]
+    #[arg(long, conflicts_with = "start")]
     pub no_build: bool,
     /// Start the machine
     #[arg(long)]
     pub start: bool,
-    #[command(flatten)]
-    pub wait: Wait,
+    /// How long `--wait` waits for ssh, in seconds [default: 600]
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
     /// Ask nothing; take defaults
     #[arg(short, long)]
     pub yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Wait {
-    /// Wait until ssh answers
-    #[arg(long)]
-    pub wait: bool,
-    /// How long to wait for ssh, in seconds [default: 600]
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -232,8 +226,9 @@ pub struct Names {
 pub struct Start {
     #[command(flatten)]
     pub machines: Names,
-    #[command(flatten)]
-    pub wait: Wait,
+    /// How long `--wait` waits for ssh, in seconds [default: 600]
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ use crate::model::{MachineName, ProfileName};
 use crate::nix;
 use crate::ops::{self, Health, Setup};
 
-use super::args::{Build, Cli, Command, Delete, Global, Ssh, Wait};
+use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::create;
 use super::prompt;
 use super::show::{self, Shown};
@@ -42,11 +42,11 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::ListProfiles => list_profiles(&setup),
         Command::Start(args) => each(&args.machines.names, |name| {
             ops::start(&setup, name, terminal)?;
-            wait(&setup, name, &args.wait, terminal)
+            wait(&setup, name, args.timeout, terminal)
         }),
         Command::Reboot(args) => each(&args.machines.names, |name| {
             ops::reboot(&setup, name, SSH_LIMIT, terminal)?;
-            wait(&setup, name, &args.wait, terminal)
+            wait(&setup, name, args.timeout, terminal)
         }),
         Command::Stop(args) => {
             let limit = Duration::from_secs(args.timeout);
@@ -98,6 +98,12 @@ fn setup(global: &Global) -> Result<Setup> {
         connect: global.connect.clone().unwrap_or_else(|| "qemu:///system".into()),
         pool: global.pool.clone(),
         nixpkgs: global.nixpkgs.clone(),
+        wait: global.wait,
+        // Not in a release: nobody but a test wants to see what a power cut leaves.
+        die_after: env::var("NIXVM_DIE_AFTER")
+            .ok()
+            .filter(|_| cfg!(debug_assertions))
+            .and_then(|n| n.parse().ok()),
         session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
     })
@@ -146,19 +152,19 @@ fn each(names: &[String], mut work: impl FnMut(&MachineName) -> Result<serde_jso
     }
 }
 
-/// Waits for a machine's ssh if that was asked for, and returns what is known of it then.
+/// Waits for a machine's ssh if that was asked for, `timeout` seconds at most, and returns what is known of it then.
 ///
 /// # Errors
 /// It does not answer in time.
 pub fn wait(
     setup: &Setup,
     name: &MachineName,
-    wait: &Wait,
+    timeout: Option<u64>,
     terminal: &Terminal,
 ) -> Result<serde_json::Value> {
-    let address = match wait.wait {
+    let address = match setup.wait {
         true => {
-            let limit = wait.timeout.map_or(SSH_LIMIT, Duration::from_secs);
+            let limit = timeout.map_or(SSH_LIMIT, Duration::from_secs);
             Some(ops::wait_for_ssh(setup, name, limit, terminal)?)
         }
         false => None,

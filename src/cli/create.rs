@@ -39,11 +39,11 @@ pub fn run(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<Shown> {
     let created = ops::create(setup, &machine, terminal)?;
     let mut result = json!(created);
     let name = &machine.name;
-    if !(args.start || args.wait.wait) {
+    if !(args.start || setup.wait) {
         return Ok(Shown::new(&result, format!("next: nixvm start {name} --wait, then nixvm ssh {name}")));
     }
     ops::start(setup, name, terminal)?;
-    result["running"] = wait(setup, name, &args.wait, terminal)?;
+    result["running"] = wait(setup, name, args.timeout, terminal)?;
     Ok(Shown::new(&result, format!("next: nixvm ssh {name}")))
 }
 

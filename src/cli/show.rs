@@ -105,6 +105,18 @@ pub fn status(status: &Status) -> String {
             format!("{}  {} of {}", disk.volume, HumanBytes(disk.allocation), HumanBytes(disk.capacity)),
         );
     }
+    if let Some(work) = &status.work {
+        line(
+            "work",
+            match work.pid {
+                Some(pid) => format!("`nixvm {}` is at {} (process {pid})", work.command, work.place),
+                None => format!(
+                    "`nixvm {}` was cut short at {}; the next command removes what it left, or run it again",
+                    work.command, work.place
+                ),
+            },
+        );
+    }
     if let Some(workspace) = &status.other_workspace {
         line("made by", workspace.clone());
     }

@@ -107,6 +107,11 @@ impl Workspace {
         self.output_dir().join("build")
     }
 
+    /// Returns the folder of locks and journals: who works on which machine.
+    pub fn work_dir(&self) -> PathBuf {
+        self.output_dir().join("work")
+    }
+
     /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")

@@ -9,7 +9,8 @@ use virt::sys;
 use super::{Hypervisor, metadata};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::model::domain::{DomainState, METADATA_NAMESPACE, Metadata};
+use crate::model::domain::DomainState;
+use crate::model::record::{METADATA_NAMESPACE, Metadata};
 use crate::model::{MachineId, MachineName};
 
 /// A domain as libvirt has it now, nixvm's or not.
@@ -149,7 +150,7 @@ pub(super) fn observe(domain: &Domain, known: Option<DomainState>) -> std::resul
         name: domain.name()?,
         id: MachineId::from_bytes(bytes).ok_or_else(Error::last_error)?,
         state: known.map_or_else(|| state(domain), Ok)?,
-        metadata: metadata_of(domain)?,
+        metadata: metadata_of(domain, sys::VIR_DOMAIN_AFFECT_CURRENT)?,
     })
 }
 
@@ -170,9 +171,14 @@ pub(super) fn state(domain: &Domain) -> std::result::Result<DomainState, Error> 
     })
 }
 
-fn metadata_of(domain: &Domain) -> std::result::Result<Option<Metadata>, Error> {
+/// Returns what nixvm wrote: with `VIR_DOMAIN_AFFECT_CONFIG`, what the domain has at its next start.
+pub(super) fn metadata_of(
+    domain: &Domain,
+    which: sys::virDomainModificationImpact,
+) -> std::result::Result<Option<Metadata>, Error> {
     let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-    let element = domain.metadata(kind, Some(METADATA_NAMESPACE), 0).unless(ErrorNumber::NoDomainMetadata)?;
+    let element =
+        domain.metadata(kind, Some(METADATA_NAMESPACE), which).unless(ErrorNumber::NoDomainMetadata)?;
     Ok(element.as_deref().and_then(metadata::parse))
 }
 
@@ -183,8 +189,9 @@ mod tests {
 
     fn xml(name: &str, id: MachineId, metadata: bool) -> String {
         let ours = format!(
-            "<metadata><n:machine xmlns:n='{METADATA_NAMESPACE}' name='{name}' workspace='/w' profile='core' \
-             generation='1' digest='d'/></metadata>"
+            "<metadata><n:machine xmlns:n='{METADATA_NAMESPACE}' name='{name}' workspace='/w' volumes='{name}' \
+             generation='1'><n:generation number='1' profile='core' digest='d' base='b' made='1' health='healthy' \
+             nixpkgs='n' kernel='k'/></n:machine></metadata>"
         );
         format!(
             "<domain type='test'><name>{name}</name><uuid>{}</uuid>{}<memory>131072</memory><os><type>hvm</type></os></domain>",
@@ -222,7 +229,10 @@ mod tests {
         assert!(!owned.start().unwrap());
         let listed = hypervisor.domains().unwrap().into_iter().find(|domain| domain.id == id).unwrap();
         assert_eq!(listed, owned.observe().unwrap());
-        assert_eq!((listed.state, listed.metadata.unwrap().digest.as_str()), (DomainState::Running, "d"));
+        assert_eq!(
+            (listed.state, listed.metadata.unwrap().current().digest.as_str()),
+            (DomainState::Running, "d")
+        );
         assert!(owned.force_off().unwrap());
         assert!(!owned.force_off().unwrap());
         assert_eq!(hypervisor.find_id(id).unwrap().unwrap().state, DomainState::Shutoff);

@@ -6,7 +6,9 @@
 
 mod accelerator;
 mod address;
+mod agent;
 mod console;
+mod definition;
 mod domain;
 mod exchange;
 mod metadata;
@@ -21,7 +23,9 @@ use crate::model::domain::Arch;
 
 pub use accelerator::Probe;
 pub use address::{Address, Source};
+pub use agent::{AgentOutput, Frozen};
 pub use console::ConsoleEnd;
+pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
 pub use network::Ensured;
 pub use owned::{Ended, Owned};

@@ -7,12 +7,13 @@ use virt::enumutil::Enum;
 use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::domain::{foreign, observe, state};
+use super::domain::{foreign, metadata_of, observe, state};
 use super::{Hypervisor, Observed};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
 use crate::model::MachineName;
-use crate::model::domain::{DomainState, Metadata};
+use crate::model::domain::DomainState;
+use crate::model::record::{METADATA_NAMESPACE, Metadata};
 
 /// How often a change of state is looked for.
 const POLL: Duration = Duration::from_millis(200);
@@ -51,7 +52,7 @@ impl Hypervisor {
                 .hint(format!("make it: `nixvm create {name}`"))
                 .into());
         };
-        match observe(&domain, None).say(say)?.metadata {
+        match metadata_of(&domain, sys::VIR_DOMAIN_AFFECT_CONFIG).say(say)? {
             Some(metadata) if metadata.machine == *name => Ok(Owned { domain, name: name.clone(), metadata }),
             _ => Err(foreign(name).into()),
         }
@@ -64,9 +65,22 @@ impl Owned {
         &self.name
     }
 
-    /// Returns what nixvm wrote into the domain.
+    /// Returns what nixvm wrote into the domain's definition: what the machine has from its next start on.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Writes what nixvm has to say into the domain's definition, `xml` being the element for it.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn set_metadata(&mut self, metadata: Metadata, xml: &str) -> Result<()> {
+        let (kind, which) = (sys::VIR_DOMAIN_METADATA_ELEMENT as i32, sys::VIR_DOMAIN_AFFECT_CONFIG);
+        self.domain
+            .set_metadata(kind, Some(xml), Some("nixvm"), Some(METADATA_NAMESPACE), which)
+            .say(|| self.cannot("write down the state of"))?;
+        self.metadata = metadata;
+        Ok(())
     }
 
     /// Returns the domain as it is now.

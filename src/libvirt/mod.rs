@@ -4,6 +4,7 @@
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
 mod sys;
+pub mod xml;
 
 use std::io;
 use std::sync::OnceLock;
@@ -13,7 +14,10 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 use crate::error::{Explain, Failure, Result};
 
-pub use sys::send_hole;
+pub use sys::{
+    BlockJob, Received, abort_job, backup_begin, block_commit, block_job, block_job_abort, checkpoint_delete,
+    checkpoints, freeze, receive, send_hole, thaw,
+};
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///

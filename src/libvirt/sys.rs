@@ -1,10 +1,36 @@
 //! What `virt` 0.5 has no safe wrapper for, and all the unsafe code there is.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
+use std::ptr;
 
+use virt::domain::Domain;
 use virt::error::Error;
 use virt::stream::Stream;
+use virt::sys;
+
+/// What a sparse stream has next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes, now in the buffer.
+    Data(usize),
+    /// So many bytes that read as zeros and were not sent.
+    Hole(u64),
+    /// Nothing any more.
+    End,
+}
+
+/// A job that works on a running guest's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockJob {
+    /// Its kind (`virDomainBlockJobType`).
+    pub kind: u32,
+    /// How far it is, in bytes or another unit of the job's.
+    pub done: u64,
+    /// Where it will be done; moves while the guest writes.
+    pub total: u64,
+}
 
 /// Tells the stream's other side to skip `length` bytes, which then read as zeros.
 ///
@@ -13,16 +39,172 @@ use virt::stream::Stream;
 pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: the pointer is valid as long as `stream` is borrowed.
-    match unsafe { virt::sys::virStreamSendHole(stream.as_ptr(), length, 0) } {
+    match unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) } {
         0 => Ok(()),
         _ => Err(Error::last_error()),
     }
+}
+
+/// Fills `buffer` from a sparse stream that blocks.
+///
+/// # Errors
+/// libvirt's.
+pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
+    /// What `virStreamRecvFlags` answers at a hole.
+    const AT_HOLE: c_int = -3;
+    let (data, length) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len());
+    // SAFETY: libvirt writes `length` bytes at most to `data`; the stream is valid as long as it is borrowed.
+    match unsafe { sys::virStreamRecvFlags(stream.as_ptr(), data, length, sys::VIR_STREAM_RECV_STOP_AT_HOLE) }
+    {
+        0 => Ok(Received::End),
+        AT_HOLE => {
+            let mut hole = 0;
+            // SAFETY: as above, and `hole` outlives the call.
+            check(unsafe { sys::virStreamRecvHole(stream.as_ptr(), &mut hole, 0) })?;
+            Ok(Received::Hole(hole.unsigned_abs()))
+        }
+        length => Ok(Received::Data(check(length)? as usize)),
+    }
+}
+
+/// Has the guest's agent freeze all its file systems; each command to the agent is given `limit` seconds from now on.
+///
+/// # Errors
+/// libvirt's: there is no agent, or it cannot freeze. It may still do so after the limit.
+pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
+    // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
+    unsafe {
+        check(sys::virDomainAgentSetResponseTimeout(domain.as_ptr(), limit.into(), 0))?;
+        check(sys::virDomainFSFreeze(domain.as_ptr(), ptr::null_mut(), 0, 0)).map(drop)
+    }
+}
+
+/// Has the guest's agent thaw all its file systems.
+///
+/// # Errors
+/// libvirt's: there is no agent, or it cannot.
+pub fn thaw(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
+    check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) }).map(drop)
+}
+
+/// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.
+///
+/// `flags` are `virDomainBlockCommitFlags`.
+///
+/// # Errors
+/// libvirt's.
+pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u32) -> Result<(), Error> {
+    let (disk, base, top) = (CString::new(disk)?, CString::new(base)?, CString::new(top)?);
+    // SAFETY: all pointers are valid during the call, which keeps none.
+    check(unsafe {
+        sys::virDomainBlockCommit(domain.as_ptr(), disk.as_ptr(), base.as_ptr(), top.as_ptr(), 0, flags)
+    })
+    .map(drop)
+}
+
+/// Returns the job on the disk, if there is one.
+///
+/// # Errors
+/// libvirt's.
+pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error> {
+    let disk = CString::new(disk)?;
+    let mut job = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
+    // SAFETY: all pointers are valid during the call, which keeps none.
+    let found = check(unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), disk.as_ptr(), &mut job, 0) })?;
+    Ok((found > 0).then_some(BlockJob { kind: job.type_.unsigned_abs(), done: job.cur, total: job.end }))
+}
+
+/// Ends the job on the disk; `flags` are `virDomainBlockJobAbortFlags`.
+///
+/// # Errors
+/// libvirt's.
+pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Error> {
+    let disk = CString::new(disk)?;
+    // SAFETY: all pointers are valid during the call, which keeps none.
+    check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), flags) }).map(drop)
+}
+
+/// Begins the backup that `backup` describes, and makes the checkpoint that `checkpoint` describes at the same instant.
+///
+/// `flags` are `virDomainBackupBeginFlags`.
+///
+/// # Errors
+/// libvirt's.
+pub fn backup_begin(
+    domain: &Domain,
+    backup: &str,
+    checkpoint: Option<&str>,
+    flags: u32,
+) -> Result<(), Error> {
+    let backup = CString::new(backup)?;
+    let checkpoint = checkpoint.map(CString::new).transpose()?;
+    let checkpoint = checkpoint.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+    // SAFETY: all pointers are valid during the call, which keeps none.
+    check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) }).map(drop)
+}
+
+/// Ends the domain's job, such as a backup.
+///
+/// # Errors
+/// libvirt's; that there is no job among them.
+pub fn abort_job(domain: &Domain) -> Result<(), Error> {
+    // SAFETY: the pointer is valid as long as `domain` is borrowed.
+    check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
+}
+
+/// Returns the names of the domain's checkpoints, each behind its parent.
+///
+/// # Errors
+/// libvirt's.
+pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
+    let mut list = ptr::null_mut();
+    let flags = sys::VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL;
+    // SAFETY: libvirt sets `list` to an array of as many pointers as it returns, and leaves array and checkpoints to
+    // the caller. A checkpoint's name lives as long as the checkpoint.
+    unsafe {
+        let count = check(sys::virDomainListAllCheckpoints(domain.as_ptr(), &mut list, flags))?;
+        let mut names = Vec::new();
+        for at in 0..count as usize {
+            let checkpoint = *list.add(at);
+            let name = sys::virDomainCheckpointGetName(checkpoint);
+            if !name.is_null() {
+                names.push(CStr::from_ptr(name).to_string_lossy().into_owned());
+            }
+            sys::virDomainCheckpointFree(checkpoint);
+        }
+        libc::free(list.cast());
+        Ok(names)
+    }
+}
+
+/// Deletes the checkpoint of that name with what tracks it in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
+///
+/// # Errors
+/// libvirt's; that there is none of that name among them.
+pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), Error> {
+    let name = CString::new(name)?;
+    // SAFETY: the pointers are valid during the calls; the checkpoint is freed once, after its use.
+    unsafe {
+        let checkpoint = sys::virDomainCheckpointLookupByName(domain.as_ptr(), name.as_ptr(), 0);
+        if checkpoint.is_null() {
+            return Err(Error::last_error());
+        }
+        let deleted = check(sys::virDomainCheckpointDelete(checkpoint, flags));
+        sys::virDomainCheckpointFree(checkpoint);
+        deleted.map(drop)
+    }
+}
+
+/// Returns what a call returned, or libvirt's error where that is negative.
+fn check(returned: c_int) -> Result<c_int, Error> {
+    if returned < 0 { Err(Error::last_error()) } else { Ok(returned) }
 }
 
 /// Returns the kind of the operating system's error behind this thread's last error of libvirt, if there is one.
 pub(super) fn last_errno() -> Option<io::ErrorKind> {
     // SAFETY: the pointer is null or to this thread's own error, which stands until libvirt is called again.
     // `int1` is `errno` for errors that libvirt makes with virReportSystemError (src/util/virerror.c).
-    let errno = unsafe { virt::sys::virGetLastError().as_ref() }?.int1;
+    let errno = unsafe { sys::virGetLastError().as_ref() }?.int1;
     (errno > 0).then(|| io::Error::from_raw_os_error(errno).kind())
 }

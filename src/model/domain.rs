@@ -1,9 +1,7 @@
 //! libvirt's side of a machine.
 
-use super::{MacAddress, MachineId, MachineName, Network, ProfileName, Size, Vcpus};
-
-/// The namespace of nixvm's element in a domain's metadata.
-pub const METADATA_NAMESPACE: &str = "urn:nixvm:domain:1";
+use super::record::Metadata;
+use super::{MacAddress, MachineId, MachineName, Network, Size, Vcpus};
 
 /// What runs a guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -93,23 +91,6 @@ impl std::fmt::Display for DomainState {
     }
 }
 
-/// What a domain carries to say that it is nixvm's, and of what it is made.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Metadata {
-    /// The machine.
-    pub machine: MachineName,
-    /// The absolute path of the workspace that declares the machine.
-    pub workspace: String,
-    /// The profile of the image it boots.
-    pub profile: ProfileName,
-    /// The number of the build it boots.
-    pub generation: u32,
-    /// The digest of what that build was made from.
-    pub digest: String,
-    /// The port of the host's loopback that leads to the guest's ssh; on QEMU's user network only.
-    pub ssh_port: Option<u16>,
-}
-
 /// Everything a domain's XML is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -131,12 +112,10 @@ pub struct DomainSpec {
     pub mac: MacAddress,
     /// The pool that holds its volumes.
     pub pool: String,
-    /// The boot volume, vda.
-    pub boot_volume: String,
-    /// The data volume, vdb.
-    pub data_volume: String,
-    /// The identity volume, vdc.
-    pub identity_volume: String,
+    /// The pool's folder, an absolute path: libvirt names no volume for the firmware's variables and the serial log.
+    pub folder: String,
+    /// The layer of data that it writes to.
+    pub layer: u32,
     /// Whose it is.
     pub metadata: Metadata,
 }

@@ -8,6 +8,7 @@
 pub mod domain;
 pub mod lines;
 pub mod quote;
+pub mod record;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod suggest;
@@ -33,7 +34,7 @@ pub use hostname::Hostname;
 pub use mac::MacAddress;
 pub use machine::Machine;
 pub use machine_id::MachineId;
-pub use name::{MachineName, ProfileName};
+pub use name::{MachineName, ProfileName, SnapshotName};
 pub use network::{InterfaceName, Network};
 pub use password::PasswordHash;
 pub use ports::{Port, Ports};

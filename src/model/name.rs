@@ -1,4 +1,4 @@
-//! The names of machines and profiles.
+//! The names of machines, profiles and snapshots.
 
 use super::quote;
 use super::text::public_text;
@@ -18,8 +18,13 @@ pub struct MachineName(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
 
+/// The name of a snapshot; of the same shape as a machine's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName(String);
+
 public_text!(MachineName);
 public_text!(ProfileName);
+public_text!(SnapshotName);
 
 impl MachineName {
     fn check(text: &str) -> Result<(), Failure> {
@@ -30,6 +35,12 @@ impl MachineName {
 impl ProfileName {
     fn check(text: &str) -> Result<(), Failure> {
         check("a profile's name", text)
+    }
+}
+
+impl SnapshotName {
+    fn check(text: &str) -> Result<(), Failure> {
+        check("a snapshot's name", text)
     }
 }
 

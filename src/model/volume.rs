@@ -1,8 +1,11 @@
 //! Volumes in a pool, and how they are called.
 //!
-//! A machine's name holds no `.`, so `web`'s volumes never meet those of `web-prod`.
+//! A name is a machine's stem, a `.` and what the volume is to the machine. No stem holds a `.`, so `web`'s
+//! volumes never meet those of `web-prod`.
 
-use super::{MachineName, Size};
+use super::{MachineName, Size, quote};
+use crate::error::Failure;
+use crate::model::text::public_text;
 
 /// The format of what a volume holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,47 +35,153 @@ pub struct VolumeSpec {
     pub capacity: Size,
     /// What it holds.
     pub format: VolumeFormat,
-    /// The absolute path of the qcow2 file that it lies on.
+    /// The name of the qcow2 volume that it lies on, in the same pool.
     pub backing: Option<String>,
 }
 
-/// Returns the name of a machine's boot volume, one for each generation.
-pub fn boot(machine: &MachineName, generation: u32) -> String {
-    format!("{machine}.boot-{generation}.qcow2")
+/// How the names of a machine's volumes begin: with the name it was created under.
+///
+/// libvirt cannot rename a volume, so a machine that is renamed keeps its volumes as they are; whoever takes its
+/// old name then gets a stem with a number, `web_2`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VolumeStem(String);
+
+public_text!(VolumeStem);
+
+impl VolumeStem {
+    fn check(text: &str) -> Result<(), Failure> {
+        let (name, number) = text.split_once('_').map_or((text, None), |(name, number)| (name, Some(number)));
+        let counted =
+            number.is_none_or(|n| n.parse::<u32>().is_ok_and(|n| n > 1) && !n.starts_with(['0', '+']));
+        match name.parse::<MachineName>() {
+            Ok(_) if counted => Ok(()),
+            _ => Err(Failure::user(format!("{} is not how a machine's volumes are called", quote(text)))),
+        }
+    }
+
+    /// Returns the stem for a new machine of that name: the first that is not in `taken`.
+    pub fn free(name: &MachineName, taken: &[VolumeStem]) -> Self {
+        let numbered = (2_u32..).map(|n| VolumeStem(format!("{name}_{n}")));
+        let mut all = std::iter::once(VolumeStem::from(name)).chain(numbered);
+        all.find(|stem| !taken.contains(stem)).unwrap_or_else(|| VolumeStem::from(name))
+    }
 }
 
-/// Returns the name of a machine's data volume.
-pub fn data(machine: &MachineName) -> String {
-    format!("{machine}.data.qcow2")
+impl From<&MachineName> for VolumeStem {
+    fn from(name: &MachineName) -> Self {
+        VolumeStem(name.to_string())
+    }
 }
 
-/// Returns the name of a machine's identity volume.
-pub fn identity(machine: &MachineName) -> String {
-    format!("{machine}.identity.img")
+/// What a volume is to its machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The system of that generation: a thin disk over its profile's base image.
+    Boot(u32),
+    /// A layer of the machine's data, counted from 1 in the order they were made; what is below a layer is frozen.
+    Data(u32),
+    /// The machine's secrets, written anew at every start.
+    Identity,
+    /// The firmware's variables.
+    Nvram,
+    /// The firmware's variables as they were when that layer of data was frozen.
+    FrozenNvram(u32),
+    /// What the guest printed on its serial port; libvirt rotates it, and then there are older parts with a number.
+    SerialLog(Option<u32>),
+    /// The target of a backup that runs, or that was cut short.
+    Backup,
+    /// A volume that is being uploaded, or was when nixvm died.
+    Part,
 }
 
-/// Returns the name of the machine that a volume belongs to; `None` for a base image, and for what is not nixvm's.
-pub fn owner(volume: &str) -> Option<&str> {
-    let (machine, role) = volume.split_once('.')?;
-    ["boot-", "data.", "identity."].iter().any(|start| role.starts_with(start)).then_some(machine)
+impl Role {
+    /// Returns the name of the volume that is this to the machine with that stem.
+    pub fn of(&self, stem: &VolumeStem) -> String {
+        match self {
+            Role::Boot(generation) => format!("{stem}.boot-{generation}.qcow2"),
+            Role::Data(layer) => format!("{stem}.data-{layer}.qcow2"),
+            Role::Identity => format!("{stem}.identity.img"),
+            Role::Nvram => format!("{stem}.nvram.fd"),
+            Role::FrozenNvram(layer) => format!("{stem}.nvram-{layer}.fd"),
+            Role::SerialLog(None) => format!("{stem}.serial.log"),
+            Role::SerialLog(Some(old)) => format!("{stem}.serial.log.{old}"),
+            Role::Backup => format!("{stem}.backup.qcow2"),
+            Role::Part => format!("{stem}.part"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.ends_with(".part") {
+            return Some(Role::Part);
+        }
+        let number =
+            |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end)?.parse::<u32>().ok();
+        match text {
+            "identity.img" => return Some(Role::Identity),
+            "nvram.fd" => return Some(Role::Nvram),
+            "serial.log" => return Some(Role::SerialLog(None)),
+            "backup.qcow2" => return Some(Role::Backup),
+            _ => {}
+        }
+        (number("boot-", ".qcow2").map(Role::Boot))
+            .or_else(|| number("data-", ".qcow2").map(Role::Data))
+            .or_else(|| number("nvram-", ".fd").map(Role::FrozenNvram))
+            .or_else(|| number("serial.log.", "").map(|old| Role::SerialLog(Some(old))))
+    }
+}
+
+/// Returns whose volume that is and what it is to its machine; `None` for a base image, and for what is not nixvm's.
+pub fn parse(volume: &str) -> Option<(VolumeStem, Role)> {
+    let (stem, role) = volume.split_once('.')?;
+    Some((stem.parse().ok()?, Role::parse(role)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn stem(text: &str) -> VolumeStem {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn names_of_different_machines_never_meet() {
-        let web: MachineName = "web".parse().unwrap();
-        let prod: MachineName = "web-boot-1".parse().unwrap();
-        assert_eq!(boot(&web, 3), "web.boot-3.qcow2");
-        assert_eq!(data(&prod), "web-boot-1.data.qcow2");
-        assert_eq!(identity(&web), "web.identity.img");
-        for volume in [boot(&prod, 1), data(&prod), identity(&prod)] {
-            assert_eq!(owner(&volume), Some("web-boot-1"));
+        let roles = [
+            Role::Boot(3),
+            Role::Data(1),
+            Role::Identity,
+            Role::Nvram,
+            Role::FrozenNvram(12),
+            Role::SerialLog(None),
+            Role::SerialLog(Some(0)),
+            Role::Backup,
+        ];
+        for owner in ["web", "web-prod", "web-boot-1", "web_2"] {
+            for role in &roles {
+                assert_eq!(parse(&role.of(&stem(owner))), Some((stem(owner), role.clone())));
+            }
         }
-        for other in ["nixvm-base-0123.qcow2", "web.qcow2", "web", "web.database.qcow2"] {
-            assert_eq!(owner(other), None);
+        assert_eq!(Role::Boot(3).of(&stem("web")), "web.boot-3.qcow2");
+        assert_eq!(parse("web.data-1.qcow2.0123.part"), Some((stem("web"), Role::Part)));
+        for other in [
+            "nixvm-base-0123.qcow2",
+            "web.qcow2",
+            "web",
+            "web.data.qcow2",
+            "web.data-x.qcow2",
+            ".data-1.qcow2",
+        ] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_left_behind_is_not_taken_again() {
+        let web: MachineName = "web".parse().unwrap();
+        assert_eq!(VolumeStem::free(&web, &[stem("web-2")]), stem("web"));
+        assert_eq!(VolumeStem::free(&web, &[stem("web"), stem("web_2")]), stem("web_3"));
+        for bad in ["", "web_", "web_1", "web_02", "web_x", "web_2_3", "Web", "a/b_2"] {
+            assert!(bad.parse::<VolumeStem>().is_err(), "{bad}");
         }
     }
 }

@@ -74,7 +74,8 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
             watch(event);
             kept
         }
-        None => Some(line.to_owned()),
+        // What is not in the log's format is somebody's own words; the rest of the format is noise.
+        None => (!line.starts_with(log::MARK)).then(|| line.to_owned()),
     });
     // ^C reaches Nix too, and how that ends says less than that it was asked for.
     interrupt::check()?;

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
+/// How a line in this format begins.
+pub const MARK: &str = "@nix ";
+
 const COPY_PATH: u64 = 100;
 const FILE_TRANSFER: u64 = 101;
 const BUILDS: u64 = 104;
@@ -78,7 +81,7 @@ impl Event {
 
 /// Returns the event on one line of Nix's standard error; `None` for lines that are not in the format, and for events of no use here.
 pub fn parse(line: &str) -> Option<Event> {
-    let object: Value = serde_json::from_str(line.strip_prefix("@nix ")?).ok()?;
+    let object: Value = serde_json::from_str(line.strip_prefix(MARK)?).ok()?;
     let number = |key: &str| object[key].as_u64();
     let field = |i: usize| &object["fields"][i];
     match object["action"].as_str()? {

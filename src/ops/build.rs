@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config;
 use crate::error::{Explain, Failure, Result};
-use crate::model::{Generation, Machine, MachineName, ProfileName, domain::Metadata};
+use crate::model::record::Generations;
+use crate::model::{Generation, Machine, MachineName, ProfileName};
 use crate::nix;
 use crate::render;
 use crate::storage::image::Image;
@@ -84,18 +85,17 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes })
 }
 
-/// Builds a machine's image; `running` is what the machine's domain was last built from.
+/// Builds a machine's image; `known` are the builds that the machine has.
 ///
-/// A build whose inputs (the machine's files, modules, profiles, nixpkgs) differ from
-/// it is the next generation; one that does not keeps its number, so that it comes out the
-/// same, byte for byte.
+/// A build whose inputs (the machine's files, modules, profiles, nixpkgs) are those of a known one has
+/// its number, and so comes out the same, byte for byte; any other is the next generation.
 ///
 /// # Errors
 /// The machine's files are not valid Nix, or Nix fails; nothing but Nix's store has changed then.
 pub fn build_machine(
     setup: &Setup,
     machine: &Machine,
-    running: Option<&Metadata>,
+    known: Option<&Generations>,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
     let name = &machine.name;
@@ -103,11 +103,8 @@ pub fn build_machine(
     let (flake, flake_digest) = setup.flake()?;
     let digest = Sha256::digest(format!("{}\n{flake_digest}", render::digest(machine)));
     let digest = format!("{digest:x}");
-    let number = match running {
-        Some(metadata) if metadata.digest == digest => metadata.generation,
-        Some(metadata) => metadata.generation + 1,
-        None => 1,
-    };
+    let number =
+        known.map_or(1, |known| known.with_digest(&digest).map_or(known.next(), |build| build.number));
     let generation = Generation { number, digest };
     render::write(&flake.machines, machine, &generation)?;
 
@@ -134,5 +131,6 @@ pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> R
     let machine = config::load(&setup.workspace, name)?;
     // Where libvirt does not answer, an image can still be built: of a first generation.
     let domain = setup.hypervisor().and_then(|host| host.find(name)).ok().flatten();
-    build_machine(setup, &machine, domain.and_then(|d| d.metadata).as_ref(), watch)
+    let known = domain.and_then(|domain| domain.metadata).map(|metadata| metadata.generations);
+    build_machine(setup, &machine, known.as_ref(), watch)
 }

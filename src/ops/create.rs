@@ -4,11 +4,14 @@ use serde::Serialize;
 
 use crate::config::{self, NewMachine};
 use crate::error::{Failure, Result};
-use crate::model::{Machine, MachineName, Network, volume};
+use crate::model::record::{Generations, Metadata};
+use crate::model::volume::{Role, VolumeStem};
+use crate::model::{Machine, MachineName, Network};
 use crate::nix;
 
 use super::build::build_machine;
-use super::deploy::{check_bridge, deploy};
+use super::deploy::{self, check_bridge};
+use super::work::{Step as Plan, Work};
 use super::{BuiltMachine, Setup, Watch};
 
 /// A machine that was created.
@@ -36,17 +39,90 @@ pub fn declare(setup: &Setup, new: &NewMachine, watch: &dyn Watch) -> Result<Mac
     Ok(machine)
 }
 
+/// What `create` does once the image is built. The domain, which makes the machine visible, comes last.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Network,
+    Base,
+    Boot(String),
+    Data(String),
+    Identity(String),
+    Define,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Network => "see that the network is there".into(),
+            Step::Base => "put the base image into the pool".into(),
+            Step::Boot(_) => "put the boot disk into the pool".into(),
+            Step::Data(_) => "make the data disk".into(),
+            Step::Identity(_) => "write the identity volume".into(),
+            Step::Define => "define the domain".into(),
+        }
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Step::Boot(volume) | Step::Data(volume) | Step::Identity(volume) => vec![volume.clone()],
+            Step::Network | Step::Base | Step::Define => Vec::new(),
+        }
+    }
+}
+
+/// Returns the steps of `create`; `kept` is the layer of data that is in the pool already.
+fn plan(stem: &VolumeStem, generation: u32, kept: Option<u32>) -> Vec<Step> {
+    let mut steps = vec![Step::Network, Step::Base, Step::Boot(Role::Boot(generation).of(stem))];
+    if kept.is_none() {
+        steps.push(Step::Data(Role::Data(1).of(stem)));
+    }
+    steps.extend([Step::Identity(Role::Identity.of(stem)), Step::Define]);
+    steps
+}
+
 /// Builds a declared machine, puts its disks into the pool and defines its domain.
 ///
 /// # Errors
 /// A domain of that name exists, or a step fails; running `create` again completes the work, and data that is in the pool already is kept.
 pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Created> {
-    preflight(setup, &machine.name, Some(&machine.network))?;
-    let host = setup.hypervisor()?;
-    host.check_free(&machine.name, machine.machine_id)?;
+    let name = &machine.name;
+    preflight(setup, name, Some(&machine.network))?;
+    let work = Work::begin(setup, name, "create", watch)?;
+    work.host.check_free(name, machine.machine_id)?;
     let built = build_machine(setup, machine, None, watch)?;
-    deploy(setup, &host, machine, &built, watch)?;
-    Ok(Created { built, data_volume: volume::data(&machine.name) })
+
+    let pool = work.pool()?;
+    let stem = deploy::free_stem(&work.host, name)?;
+    let kept = deploy::layers(&pool, &stem)?.last().copied();
+    if let Some(layer) = kept {
+        watch.note(&format!(
+            "the pool has a data disk of {name} already, `{}`; it is kept as it is",
+            Role::Data(layer).of(&stem)
+        ));
+    }
+    let layer = kept.unwrap_or(1);
+    let metadata = Metadata {
+        machine: name.clone(),
+        workspace: setup.workspace.root().display().to_string(),
+        stem: stem.clone(),
+        ssh_port: None,
+        generations: Generations::first(deploy::record(machine, &built)),
+        snapshots: Vec::new(),
+    };
+    work.carry_out(&plan(&stem, built.generation.number, kept), |step| match step {
+        Step::Network => deploy::ensure_network(&work.host, &machine.network),
+        Step::Base => deploy::put_base(&work, &pool, &built.image),
+        Step::Boot(volume) => {
+            // What lies there under this name is of a `create` that nobody remembers: no domain uses it.
+            pool.delete(volume)?;
+            deploy::put_boot(&work, &pool, volume, &built.image)
+        }
+        Step::Data(volume) => deploy::make_data(&work, &pool, volume, machine),
+        Step::Identity(_) => deploy::put_identity(&pool, &stem, machine),
+        Step::Define => deploy::define(setup, &work.host, machine, &metadata, layer, watch),
+    })?;
+    watch.done(&format!("Defined {name}"));
+    Ok(Created { built, data_volume: Role::Data(layer).of(&stem) })
 }
 
 /// Checks what can be checked before anything is written: that no domain has the name, Nix is there, and so is the network.
@@ -65,4 +141,22 @@ pub fn preflight(setup: &Setup, name: &MachineName, network: Option<&Network>) -
     }
     nix::require()?;
     network.map_or(Ok(()), |network| check_bridge(&host, network))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_is_there_is_never_made_anew_and_the_domain_comes_last() {
+        let stem: VolumeStem = "web".parse().unwrap();
+        let new = plan(&stem, 1, None);
+        assert!(new.contains(&Step::Data("web.data-1.qcow2".into())));
+        let kept = plan(&stem, 1, Some(3));
+        assert!(!kept.iter().any(|step| matches!(step, Step::Data(_))));
+        for steps in [new, kept] {
+            assert_eq!(steps.last(), Some(&Step::Define));
+            assert!(!steps.iter().flat_map(Step::volumes).any(|volume| volume == "web.data-3.qcow2"));
+        }
+    }
 }

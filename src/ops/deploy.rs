@@ -1,95 +1,91 @@
-//! Brings a built machine to libvirt: volumes into the pool, then the domain.
+//! The steps that bring a built machine to libvirt: volumes into the pool, then the domain's definition.
 //!
-//! The order makes a crash harmless. The base and the boot volume can always be
-//! made again; the data volume is made once, only where none is, and nothing
-//! here ever deletes one; the domain, which makes all of it visible, comes last.
+//! Each can be taken again. The base and the boot volume can always be made anew; a data volume is made once, only
+//! where none is, and nothing here ever deletes one.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{DATA, Hypervisor, Owned};
 use crate::interrupt;
-use crate::model::domain::{DomainSpec, Metadata};
-use crate::model::{Machine, Network, volume};
+use crate::model::domain::DomainSpec;
+use crate::model::record::{Build, BuildHealth, Metadata};
+use crate::model::volume::{self, Role, VolumeStem};
+use crate::model::{Machine, MachineName, Network};
 use crate::render;
+use crate::storage::image::Image;
 use crate::storage::{self, Pool, Progress, Stored};
 
 use super::accelerator::accelerator;
+use super::work::{Work, now};
 use super::{BuiltMachine, Setup, Watch};
 
-/// Puts a machine's volumes into the pool and defines its domain.
+/// Returns what a domain will say of a build.
+pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
+    Build {
+        number: built.generation.number,
+        profile: machine.profile.clone(),
+        digest: built.generation.digest.clone(),
+        base: built.image.base_volume.clone(),
+        made: now(),
+        health: BuildHealth::Untried,
+        nixpkgs: built.image.nixpkgs_revision.clone(),
+        kernel: built.image.kernel.clone(),
+    }
+}
+
+/// Copies the base image into the pool, unless it is there.
 ///
 /// # Errors
-/// The pool has no room, the network cannot be had, or libvirt refuses; a data volume that exists is never touched.
-pub fn deploy(
-    setup: &Setup,
-    host: &Hypervisor,
-    machine: &Machine,
-    built: &BuiltMachine,
-    watch: &dyn Watch,
-) -> Result<()> {
-    ensure_network(host, &machine.network)?;
-    let pool = open_pool(setup, host)?;
-    let name = &machine.name;
-
-    let mut progress = |moved: Progress| {
-        watch.bytes(moved.done, moved.total);
-        interrupt::check()
-    };
-    let image = &built.image;
-
-    watch.step(&format!("Copying the base image of {} into the pool", machine.profile));
-    if pool.put(&image.base_volume, &open(&image.base)?, &mut progress)? == Stored::Uploaded {
-        watch.done(&format!(
-            "Copied the base image of {} into the pool, once for all its machines",
-            machine.profile
-        ));
+/// The pool has no room, or libvirt refuses.
+pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
+    let profile = &image.profile;
+    work.watch.step(&format!("Copying the base image of {profile} into the pool"));
+    if pool.put(&image.base_volume, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
+        work.watch
+            .done(&format!("Copied the base image of {profile} into the pool, once for all its machines"));
     }
-    watch.step(&format!("Copying the boot disk of {name} into the pool"));
-    let boot = volume::boot(name, built.generation.number);
-    // What lies there under this name is of a `create` that was cut short: no domain uses it.
-    pool.delete(&boot)?;
-    pool.put(&boot, &open(&image.disk)?, &mut progress)?;
-
-    let data = volume::data(name);
-    if pool.is_whole(&data)? {
-        watch.note(&format!("the pool has a data disk of {name} already; it is kept as it is"));
-    } else {
-        watch.step(&format!("Making the data disk of {name}"));
-        let disk = storage::data::format(machine.var_size, &setup.workspace.output_dir())?;
-        pool.put(&data, disk.as_file(), &mut progress)?;
-    }
-    put_identity(&pool, machine)?;
-
-    let metadata = Metadata {
-        machine: name.clone(),
-        workspace: setup.workspace.root().display().to_string(),
-        profile: machine.profile.clone(),
-        generation: built.generation.number,
-        digest: built.generation.digest.clone(),
-        ssh_port: None,
-    };
-    redefine(setup, host, machine, &metadata, watch)?;
-    watch.done(&format!("Defined {name}"));
     Ok(())
 }
 
-/// Defines a machine's domain from its files, on the volumes of the generation that `metadata` names.
+/// Copies a machine's boot disk into the pool, unless it is there.
+///
+/// # Errors
+/// The pool has no room, or libvirt refuses.
+pub fn put_boot(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
+    work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
+    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch)).map(drop)
+}
+
+/// Makes an empty data disk in the pool, unless it is there.
+///
+/// # Errors
+/// The pool has no room, libvirt refuses, or this host cannot format a disk.
+pub fn make_data(work: &Work, pool: &Pool, volume: &str, machine: &Machine) -> Result<()> {
+    if pool.is_whole(volume)? {
+        return Ok(());
+    }
+    work.watch.step(&format!("Making the data disk of {}", work.name));
+    let disk = storage::data::format(machine.var_size, &work.setup.workspace.output_dir())?;
+    pool.put(volume, disk.as_file(), &mut moved(work.watch)).map(drop)
+}
+
+/// Defines a machine's domain from its files, on the current generation that `metadata` names and that layer of data.
 ///
 /// # Errors
 /// libvirt refuses, or a domain of that name is not this machine's.
-pub fn redefine(
+pub fn define(
     setup: &Setup,
     host: &Hypervisor,
     machine: &Machine,
     metadata: &Metadata,
+    layer: u32,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let name = &machine.name;
     let spec = DomainSpec {
-        name: name.clone(),
+        name: machine.name.clone(),
         machine_id: machine.machine_id,
         arch: host.arch()?,
         accelerator: accelerator(setup, host, watch)?,
@@ -98,12 +94,56 @@ pub fn redefine(
         network: machine.network.clone(),
         mac: machine.mac,
         pool: setup.pool.clone(),
-        boot_volume: volume::boot(name, metadata.generation),
-        data_volume: volume::data(name),
-        identity_volume: volume::identity(name),
+        folder: open_pool(setup, host)?.path()?,
+        layer,
         metadata: Metadata { ssh_port: ssh_port(&machine.network, metadata.ssh_port)?, ..metadata.clone() },
     };
-    host.define(name, machine.machine_id, &render::domain_xml(&spec)?)
+    host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)
+}
+
+/// Returns the layer of data that a domain writes to, as its definition says.
+///
+/// # Errors
+/// libvirt does not answer, or the definition was changed by hand and has no such disk.
+pub fn layer_of(domain: &Owned) -> Result<u32> {
+    match domain.disks()?.volume(DATA).and_then(volume::parse) {
+        Some((_, Role::Data(layer))) => Ok(layer),
+        _ => Err(Failure::user(format!("the domain `{}` has no data disk of nixvm's", domain.name()))
+            .hint("its definition was changed by hand: give its vdb back its volume with `virsh edit`")
+            .into()),
+    }
+}
+
+/// Returns how the volumes of a new machine of that name begin: no other domain's do so.
+///
+/// # Errors
+/// libvirt does not answer.
+pub fn free_stem(host: &Hypervisor, name: &MachineName) -> Result<VolumeStem> {
+    let taken: Vec<VolumeStem> =
+        host.domains()?.into_iter().filter_map(|domain| Some(domain.metadata?.stem)).collect();
+    Ok(VolumeStem::free(name, &taken))
+}
+
+/// Returns the layers of data in the pool with that stem, lowest first.
+///
+/// # Errors
+/// libvirt does not answer.
+pub fn layers(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u32>> {
+    let layer = |name: &String| match volume::parse(name) {
+        Some((owner, Role::Data(layer))) if owner == *stem => Some(layer),
+        _ => None,
+    };
+    let mut layers: Vec<u32> = pool.volumes()?.iter().filter_map(layer).collect();
+    layers.sort_unstable();
+    Ok(layers)
+}
+
+/// Returns what an upload tells while it works: it shows how far it is, and ends at ^C.
+pub fn moved(watch: &dyn Watch) -> impl FnMut(Progress) -> Result<()> {
+    move |moved: Progress| {
+        watch.bytes(moved.done, moved.total);
+        interrupt::check()
+    }
 }
 
 /// Returns nixvm's pool, made where it is missing.
@@ -122,14 +162,14 @@ pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
 ///
 /// # Errors
 /// The volume cannot be written.
-pub fn put_identity(pool: &Pool, machine: &Machine) -> Result<()> {
+pub fn put_identity(pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
     // An empty hash would let root in without a password; `!*` lets nobody in.
     let root = machine.root_password.as_ref().map_or("!*", |hash| hash.as_str());
     let image = storage::identity::image(&[
         ("ssh_host_ed25519_key", machine.host_key.private().as_bytes()),
         ("root_password_hash", format!("{root}\n").as_bytes()),
     ])?;
-    let name = volume::identity(&machine.name);
+    let name = Role::Identity.of(stem);
     pool.delete(&name)?;
     pool.put_bytes(&name, &image).map(drop)
 }

@@ -8,7 +8,8 @@ use crate::hypervisor::Hypervisor;
 use crate::model::{MachineName, volume};
 use crate::render;
 
-use super::deploy::open_pool;
+use super::deploy;
+use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
 
 /// What was deleted.
@@ -24,17 +25,52 @@ pub struct Destroyed {
     pub files: bool,
 }
 
+/// What a deletion does, each step after what refers to it less and before what refers to it more: the domain goes
+/// after its volumes, so that a machine that was deleted half way is still listed.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    PowerOff,
+    Volume(String),
+    Undefine,
+    Rendered,
+    Files,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::PowerOff => "switch the machine off".into(),
+            Step::Volume(volume) => format!("delete {volume}"),
+            Step::Undefine => "undefine the domain".into(),
+            Step::Rendered => "delete the rendered module".into(),
+            Step::Files => "delete the machine's files".into(),
+        }
+    }
+}
+
+/// Returns the steps that delete what there is of a machine, and its files with `files`.
+fn plan(domain: bool, volumes: &[String], files: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if domain {
+        steps.push(Step::PowerOff);
+    }
+    steps.extend(volumes.iter().cloned().map(Step::Volume));
+    if domain {
+        steps.push(Step::Undefine);
+    }
+    if files {
+        // First what the flake offers, or it would go on offering a machine that is no more.
+        steps.extend([Step::Rendered, Step::Files]);
+    }
+    steps
+}
+
 /// Deletes a machine's domain and volumes; `machines/NAME` stays.
 ///
 /// # Errors
 /// There is neither a domain nor a volume of that machine, the domain is not nixvm's, or libvirt refuses.
 pub fn destroy(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
-    let host = setup.hypervisor()?;
-    let destroyed = clear(setup, &host, name, watch)?;
-    if !destroyed.domain && destroyed.volumes.is_empty() {
-        return Err(nothing(&host, name));
-    }
-    Ok(destroyed)
+    delete(&Work::begin(setup, name, "destroy", watch)?, false)
 }
 
 /// Deletes a machine's domain, volumes and `machines/NAME`.
@@ -42,42 +78,41 @@ pub fn destroy(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<D
 /// # Errors
 /// There is nothing of that name at all, the domain is not nixvm's, libvirt refuses, or the folder cannot be deleted.
 pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
-    let host = setup.hypervisor()?;
-    let declared = config::exists(&setup.workspace, name);
-    let destroyed = clear(setup, &host, name, watch)?;
-    if !declared && !destroyed.domain && destroyed.volumes.is_empty() {
-        return Err(nothing(&host, name));
-    }
-    if declared {
-        // First what the flake offers, or it would go on offering a machine that is no more.
-        render::remove(&setup.workspace.rendered_dir(), name)?;
-        config::remove(&setup.workspace, name)?;
-        watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));
-    }
-    Ok(Destroyed { files: declared, ..destroyed })
+    delete(&Work::begin(setup, name, "purge", watch)?, true)
 }
 
-/// Deletes what libvirt has of a machine. The domain goes last: killed half way, the machine is still listed and the same command finishes.
-fn clear(setup: &Setup, host: &Hypervisor, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
+fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
+    let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
     if let Some(domain) = &domain {
         require_declared_here(setup, name, &domain.metadata().workspace)?;
     }
-    let pool = open_pool(setup, host)?;
-    let volumes: Vec<String> =
-        pool.volumes()?.into_iter().filter(|v| volume::owner(v) == Some(name.as_str())).collect();
-    if let Some(domain) = &domain {
-        domain.force_off()?;
+    let stem = match &domain {
+        Some(domain) => domain.metadata().stem.clone(),
+        // What a `create` left that was cut short; not what a machine has that was renamed.
+        None => deploy::free_stem(host, name)?,
+    };
+    let pool = work.pool()?;
+    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
+    let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
+    let files = with_files && config::exists(&setup.workspace, name);
+    if domain.is_none() && volumes.is_empty() && !files {
+        return Err(nothing(host, name));
     }
-    for volume in &volumes {
-        pool.delete(volume)?;
+    work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
+        Step::PowerOff => host.own(name)?.force_off().map(drop),
+        Step::Volume(volume) => pool.delete(volume).map(drop),
+        Step::Undefine => host.own(name)?.undefine(),
+        Step::Rendered => render::remove(&setup.workspace.rendered_dir(), name).map(drop),
+        Step::Files => config::remove(&setup.workspace, name).map(drop),
+    })?;
+    if domain.is_some() || !volumes.is_empty() {
+        work.watch.done(&format!("Deleted the domain and {} volumes of {name}", volumes.len()));
     }
-    let had_domain = domain.is_some();
-    domain.map(crate::hypervisor::Owned::undefine).transpose()?;
-    if had_domain || !volumes.is_empty() {
-        watch.done(&format!("Deleted the domain and {} disks of {name}", volumes.len()));
+    if files {
+        work.watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));
     }
-    Ok(Destroyed { machine: name.clone(), domain: had_domain, volumes, files: false })
+    Ok(Destroyed { machine: name.clone(), domain: domain.is_some(), volumes, files })
 }
 
 /// A machine's name may have been typed in the wrong folder, and what is deleted is gone.
@@ -96,4 +131,21 @@ fn nothing(host: &Hypervisor, name: &MachineName) -> anyhow::Error {
     Failure::user(format!("no machine `{name}` at `{}`; nothing was deleted", host.uri()))
         .hint("`nixvm list` shows the machines there are")
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_outlives_its_volumes_and_the_files_outlive_both() {
+        let volumes = ["web.boot-1.qcow2".to_owned(), "web.data-1.qcow2".to_owned()];
+        let [boot, data] = volumes.clone().map(Step::Volume);
+        assert_eq!(
+            plan(true, &volumes, true),
+            [Step::PowerOff, boot, data, Step::Undefine, Step::Rendered, Step::Files]
+        );
+        assert_eq!(plan(false, &[], true), [Step::Rendered, Step::Files]);
+        assert!(!plan(true, &volumes, false).contains(&Step::Files));
+    }
 }

@@ -42,8 +42,8 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
             name: domain.name.clone(),
             state: Some(domain.state),
             address,
-            profile: Some(metadata.profile.to_string()),
-            generation: Some(metadata.generation),
+            profile: Some(metadata.current().profile.to_string()),
+            generation: Some(metadata.current().number),
         });
     }
     for name in declared(setup)? {

@@ -14,9 +14,11 @@ mod doctor;
 mod list;
 mod power;
 mod reach;
+mod roots;
 mod setup;
 mod start;
 mod status;
+mod work;
 
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
 pub use create::{Created, create, declare, preflight};

@@ -37,6 +37,10 @@ pub struct Setup {
     pub nixpkgs: Option<String>,
     /// The folder of the libvirt session's pool, should one have to be made.
     pub session_pool: PathBuf,
+    /// Whether to wait for another command that works on the same machine.
+    pub wait: bool,
+    /// After how many steps of a plan to die as in a power cut; for tests of exactly that.
+    pub die_after: Option<usize>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
 }

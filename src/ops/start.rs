@@ -4,9 +4,11 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
+use crate::hypervisor::Owned;
 use crate::model::MachineName;
 
 use super::deploy;
+use super::work::Work;
 use super::{Setup, Watch};
 
 /// A machine after `start`.
@@ -23,20 +25,30 @@ pub struct Started {
 /// # Errors
 /// There is no such machine, its files are not valid, or libvirt cannot start it.
 pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Started> {
-    let host = setup.hypervisor()?;
-    let domain = host.own(name)?;
+    let work = Work::begin(setup, name, "start", watch)?;
+    let domain = work.domain()?;
     if domain.state()?.is_active() {
         watch.note(&format!("{name} runs already"));
         return Ok(Started { machine: name.clone(), was_running: true });
     }
-    let machine = config::load(&setup.workspace, name)?;
-    watch.step(&format!("Starting {name}"));
-    // A new root password or host key is in force from here on, without a build.
-    deploy::put_identity(&deploy::open_pool(setup, &host)?, &machine)?;
-    deploy::ensure_network(&host, &machine.network)?;
-    // So is what was changed of memory, CPUs and network.
-    deploy::redefine(setup, &host, &machine, domain.metadata(), watch)?;
-    domain.start()?;
-    watch.done(&format!("Started {name}"));
+    power_on(&work, &domain)?;
     Ok(Started { machine: name.clone(), was_running: false })
+}
+
+/// Starts a machine that is off, as its files and its domain's metadata are now.
+///
+/// # Errors
+/// Its files are not valid, or libvirt cannot start it.
+pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
+    let (setup, host) = (work.setup, &work.host);
+    let machine = config::load(&setup.workspace, &work.name)?;
+    work.watch.step(&format!("Starting {}", work.name));
+    // A new root password or host key is in force from here on, without a build.
+    deploy::put_identity(&work.pool()?, &domain.metadata().stem, &machine)?;
+    deploy::ensure_network(host, &machine.network)?;
+    // So is what was changed of memory, CPUs and network.
+    deploy::define(setup, host, &machine, domain.metadata(), deploy::layer_of(domain)?, work.watch)?;
+    domain.start()?;
+    work.watch.done(&format!("Started {}", work.name));
+    Ok(())
 }

@@ -7,8 +7,10 @@ use serde::Serialize;
 use crate::config;
 use crate::error::Result;
 use crate::hypervisor::Owned;
+use crate::journal::{self, State};
+use crate::model::MachineName;
 use crate::model::domain::DomainState;
-use crate::model::{MachineName, volume};
+use crate::model::volume::{self, VolumeStem};
 use crate::storage::Pool;
 
 use super::Setup;
@@ -40,6 +42,19 @@ pub struct Status {
     pub disks: Vec<Disk>,
     /// The workspace that made the domain, if it is not this one.
     pub other_workspace: Option<String>,
+    /// What is being done to the machine, or was cut short.
+    pub work: Option<WorkInHand>,
+}
+
+/// A command's work on a machine that is not at its end.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkInHand {
+    /// The command.
+    pub command: String,
+    /// Where it stands, in words.
+    pub place: String,
+    /// The process that is at it; `None` where it was cut short.
+    pub pid: Option<u32>,
 }
 
 /// A volume of a machine.
@@ -65,27 +80,44 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let state = domain.as_ref().map(Owned::state).transpose()?;
     let address = domain.as_ref().filter(|_| state.is_some_and(DomainState::is_active));
     let address = address.and_then(|domain| endpoint(domain, machine.mac));
-    let disks = disks(&open_pool(setup, &host)?, name)?;
     let metadata = domain.as_ref().map(Owned::metadata);
+    let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());
+    let disks = disks(&open_pool(setup, &host)?, &stem)?;
     let here = setup.workspace.root().display().to_string();
     Ok(Status {
         name: name.to_string(),
         state,
         address,
         profile: machine.profile.to_string(),
-        generation: metadata.map(|m| m.generation),
+        generation: metadata.map(|m| m.current().number),
         memory_mib: machine.memory.mib(),
         vcpus: machine.vcpus.get(),
         network: machine.network.to_string(),
         mac_address: machine.mac.to_string(),
         disks,
+        work: work_in_hand(setup, name)?,
         other_workspace: metadata.map(|m| m.workspace.clone()).filter(|workspace| *workspace != here),
     })
 }
 
-fn disks(pool: &Pool, name: &MachineName) -> Result<Vec<Disk>> {
+fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>> {
+    Ok(match journal::state(&setup.workspace.work_dir(), name)? {
+        State::Idle => None,
+        State::AtWork(holder, entry) => Some(WorkInHand {
+            place: entry.map_or_else(|| "preparing".into(), |entry| entry.place()),
+            command: holder.command,
+            pid: Some(holder.pid),
+        }),
+        State::CutShort(entry) => {
+            Some(WorkInHand { place: entry.place(), command: entry.holder.command, pid: None })
+        }
+    })
+}
+
+fn disks(pool: &Pool, stem: &VolumeStem) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
-    for volume in pool.volumes()?.into_iter().filter(|v| volume::owner(v) == Some(name.as_str())) {
+    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == *stem);
+    for volume in pool.volumes()?.into_iter().filter(own) {
         if let Some(usage) = pool.usage(&volume)? {
             disks.push(Disk { volume, capacity: usage.capacity, allocation: usage.allocation });
         }

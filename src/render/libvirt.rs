@@ -5,19 +5,17 @@ use serde::Serialize;
 use super::template;
 use crate::error::Result;
 use crate::model::Network;
-use crate::model::domain::{Accelerator, Arch, DomainSpec, METADATA_NAMESPACE};
-use crate::model::volume::VolumeSpec;
+use crate::model::domain::{Accelerator, Arch, DomainSpec};
+use crate::model::record::{METADATA_NAMESPACE, Metadata};
+use crate::model::volume::Role;
 
 #[derive(Serialize)]
 struct Domain<'a> {
     name: &'a str,
     uuid: String,
     namespace: &'a str,
-    machine: &'a str,
-    workspace: &'a str,
+    metadata: Metadata,
     profile: &'a str,
-    generation: u32,
-    digest: &'a str,
     domain_type: &'a str,
     arch: &'a str,
     machine_type: &'a str,
@@ -26,13 +24,14 @@ struct Domain<'a> {
     memory_mib: u64,
     vcpus: u32,
     pool: &'a str,
-    boot_volume: &'a str,
-    data_volume: &'a str,
-    identity_volume: &'a str,
+    boot_volume: String,
+    data_volume: String,
+    identity_volume: String,
+    nvram: String,
+    serial_log: String,
     mac: String,
     interface_type: &'a str,
     bridge: &'a str,
-    ssh_port: Option<u16>,
 }
 
 impl template::Context for Domain<'_> {
@@ -53,15 +52,19 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),
     };
+    let current = spec.metadata.current();
+    let volume = |role: Role| role.of(&spec.metadata.stem);
+    let path = |role: Role| format!("{}/{}", spec.folder, volume(role));
     template::render(&Domain {
         name: spec.name.as_str(),
         uuid: spec.machine_id.to_uuid(),
         namespace: METADATA_NAMESPACE,
-        machine: spec.metadata.machine.as_str(),
-        workspace: &spec.metadata.workspace,
-        profile: spec.metadata.profile.as_str(),
-        generation: spec.metadata.generation,
-        digest: &spec.metadata.digest,
+        metadata: Metadata {
+            // Only QEMU's own network has a port to forward.
+            ssh_port: spec.metadata.ssh_port.filter(|_| spec.network == Network::User),
+            ..spec.metadata.clone()
+        },
+        profile: current.profile.as_str(),
         domain_type,
         arch: spec.arch.as_str(),
         machine_type: match spec.arch {
@@ -73,15 +76,33 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         memory_mib: spec.memory.mib(),
         vcpus: spec.vcpus.get(),
         pool: &spec.pool,
-        boot_volume: &spec.boot_volume,
-        data_volume: &spec.data_volume,
-        identity_volume: &spec.identity_volume,
+        boot_volume: volume(Role::Boot(current.number)),
+        data_volume: volume(Role::Data(spec.layer)),
+        identity_volume: volume(Role::Identity),
+        nvram: path(Role::Nvram),
+        serial_log: path(Role::SerialLog(None)),
         mac: spec.mac.to_string(),
         interface_type,
         bridge,
-        // Only QEMU's own network has a port to forward.
-        ssh_port: spec.metadata.ssh_port.filter(|_| spec.network == Network::User),
     })
+}
+
+#[derive(Serialize)]
+struct Element<'a> {
+    namespace: &'a str,
+    metadata: &'a Metadata,
+}
+
+impl template::Context for Element<'_> {
+    const TARGET: &'static str = "metadata.xml";
+}
+
+/// Returns the element that a domain carries to say that it is nixvm's.
+///
+/// # Errors
+/// The workspace's path holds a character that XML cannot.
+pub fn metadata_xml(metadata: &Metadata) -> Result<String> {
+    template::render(&Element { namespace: METADATA_NAMESPACE, metadata })
 }
 
 #[derive(Serialize)]
@@ -100,31 +121,6 @@ impl template::Context for Pool<'_> {
 /// Name or path holds a character that XML cannot.
 pub fn pool_xml(name: &str, path: &str) -> Result<String> {
     template::render(&Pool { name, path })
-}
-
-#[derive(Serialize)]
-struct Volume<'a> {
-    name: &'a str,
-    capacity: u64,
-    format: &'a str,
-    backing: Option<&'a str>,
-}
-
-impl template::Context for Volume<'_> {
-    const TARGET: &'static str = "volume.xml";
-}
-
-/// Returns the XML of a volume that takes no space until it is written, and that only its owner reads.
-///
-/// # Errors
-/// Name or path holds a character that XML cannot.
-pub fn volume_xml(spec: &VolumeSpec) -> Result<String> {
-    template::render(&Volume {
-        name: &spec.name,
-        capacity: spec.capacity.bytes(),
-        format: spec.format.as_str(),
-        backing: spec.backing.as_deref(),
-    })
 }
 
 #[derive(Serialize)]

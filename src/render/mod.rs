@@ -12,6 +12,6 @@ mod template;
 mod write;
 mod xml;
 
-pub use libvirt::{domain_xml, network_xml, pool_xml, volume_xml};
+pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
 pub use module::{digest, module};
 pub use write::{remove, write};

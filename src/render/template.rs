@@ -18,8 +18,8 @@ pub(super) trait Context: Serialize {
 const TEMPLATES: [(&str, &str); 5] = [
     ("machine.nix", include_str!("../../templates/machine.nix.j2")),
     ("domain.xml", include_str!("../../templates/domain.xml.j2")),
+    ("metadata.xml", include_str!("../../templates/metadata.xml.j2")),
     ("pool.xml", include_str!("../../templates/pool.xml.j2")),
-    ("volume.xml", include_str!("../../templates/volume.xml.j2")),
     ("network.xml", include_str!("../../templates/network.xml.j2")),
 ];
 
@@ -46,7 +46,9 @@ pub(super) fn render<C: Context>(context: &C) -> Result<String> {
         }
     };
     rendered.map_err(|error| {
-        let refused = std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<Failure>);
+        // In an included template the error lies below one of the template that includes it.
+        let error = anyhow::Error::from(error);
+        let refused = error.chain().any(<dyn std::error::Error>::is::<Failure>);
         let message = format!("cannot write {}", C::TARGET);
         if refused {
             Failure::user(message).because(error).into()

@@ -6,11 +6,17 @@ pub mod data;
 pub mod identity;
 pub mod image;
 
+mod chain;
+mod copy;
 mod pool;
 mod put;
 mod sparse;
 #[cfg(test)]
 mod trials;
+mod xml;
 
+pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
 pub use put::{Progress, Stored};
+pub use sparse::Piece;
+pub use xml::volume_xml;

@@ -16,22 +16,23 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use virt::error::{Error, ErrorNumber};
 use virt::storage_vol::StorageVol;
 use virt::sys;
 
 use super::Pool;
-use super::sparse::{beginning, upload};
+use super::sparse::{beginning, overwrite, upload};
+use super::xml::{volume_xml, written};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, code};
+use crate::model::Size;
+use crate::model::volume::{VolumeFormat, VolumeSpec};
 
 /// The bytes written last.
-const HEAD: u64 = 4096;
+pub(super) const HEAD: u64 = 4096;
 
 /// How often, and how far apart, a volume that another process is making is looked at.
 const PATIENCE: (u32, Duration) = (240, Duration::from_millis(500));
@@ -83,15 +84,23 @@ impl Pool {
         // The part and its copy; `blocks` are of 512 bytes (stat(2)).
         self.require_space(metadata.blocks() * 512 * 2, name)?;
 
-        let part = Part { pool: self, name: part_name(name) };
-        let volume = StorageVol::create_xml(&self.pool, &volume_xml(&part.name, total)?, 0).say(say)?;
+        let part = Part::of(self, name);
+        let xml = volume_xml(&raw(&part.name, total))?;
+        let volume = StorageVol::create_xml(&self.pool, &xml, 0).say(say)?;
         self.sweep(&volume).say(say)?;
         let mut step = |done| progress(Progress { done, total });
         upload(&self.connection, &volume, source, (HEAD, total), &mut step).explain(say)?;
-        match self.copy(&volume, name, total) {
+        let mut head = vec![0; usize::try_from(HEAD.min(total)).unwrap_or_default()];
+        source.read_exact_at(&mut head, 0).explain(say)?;
+        self.complete(&volume, name, total, &head)
+    }
+
+    /// Makes the volume `name` of a part of that length which lacks but the header: steps 2 and 3.
+    pub(super) fn complete(&self, part: &StorageVol, name: &str, length: u64, head: &[u8]) -> Result<Stored> {
+        let say = || self.cannot("store", name);
+        match self.copy(part, &volume_xml(&raw(name, length))?) {
             Ok(copy) => {
-                let head = upload(&self.connection, &copy, source, (0, HEAD.min(total)), &mut |_| Ok(()));
-                if let Err(error) = head {
+                if let Err(error) = overwrite(&self.connection, &copy, head) {
                     let _ = self.delete(name);
                     return Err(error).explain(say);
                 }
@@ -124,7 +133,7 @@ impl Pool {
     }
 
     /// Returns whether the volume is there and whole; deletes one that is not, and waits for one being made.
-    fn settle(&self, name: &str) -> Result<bool> {
+    pub(super) fn settle(&self, name: &str) -> Result<bool> {
         let say = || self.cannot("store", name);
         let mut partial = 0;
         for _ in 0..PATIENCE.0 {
@@ -158,11 +167,10 @@ impl Pool {
         }
     }
 
-    fn copy(&self, part: &StorageVol, name: &str, length: u64) -> std::result::Result<StorageVol, Error> {
-        let xml = volume_xml(name, length).unwrap_or_default();
-        match StorageVol::create_xml_from(&self.pool, &xml, part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
+    fn copy(&self, part: &StorageVol, xml: &str) -> std::result::Result<StorageVol, Error> {
+        match StorageVol::create_xml_from(&self.pool, xml, part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
             Err(error) if code(&error) == Some(ErrorNumber::SystemError) => {
-                StorageVol::create_xml_from(&self.pool, &xml, part, 0)
+                StorageVol::create_xml_from(&self.pool, xml, part, 0)
             }
             made => made,
         }
@@ -171,7 +179,7 @@ impl Pool {
     /// Deletes the parts that uploads left behind which were killed, given one that was just made.
     ///
     /// Their ages are told by the pool's own clock, which need not be this host's.
-    fn sweep(&self, newest: &StorageVol) -> std::result::Result<(), Error> {
+    pub(super) fn sweep(&self, newest: &StorageVol) -> std::result::Result<(), Error> {
         let Some(now) = written(&newest.xml_desc(0)?) else { return Ok(()) };
         for volume in self.pool.list_all_volumes(0)? {
             if !volume.name()?.ends_with(PART) {
@@ -179,7 +187,11 @@ impl Pool {
             }
             let then = volume.xml_desc(0).unless(ErrorNumber::NoStorageVolume)?.and_then(|xml| written(&xml));
             if then.is_some_and(|then| now.saturating_sub(then) > STALE.as_secs()) {
-                volume.delete(0).unless(ErrorNumber::NoStorageVolume)?;
+                match volume.delete(0).unless(ErrorNumber::NoStorageVolume) {
+                    // Read, not written: libvirt is copying it.
+                    Err(error) if busy(&error) => {}
+                    done => drop(done?),
+                }
             }
         }
         Ok(())
@@ -200,9 +212,16 @@ fn busy(error: &Error) -> bool {
 }
 
 /// A volume that is deleted when done with.
-struct Part<'a> {
+pub(super) struct Part<'a> {
     pool: &'a Pool,
-    name: String,
+    pub(super) name: String,
+}
+
+impl<'a> Part<'a> {
+    /// Returns a part of the volume `name`, which the caller makes.
+    pub(super) fn of(pool: &'a Pool, name: &str) -> Self {
+        Part { pool, name: format!("{name}.{}{PART}", uuid::Uuid::new_v4().simple()) }
+    }
 }
 
 impl Drop for Part<'_> {
@@ -215,62 +234,11 @@ impl Drop for Part<'_> {
 /// How the names of parts end.
 const PART: &str = ".part";
 
-fn part_name(name: &str) -> String {
-    format!("{name}.{}{PART}", uuid::Uuid::new_v4().simple())
-}
-
-/// Returns when a volume was last written, in seconds of its host's clock, from its XML.
-fn written(xml: &str) -> Option<u64> {
-    let mut reader = Reader::from_str(xml);
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(element) if element.name().as_ref() == b"mtime" => {
-                let text = reader.read_text(element.name()).ok()?;
-                return text.split('.').next()?.trim().parse().ok();
-            }
-            Event::Eof => return None,
-            _ => {}
-        }
-    }
-}
-
-/// Returns a raw, empty volume of that length, readable by its owner alone: an identity volume holds secrets.
-fn volume_xml(name: &str, length: u64) -> Result<String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err(Failure::bug(format!("`{name}` is no volume's name")).into());
-    }
-    Ok(format!(
-        "<volume>
-  <name>{name}</name>
-  <capacity unit='bytes'>{length}</capacity>
-  <allocation unit='bytes'>0</allocation>
-  <target>
-    <format type='raw'/>
-    <permissions><mode>0600</mode></permissions>
-  </target>
-</volume>
-"
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_of_the_last_write_is_read_from_a_volumes_xml() {
-        let xml = "<volume type='file'><name>mtime</name><target><timestamps><atime>1.5</atime>\
-                   <mtime>1795392576.123456789</mtime><ctime>3</ctime></timestamps></target></volume>";
-        assert_eq!(written(xml), Some(1_795_392_576));
-        assert_eq!(written("<volume><name>x</name></volume>"), None);
-    }
-
-    #[test]
-    fn a_name_cannot_leave_its_element_or_the_pool() {
-        assert!(volume_xml("web.boot-1.qcow2", 1).unwrap().contains("<name>web.boot-1.qcow2</name>"));
-        for name in ["", "a/b", "a<b", "a b", "a&b", "\u{e4}"] {
-            assert!(volume_xml(name, 1).is_err(), "{name}");
-        }
+fn raw(name: &str, length: u64) -> VolumeSpec {
+    VolumeSpec {
+        name: name.to_owned(),
+        capacity: Size::from_bytes(length),
+        format: VolumeFormat::Raw,
+        backing: None,
     }
 }

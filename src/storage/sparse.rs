@@ -1,7 +1,7 @@
 //! Bytes to and from volumes over libvirt's streams, holes left out.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SeekFrom, seek};
@@ -11,10 +11,96 @@ use virt::stream::Stream;
 use virt::sys;
 
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{said, send_hole};
+use crate::interrupt;
+use crate::libvirt::{Received, Say, receive, said, send_hole};
+
+use super::{Pool, Progress};
 
 /// Bytes of one message: what every version of libvirt takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
 const CHUNK: usize = 262_120;
+
+/// What comes next in a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes.
+    Data(&'a [u8]),
+    /// So many zeros, which were not sent.
+    Hole(u64),
+}
+
+impl Pool {
+    /// Gives `take` the volume's file byte by byte, from its beginning to its end; returns its length.
+    ///
+    /// # Errors
+    /// There is no such volume, libvirt fails, `take` refuses to go on, or an interruption.
+    pub fn read(&self, volume: &str, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
+        let say = || self.cannot("read", volume);
+        let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
+        download(&self.connection, &found, take).explain(say)
+    }
+
+    /// Writes the volume's file to `to` byte for byte, holes as zeros; returns its length.
+    ///
+    /// # Errors
+    /// There is no such volume, libvirt fails, `to` cannot be written, `progress` refuses to go on, or an interruption.
+    pub fn download(
+        &self,
+        volume: &str,
+        to: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<u64> {
+        let say = || self.cannot("read", volume);
+        self.refresh()?;
+        let xml =
+            self.pool.lookup_storage_vol_by_name(volume).and_then(|found| found.xml_desc(0)).say(say)?;
+        let total = super::xml::length(&xml).unwrap_or_default();
+        let mut done = 0;
+        self.read(volume, &mut |piece| {
+            let written = || Failure::user("cannot write what was read");
+            done += match piece {
+                Piece::Data(bytes) => to.write_all(bytes).map(|()| bytes.len() as u64).explain(written)?,
+                Piece::Hole(length) => io::copy(&mut io::repeat(0).take(length), to).explain(written)?,
+            };
+            progress(Progress { done, total })
+        })
+    }
+}
+
+fn download(
+    connection: &Connect,
+    volume: &StorageVol,
+    take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+) -> Result<u64> {
+    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
+    volume.download(&stream, 0, 0, flags).map_err(|error| said(&error))?;
+    match receive_all(&stream, take) {
+        // A file that libvirt could not read to its end is told only here.
+        Ok(length) => stream.finish().map(|()| length).map_err(|error| said(&error)),
+        Err(error) => {
+            let _ = stream.abort();
+            Err(error)
+        }
+    }
+}
+
+fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
+    let mut buffer = vec![0; CHUNK];
+    let mut length = 0;
+    loop {
+        interrupt::check()?;
+        let piece = match receive(stream, &mut buffer).map_err(|error| said(&error))? {
+            Received::Data(filled) => Piece::Data(buffer.get(..filled).unwrap_or_default()),
+            Received::Hole(hole) => Piece::Hole(hole),
+            Received::End => return Ok(length),
+        };
+        length += match piece {
+            Piece::Data(bytes) => bytes.len() as u64,
+            Piece::Hole(hole) => hole,
+        };
+        take(piece)?;
+    }
+}
 
 /// Writes `source` from `start` up to `end` into the volume at the same place.
 ///
@@ -37,6 +123,19 @@ pub(super) fn upload(
         Ok(()) => stream.finish().map_err(|error| said(&error)),
         Err(error) => {
             // Else the daemon would keep the stream open as long as the connection.
+            let _ = stream.abort();
+            Err(error)
+        }
+    }
+}
+
+/// Writes `bytes` over the volume's first ones; zeros too, which a sparse upload would leave as they are.
+pub(super) fn overwrite(connection: &Connect, volume: &StorageVol, bytes: &[u8]) -> Result<()> {
+    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    volume.upload(&stream, 0, bytes.len() as u64, 0).map_err(|error| said(&error))?;
+    match send_all(&stream, bytes) {
+        Ok(()) => stream.finish().map_err(|error| said(&error)),
+        Err(error) => {
             let _ = stream.abort();
             Err(error)
         }

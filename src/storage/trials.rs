@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use virt::storage_vol::StorageVol;
 
-use super::{Pool, Stored, data, identity};
-use crate::error::Failure;
+use super::{Piece, Pool, Stored, data, identity, volume_xml};
+use crate::error::{Failure, Report};
 use crate::model::Size;
+use crate::model::volume::{VolumeFormat, VolumeSpec};
 
 /// A pool of its own on the real libvirt, undefined when dropped.
 struct Trial(Pool, tempfile::TempDir);
@@ -23,6 +24,10 @@ impl Trial {
             path.display()
         );
         Trial(Pool::ensure(&connection, name, &xml).unwrap(), dir)
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        std::fs::metadata(self.file(name)).unwrap().mode() & 0o777
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -106,4 +111,129 @@ fn a_refused_upload_leaves_nothing_and_a_partial_volume_is_made_anew() {
     assert!(!trial.0.is_whole("a.qcow2").unwrap());
     assert_eq!(trial.0.put("a.qcow2", &mostly_hole(), &mut |_| Ok(())).unwrap(), Stored::Uploaded);
     assert!(trial.0.is_whole("a.qcow2").unwrap());
+}
+
+impl Trial {
+    fn make(&self, name: &str, backing: Option<&str>) {
+        let spec = VolumeSpec {
+            name: name.to_owned(),
+            capacity: Size::from_bytes(1 << 30),
+            format: VolumeFormat::Qcow2,
+            backing: backing.map(str::to_owned),
+        };
+        StorageVol::create_xml(&self.0.pool, &volume_xml(&spec).unwrap(), 0).unwrap();
+    }
+
+    fn qemu_io(&self, name: &str, command: &str) {
+        run("qemu-io", &["-f", "qcow2", "-c", command], &self.file(name));
+    }
+}
+
+fn run(program: &str, arguments: &[&str], file: &std::path::Path) -> String {
+    let ran = std::process::Command::new(program).args(arguments).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success() && !said.contains("failed"), "{program} {arguments:?}: {ran:?}");
+    said
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn overlays_make_a_chain_and_a_duplicate_leaves_it() {
+    let trial = Trial::new("h-hv-chain");
+    let pool = &trial.0;
+    assert_eq!(pool.path().unwrap(), trial.file("").display().to_string().trim_end_matches('/'));
+    trial.make("a.data.qcow2", None);
+    trial.qemu_io("a.data.qcow2", "write -P 1 0 8M");
+    assert_eq!(pool.overlay("a.data-1.qcow2", "a.data.qcow2").unwrap(), Stored::Uploaded);
+    assert_eq!(pool.overlay("a.data-1.qcow2", "a.data.qcow2").unwrap(), Stored::Present);
+    trial.qemu_io("a.data-1.qcow2", "write -P 2 4M 1M");
+    pool.overlay("a.data-2.qcow2", "a.data-1.qcow2").unwrap();
+    assert_eq!(trial.mode("a.data-2.qcow2"), 0o600);
+    let chain = pool.chain("a.data-2.qcow2").unwrap();
+    let names: Vec<&str> = chain.iter().map(|link| link.volume.as_str()).collect();
+    assert_eq!(names, ["a.data-2.qcow2", "a.data-1.qcow2", "a.data.qcow2"]);
+    assert!(chain.iter().all(|link| link.capacity == 1 << 30), "{chain:?}");
+    assert!(chain[2].allocation >= 8 << 20 && chain[0].allocation < 1 << 20, "{chain:?}");
+    assert_eq!(pool.backing_of_all().unwrap().len(), 2);
+    assert_eq!(pool.lying_on("a.data.qcow2").unwrap().len(), 2);
+    let other = Report::of(&pool.overlay("a.data-2.qcow2", "a.data.qcow2").unwrap_err());
+    assert_eq!(other.causes, ["there is one, and it lies on `a.data-1.qcow2`"]);
+
+    let start = Instant::now();
+    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2").unwrap(), Stored::Uploaded);
+    println!("8 MiB in a chain of 2 duplicated in {:?}", start.elapsed());
+    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2").unwrap(), Stored::Present);
+    assert!(pool.is_whole("b.data.qcow2").unwrap());
+    assert_eq!((pool.chain("b.data.qcow2").unwrap().len(), trial.mode("b.data.qcow2")), (1, 0o600));
+    let [one, two] = ["a.data-1.qcow2", "b.data.qcow2"].map(|name| trial.file(name).display().to_string());
+    run("qemu-img", &["compare", "-f", "qcow2", "-F", "qcow2", &one], two.as_ref());
+    run("qemu-img", &["check", "-f", "qcow2"], two.as_ref());
+    assert_eq!(pool.volumes().unwrap().iter().filter(|name| name.ends_with(".part")).count(), 0);
+    let started = Instant::now();
+    pool.backing_of_all().unwrap();
+    println!("backing_of_all of 4 volumes in {:?}", started.elapsed());
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn chains_that_lead_nowhere_are_refused() {
+    let trial = Trial::new("h-hv-broken");
+    let pool = &trial.0;
+    for (name, on) in [("a", None), ("b", Some("a")), ("c", Some("b"))] {
+        trial.make(name, on);
+    }
+    let why = |name: &str| Report::of(&pool.chain(name).unwrap_err()).causes.join(": ");
+    let rebase = |on: &str, name: &str| {
+        run("qemu-img", &["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", on], &trial.file(name));
+    };
+    assert_eq!(why("d"), "`d` is missing");
+    assert!(pool.delete("a").unwrap());
+    assert_eq!(why("c"), "`a` is missing");
+    rebase("c", "b");
+    assert_eq!(why("c"), "`c` lies on itself");
+    rebase("/etc/passwd", "b");
+    assert_eq!(why("c"), "`b` lies on `/etc/passwd`, which is outside the pool");
+    assert!(pool.overlay("d", "c").is_err());
+    assert_eq!(pool.backing_of_all().unwrap()["b"], "/etc/passwd");
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn a_volume_is_read_back_byte_for_byte_and_fast() {
+    let trial = Trial::new("h-hv-read");
+    let pool = &trial.0;
+    pool.put("a.qcow2", &mostly_hole(), &mut |_| Ok(())).unwrap();
+    let (mut data, mut holes) = (0, 0);
+    let start = Instant::now();
+    let length = pool.read("a.qcow2", &mut |piece| {
+        match piece {
+            Piece::Data(bytes) => data += bytes.len() as u64,
+            Piece::Hole(length) => holes += length,
+        }
+        Ok(())
+    });
+    println!("2 GiB of holes read in {:?}: {data} bytes of data", start.elapsed());
+    assert_eq!((length.unwrap(), data + holes), (2 << 30, 2 << 30));
+    assert!(data < 1 << 20);
+
+    let full = tempfile::tempfile().unwrap();
+    let block: Vec<u8> = (0..1 << 20).map(|at: u32| (at * 7 + at / 253) as u8 | 1).collect();
+    for at in 0..512_u64 {
+        full.write_all_at(&block, at << 20).unwrap();
+    }
+    full.write_all_at(b"end", (513 << 20) - 3).unwrap();
+    pool.put("full.img", &full, &mut |_| Ok(())).unwrap();
+    let (mut read, mut last) = (Vec::with_capacity(513 << 20), None);
+    let start = Instant::now();
+    pool.download("full.img", &mut read, &mut |progress| {
+        last = Some(progress);
+        Ok(())
+    })
+    .unwrap();
+    println!("512 MiB read in {:?}", start.elapsed());
+    assert_eq!(last.map(|last| (last.done, last.total)), Some((513 << 20, 513 << 20)));
+    assert!(read == std::fs::read(trial.file("full.img")).unwrap());
+    let refused = pool.read("full.img", &mut |_| Err(Failure::user("enough").into()));
+    assert!(Report::of(&refused.unwrap_err()).causes.contains(&"enough".to_owned()));
+    assert_eq!(pool.usage("full.img").unwrap().map(|usage| usage.capacity), Some(513 << 20));
 }

@@ -19,7 +19,7 @@ pub fn promise_8_foreign_domains_are_left_alone(world: &mut World) -> Result<Out
     )?;
     world.at_the_end(|| host::virsh(&["undefine", FOREIGN]).map(drop));
     // One that is called as nixvm would call it, one that begins like those of a machine, one of nobody's.
-    for volume in [format!("{FOREIGN}.data.qcow2"), format!("{A}-2.data.qcow2"), "notes.img".into()] {
+    for volume in [format!("{FOREIGN}.data-1.qcow2"), format!("{A}-2.data-1.qcow2"), "notes.img".into()] {
         host::virsh(&["vol-create-as", "--pool", &world.pool, &volume, "1M"])?;
     }
     let facts = |world: &World| -> Result<String> {
@@ -103,7 +103,7 @@ pub fn destroy_keeps_the_files_and_purge_does_not(world: &mut World) -> Result<O
     let files = host::tree(&folder)?;
     let old = host::defined(B)?;
     // A name that begins with this machine's name is another machine's.
-    host::virsh(&["vol-create-as", "--pool", &world.pool, &format!("{B}-2.data.qcow2"), "1M"])?;
+    host::virsh(&["vol-create-as", "--pool", &world.pool, &format!("{B}-2.data-1.qcow2"), "1M"])?;
     let others = |world: &World| -> Result<String> {
         let mut volumes = host::volumes(&world.pool)?;
         volumes.retain(|name| !name.starts_with(&format!("{B}.")));

@@ -1,0 +1,136 @@
+//! One process at a time works on a machine.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::interrupt;
+use crate::model::MachineName;
+
+/// How often a lock that another process has is tried again.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Who has a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// What it does: a verb of nixvm's.
+    pub command: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+/// The right to work on a machine, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Returns the lock of a machine, waiting for it as long as `patience` if another process has it.
+    ///
+    /// # Errors
+    /// Another process still has it then; the folder cannot be written.
+    pub fn take(folder: &Path, machine: &MachineName, holder: &Holder, patience: Duration) -> Result<Self> {
+        file::create_private_folder(folder)?;
+        let path = path(folder, machine);
+        let cannot = || Failure::user(format!("cannot lock {}", path.display()));
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .explain(cannot)?;
+        let locked = interrupt::poll(patience, POLL, || {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(Some(())),
+                Err(Errno::WOULDBLOCK) => Ok(None),
+                Err(error) => Err(error).explain(cannot),
+            }
+        })?;
+        if locked.is_none() {
+            return Err(busy(machine, read(&mut file)).into());
+        }
+        let text = serde_json::to_vec(holder).explain(cannot)?;
+        file.set_len(0).and_then(|()| file.write_all(&text)).explain(cannot)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// Returns who has the lock of a machine now.
+pub(super) fn holder(folder: &Path, machine: &MachineName) -> Option<Holder> {
+    let mut file = File::open(path(folder, machine)).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => read(&mut file),
+        _ => None,
+    }
+}
+
+fn path(folder: &Path, machine: &MachineName) -> PathBuf {
+    folder.join(format!("{machine}.lock"))
+}
+
+/// Returns what the holder wrote; it may be about to.
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn busy(machine: &MachineName, holder: Option<Holder>) -> Failure {
+    let by = holder.map_or_else(
+        || "another nixvm".to_owned(),
+        |holder| format!("`nixvm {}` (process {})", holder.command, holder.pid),
+    );
+    Failure::user(format!("{by} works on {machine}; nothing was changed"))
+        .hint("try again when it is done, or let this command wait for it with `--wait`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me(command: &str) -> Holder {
+        Holder { pid: 42, command: command.into(), since: 1 }
+    }
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let web: MachineName = "web".parse().unwrap();
+        assert_eq!(holder(dir.path(), &web), None);
+        let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
+        assert_eq!(holder(dir.path(), &web), Some(me("upgrade web")));
+        let refused = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
+        assert_eq!(refused.to_string(), "`nixvm upgrade web` (process 42) works on web; nothing was changed");
+        Lock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
+        drop(first);
+        assert_eq!(holder(dir.path(), &web), None);
+        Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn who_waits_gets_it_when_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let web: MachineName = "web".parse().unwrap();
+        let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
+        std::thread::scope(|scope| {
+            let second =
+                scope.spawn(|| Lock::take(dir.path(), &web, &me("start web"), Duration::from_secs(20)));
+            std::thread::sleep(Duration::from_millis(150));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! Work on one machine, in steps: by one process at a time, written down, and settled when it was cut short.
+//!
+//! Every command that changes more than one thing is a plan: a list of steps made by a pure function from what the
+//! machine is and what is wanted. A step that is taken twice does no harm. One step of a plan, the
+//! definition of the domain, makes the change real; libvirt replaces a definition whole. Before it, the new volumes
+//! are nobody's; after it, the old ones are. So whatever dies and whenever, the machine is the old one or the new
+//! one, and what is left to do is to delete the volumes that it does not refer to.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::error::{Failure, Result};
+use crate::hypervisor::{Hypervisor, Owned};
+use crate::interrupt;
+use crate::journal::{self, Entry, Holder, Journal, Lock};
+use crate::model::MachineName;
+use crate::storage::Pool;
+
+use super::deploy::open_pool;
+use super::roots;
+use super::{Setup, Watch};
+
+/// How long another command on the same machine is waited for with `--wait`.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The commands that may follow on any that was cut short: they delete whatever there is.
+const DELETIONS: [&str; 2] = ["destroy", "purge"];
+
+/// One step of a plan.
+pub trait Step {
+    /// Returns what the step does, for the journal: `put the boot disk into the pool`.
+    fn title(&self) -> String;
+
+    /// Returns the volumes that the step makes, or deletes because the new definition replaced them.
+    fn volumes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A machine that this process alone works on.
+pub struct Work<'a> {
+    /// The workspace and the host.
+    pub setup: &'a Setup,
+    /// libvirt.
+    pub host: Hypervisor,
+    /// The machine.
+    pub name: MachineName,
+    /// Who listens.
+    pub watch: &'a dyn Watch,
+    holder: Holder,
+    _lock: Lock,
+}
+
+impl<'a> Work<'a> {
+    /// Returns the machine once no other process works on it; what an earlier command left half done is settled.
+    ///
+    /// # Errors
+    /// libvirt does not answer, another command works on the machine, or what an earlier one left cannot be removed.
+    pub fn begin(setup: &'a Setup, name: &MachineName, verb: &str, watch: &'a dyn Watch) -> Result<Self> {
+        let host = setup.hypervisor()?;
+        let holder = Holder { pid: std::process::id(), command: format!("{verb} {name}"), since: now() };
+        let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
+        let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
+        let work = Work { setup, host, name: name.clone(), watch, holder, _lock: lock };
+        match journal::read(&setup.workspace.work_dir(), name)? {
+            Some(entry) if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb) => {
+                return Err(Failure::user(format!(
+                    "`nixvm {}` was cut short at {}",
+                    entry.holder.command,
+                    entry.place()
+                ))
+                .hint(format!("it can only be finished: run `nixvm {}` again", entry.holder.command))
+                .into());
+            }
+            Some(entry) if entry.only_onward => watch.note("going on where an earlier command was cut short"),
+            Some(entry) => {
+                watch.note(&format!(
+                    "`nixvm {}` was cut short at {}; removing what it left",
+                    entry.holder.command,
+                    entry.place()
+                ));
+                work.settle(&entry)?;
+            }
+            None => {}
+        }
+        Ok(work)
+    }
+
+    /// Returns the machine's domain.
+    ///
+    /// # Errors
+    /// There is none, or it is not nixvm's.
+    pub fn domain(&self) -> Result<Owned> {
+        self.host.own(&self.name)
+    }
+
+    /// Returns nixvm's pool, made where it is missing.
+    ///
+    /// # Errors
+    /// libvirt refuses.
+    pub fn pool(&self) -> Result<Pool> {
+        open_pool(self.setup, &self.host)
+    }
+
+    /// Takes the steps one after another, the journal saying how far.
+    ///
+    /// A step that fails ends the work; volumes that it made in vain are deleted.
+    ///
+    /// # Errors
+    /// That of the step; an interruption; the journal cannot be written.
+    pub fn carry_out<S: Step>(&self, steps: &[S], take: impl FnMut(&S) -> Result<()>) -> Result<()> {
+        let mut entry = self.entry(steps);
+        entry.is_birth = self.host.find(&self.name)?.is_none();
+        // What cannot be tidied up now is tidied up by the next command; the fault is what has to be told.
+        self.take_each(&entry, steps, take).inspect_err(|_| drop(self.settle(&entry)))
+    }
+
+    /// Takes the steps of a work that, once begun, can only be finished.
+    ///
+    /// # Errors
+    /// That of a step: the same command finishes the work.
+    pub fn carry_onward<S: Step>(&self, steps: &[S], take: impl FnMut(&S) -> Result<()>) -> Result<()> {
+        let mut entry = self.entry(steps);
+        entry.only_onward = true;
+        self.take_each(&entry, steps, take)
+    }
+
+    fn entry<S: Step>(&self, steps: &[S]) -> Entry {
+        let titles = steps.iter().map(Step::title).collect();
+        Entry::new(self.holder.clone(), titles, steps.iter().flat_map(Step::volumes).collect())
+    }
+
+    fn take_each<S: Step>(
+        &self,
+        entry: &Entry,
+        steps: &[S],
+        mut take: impl FnMut(&S) -> Result<()>,
+    ) -> Result<()> {
+        let mut journal = Journal::begin(&self.setup.workspace.work_dir(), &self.name, entry.clone())?;
+        self.maybe_die(0);
+        for step in steps {
+            interrupt::check()?;
+            take(step)?;
+            self.maybe_die(journal.step_done()?);
+        }
+        journal.finish()
+    }
+
+    /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
+    fn settle(&self, entry: &Entry) -> Result<()> {
+        let domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
+        if domain.is_some() || entry.is_birth {
+            let pool = self.pool()?;
+            let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
+            for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
+                pool.delete(volume)?;
+            }
+        }
+        journal::forget(&self.setup.workspace.work_dir(), &self.name)
+    }
+
+    /// Ends the process as a power cut would, at the step boundary that a test asked for.
+    fn maybe_die(&self, done: usize) {
+        if self.setup.die_after == Some(done) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Returns the time, in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,216 @@
+//! Volumes that lie on other volumes.
+//!
+//! Every question is preceded by a refresh of the pool: libvirt describes a
+//! volume as it was when it last looked, and QEMU changes chains without it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use virt::error::ErrorNumber;
+use virt::storage_vol::StorageVol;
+
+use super::Pool;
+use super::put::Stored;
+use super::xml::{backing, volume_xml};
+use crate::error::{Failure, Result};
+use crate::interrupt;
+use crate::libvirt::Say;
+use crate::libvirt::xml::text_at;
+use crate::model::Size;
+use crate::model::volume::{VolumeFormat, VolumeSpec};
+
+/// How long a pool in which a volume is being made is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(500);
+
+/// One volume of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Link {
+    /// Its name.
+    pub volume: String,
+    /// Bytes that a guest would see of it.
+    pub capacity: u64,
+    /// Bytes that it alone occupies in the pool.
+    pub allocation: u64,
+}
+
+impl Pool {
+    /// Returns the absolute path of the pool's folder on its host.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn path(&self) -> Result<String> {
+        let say = || self.cannot("look up", "the folder");
+        let xml = self.pool.xml_desc(0).say(say)?;
+        let path = text_at(&xml, "pool/target/path").filter(|path| path.starts_with('/'));
+        path.ok_or_else(|| say().because(Failure::user("it is no pool of files")).into())
+    }
+
+    /// Returns the volume and all that it lies on, the volume itself first.
+    ///
+    /// # Errors
+    /// A volume of the chain is missing, is no volume of this pool or lies on itself, or libvirt does not answer.
+    pub fn chain(&self, volume: &str) -> Result<Vec<Link>> {
+        let say = || self.cannot("follow the backing files of", volume);
+        self.refresh()?;
+        let path = self.path()?;
+        let mut chain: Vec<Link> = Vec::new();
+        let mut next = Some(volume.to_owned());
+        while let Some(name) = next {
+            if chain.iter().any(|link| link.volume == name) {
+                return Err(say().because(Failure::user(format!("`{name}` lies on itself"))).into());
+            }
+            let Some(found) = self.volume(&name).say(say)? else {
+                return Err(say().because(Failure::user(format!("`{name}` is missing"))).into());
+            };
+            let info = found.info().say(say)?;
+            next = match backing(&found.xml_desc(0).say(say)?) {
+                None => None,
+                Some(below) => Some(beside(&path, &below).map(str::to_owned).ok_or_else(|| {
+                    say().because(Failure::user(format!(
+                        "`{name}` lies on `{below}`, which is outside the pool"
+                    )))
+                })?),
+            };
+            chain.push(Link { volume: name, capacity: info.capacity, allocation: info.allocation });
+        }
+        Ok(chain)
+    }
+
+    /// Returns every volume that lies on another, with the name of that; on its path, if that is outside the pool.
+    ///
+    /// One call, and one for each volume: libvirt describes volumes only one by one.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn backing_of_all(&self) -> Result<BTreeMap<String, String>> {
+        let say = || self.cannot("list", "the backing files");
+        self.refresh()?;
+        let path = self.path()?;
+        let mut all = BTreeMap::new();
+        for volume in self.pool.list_all_volumes(0).say(say)? {
+            // One that was deleted since the list was made is no error.
+            let xml = volume.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+            if let Some(below) = xml.as_deref().and_then(backing) {
+                let below = beside(&path, &below).map(str::to_owned).unwrap_or(below);
+                all.insert(volume.name().say(say)?, below);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Makes an empty volume `name` that shows what the volume `on` holds, unless it is there already.
+    ///
+    /// `on` must not be written from then on.
+    ///
+    /// # Errors
+    /// A volume of that name lies on another one or on none, `on` is missing, or libvirt fails.
+    pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
+        let say = || self.cannot(&format!("make `{name}` on"), on);
+        let below = self.chain(on)?;
+        if self.settle(name)? {
+            return self.check_lies_on(name, on).map(|()| Stored::Present);
+        }
+        let xml = volume_xml(&VolumeSpec {
+            name: name.to_owned(),
+            capacity: Size::from_bytes(below.first().map_or(0, |link| link.capacity)),
+            format: VolumeFormat::Qcow2,
+            backing: Some(on.to_owned()),
+        })?;
+        match StorageVol::create_xml(&self.pool, &xml, 0) {
+            Ok(_) => Ok(Stored::Uploaded),
+            // Someone else was quicker.
+            Err(error) => match self.settle(name)? {
+                true => self.check_lies_on(name, on).map(|()| Stored::Present),
+                false => Err(error).say(say),
+            },
+        }
+    }
+
+    fn check_lies_on(&self, name: &str, on: &str) -> Result<()> {
+        match self.chain(name)?.get(1).map(|link| link.volume.as_str()) {
+            Some(below) if below == on => Ok(()),
+            below => {
+                let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
+                Err(self
+                    .cannot(&format!("make `{name}` on"), on)
+                    .because(Failure::user(format!("there is one, and it lies {is}")))
+                    .into())
+            }
+        }
+    }
+
+    /// Has libvirt look at the pool's files anew.
+    pub(super) fn refresh(&self) -> Result<()> {
+        let say = || self.cannot("look at", "the volumes");
+        let refreshed = interrupt::poll(PATIENCE, POLL, || {
+            // Refused while a volume is being made. What libvirt knew before is no answer: by that volumes are deleted.
+            self.pool.refresh(0).unless(ErrorNumber::InternalError).say(say)
+        })?;
+        refreshed.ok_or_else(|| {
+            let busy = Failure::user("libvirt is making a volume in it");
+            say().hint("wait until that is done, and run the command again").because(busy).into()
+        })
+    }
+
+    /// Returns the volumes that lie on this one, directly or not.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn lying_on(&self, volume: &str) -> Result<BTreeSet<String>> {
+        Ok(above(&self.backing_of_all()?, volume))
+    }
+}
+
+/// Returns the name of what lies directly in the folder `dir`, given its path or its name alone.
+fn beside<'a>(dir: &str, path: &'a str) -> Option<&'a str> {
+    let name = match path.rsplit_once('/') {
+        Some((parent, name)) => (parent == dir.trim_end_matches('/')).then_some(name)?,
+        None => path,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+fn above(backing: &BTreeMap<String, String>, volume: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![volume];
+    while let Some(below) = open.pop() {
+        for (name, _) in backing.iter().filter(|(_, on)| *on == below) {
+            if found.insert(name.clone()) {
+                open.push(name);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backing_file_is_in_the_pool_or_outside() {
+        for (path, name) in [
+            ("/pool/a.qcow2", Some("a.qcow2")),
+            ("a.qcow2", Some("a.qcow2")),
+            ("/pool/sub/a.qcow2", None),
+            ("/pool2/a.qcow2", None),
+            ("../a.qcow2", None),
+            ("/pool/", None),
+        ] {
+            assert_eq!(beside("/pool", path), name, "{path}");
+            assert_eq!(beside("/pool/", path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn all_that_lies_on_a_volume_is_found_even_in_a_loop() {
+        let backing: BTreeMap<String, String> = [("b", "a"), ("c", "b"), ("d", "b"), ("x", "y"), ("y", "x")]
+            .map(|(name, on)| (name.to_owned(), on.to_owned()))
+            .into();
+        let names = |volume| above(&backing, volume).into_iter().collect::<Vec<_>>();
+        assert_eq!(names("a"), ["b", "c", "d"]);
+        assert_eq!(names("d"), [""; 0]);
+        assert_eq!(names("x"), ["x", "y"]);
+    }
+}
