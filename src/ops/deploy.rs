@@ -12,9 +12,9 @@ use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::Hypervisor;
 use crate::interrupt;
 use crate::model::domain::{DomainSpec, Metadata};
-use crate::model::{Machine, Network, volume};
+use crate::model::{Machine, Network, Progress, volume};
 use crate::render;
-use crate::storage::{self, Pool, Progress, Stored};
+use crate::storage::{self, Pool, Stored};
 
 use super::accelerator::accelerator;
 use super::{BuiltMachine, Setup, Watch};
