@@ -8,7 +8,7 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 /// Every module with the modules it may import from, lowest first.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("interrupt", &["error"]),
     ("model", &["interrupt", "error"]),
@@ -20,6 +20,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("hypervisor", TOOLS),
     ("storage", TOOLS),
     ("nix", TOOLS),
+    ("backup", &["exec", "file", "model", "interrupt", "error"]),
     ("ops", PARTS),
     (
         "cli",
@@ -28,6 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "nix",
             "storage",
             "hypervisor",
+            "backup",
             "render",
             "config",
             "exec",
@@ -41,8 +43,19 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 ];
 const BASICS: &[&str] = &["model", "interrupt", "error"];
 const TOOLS: &[&str] = &["exec", "file", "libvirt", "model", "interrupt", "error"];
-const PARTS: &[&str] =
-    &["nix", "storage", "hypervisor", "render", "config", "exec", "file", "model", "interrupt", "error"];
+const PARTS: &[&str] = &[
+    "nix",
+    "storage",
+    "hypervisor",
+    "backup",
+    "render",
+    "config",
+    "exec",
+    "file",
+    "model",
+    "interrupt",
+    "error",
+];
 
 fn module_of(file: &Path) -> String {
     let relative = file.strip_prefix("src").unwrap();
