@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{BackupRequest, DATA, Hypervisor, Owned};
 use crate::error::{Failure, Report, Result};
-use crate::model::domain::DomainState;
+use crate::model::domain::{Accelerator, DomainState};
 use crate::model::{MachineId, MachineName, Progress, Size};
 
 const DEVICE: &str = "/machine/peripheral/virtio-disk1/virtio-backend";
@@ -222,11 +222,13 @@ fn a_merge_that_is_stopped_or_left_behind_changes_nothing_that_is_seen() {
         virt::sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE,
     )
     .unwrap();
+    assert!(owned.switch_data(&trial.overlay("data-2", "data-1"), false).is_err());
     let start = Instant::now();
     owned.commit_data(&base, &top, &mut silent).unwrap();
     println!("400 MiB merged in {:?}", start.elapsed());
     assert_eq!(trial.chains(), (vec!["data".into()], Some("data".into())));
     trial.holds("data", 1, "0", "400M");
+    assert!(!owned.end_merge().unwrap());
 }
 
 #[test]
@@ -382,6 +384,68 @@ fn a_checkpoint_outlives_all_but_a_crash() {
     assert!(owned.delete_checkpoint("two").unwrap());
     copy("i", "2G", Some("three"), None).unwrap();
     assert_eq!(owned.checkpoints().unwrap(), ["three"]);
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn an_image_is_copied_beside_a_guest_that_runs_on_it() {
+    let trial = Trial::new("h-hv-copy");
+    let owned = trial.own();
+    owned.start().unwrap();
+    trial.write(1, "0", "300M");
+    owned.switch_data(&trial.overlay("data-1", "data"), false).unwrap();
+    trial.write(2, "1M", "1M");
+    owned.switch_data(&trial.overlay("data-2", "data-1"), false).unwrap();
+    trial.write(3, "2M", "1M");
+
+    let to = trial.blank("copy", "1G");
+    let start = Instant::now();
+    let copy = |from: &str, to: &str, progress: &mut dyn FnMut(Progress) -> Result<()>| {
+        trial.hypervisor.copy_image(Accelerator::Tcg, &trial.path(from), to, progress)
+    };
+    copy("data-1", &to, &mut silent).unwrap();
+    println!("300 MiB copied in {:?}", start.elapsed());
+    for (value, at) in [(1, "0"), (2, "1M"), (1, "2M"), (1, "3M")] {
+        trial.holds("copy", value, at, "1M");
+    }
+    assert_eq!(info(&to)["backing-filename"], serde_json::Value::Null);
+
+    let enough: &mut dyn FnMut(Progress) -> Result<()> = &mut |_| Err(Failure::user("enough").into());
+    let stopped = Report::of(&copy("data-1", &trial.blank("no", "1G"), enough).unwrap_err());
+    assert_eq!(stopped.causes, ["enough"]);
+    assert!(copy("data-1", &trial.path("missing"), &mut silent).is_err());
+    let names = trial.hypervisor.domains().unwrap().into_iter().map(|domain| domain.name);
+    assert_eq!(names.filter(|name| name.starts_with("nixvm-copy")).count(), 0);
+
+    // The guest still writes, starts and merges.
+    trial.write(4, "3M", "1M");
+    owned.force_off().unwrap();
+    owned.start().unwrap();
+    owned.commit_data(&trial.path("data"), &trial.path("data-2"), &mut silent).unwrap();
+    trial.holds("data", 4, "3M", "1M");
+}
+
+#[test]
+#[ignore = "needs qemu:///system and mounts a file system"]
+fn a_copy_that_does_not_fit_is_an_error_and_the_guest_goes_on() {
+    let trial = Trial::new("h-hv-full");
+    let small = trial.path("small");
+    std::fs::create_dir(&small).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=8m,mode=711", "tmpfs", &small]);
+    let owned = trial.own();
+    owned.start().unwrap();
+    trial.write(1, "0", "64M");
+    let path = trial.blank("small/full", "1G");
+    let request = BackupRequest { path: &path, since: None, checkpoint: None };
+    let failed = Report::of(&owned.backup_data(request, &mut silent).unwrap_err());
+    println!("{failed:?}");
+    assert_eq!(failed.causes, ["QEMU could not write the copy"]);
+    assert_eq!(owned.state().unwrap(), DomainState::Running);
+    assert!(!owned.end_backup().unwrap());
+    let path = trial.blank("fits", "1G");
+    owned.backup_data(BackupRequest { path: &path, ..request }, &mut silent).unwrap();
+    owned.force_off().unwrap();
+    run("umount", &[&small]);
 }
 
 /// A guest that runs: `NIXVM_TRIAL_MACHINE=NAME`. Its data disk goes on in an overlay and back.

@@ -2,39 +2,7 @@
 //!
 //! A machine's name holds no `.`, so `web`'s volumes never meet those of `web-prod`.
 
-use super::{MachineName, Size};
-
-/// The format of what a volume holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VolumeFormat {
-    /// QEMU's own: thin, and able to lie on another.
-    Qcow2,
-    /// The bytes themselves.
-    Raw,
-}
-
-impl VolumeFormat {
-    /// Returns the name that libvirt and QEMU use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            VolumeFormat::Qcow2 => "qcow2",
-            VolumeFormat::Raw => "raw",
-        }
-    }
-}
-
-/// Everything a volume's XML is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeSpec {
-    /// Its name in the pool.
-    pub name: String,
-    /// What a guest sees of it.
-    pub capacity: Size,
-    /// What it holds.
-    pub format: VolumeFormat,
-    /// The name of the qcow2 volume that it lies on, in the same pool.
-    pub backing: Option<String>,
-}
+use super::MachineName;
 
 /// Returns the name of a machine's boot volume, one for each generation.
 pub fn boot(machine: &MachineName, generation: u32) -> String {
