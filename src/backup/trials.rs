@@ -91,7 +91,11 @@ fn an_archive_is_private_and_says_what_it_is() {
     assert_eq!(roles, ["machine/health-check", "machine/profile", "machine/udp_ports", "data.qcow2"]);
     assert_eq!(archive.checksum(), Checksum::of(archive.manifest().text().unwrap().as_bytes()));
     let mut last = None;
-    archive.verify(&mut |progress| Ok(last = Some(progress))).unwrap();
+    let mut watch = |progress| {
+        last = Some(progress);
+        Ok(())
+    };
+    archive.verify(&mut watch).unwrap();
     let total = 100_000 + sample::files().iter().map(|file| file.bytes.len() as u64).sum::<u64>();
     assert_eq!(last, Some(Progress { done: total, total }));
     let (_, second) = sample::archive(dir.path(), &sample::qcow2(20 << 30, 100), None);
