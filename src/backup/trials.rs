@@ -10,10 +10,9 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::member::header;
-use super::{
-    Archive, Checksum, FileName, MachineFile, Manifest, Member, Progress, Role, Source, front, sample, write,
-};
+use super::{Archive, Checksum, FileName, MachineFile, Manifest, Member, Role, Source, front, sample, write};
 use crate::error::{Report, Result};
+use crate::model::Progress;
 
 fn verify(path: &Path) -> Result<()> {
     Archive::open(path)?.verify(&mut |_| Ok(()))

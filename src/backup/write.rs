@@ -13,8 +13,9 @@ use zstd::zstd_safe::CParameter;
 
 use super::member::{Role, TRAILER, header, padding};
 use super::part::Part;
-use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, Progress, front, qcow2};
+use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
 use crate::error::{Explain, Failure, Result};
+use crate::model::Progress;
 
 /// zstd's own default.
 const LEVEL: i32 = 3;
