@@ -7,26 +7,38 @@
 
 mod accelerator;
 mod build;
+mod clean;
 mod create;
 mod deploy;
 mod destroy;
 mod doctor;
+mod generations;
+mod health;
+mod kept;
 mod list;
 mod power;
 mod reach;
+mod rollback;
 mod roots;
+mod serial;
 mod setup;
 mod start;
 mod status;
+mod trial;
+mod upgrade;
 mod work;
 
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
+pub use clean::{Garbage, clean, garbage};
 pub use create::{Created, create, declare, preflight};
 pub use destroy::{Destroyed, destroy, purge};
 pub use doctor::{Check, Health, doctor};
+pub use generations::{ListedGeneration, generations, keep_generations};
 pub use list::{ListedMachine, declared, list};
 pub use power::{Stopped, force_stop, reboot, stop};
 pub use reach::{console, ssh, wait_for_ssh};
+pub use rollback::{RolledBack, rollback};
 pub use setup::{Setup, Watch};
 pub use start::{Started, start};
 pub use status::{Disk, Status, status};
+pub use upgrade::{Outcome, UpgradeRequest, Upgraded, upgrade};
