@@ -98,6 +98,8 @@ pub enum Command {
     Upgrade(Upgrade),
     /// Have a machine run an earlier generation, without a build
     Rollback(Rollback),
+    /// Show what an upgrade would change: files, packages and sizes, kernel
+    Diff(Name),
     /// Delete what nothing needs: unused base images, old generations, stale build links
     Clean(Clean),
     /// List the builds of a machine that can be gone back to, or keep fewer

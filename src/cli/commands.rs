@@ -60,6 +60,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
             each(&args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
         }
         Command::Rollback(args) => generations::rollback(&setup, &args, terminal),
+        Command::Diff(args) => generations::diff(&setup, &machine_name(&args.name)?, terminal),
         Command::Clean(args) => generations::clean(&setup, &args, terminal),
         Command::Generations(args) => generations::generations(&setup, &args, terminal),
         Command::Status(args) => {
@@ -155,9 +156,9 @@ fn each(names: &[String], mut work: impl FnMut(&MachineName) -> Result<serde_jso
             let counted =
                 format!("{} of {} machines failed; the others were done", failed.len(), names.len());
             // That a machine went back to what it was is what a program that upgrades many has to know first.
-            let went_back = failed.iter().any(|(_, error)| Report::of(error).exit_code == Kind::RolledBack.exit_code());
-            let failure =
-                if went_back { Failure::rolled_back(counted) } else { Failure::user(counted) };
+            let went_back =
+                failed.iter().any(|(_, error)| Report::of(error).exit_code == Kind::RolledBack.exit_code());
+            let failure = if went_back { Failure::rolled_back(counted) } else { Failure::user(counted) };
             Err(failure.because(anyhow::Error::msg(said)).into())
         }
     }

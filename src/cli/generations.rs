@@ -1,5 +1,6 @@
-//! `upgrade`, `rollback`, `generations`, `clean`.
+//! `upgrade`, `rollback`, `generations`, `diff`, `clean`.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{HumanBytes, HumanDuration};
@@ -7,7 +8,8 @@ use serde_json::json;
 
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
-use crate::ops::{self, Garbage, ListedGeneration, Setup, UpgradeRequest};
+use crate::model::closure::{Change, ChangeKind};
+use crate::ops::{self, Changed, Diff, Garbage, ListedGeneration, Setup, UpgradeRequest};
 
 use super::commands::machine_name;
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
@@ -81,6 +83,79 @@ fn table(generations: &[ListedGeneration], now: u64) -> String {
     show::table(&["NUMBER", "", "MADE", "HEALTH", "PROFILE", "KERNEL", "NIXPKGS", "DISK"], &rows)
 }
 
+/// Carries out `diff`.
+///
+/// # Errors
+/// Those of the operation.
+pub fn diff(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+    let diff = ops::diff(setup, name, terminal)?;
+    Ok(Shown::new(&diff, differences(&diff)))
+}
+
+fn differences(diff: &Diff) -> String {
+    if diff.from == diff.to {
+        return format!("{} is up to date with generation {}", diff.machine, diff.from);
+    }
+    let mut text = format!("{}: generation {} -> {}\n", diff.machine, diff.from, diff.to);
+    let mut changed = |label: &str, value: &Option<Changed>| {
+        if let Some(Changed { before, after }) = value {
+            let _ = writeln!(text, "{label}: {before} -> {after}");
+        }
+    };
+    changed("kernel", &diff.kernel);
+    changed("nixpkgs", &diff.nixpkgs);
+    match &diff.files {
+        None => text.push_str("files: not known, for what the old generation was made from is not kept\n"),
+        Some(files) if files.is_empty() => {
+            text.push_str("files: none of the machine's; modules, profiles or nixpkgs changed\n");
+        }
+        Some(files) => {
+            for file in files {
+                let _ = writeln!(text, "machines/{}/{}", diff.machine, file.file);
+                for (mark, lines) in [('-', &file.removed), ('+', &file.added)] {
+                    for line in lines {
+                        let _ = writeln!(text, "  {mark} {line}");
+                    }
+                }
+            }
+        }
+    }
+    match (&diff.packages, diff.bytes) {
+        (Some(packages), Some(bytes)) => {
+            let rows: Vec<Vec<String>> = packages.iter().map(package).collect();
+            if !rows.is_empty() {
+                text.push_str(&show::table(&["PACKAGE", "", "VERSIONS", "SIZE"], &rows));
+            }
+            let _ = writeln!(text, "packages: {} changed, {}", packages.len(), signed(bytes));
+        }
+        _ => text.push_str("packages: not known, likewise\n"),
+    }
+    text
+}
+
+fn package(change: &Change) -> Vec<String> {
+    let versions = |versions: &[String]| match versions {
+        [] => "-".to_owned(),
+        some => {
+            some.iter().map(|v| if v.is_empty() { "none" } else { v.as_str() }).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let kind = match change.kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Changed => "changed",
+    };
+    let (before, after) = (versions(&change.before), versions(&change.after));
+    let versions = if before == after { before } else { format!("{before} -> {after}") };
+    vec![change.package.clone(), kind.to_owned(), versions, signed(change.bytes)]
+}
+
+/// Returns a difference in bytes, its sign always said.
+fn signed(bytes: i64) -> String {
+    let sign = if bytes < 0 { "-" } else { "+" };
+    format!("{sign}{}", HumanBytes(bytes.unsigned_abs()))
+}
+
 /// Carries out `clean`.
 ///
 /// # Errors
@@ -108,9 +183,7 @@ pub fn clean(setup: &Setup, args: &Clean, terminal: &Terminal) -> Result<Shown> 
 fn garbage(found: &[Garbage]) -> String {
     let row = |item: &Garbage| {
         let (kind, what) = match item {
-            Garbage::Generation { machine, number, .. } => {
-                ("generation", format!("{number} of {machine}"))
-            }
+            Garbage::Generation { machine, number, .. } => ("generation", format!("{number} of {machine}")),
             Garbage::Base { volume, .. } => ("base image", volume.clone()),
             Garbage::OutLink { path } => ("build link", path.display().to_string()),
             Garbage::Files { path, .. } => ("files", path.display().to_string()),

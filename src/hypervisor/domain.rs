@@ -68,8 +68,13 @@ impl Hypervisor {
                 let Some(element) = element.unless(ErrorNumber::NoDomainMetadata).say(say)? else { continue };
                 records.push(metadata::parse(&element).ok_or_else(|| {
                     let name = domain.name().unwrap_or_default();
-                    say().because(Failure::user(format!("this nixvm cannot read what stands in the domain `{name}`")))
-                        .hint(format!("look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"))
+                    say()
+                        .because(Failure::user(format!(
+                            "this nixvm cannot read what stands in the domain `{name}`"
+                        )))
+                        .hint(format!(
+                            "look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"
+                        ))
                 })?);
             }
         }

@@ -75,9 +75,9 @@ impl Garbage {
     /// Returns what is freed, in bytes; `None` where only Nix knows.
     pub fn bytes(&self) -> Option<u64> {
         match self {
-            Garbage::Generation { bytes, .. } | Garbage::Base { bytes, .. } | Garbage::Files { bytes, .. } => {
-                Some(*bytes)
-            }
+            Garbage::Generation { bytes, .. }
+            | Garbage::Base { bytes, .. }
+            | Garbage::Files { bytes, .. } => Some(*bytes),
             Garbage::OutLink { .. } => None,
         }
     }
@@ -109,8 +109,11 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     let mut backing = pool.backing_of_all()?;
     let mut found = Vec::new();
     let here = setup.workspace.as_str();
-    let names: BTreeSet<MachineName> =
-        records.iter().filter(|record| record.workspace == here).map(|record| record.machine.clone()).collect();
+    let names: BTreeSet<MachineName> = records
+        .iter()
+        .filter(|record| record.workspace == here)
+        .map(|record| record.machine.clone())
+        .collect();
     for name in &names {
         let domain = host.own(name)?;
         let metadata = domain.metadata().clone();
@@ -139,11 +142,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
 }
 
 /// Returns the base images among `volumes` that no build is recorded to lie on and no volume does lie on.
-fn unused_bases(
-    volumes: &[String],
-    records: &[Metadata],
-    backing: &BTreeMap<String, String>,
-) -> Vec<String> {
+fn unused_bases(volumes: &[String], records: &[Metadata], backing: &BTreeMap<String, String>) -> Vec<String> {
     let recorded = records.iter().flat_map(|record| record.generations.all()).map(|build| &build.base);
     let used: BTreeSet<&String> = recorded.chain(backing.values()).collect();
     volumes.iter().filter(|volume| is_base_volume(volume) && !used.contains(volume)).cloned().collect()
@@ -152,8 +151,7 @@ fn unused_bases(
 /// Returns what lies in the workspace's output for machines, generations and profiles that are no more.
 fn stale_files(setup: &Setup, domains: &BTreeSet<MachineName>, records: &[Metadata]) -> Result<Vec<Garbage>> {
     let workspace = &setup.workspace;
-    let lives =
-        |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
+    let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
     let mut found = Vec::new();
     let profiles = workspace.profile_names()?;
     for (path, name) in entries(&workspace.build_dir())? {
@@ -181,9 +179,7 @@ fn stale_files(setup: &Setup, domains: &BTreeSet<MachineName>, records: &[Metada
             continue;
         }
         let known = |number: u32| {
-            records
-                .iter()
-                .any(|record| record.machine == machine && record.generations.get(number).is_some())
+            records.iter().any(|record| record.machine == machine && record.generations.get(number).is_some())
         };
         for (path, number) in entries(&path)? {
             match number.parse() {

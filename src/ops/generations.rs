@@ -57,8 +57,7 @@ fn plan(metadata: &Metadata, numbers: &[u32]) -> Vec<Step> {
     if numbers.is_empty() {
         return Vec::new();
     }
-    let volumes: Vec<String> =
-        numbers.iter().map(|number| Role::Boot(*number).of(&metadata.stem)).collect();
+    let volumes: Vec<String> = numbers.iter().map(|number| Role::Boot(*number).of(&metadata.stem)).collect();
     let mut steps = vec![Step::Record(volumes.clone())];
     steps.extend(volumes.into_iter().map(Step::Volume));
     steps.extend(numbers.iter().copied().map(Step::Kept));
@@ -131,9 +130,12 @@ pub(super) fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
     let mut domain = work.domain()?;
     let superfluous = superfluous(domain.metadata(), running(&domain)?, 0);
     if let Some(needed) = numbers.iter().find(|number| !superfluous.contains(number)) {
-        return Err(Failure::user(format!("generation {needed} of {} is needed; nothing was deleted", work.name))
-            .hint("the machine changed meanwhile: run the command again")
-            .into());
+        return Err(Failure::user(format!(
+            "generation {needed} of {} is needed; nothing was deleted",
+            work.name
+        ))
+        .hint("the machine changed meanwhile: run the command again")
+        .into());
     }
     let steps = plan(domain.metadata(), numbers);
     if steps.is_empty() {

@@ -174,8 +174,9 @@ fn look(work: &Work, domain: &Owned, machine: &Machine, ssh_answered: bool) -> O
     let starting = by_agent.as_ref().is_some_and(|(system, _)| *system == System::Starting);
     // Its own boot is not to be slowed down by questions whose answers change nothing yet.
     let ssh = ssh_answered || !starting && at().is_some_and(|at| answers_ssh(&at));
-    let by_ssh =
-        || at().filter(|_| ssh).and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|s| answer(&s));
+    let by_ssh = || {
+        at().filter(|_| ssh).and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|s| answer(&s))
+    };
     let (system, failed) = by_agent.or_else(by_ssh).unzip();
     Observation { agent, ssh, system, failed: failed.unwrap_or_default() }
 }
@@ -250,8 +251,7 @@ pub fn wait(
         reason = fault;
         Ok(None)
     })?;
-    let mut fault =
-        ended.unwrap_or_else(|| Some(format!("after {} s {reason}", began.elapsed().as_secs())));
+    let mut fault = ended.unwrap_or_else(|| Some(format!("after {} s {reason}", began.elapsed().as_secs())));
     if fault.is_none() {
         fault = check(work, machine, &domain, limit.saturating_sub(began.elapsed()))?;
     }

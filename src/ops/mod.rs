@@ -11,6 +11,7 @@ mod clean;
 mod create;
 mod deploy;
 mod destroy;
+mod diff;
 mod doctor;
 mod generations;
 mod health;
@@ -32,6 +33,7 @@ pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profi
 pub use clean::{Garbage, clean, garbage};
 pub use create::{Created, create, declare, preflight};
 pub use destroy::{Destroyed, destroy, purge};
+pub use diff::{Changed, Diff, FileChange, diff};
 pub use doctor::{Check, Health, doctor};
 pub use generations::{ListedGeneration, generations, keep_generations};
 pub use list::{ListedMachine, declared, list};

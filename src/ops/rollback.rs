@@ -90,9 +90,7 @@ pub fn rollback(
     require_volumes(&work.pool()?, &old, &target)?;
 
     let steps = plan(target.number, old.current().number, running);
-    let define = |metadata: &Metadata| {
-        deploy::define(setup, &work.host, &machine, metadata, layer, watch)
-    };
+    let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut fault, mut mark) = (Duration::ZERO, None, 0);
     // Whatever an upgrade was trying, this is its end.
     trial::forget(setup, name)?;

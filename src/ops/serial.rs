@@ -95,10 +95,7 @@ mod tests {
     #[test]
     fn it_tells_of_panics_and_boots() {
         let told = tell(&plain(LOG));
-        assert_eq!(
-            told.panic.as_deref(),
-            Some("Kernel panic - not syncing: VFS: Unable to mount root fs")
-        );
+        assert_eq!(told.panic.as_deref(), Some("Kernel panic - not syncing: VFS: Unable to mount root fs"));
         assert_eq!(told.boots, 1);
         assert_eq!(tell("all is well"), Told::default());
     }

@@ -18,7 +18,7 @@ use crate::model::{Machine, MachineName};
 use crate::render;
 
 use super::build::build_machine;
-use super::health::{self, Judged};
+use super::health::{self, Judged, System};
 use super::start::power_on;
 use super::trial::{self, Trial};
 use super::work::{Step as Plan, Work};
@@ -216,7 +216,18 @@ impl<'a> Upgrade<'a> {
                 && old.generations.get(trial.from).is_some()
         });
         let running = running(&work.domain()?)?;
-        Ok(Upgrade { work, machine, old, built, request, running, trial, down: None, judged: None, again: None })
+        Ok(Upgrade {
+            work,
+            machine,
+            old,
+            built,
+            request,
+            running,
+            trial,
+            down: None,
+            judged: None,
+            again: None,
+        })
     }
 
     fn run(mut self) -> Result<Upgraded> {
@@ -331,10 +342,15 @@ impl<'a> Upgrade<'a> {
 
     /// Returns what the domain says once it is defined on the new generation.
     fn new_metadata(&self) -> Metadata {
-        Metadata {
-            generations: with(&self.old.generations, deploy::record(&self.machine, &self.built)),
-            ..self.old.clone()
+        let mut known = self.old.generations.clone();
+        // One that nobody has looked at yet, such as a machine's first, was looked at now.
+        let well = self.trial.as_ref().filter(|trial| trial.before.system == Some(System::Running));
+        let untried = |number| known.get(number).is_some_and(|build| build.health == BuildHealth::Untried);
+        if let Some(trial) = well.filter(|trial| untried(trial.from)) {
+            known = known.judged(trial.from, BuildHealth::Healthy);
         }
+        let generations = with(&known, deploy::record(&self.machine, &self.built));
+        Metadata { generations, ..self.old.clone() }
     }
 
     /// Returns what it says once it is defined on the old one again: which generation runs and which does not, at once.
@@ -438,7 +454,9 @@ impl<'a> Upgrade<'a> {
             "{name} did not come up healthy with generation {}; {now}",
             self.target()
         ))
-        .hint(format!("mend the machine's files and run `nixvm upgrade {name}` again; its data was not touched"))
+        .hint(format!(
+            "mend the machine's files and run `nixvm upgrade {name}` again; its data was not touched"
+        ))
         .because(cause)
         .into()
     }
