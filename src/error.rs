@@ -191,6 +191,12 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_back_has_a_code_of_its_own_whatever_the_cause() {
+        let inner: Result<()> = Err(Failure::user("a unit failed").into());
+        assert_eq!(report(inner.explain(|| Failure::rolled_back("not healthy"))).exit_code, 3);
+    }
+
+    #[test]
     fn foreign_errors_are_the_hosts() {
         let shown = report(Err(std::io::Error::other("disk on fire").into()));
         assert_eq!(shown.exit_code, 1);

@@ -94,7 +94,7 @@ pub enum Command {
     ForceStop(Names),
     /// Restart machines
     Reboot(Start),
-    /// Build machines anew and have them run it; back to the old system where the new one is not healthy
+    /// Build and run machines' next generation; go back where it is not healthy
     Upgrade(Upgrade),
     /// Have a machine run an earlier generation, without a build
     Rollback(Rollback),

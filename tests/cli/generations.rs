@@ -71,10 +71,10 @@ fn clean_lists_asks_and_deletes_what_is_of_nobody() {
     assert_eq!(listed.code, 0, "{listed:?}");
     assert_eq!(
         listed.stdout,
-        "FREES               WHAT\n\
-         -       build link  WORKSPACE/output/build/vm-gone\n\
-         25 B    files       WORKSPACE/output/rendered/gone\n\
-         4 B     files       WORKSPACE/output/generations/gone\n\
+        "FREES              WHAT\n\
+         -      build link  WORKSPACE/output/build/vm-gone\n\
+         25 B   files       WORKSPACE/output/rendered/gone\n\
+         4 B    files       WORKSPACE/output/generations/gone\n\
          29 B in all\n"
     );
     let asked = sandbox.run(&["clean"]);
