@@ -109,22 +109,27 @@ let
   verbs = [
     "build"
     "build-all"
+    "clean"
     "completions"
     "console"
     "create"
     "destroy"
+    "diff"
     "doctor"
     "force-stop"
+    "generations"
     "list"
     "list-machines"
     "list-profiles"
     "purge"
     "reboot"
+    "rollback"
     "shell"
     "ssh"
     "start"
     "status"
     "stop"
+    "upgrade"
   ];
 
   app = program: {

@@ -20,6 +20,7 @@ mod process;
 mod secrets;
 mod session;
 mod sharing;
+mod upgrade;
 mod world;
 
 use std::process::ExitCode;
@@ -48,6 +49,10 @@ const TESTS: &[(&str, Test)] = tests![
     life::destroy_keeps_the_files_and_purge_does_not,
     console::root_can_log_in_only_with_the_declared_password,
     session::a_session_without_root,
+    upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+    upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+    upgrade::a_rollback_takes_a_second_beside_the_boot,
+    upgrade::clean_frees_what_nothing_needs_and_says_so_first,
 ];
 
 fn main() -> ExitCode {

@@ -27,6 +27,7 @@ mod world;
 
 mod data;
 mod deletion;
+mod generations;
 mod kill;
 mod making;
 
@@ -36,6 +37,9 @@ use harness::{Test, tests};
 
 const TESTS: &[(&str, Test)] = tests![
     making::create_killed_anywhere_is_completed_by_create,
+    generations::upgrade_killed_anywhere_is_completed_by_upgrade,
+    generations::rollback_killed_anywhere_is_completed_by_rollback,
+    generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
 ];
