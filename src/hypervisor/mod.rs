@@ -55,11 +55,6 @@ impl Hypervisor {
         Ok(Hypervisor { _alive: KeepAlive::of(&connection), connection, uri: uri.to_owned() })
     }
 
-    /// Returns a connection of its own to the same hypervisor, for a serial port.
-    fn for_serial_port(&self) -> Result<Self> {
-        Ok(Hypervisor { connection: libvirt::connect_for_events(&self.uri)?, uri: self.uri.clone() })
-    }
-
     /// Returns the connection, for what works on storage.
     pub fn connection(&self) -> &Connect {
         &self.connection
