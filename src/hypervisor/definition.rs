@@ -38,6 +38,8 @@ pub struct Disk {
     pub target: String,
     /// The file's name of the image it writes to; the volume's name in a pool of files.
     pub volume: Option<String>,
+    /// That name, and those of what it lies on as far as libvirt says: all of them while the machine runs.
+    pub chain: Vec<String>,
 }
 
 impl Definition {
@@ -61,7 +63,7 @@ impl Definition {
         Ok(definition)
     }
 
-    /// Takes what attributes say. An image's own `backingStore` and `mirror` have sources too, deeper.
+    /// Takes what attributes say.
     fn open(&mut self, place: &str, element: &Element<'_>) {
         match place {
             "domain/devices/disk" => self.disks.push(Disk::default()),
@@ -69,12 +71,16 @@ impl Definition {
             _ => {}
         }
         let Some(disk) = self.disks.last_mut() else { return };
-        match place {
-            "domain/devices/disk/source" => {
+        match place.strip_prefix("domain/devices/disk/") {
+            Some("target") => disk.target = element.attribute("dev").unwrap_or_default(),
+            Some(place) if is_chain(place) => {
                 let file = || Some(element.attribute("file")?.rsplit('/').next()?.to_owned());
-                disk.volume = element.attribute("volume").or_else(file);
+                let image = element.attribute("volume").or_else(file);
+                if place == "source" {
+                    disk.volume.clone_from(&image);
+                }
+                disk.chain.extend(image);
             }
-            "domain/devices/disk/target" => disk.target = element.attribute("dev").unwrap_or_default(),
             _ => {}
         }
     }
@@ -123,6 +129,13 @@ impl Owned {
     }
 }
 
+/// Returns whether that is the source of an image of the chain; a `mirror` has one too, which is not.
+fn is_chain(place: &str) -> bool {
+    place
+        .strip_suffix("source")
+        .is_some_and(|above| above.split_terminator('/').all(|name| name == "backingStore"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +172,7 @@ mod tests {
             ]
         );
         assert_eq!(definition.volume(DATA), Some("web.data-2.qcow2"));
+        assert_eq!(definition.disk(DATA).unwrap().chain, ["web.data-2.qcow2", "web.data.qcow2"]);
         assert_eq!(definition.volume(IDENTITY), None);
         assert_eq!(definition.nvram.as_deref(), Some("/var/lib/a & b_VARS.fd"));
     }

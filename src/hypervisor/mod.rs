@@ -7,6 +7,8 @@
 mod accelerator;
 mod address;
 mod agent;
+mod backup;
+mod block;
 mod console;
 mod definition;
 mod domain;
@@ -14,6 +16,9 @@ mod exchange;
 mod metadata;
 mod network;
 mod owned;
+mod snapshot;
+#[cfg(test)]
+mod trials;
 
 use virt::connect::Connect;
 
@@ -24,6 +29,8 @@ use crate::model::domain::Arch;
 pub use accelerator::Probe;
 pub use address::{Address, Source};
 pub use agent::{AgentOutput, Frozen};
+pub use backup::BackupRequest;
+pub use block::Paused;
 pub use console::ConsoleEnd;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
@@ -78,4 +85,9 @@ impl Hypervisor {
                 .into()
         })
     }
+}
+
+/// Returns the text as it may stand in XML's text and attributes.
+fn escape(text: &str) -> std::borrow::Cow<'_, str> {
+    quick_xml::escape::escape(text)
 }

@@ -15,8 +15,8 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 use crate::error::{Explain, Failure, Result};
 
 pub use sys::{
-    BlockJob, Received, abort_job, backup_begin, block_commit, block_job, block_job_abort, checkpoint_delete,
-    checkpoints, freeze, receive, send_hole, thaw,
+    BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
+    block_job_abort, checkpoint_delete, checkpoints, domain_job, freeze, receive, send_hole, thaw,
 };
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.

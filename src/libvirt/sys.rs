@@ -88,6 +88,63 @@ pub fn thaw(domain: &Domain) -> Result<(), Error> {
     check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) }).map(drop)
 }
 
+/// A job that works on a whole domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DomainJob {
+    /// How it goes or went (`virDomainJobType`).
+    pub kind: u32,
+    /// What it does (`virDomainJobOperation`).
+    pub operation: u32,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// Returns the domain's job, or its last one with `VIR_DOMAIN_JOB_STATS_COMPLETED` among `flags`.
+///
+/// `virt` 0.5's `Domain::job_stats` takes a null pointer for an array where there is no job.
+///
+/// # Errors
+/// libvirt's.
+pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
+    let (mut kind, mut list, mut length) = (0, ptr::null_mut(), 0);
+    // SAFETY: libvirt sets `list` to an array of `length` parameters, or to null with a length of 0, and leaves it to
+    // the caller. The names are NUL-terminated constants; a number is written only where its name is found.
+    unsafe {
+        check(sys::virDomainGetJobStats(domain.as_ptr(), &mut kind, &mut list, &mut length, flags))?;
+        let (mut operation, mut done, mut total) = (0, 0, 0);
+        sys::virTypedParamsGetInt(
+            list,
+            length,
+            sys::VIR_DOMAIN_JOB_OPERATION.as_ptr().cast(),
+            &mut operation,
+        );
+        for (name, number) in [
+            (sys::VIR_DOMAIN_JOB_DISK_PROCESSED.as_ptr(), &mut done),
+            (sys::VIR_DOMAIN_JOB_DISK_TOTAL.as_ptr(), &mut total),
+        ] {
+            sys::virTypedParamsGetULLong(list, length, name.cast(), number);
+        }
+        sys::virTypedParamsFree(list, length);
+        Ok(DomainJob { kind: kind.unsigned_abs(), operation: operation.unsigned_abs(), done, total })
+    }
+}
+
+/// Returns the bytes that the guest sees of its disk.
+///
+/// `virt` 0.5's `Domain::block_info` does not look whether the call failed.
+///
+/// # Errors
+/// libvirt's.
+pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
+    let disk = CString::new(disk)?;
+    let mut info = sys::virDomainBlockInfo { capacity: 0, allocation: 0, physical: 0 };
+    // SAFETY: all pointers are valid during the call, which keeps none.
+    check(unsafe { sys::virDomainGetBlockInfo(domain.as_ptr(), disk.as_ptr(), &mut info, 0) })?;
+    Ok(info.capacity)
+}
+
 /// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.
 ///
 /// `flags` are `virDomainBlockCommitFlags`.

@@ -13,10 +13,10 @@ use crate::interrupt;
 use crate::model::domain::DomainSpec;
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
-use crate::model::{Machine, MachineName, Network};
+use crate::model::{Machine, MachineName, Network, Progress};
 use crate::render;
 use crate::storage::image::Image;
-use crate::storage::{self, Pool, Progress, Stored};
+use crate::storage::{self, Pool, Stored};
 
 use super::accelerator::accelerator;
 use super::work::{Work, now};

@@ -17,6 +17,6 @@ mod xml;
 
 pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
-pub use put::{Progress, Stored};
+pub use put::Stored;
 pub use sparse::Piece;
 pub use xml::volume_xml;

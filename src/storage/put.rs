@@ -28,8 +28,8 @@ use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, code};
-use crate::model::Size;
 use crate::model::volume::{VolumeFormat, VolumeSpec};
+use crate::model::{Progress, Size};
 
 /// The bytes written last.
 pub(super) const HEAD: u64 = 4096;
@@ -50,15 +50,6 @@ pub enum Stored {
     Present,
     /// It was uploaded.
     Uploaded,
-}
-
-/// How far an upload is, in bytes of the file; holes count as done when they are reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes done.
-    pub done: u64,
-    /// Bytes in all.
-    pub total: u64,
 }
 
 impl Pool {

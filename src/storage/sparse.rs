@@ -13,8 +13,9 @@ use virt::sys;
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{Received, Say, receive, said, send_hole};
+use crate::model::Progress;
 
-use super::{Pool, Progress};
+use super::Pool;
 
 /// Bytes of one message: what every version of libvirt takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
 const CHUNK: usize = 262_120;

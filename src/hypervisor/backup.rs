@@ -1,0 +1,203 @@
+//! Copies of a running machine's data disk as it was at one instant.
+//!
+//! QEMU writes them: what the guest is about to overwrite is copied first, so
+//! that the copy shows the disk as it was when it began. A checkpoint is the
+//! name of such an instant; from then on QEMU notes in the disk what changes.
+
+use std::time::{Duration, Instant};
+
+use virt::error::{Error, ErrorNumber};
+use virt::sys;
+
+use super::definition::{DATA, Definition};
+use super::{Owned, escape};
+use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
+use crate::libvirt::{self, Say, said};
+use crate::model::Progress;
+
+/// How often a backup is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How long QEMU is given to end a backup that is not wanted any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to copy, and where to.
+#[derive(Debug, Clone, Copy)]
+pub struct BackupRequest<'a> {
+    /// The absolute path, on the hypervisor, of the qcow2 file to write.
+    pub path: &'a str,
+    /// Whether the file is there already, empty and as large as the disk; else libvirt makes it, and QEMU's user owns it.
+    pub existing: bool,
+    /// The checkpoint since which changes are copied; `None` for everything.
+    pub since: Option<&'a str>,
+    /// The name of a checkpoint to make at the instant of the copy.
+    pub checkpoint: Option<&'a str>,
+}
+
+impl Owned {
+    /// Copies the running machine's data disk, and returns for how long its guest stood still.
+    ///
+    /// `None` where its agent does not answer: the copy is then as after a power cut. An error of `progress` or an
+    /// interruption ends the copy; the file is then not whole, and the checkpoint stays.
+    ///
+    /// # Errors
+    /// The machine is off, has a job already, has no such checkpoint, there is no space, or `progress` refuses to go on.
+    pub fn backup_data(
+        &self,
+        request: BackupRequest<'_>,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<Option<Duration>> {
+        let say = || self.cannot("back up the data disk of");
+        let disks = self.live_disks()?;
+        let none = || say().because(Failure::user(format!("it has no disk with the serial number `{DATA}`")));
+        let data = &disks.disk(DATA).ok_or_else(none)?.target;
+        let backup = backup_xml(&disks, data, &request);
+        let checkpoint = request.checkpoint.map(|name| checkpoint_xml(&disks, data, name));
+        let flags = if request.existing { sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL } else { 0 };
+
+        let frozen = if self.agent_answers() { Some(self.freeze()?) } else { None };
+        libvirt::backup_begin(&self.domain, &backup, checkpoint.as_deref(), flags).say(say)?;
+        let followed = frozen.map(super::Frozen::thaw).transpose();
+        let followed = followed.and_then(|frozen| self.follow_backup(progress).map(|()| frozen));
+        if followed.is_err() {
+            // What failed by itself is over already; what cannot be ended now is ended before the next backup.
+            let _ = self.end_backup();
+        }
+        followed.explain(say)
+    }
+
+    /// Ends a backup that a nixvm which was killed left behind, and returns whether there was one.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or QEMU does not end it.
+    pub fn end_backup(&self) -> Result<bool> {
+        let say = || self.cannot("end the backup of");
+        let mut found = false;
+        let started = Instant::now();
+        while self.is_backed_up().say(say)? {
+            if started.elapsed() > PATIENCE {
+                return Err(say().because(Failure::user("QEMU does not end it")).into());
+            }
+            if !found {
+                libvirt::abort_job(&self.domain).unless(ErrorNumber::OperationInvalid).say(say)?;
+            }
+            found = true;
+            // Not through an interruption: this is how one ends.
+            std::thread::sleep(POLL);
+        }
+        Ok(found)
+    }
+
+    fn is_backed_up(&self) -> std::result::Result<bool, Error> {
+        // A domain that is off has no job either.
+        let job = libvirt::domain_job(&self.domain, 0).unless(ErrorNumber::OperationInvalid)?;
+        Ok(job.is_some_and(|job| {
+            job.kind != sys::VIR_DOMAIN_JOB_NONE && job.operation == sys::VIR_DOMAIN_JOB_OPERATION_BACKUP
+        }))
+    }
+
+    /// Returns the names of the machine's checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn checkpoints(&self) -> Result<Vec<String>> {
+        libvirt::checkpoints(&self.domain).say(|| self.cannot("list the checkpoints of"))
+    }
+
+    /// Deletes the checkpoint and returns whether there was one; what it noted is kept by the one before it.
+    ///
+    /// # Errors
+    /// The machine is off, or libvirt does not answer.
+    pub fn delete_checkpoint(&self, name: &str) -> Result<bool> {
+        let deleted = libvirt::checkpoint_delete(&self.domain, name, 0);
+        let deleted = deleted.unless(ErrorNumber::NoDomainCheckpoint);
+        Ok(deleted.say(|| self.cannot(&format!("delete the checkpoint `{name}` of")))?.is_some())
+    }
+
+    /// Forgets a checkpoint that the disk does not know any more.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn forget_checkpoint(&self, name: &str) -> Result<bool> {
+        let flags = sys::VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY;
+        let forgotten = libvirt::checkpoint_delete(&self.domain, name, flags);
+        let forgotten = forgotten.unless(ErrorNumber::NoDomainCheckpoint);
+        Ok(forgotten.say(|| self.cannot(&format!("forget the checkpoint `{name}` of")))?.is_some())
+    }
+
+    fn follow_backup(&self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
+        loop {
+            interrupt::check()?;
+            let job = libvirt::domain_job(&self.domain, 0).map_err(|error| said(&error))?;
+            if job.kind == sys::VIR_DOMAIN_JOB_NONE {
+                break;
+            }
+            progress(Progress { done: job.done, total: job.total })?;
+            std::thread::sleep(POLL);
+        }
+        let ended = libvirt::domain_job(&self.domain, sys::VIR_DOMAIN_JOB_STATS_COMPLETED);
+        match ended.map_err(|error| said(&error))?.kind {
+            sys::VIR_DOMAIN_JOB_COMPLETED => Ok(()),
+            sys::VIR_DOMAIN_JOB_CANCELLED => Err(Failure::user("somebody ended it").into()),
+            _ => Err(Failure::user("QEMU could not write the copy")
+                .hint("see that the pool has space, and what QEMU says in /var/log/libvirt/qemu")
+                .into()),
+        }
+    }
+}
+
+/// Returns the XML of a backup of the data disk alone; see <https://libvirt.org/formatbackup.html>.
+fn backup_xml(disks: &Definition, data: &str, request: &BackupRequest<'_>) -> String {
+    let since = request.since.map(|name| format!("<incremental>{}</incremental>", escape(name)));
+    let disks = each_disk(disks, |target| match target == data {
+        true => format!(
+            "<disk name='{target}' backup='yes' type='file'><target file='{}'/><driver type='qcow2'/></disk>",
+            escape(request.path)
+        ),
+        false => format!("<disk name='{target}' backup='no'/>"),
+    });
+    format!("<domainbackup mode='push'>{}<disks>{disks}</disks></domainbackup>", since.unwrap_or_default())
+}
+
+/// Returns the XML of a checkpoint of the data disk alone; see <https://libvirt.org/formatcheckpoint.html>.
+fn checkpoint_xml(disks: &Definition, data: &str, name: &str) -> String {
+    let disks = each_disk(disks, |target| {
+        let kind = if target == data { "bitmap" } else { "no" };
+        format!("<disk name='{target}' checkpoint='{kind}'/>")
+    });
+    format!("<domaincheckpoint><name>{}</name><disks>{disks}</disks></domaincheckpoint>", escape(name))
+}
+
+fn each_disk(disks: &Definition, element: impl Fn(&str) -> String) -> String {
+    disks.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definition::Disk;
+    use super::*;
+
+    fn disks() -> Definition {
+        let disk = |target: &str| Disk { target: target.to_owned(), ..Disk::default() };
+        Definition { disks: vec![disk("vda"), disk("vdb")], nvram: None }
+    }
+
+    #[test]
+    fn the_data_disk_alone_is_copied() {
+        let full = BackupRequest { path: "/p/a & b", existing: false, since: None, checkpoint: None };
+        assert_eq!(
+            backup_xml(&disks(), "vdb", &full),
+            "<domainbackup mode='push'><disks><disk name='vda' backup='no'/>\
+             <disk name='vdb' backup='yes' type='file'><target file='/p/a &amp; b'/><driver type='qcow2'/></disk>\
+             </disks></domainbackup>"
+        );
+        let since = BackupRequest { since: Some("c<1"), ..full };
+        assert!(backup_xml(&disks(), "vdb", &since).contains("<incremental>c&lt;1</incremental>"));
+        assert_eq!(
+            checkpoint_xml(&disks(), "vdb", "c<1"),
+            "<domaincheckpoint><name>c&lt;1</name><disks><disk name='vda' checkpoint='no'/>\
+             <disk name='vdb' checkpoint='bitmap'/></disks></domaincheckpoint>"
+        );
+    }
+}

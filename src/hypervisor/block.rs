@@ -1,0 +1,134 @@
+//! Work on the images of a machine's data disk while QEMU has them open.
+//!
+//! A merge changes the lower image at once and the chain at its end. Until then
+//! the chain shows what it showed, also after an abort or a crash; the lower
+//! image alone shows nothing sensible any more.
+
+use std::time::Duration;
+
+use virt::error::ErrorNumber;
+use virt::sys;
+
+use super::Owned;
+use super::definition::DATA;
+use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
+use crate::libvirt::{self, BlockJob, Say, code, said};
+use crate::model::{Progress, Size};
+
+/// How often a job is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+impl Owned {
+    /// Merges the image at the path `top` of the running data disk's chain, and what lies between, into the one at `base`.
+    ///
+    /// Where `top` is the image that is written, the machine writes to `base` from then on. The definition follows.
+    /// `base` is no snapshot any more from the beginning on; `top` is not used any more at the end, and stays. A merge
+    /// that was left behind by a nixvm that was killed is ended first. An error of `progress` or an interruption ends
+    /// the merge, and the chain is as it was.
+    ///
+    /// # Errors
+    /// The machine is off, a path is not in its chain, the merge fails for lack of space, or `progress` refuses to go on.
+    pub fn commit_data(
+        &self,
+        base: &str,
+        top: &str,
+        progress: &mut dyn FnMut(Progress) -> Result<()>,
+    ) -> Result<()> {
+        let say = || self.cannot("merge images of the data disk of");
+        let disk = self.data_target()?;
+        self.end_block_job(&disk).explain(say)?;
+        let active = self.live_disks()?.volume(DATA) == Some(file_name(top));
+        // Relative names stay relative, so that a pool can be moved; the written image is named by nothing.
+        let flags =
+            if active { sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE } else { sys::VIR_DOMAIN_BLOCK_COMMIT_RELATIVE };
+        libvirt::block_commit(&self.domain, &disk, base, top, flags).say(say)?;
+        if let Err(error) = self.follow(&disk, progress) {
+            // At worst it goes on, and the next merge ends it.
+            let _ = libvirt::block_job_abort(&self.domain, &disk, 0);
+            return Err(error).explain(say);
+        }
+        // A job that failed is gone like one that is done.
+        match self.live_disks()?.disk(DATA) {
+            Some(disk) if !disk.chain.iter().any(|image| image == file_name(top)) => Ok(()),
+            _ => Err(say()
+                .hint("see that the pool has space, and what QEMU says in /var/log/libvirt/qemu")
+                .because(Failure::user("QEMU ended the merge before its end"))
+                .into()),
+        }
+    }
+
+    /// Makes the running machine's data disk larger, for the guest to see at once.
+    ///
+    /// # Errors
+    /// The machine is off, the disk is larger already, or the pool has no space.
+    pub fn grow_data(&self, capacity: Size) -> Result<()> {
+        let say = || self.cannot("grow the data disk of");
+        let disk = self.data_target()?;
+        let has = libvirt::block_capacity(&self.domain, &disk).say(say)?;
+        // libvirt would cut off what is behind the new end, and only versions after 10 can be told not to.
+        if capacity.bytes() < has {
+            return Err(say().because(Failure::user(format!("it has {has} bytes already"))).into());
+        }
+        self.domain.block_resize(&disk, capacity.bytes(), sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES).say(say)
+    }
+
+    /// Starts QEMU for a machine that is off and leaves its guest standing before the first instruction.
+    ///
+    /// For merges, which need QEMU and no guest. When the guard is dropped the machine is off again; also when nixvm is
+    /// killed, as libvirt ends it with the connection.
+    ///
+    /// # Errors
+    /// The machine is up, or QEMU does not start.
+    pub fn paused(&self) -> Result<Paused<'_>> {
+        let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
+        self.domain.create_with_flags(flags).say(|| self.cannot("open the disks of"))?;
+        Ok(Paused(self))
+    }
+
+    /// Waits for the job on the disk, and has QEMU write to the lower image where it asks for that.
+    fn follow(&self, disk: &str, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
+        loop {
+            interrupt::check()?;
+            let Some(job) = self.block_job(disk)? else { return Ok(()) };
+            progress(Progress { done: job.done, total: job.total })?;
+            // libvirt keeps the two apart until the images are equal.
+            if job.kind == sys::VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT && job.done == job.total {
+                let pivot = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
+                match libvirt::block_job_abort(&self.domain, disk, pivot) {
+                    Ok(()) => return Ok(()),
+                    Err(error) if code(&error) == Some(ErrorNumber::BlockCopyActive) => {}
+                    Err(error) => return Err(said(&error)),
+                }
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Ends what a nixvm that was killed left behind.
+    fn end_block_job(&self, disk: &str) -> Result<()> {
+        if self.block_job(disk)?.is_some() {
+            libvirt::block_job_abort(&self.domain, disk, 0).map_err(|error| said(&error))?;
+        }
+        Ok(())
+    }
+
+    fn block_job(&self, disk: &str) -> Result<Option<BlockJob>> {
+        libvirt::block_job(&self.domain, disk).map_err(|error| said(&error))
+    }
+}
+
+/// A machine whose disks QEMU has open and whose guest does not run; off when dropped.
+#[must_use = "the machine is off again when this is dropped"]
+pub struct Paused<'a>(&'a Owned);
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        // If this fails, libvirt does it when the connection ends.
+        let _ = self.0.force_off();
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
