@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::change_args::{NetworkConfig, Set};
+
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
 /// A machine is a folder of small text files, `machines/NAME`. nixvm builds its
@@ -102,6 +104,10 @@ pub enum Command {
     Ssh(Ssh),
     /// Attach to a machine's serial console; ^] leaves
     Console(Name),
+    /// Set a machine's memory, CPUs or data disk size
+    Set(Set),
+    /// Choose how a machine reaches the network
+    NetworkConfig(NetworkConfig),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME

@@ -18,13 +18,14 @@ use crate::nix;
 use crate::ops::{self, Health, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
+use super::change;
 use super::create;
 use super::prompt;
 use super::show::{self, Shown};
 use super::terminal::Terminal;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
-const SSH_LIMIT: Duration = Duration::from_secs(600);
+pub const SSH_LIMIT: Duration = Duration::from_secs(600);
 
 /// Carries out one command.
 ///
@@ -69,6 +70,8 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         }
         Command::Ssh(args) => ssh(&setup, &args),
         Command::Console(args) => console(&setup, &machine_name(&args.name)?, terminal),
+        Command::Set(args) => change::set(&setup, &args, terminal),
+        Command::NetworkConfig(args) => change::network_config(&setup, &args, terminal),
         Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
             ops::destroy(&setup, name, terminal)
         }),

@@ -1,9 +1,12 @@
 //! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
 
 mod args;
+mod change;
+mod change_args;
 mod commands;
 mod create;
 mod keys;
+mod network;
 mod prompt;
 mod raw;
 mod show;

@@ -26,6 +26,7 @@
 //! except in `resolv.conf` and `extra.nix`, whose text is taken as it is. Other
 //! files are left alone.
 
+mod change;
 mod create;
 mod declared;
 mod files;
@@ -33,6 +34,7 @@ mod load;
 mod remove;
 mod workspace;
 
+pub use change::{change, copy_file, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use load::{declared, exists, list, load};

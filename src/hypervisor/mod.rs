@@ -13,6 +13,7 @@ mod console;
 mod definition;
 mod domain;
 mod exchange;
+mod memory;
 mod metadata;
 mod network;
 mod owned;
@@ -34,6 +35,7 @@ pub use block::Paused;
 pub use console::ConsoleEnd;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
+pub use memory::LiveSize;
 pub use network::Ensured;
 pub use owned::{Ended, Owned};
 
