@@ -9,6 +9,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use quick_xml::Reader;
+use quick_xml::events::Event;
 use virt::error::Error;
 use virt::sys;
 
@@ -61,6 +63,21 @@ impl Hypervisor {
             Life::Died(_) => tcg("the guest died under KVM".into()),
             Life::Silent => tcg(format!("a guest hung under KVM for {} s", LIMIT.as_secs())),
         }
+    }
+
+    /// Returns whether guests of `arch` can boot by UEFI: whether libvirt knows a firmware for them.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or has no QEMU for that architecture.
+    pub fn has_uefi(&self, arch: Arch) -> Result<bool> {
+        let capabilities = self
+            .connection()
+            .domain_capabilities(None, Some(arch.as_str()), Some(machine_type(arch)), None, 0)
+            .say(|| {
+                Failure::user("cannot ask libvirt what it runs")
+                    .hint("install QEMU: `./quickstart --no-machine`")
+            })?;
+        Ok(offers_uefi(&capabilities))
     }
 
     /// Returns what to do about a `/dev/kvm` of this host that QEMU's user cannot open.
@@ -141,16 +158,38 @@ impl Drop for Cleaner<'_> {
     }
 }
 
+fn machine_type(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "q35",
+        Arch::Aarch64 => "virt",
+    }
+}
+
+/// Returns whether a document of domain capabilities lists `efi` among the firmwares that libvirt chooses from.
+fn offers_uefi(capabilities: &str) -> bool {
+    let mut reader = Reader::from_str(capabilities);
+    let mut in_firmware = false;
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(element)) if element.name().as_ref() == b"enum" => {
+                let name = element.try_get_attribute("name").ok().flatten();
+                in_firmware = name.is_some_and(|name| name.value.as_ref() == b"firmware");
+            }
+            Ok(Event::End(element)) if element.name().as_ref() == b"enum" => in_firmware = false,
+            Ok(Event::Text(text)) if in_firmware && text.as_ref() == b"efi" => return true,
+            Ok(Event::Eof) | Err(_) => return false,
+            Ok(_) => {}
+        }
+    }
+}
+
 /// Returns the probe's domain: as machines have it in what depends on the accelerator, and else as small as can be.
 fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> String {
     let (kind, cpu) = match accelerator {
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),
     };
-    let machine = match arch {
-        Arch::X86_64 => "q35",
-        Arch::Aarch64 => "virt",
-    };
+    let machine = machine_type(arch);
     let (arch, uuid) = (arch.as_str(), id.to_uuid());
     format!(
         "<domain type='{kind}'>
@@ -187,6 +226,18 @@ mod tests {
         {
             assert_eq!(is_closed(mode), closed, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn firmware_that_libvirt_would_choose_is_read_from_its_capabilities() {
+        let os = |values: &str| {
+            format!(
+                "<domainCapabilities><os><enum name='firmware'>{values}</enum><enum name='x'><value>efi</value></enum></os></domainCapabilities>"
+            )
+        };
+        assert!(offers_uefi(&os("<value>bios</value><value>efi</value>")));
+        assert!(!offers_uefi(&os("<value>bios</value>")));
+        assert!(!offers_uefi(&os("")));
     }
 
     #[test]

@@ -87,7 +87,9 @@ pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
                 let finding = "is closed to QEMU, and libvirt tries it anew at every start, which takes most of a minute";
                 Check::warning("/dev/kvm", finding, hint)
             }));
-            checks.push(Check::of("KVM and firmware", accelerator::probe(setup, &host), kvm));
+            checks.push(groups(&host, Path::new("/etc/group")));
+            checks.push(firmware(&host));
+            checks.push(Check::of("KVM", accelerator::probe(setup, &host), kvm));
             checks.push(pool(setup, &host));
             checks.push(network(&host));
         }
@@ -125,11 +127,51 @@ fn tool(program: &'static str, path: &OsStr) -> Check {
     }
 }
 
+/// libvirt's own group is how distributions let a user at the system's libvirt.
+fn groups(host: &Hypervisor, file: &Path) -> Check {
+    if host.is_session() || !host.is_local() {
+        return Check::good("groups", "none is needed for this libvirt");
+    }
+    if rustix::process::geteuid().is_root() {
+        return Check::good("groups", "none is needed by root");
+    }
+    let mine = rustix::process::getgroups().unwrap_or_default();
+    match libvirt_group(&fs::read_to_string(file).unwrap_or_default()) {
+        Some((name, id)) if !mine.iter().any(|group| group.as_raw() == id) => Check::warning(
+            "groups",
+            format!("you are not in `{name}`; libvirt may ask for a password each time"),
+            format!("sudo usermod -aG {name} $USER, then log in anew"),
+        ),
+        Some((name, _)) => Check::good("groups", format!("you are in `{name}`")),
+        None => Check::good("groups", "this host has no group for libvirt"),
+    }
+}
+
+/// Returns name and number of libvirt's group (NixOS calls it libvirtd), from a file as group(5) describes it.
+fn libvirt_group(text: &str) -> Option<(String, u32)> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| ["libvirt", "libvirtd"].contains(name))?;
+        Some((name.to_owned(), fields.nth(1)?.parse().ok()?))
+    })
+}
+
+fn firmware(host: &Hypervisor) -> Check {
+    Check::of("firmware", host.arch().and_then(|arch| host.has_uefi(arch)), |found| match found {
+        true => Check::good("firmware", "libvirt has UEFI for guests"),
+        false => Check::fault(
+            "firmware",
+            "libvirt finds no UEFI firmware, which every machine boots with",
+            "./quickstart --no-machine, or install OVMF (edk2-ovmf; for aarch64 qemu-efi-aarch64)",
+        ),
+    })
+}
+
 fn kvm(probe: Probe) -> Check {
     match probe.accelerator {
-        Accelerator::Kvm => Check::good("KVM and firmware", probe.reason),
+        Accelerator::Kvm => Check::good("KVM", probe.reason),
         Accelerator::Tcg => Check::warning(
-            "KVM and firmware",
+            "KVM",
             format!("{}; guests run under TCG, several times slower", probe.reason),
             "switch on virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host",
         ),
@@ -200,6 +242,14 @@ mod tests {
         assert_eq!(ufw(dir.path()).health, Health::Warning);
         fs::write(dir.path().join("user.rules"), "-A ufw-user-input -i virbr0 -j ACCEPT\n").unwrap();
         assert_eq!(ufw(dir.path()).health, Health::Good);
+    }
+
+    #[test]
+    fn libvirts_group_is_found_under_both_its_names() {
+        let file = "root:x:0:\nlibvirt-qemu:x:64055:libvirt-qemu\nlibvirt:x:112:me,you\n";
+        assert_eq!(libvirt_group(file), Some(("libvirt".into(), 112)));
+        assert_eq!(libvirt_group("libvirtd:x:67:me\n"), Some(("libvirtd".into(), 67)));
+        assert_eq!(libvirt_group("kvm:x:108:\n"), None);
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub fn what_is_declared_arrives_byte_for_byte(world: &mut World) -> Result<Outco
     }
 
     let release = in_guest("/etc/nixvm-release")?;
-    let digest = host::attribute(&domain, "nixvm:machine", "digest");
+    let digest = host::attribute(&domain, "nixvm:generation", "digest");
     for (name, value) in
         [("MACHINE", Some(A)), ("PROFILE", Some("core")), ("GENERATION", Some("1")), ("DIGEST", digest)]
     {

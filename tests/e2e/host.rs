@@ -61,6 +61,12 @@ pub fn state(domain: &str) -> Result<String> {
     Ok(virsh(&["domstate", domain])?.text().to_owned())
 }
 
+/// Returns whether there is a pool of that name, running.
+pub fn has_pool(pool: &str) -> Result<bool> {
+    let pools = virsh(&["pool-list", "--name"])?;
+    Ok(pools.stdout.split_whitespace().any(|name| name == pool))
+}
+
 /// Returns the names of a pool's volumes.
 pub fn volumes(pool: &str) -> Result<Vec<String>> {
     virsh(&["pool-refresh", pool])?;

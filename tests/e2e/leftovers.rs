@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::fs::FlockOperation;
 
 use crate::host;
 use crate::process::{as_root, host_any, root, run, wait_for};
@@ -15,12 +16,15 @@ pub const PREFIX: &str = "nixvm-e2e-";
 /// The user that is made where a test must not be root. Its home is in the world's folder, and so is everything that it makes.
 pub const USER: &str = "nixvm-e2e";
 
-/// Two runs at once would take each other's machines for a dead run's.
+/// Two runs at once would take each other's machines for a dead run's: the second waits until the first is over.
 pub fn lock() -> Result<fs::File> {
     let path = std::env::temp_dir().join("nixvm-e2e.lock");
     let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another run of these tests holds {}", path.display()))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        println!("waiting for another run of these tests, which holds {}", path.display());
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+    }
     Ok(file)
 }
 

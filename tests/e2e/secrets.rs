@@ -49,7 +49,7 @@ pub fn promise_3_no_secret_is_readable(world: &mut World) -> Result<Outcome> {
     }
 
     // What libvirt tells of every domain, also to whoever may see its secrets.
-    let digest = host::attribute(&host::defined(C)?, "nixvm:machine", "digest").map(str::to_owned);
+    let digest = host::attribute(&host::defined(C)?, "nixvm:generation", "digest").map(str::to_owned);
     let digest = digest.context("the domain carries no digest")?;
     let mut found = false;
     for domain in host::domains()? {
@@ -224,7 +224,7 @@ exit 0
 
 /// Searches what is packed into the images, where the guest has it unpacked; and who may read the secrets there.
 fn in_the_guest(world: &World, secrets: &[Secret]) -> Result<()> {
-    let digest = host::attribute(&host::defined(A)?, "nixvm:machine", "digest")
+    let digest = host::attribute(&host::defined(A)?, "nixvm:generation", "digest")
         .context("the domain carries no digest")?
         .to_owned();
     let text: Vec<String> =

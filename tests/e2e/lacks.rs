@@ -111,8 +111,7 @@ fn untouched(world: &World) -> Result<()> {
 
 fn no_domain_no_volumes(pool: &str) -> Result<()> {
     ensure!(host::definition(D)?.is_none(), "a domain {D} is there");
-    let pools = host::virsh(&["pool-list", "--name"])?;
-    if pools.stdout.split_whitespace().any(|name| name == pool) {
+    if host::has_pool(pool)? {
         let left = host::volumes_of(pool, D)?;
         ensure!(left.is_empty(), "volumes are there: {left:?}");
     }

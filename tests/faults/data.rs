@@ -1,0 +1,56 @@
+//! The data of a machine that is off, written and read from outside by e2fsprogs and qemu-img.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::host;
+use crate::process::root;
+use crate::world::World;
+
+/// Writes a file into the machine's data disk, which lies on no other yet.
+pub fn write(world: &World, machine: &str, text: &str) -> Result<()> {
+    let (raw, file) = (world.dir.join("write.raw"), world.dir.join("marker"));
+    let volume = top(world, machine)?;
+    fs::write(&file, text)?;
+    root("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &volume, path(&raw)?])?;
+    root("debugfs", &["-w", "-R", &format!("write {} marker", path(&file)?), path(&raw)?])?;
+    // Into the file that is there, which keeps its owner and mode.
+    root("qemu-img", &["convert", "-n", "-f", "raw", "-O", "qcow2", path(&raw)?, &volume])?;
+    root("rm", &["-f", path(&raw)?])?;
+    ensure!(read(world, machine)? == text, "the marker could not be written");
+    Ok(())
+}
+
+/// Returns what the file holds that [`write`] wrote, as the machine would find it at its next start.
+pub fn read(world: &World, machine: &str) -> Result<String> {
+    read_volume(world, &top(world, machine)?)
+}
+
+/// Returns what the file holds in the data disk whose top is the file at `volume`.
+pub fn read_volume(world: &World, volume: &str) -> Result<String> {
+    let raw = world.dir.join("read.raw");
+    root("qemu-img", &["convert", "-U", "-f", "qcow2", "-O", "raw", volume, path(&raw)?])?;
+    let said = root("debugfs", &["-R", "cat marker", path(&raw)?])?;
+    root("rm", &["-f", path(&raw)?])?;
+    Ok(said.stdout)
+}
+
+/// Returns the path of the image that the domain's definition has as its data disk.
+pub fn top(world: &World, machine: &str) -> Result<String> {
+    let xml = host::defined(machine)?;
+    let disk = xml.split("<disk ").find(|disk| disk.contains("<serial>nixvm-data</serial>"));
+    let disk = disk.with_context(|| format!("{machine} has no data disk"))?;
+    match host::attribute(disk, "source", "file") {
+        Some(file) => Ok(file.to_owned()),
+        None => {
+            let volume = host::attribute(disk, "source", "volume").context("the data disk has no source")?;
+            host::volume_path(&world.pool, volume)
+        }
+    }
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is no UTF-8")
+}

@@ -1,0 +1,45 @@
+//! What is left when nixvm dies: killed at every step boundary of every command that changes more than one thing.
+//!
+//!     cargo test --test faults -- [--list] [FILTER...]
+//!
+//! For each command and for N = 0, 1, 2, …: the machine is brought to where the command begins, nixvm is
+//! killed by SIGKILL when N of its steps are done, and then the data must be there, `status` must tell what happened,
+//! and the same command must complete. N goes up until a run is not killed any more, so no boundary is left out.
+//!
+//! The machines are off, or run without being waited for, and their data is read from outside: a boot would add a minute to
+//! each point and show nothing more.
+
+#[path = "../e2e/harness.rs"]
+#[allow(dead_code)]
+mod harness;
+#[path = "../e2e/host.rs"]
+#[allow(dead_code)]
+mod host;
+#[path = "../e2e/leftovers.rs"]
+#[allow(dead_code)]
+mod leftovers;
+#[path = "../e2e/process.rs"]
+#[allow(dead_code)]
+mod process;
+#[path = "../e2e/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+mod data;
+mod deletion;
+mod kill;
+mod making;
+
+use std::process::ExitCode;
+
+use harness::{Test, tests};
+
+const TESTS: &[(&str, Test)] = tests![
+    making::create_killed_anywhere_is_completed_by_create,
+    deletion::destroy_killed_anywhere_is_completed_by_destroy,
+    deletion::purge_killed_anywhere_is_completed_by_purge,
+];
+
+fn main() -> ExitCode {
+    harness::main(TESTS)
+}
