@@ -38,6 +38,7 @@ const TESTS: &[(&str, Test)] = tests![
     ports::open_ports_answer_and_closed_ones_do_not,
     console::the_serial_console_is_interactive,
     data::data_survives_a_reboot,
+    data::var_follows_its_disk_while_the_machine_runs,
     secrets::promise_3_no_secret_is_readable,
     sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
     life::promise_8_foreign_domains_are_left_alone,
