@@ -10,6 +10,7 @@ mod agent;
 mod backup;
 mod block;
 mod console;
+mod copier;
 mod definition;
 mod domain;
 mod exchange;

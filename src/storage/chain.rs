@@ -7,17 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use virt::error::ErrorNumber;
-use virt::storage_vol::StorageVol;
 
 use super::Pool;
-use super::put::Stored;
-use super::xml::{backing, volume_xml};
+use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
-use crate::model::Size;
-use crate::model::volume::{VolumeFormat, VolumeSpec};
 
 /// How long a pool in which a volume is being made is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -97,47 +93,6 @@ impl Pool {
             }
         }
         Ok(all)
-    }
-
-    /// Makes an empty volume `name` that shows what the volume `on` holds, unless it is there already.
-    ///
-    /// `on` must not be written from then on.
-    ///
-    /// # Errors
-    /// A volume of that name lies on another one or on none, `on` is missing, or libvirt fails.
-    pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
-        let say = || self.cannot(&format!("make `{name}` on"), on);
-        let below = self.chain(on)?;
-        if self.settle(name)? {
-            return self.check_lies_on(name, on).map(|()| Stored::Present);
-        }
-        let xml = volume_xml(&VolumeSpec {
-            name: name.to_owned(),
-            capacity: Size::from_bytes(below.first().map_or(0, |link| link.capacity)),
-            format: VolumeFormat::Qcow2,
-            backing: Some(on.to_owned()),
-        })?;
-        match StorageVol::create_xml(&self.pool, &xml, 0) {
-            Ok(_) => Ok(Stored::Uploaded),
-            // Someone else was quicker.
-            Err(error) => match self.settle(name)? {
-                true => self.check_lies_on(name, on).map(|()| Stored::Present),
-                false => Err(error).say(say),
-            },
-        }
-    }
-
-    fn check_lies_on(&self, name: &str, on: &str) -> Result<()> {
-        match self.chain(name)?.get(1).map(|link| link.volume.as_str()) {
-            Some(below) if below == on => Ok(()),
-            below => {
-                let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
-                Err(self
-                    .cannot(&format!("make `{name}` on"), on)
-                    .because(Failure::user(format!("there is one, and it lies {is}")))
-                    .into())
-            }
-        }
     }
 
     /// Has libvirt look at the pool's files anew.

@@ -41,6 +41,7 @@ const TESTS: &[(&str, Test)] = tests![
     data::var_follows_its_disk_while_the_machine_runs,
     secrets::promise_3_no_secret_is_readable,
     sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
+    sharing::an_image_built_twice_is_the_same,
     life::promise_8_foreign_domains_are_left_alone,
     life::create_again_changes_nothing,
     life::stop_waits_until_the_machine_is_off,

@@ -2,13 +2,16 @@
 //!
 //! The domain has nixvm's disks and nothing to boot; what a guest would write, QEMU's monitor writes.
 
+mod backups;
+mod guest;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{BackupRequest, DATA, Hypervisor, Owned};
+use super::{DATA, Hypervisor, Owned};
 use crate::error::{Failure, Report, Result};
-use crate::model::domain::DomainState;
+use crate::model::domain::{Accelerator, DomainState};
 use crate::model::{MachineId, MachineName, Progress, Size};
 
 const DEVICE: &str = "/machine/peripheral/virtio-disk1/virtio-backend";
@@ -83,6 +86,12 @@ impl Trial {
 
     fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
+    }
+
+    /// Makes an empty image as large as the data disk, and returns its path.
+    fn blank(&self, file: &str, size: &str) -> String {
+        run("qemu-img", &["create", "-q", "-f", "qcow2", &self.path(file), size]);
+        self.path(file)
     }
 
     fn overlay(&self, file: &str, on: &str) -> String {
@@ -216,11 +225,13 @@ fn a_merge_that_is_stopped_or_left_behind_changes_nothing_that_is_seen() {
         virt::sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE,
     )
     .unwrap();
+    assert!(owned.switch_data(&trial.overlay("data-2", "data-1"), false).is_err());
     let start = Instant::now();
     owned.commit_data(&base, &top, &mut silent).unwrap();
     println!("400 MiB merged in {:?}", start.elapsed());
     assert_eq!(trial.chains(), (vec!["data".into()], Some("data".into())));
     trial.holds("data", 1, "0", "400M");
+    assert!(!owned.end_merge().unwrap());
 }
 
 #[test]
@@ -276,56 +287,39 @@ fn the_data_disk_grows_while_the_machine_runs() {
 
 #[test]
 #[ignore = "needs qemu:///system"]
-fn backups_show_one_instant_and_increments_the_changes() {
-    let trial = Trial::new("h-hv-backup");
+fn an_image_is_copied_beside_a_guest_that_runs_on_it() {
+    let trial = Trial::new("h-hv-copy");
     let owned = trial.own();
     owned.start().unwrap();
-    trial.write(1, "0", "200M");
-    let full = trial.path("full");
-    let request = BackupRequest { path: &full, existing: false, since: None, checkpoint: Some("one") };
+    trial.write(1, "0", "300M");
+    owned.switch_data(&trial.overlay("data-1", "data"), false).unwrap();
+    trial.write(2, "1M", "1M");
+    owned.switch_data(&trial.overlay("data-2", "data-1"), false).unwrap();
+    trial.write(3, "2M", "1M");
+
+    let to = trial.blank("copy", "1G");
     let start = Instant::now();
-    let mut steps = Vec::new();
-    let stood = owned
-        .backup_data(request, &mut |progress| {
-            if steps.is_empty() {
-                trial.write(2, "0", "100M");
-            }
-            steps.push(progress);
-            Ok(())
-        })
-        .unwrap();
-    println!("200 MiB copied in {:?}, stood {stood:?}, {steps:?}", start.elapsed());
-    trial.holds("full", 1, "0", "200M");
-    println!("{}", run("ls", &["-l", &full]));
-    assert_eq!(owned.checkpoints().unwrap(), ["one"]);
+    let copy = |from: &str, to: &str, progress: &mut dyn FnMut(Progress) -> Result<()>| {
+        trial.hypervisor.copy_image(Accelerator::Tcg, &trial.path(from), to, progress)
+    };
+    copy("data-1", &to, &mut silent).unwrap();
+    println!("300 MiB copied in {:?}", start.elapsed());
+    for (value, at) in [(1, "0"), (2, "1M"), (1, "2M"), (1, "3M")] {
+        trial.holds("copy", value, at, "1M");
+    }
+    assert_eq!(info(&to)["backing-filename"], serde_json::Value::Null);
 
-    trial.write(3, "300M", "64k");
-    run("qemu-img", &["create", "-q", "-f", "qcow2", &trial.path("more"), "1G"]);
-    let more = trial.path("more");
-    let since = BackupRequest { path: &more, existing: true, since: Some("one"), checkpoint: Some("two") };
-    owned.backup_data(since, &mut silent).unwrap();
-    println!("increment: {}", info(&more));
-    trial.holds("more", 3, "300M", "64k");
-    assert_eq!(owned.checkpoints().unwrap(), ["one", "two"]);
+    let enough: &mut dyn FnMut(Progress) -> Result<()> = &mut |_| Err(Failure::user("enough").into());
+    let stopped = Report::of(&copy("data-1", &trial.blank("no", "1G"), enough).unwrap_err());
+    assert_eq!(stopped.causes, ["enough"]);
+    assert!(copy("data-1", &trial.path("missing"), &mut silent).is_err());
+    let names = trial.hypervisor.domains().unwrap().into_iter().map(|domain| domain.name);
+    assert_eq!(names.filter(|name| name.starts_with("nixvm-copy")).count(), 0);
 
-    let stopped = BackupRequest { path: &trial.path("no"), existing: false, since: None, checkpoint: None };
-    assert!(owned.backup_data(stopped, &mut |_| Err(Failure::user("enough").into())).is_err());
-    assert!(!owned.end_backup().unwrap());
-
-    println!(
-        "switch with checkpoints: {:?}",
-        owned.switch_data(&trial.overlay("data-1", "data"), false).map_err(|e| Report::of(&e).causes)
-    );
+    // The guest still writes, starts and merges.
+    trial.write(4, "3M", "1M");
     owned.force_off().unwrap();
-    println!("off: {:?}", owned.checkpoints());
-    trial.define();
-    println!("defined again: {:?}", owned.checkpoints());
     owned.start().unwrap();
-    println!("started: {:?} {:?}", owned.checkpoints(), trial.chains());
-    let again = trial.path("again");
-    let since = BackupRequest { path: &again, existing: false, since: Some("two"), checkpoint: None };
-    println!("since two: {:?}", owned.backup_data(since, &mut silent).map_err(|e| Report::of(&e)));
-    println!("deleted: {:?}", owned.delete_checkpoint("one").map_err(|e| Report::of(&e)));
-    println!("deleted: {:?}", owned.delete_checkpoint("one").map_err(|e| Report::of(&e)));
-    println!("left: {:?}", owned.checkpoints());
+    owned.commit_data(&trial.path("data"), &trial.path("data-2"), &mut silent).unwrap();
+    trial.holds("data", 4, "3M", "1M");
 }
