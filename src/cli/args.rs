@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
-use super::change_args::{NetworkConfig, Set};
+use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -108,6 +108,16 @@ pub enum Command {
     Set(Set),
     /// Choose how a machine reaches the network
     NetworkConfig(NetworkConfig),
+    /// Set root's password for the console
+    Passwd(Passwd),
+    /// Show a guest's journal, or what it printed on its serial port
+    Logs(Logs),
+    /// Make a machine like another, with its data and an identity of its own
+    Clone(Clone),
+    /// Give a machine another name
+    Rename(Rename),
+    /// Replace all disks of a machine by new ones; machines/NAME stays
+    Recreate(Recreate),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::create::replace_what_differs;
 use super::declared::Declared;
+use super::health::{HEALTH_CHECK, health_check};
 use super::load::{label, unknown};
 use super::{Workspace, declared, exists};
 use crate::error::{Explain, Failure, Result};
@@ -48,24 +49,24 @@ pub fn rename(workspace: &Workspace, old: &MachineName, new: &MachineName) -> Re
     file::sync_folder(&workspace.machines_dir())
 }
 
-/// Copies a file of one machine that nixvm does not write itself to another, unless that has one; returns whether it
-/// copied any. The copy has the file's mode: it may be one that is run.
+/// Copies the health check of one machine to another, unless that has one; returns whether there was one to copy.
 ///
 /// # Errors
-/// It cannot be read or written.
-pub fn copy_file(workspace: &Workspace, from: &MachineName, to: &MachineName, name: &str) -> Result<bool> {
-    let [from, to] = [from, to].map(|machine| workspace.machine_dir(machine));
-    let (source, target) = (from.join(name), to.join(name));
-    if !source.is_file() || target.exists() {
+/// It is not to be trusted ([`health_check`]), or cannot be copied.
+pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &MachineName) -> Result<bool> {
+    let Some(source) = health_check(workspace, from)? else { return Ok(false) };
+    let folder = workspace.machine_dir(to);
+    let target = folder.join(HEALTH_CHECK);
+    if target.exists() {
         return Ok(false);
     }
     let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
     // Beside its place and renamed, so that a copy is whole or not there.
-    let beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(&to).explain(cannot)?;
+    let beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(&folder).explain(cannot)?;
     fs::copy(&source, beside.path()).explain(cannot)?;
     beside.as_file().sync_all().explain(cannot)?;
     beside.persist(&target).explain(cannot)?;
-    file::sync_folder(&to)?;
+    file::sync_folder(&folder)?;
     Ok(true)
 }
 
@@ -132,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_file_keeps_its_mode_and_replaces_none() {
+    fn a_copied_health_check_can_be_run_and_replaces_none() {
         let (_dir, workspace) = workspace();
         let [web, db] = names();
         for name in [&web, &db] {
             create(&workspace, &NewMachine::named(name.clone())).unwrap();
         }
-        let copy = || copy_file(&workspace, &web, &db, "health-check").unwrap();
+        let copy = || copy_health_check(&workspace, &web, &db).unwrap();
         assert!(!copy());
         let source = workspace.machine_dir(&web).join("health-check");
         fs::write(&source, "#!/bin/sh\n").unwrap();

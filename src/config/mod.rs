@@ -36,7 +36,7 @@ mod load;
 mod remove;
 mod workspace;
 
-pub use change::{change, copy_file, rename};
+pub use change::{change, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;

@@ -18,6 +18,7 @@ mod memory;
 mod metadata;
 mod network;
 mod owned;
+mod rename;
 mod snapshot;
 #[cfg(test)]
 mod trials;

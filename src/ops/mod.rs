@@ -7,15 +7,19 @@
 
 mod accelerator;
 mod build;
+mod clone;
 mod create;
 mod deploy;
 mod destroy;
 mod doctor;
 mod list;
+mod logs;
 mod network;
 mod passwd;
 mod power;
 mod reach;
+mod recreate;
+mod rename;
 mod roots;
 mod set;
 mod setup;
@@ -24,14 +28,18 @@ mod status;
 mod work;
 
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
+pub use clone::{Cloned, clone};
 pub use create::{Created, create, declare, preflight};
 pub use destroy::{Destroyed, destroy, purge};
 pub use doctor::{Check, Health, doctor};
 pub use list::{ListedMachine, declared, list};
+pub use logs::{Log, LogRequest, logs, serial};
 pub use network::{NetworkChange, network_config};
 pub use passwd::{RootPassword, passwd};
 pub use power::{Stopped, force_stop, reboot, stop};
 pub use reach::{console, ssh, wait_for_ssh};
+pub use recreate::{Anew, Recreated, recreate};
+pub use rename::{Renamed, rename};
 pub use set::{Effect, Setting, Settings, Sizes, set};
 pub use setup::{Setup, Watch};
 pub use start::{Started, start};

@@ -55,11 +55,13 @@ pub fn wait_for_ssh(
     Ok(endpoint)
 }
 
+/// Returns whether an ssh server answers there.
+///
 /// A forwarded port is open as soon as QEMU runs; only the banner shows that the guest is there.
 ///
 /// A slow guest is given time for it: sshd(8) keeps out for a while who often comes and leaves without logging in
 /// (`PerSourcePenalties` of sshd_config(5)), and on QEMU's user network everybody comes from one address.
-fn answers_ssh(endpoint: &SocketAddr) -> bool {
+pub fn answers_ssh(endpoint: &SocketAddr) -> bool {
     let limit = Duration::from_secs(15);
     let mut banner = [0; 4];
     TcpStream::connect_timeout(endpoint, limit)

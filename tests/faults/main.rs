@@ -25,6 +25,7 @@ mod process;
 #[allow(dead_code)]
 mod world;
 
+mod copies;
 mod data;
 mod deletion;
 mod kill;
@@ -38,6 +39,10 @@ const TESTS: &[(&str, Test)] = tests![
     making::create_killed_anywhere_is_completed_by_create,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
+    copies::recreate_killed_anywhere_is_completed_by_recreate,
+    copies::clone_killed_anywhere_is_completed_by_clone,
+    copies::clone_of_a_running_machine_killed_anywhere_is_completed_by_clone,
+    copies::rename_killed_anywhere_is_completed_by_rename,
 ];
 
 fn main() -> ExitCode {
