@@ -41,6 +41,7 @@ impl Plan for Whole {
 enum Step {
     Hostname,
     Tidy,
+    Checkpoints,
     Domain,
     Define,
     Files,
@@ -51,6 +52,7 @@ impl Plan for Step {
         match self {
             Step::Hostname => "change the hostname among the machine's files".into(),
             Step::Tidy => "remove what was built and written under the old name".into(),
+            Step::Checkpoints => "forget the checkpoints".into(),
             Step::Domain => "rename the domain".into(),
             Step::Define => "define the domain anew".into(),
             Step::Files => "rename the machine's folder".into(),
@@ -59,12 +61,17 @@ impl Plan for Step {
 }
 
 /// Returns the steps of `rename`; the folder, by which the machine is found again, comes last.
-fn plan(has_hostname: bool, has_domain: bool) -> Vec<Step> {
+fn plan(has_hostname: bool, has_domain: bool, has_checkpoints: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if has_hostname {
         steps.push(Step::Hostname);
     }
     steps.push(Step::Tidy);
+    if has_checkpoints {
+        // libvirt 9.0 puts what it wrote down of them into the folder of the new name's snapshots, and misses it when it is
+        // started anew.
+        steps.push(Step::Checkpoints);
+    }
     if has_domain {
         steps.extend([Step::Domain, Step::Define]);
     }
@@ -103,7 +110,8 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         hostname: if follows { new.into() } else { before.hostname.clone() },
         ..before
     };
-    let steps = plan(follows, domain.is_some());
+    let checkpoints = domain.as_ref().map_or(Ok(Vec::new()), Owned::checkpoints)?;
+    let steps = plan(follows, domain.is_some(), !checkpoints.is_empty());
     work.carry_onward(&[Whole], |_| {
         under_new.carry_onward(&steps, |step| match (step, &domain) {
             (Step::Hostname, _) => {
@@ -111,6 +119,9 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
                     .map(drop)
             }
             (Step::Tidy, _) => tidy(workspace, old),
+            (Step::Checkpoints, Some(domain)) => {
+                checkpoints.iter().try_for_each(|name| domain.forget_checkpoint(name).map(drop))
+            }
             (Step::Domain, Some(domain)) => domain.rename(new),
             (Step::Define, Some(domain)) => {
                 let metadata = Metadata { machine: new.clone(), ..domain.metadata().clone() };
@@ -118,10 +129,13 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
                 deploy::define(setup, &work.host, &machine, &metadata, layer, watch)
             }
             (Step::Files, _) => config::rename(workspace, old, new),
-            (Step::Domain | Step::Define, None) => Ok(()),
+            (Step::Checkpoints | Step::Domain | Step::Define, None) => Ok(()),
         })
     })?;
     watch.done(&format!("{old} is {new}"));
+    if !checkpoints.is_empty() {
+        watch.note("its next incremental backup begins anew, as a full one");
+    }
     if domain.is_some() {
         watch.note(&match follows {
             true => format!("its guest calls itself {old} until it has a new image: `nixvm upgrade {new}`"),
@@ -178,7 +192,10 @@ mod tests {
 
     #[test]
     fn the_folder_comes_last_and_the_domain_is_defined_only_under_its_new_name() {
-        assert_eq!(plan(true, true), [Step::Hostname, Step::Tidy, Step::Domain, Step::Define, Step::Files]);
-        assert_eq!(plan(false, false), [Step::Tidy, Step::Files]);
+        assert_eq!(
+            plan(true, true, true),
+            [Step::Hostname, Step::Tidy, Step::Checkpoints, Step::Domain, Step::Define, Step::Files]
+        );
+        assert_eq!(plan(false, false, false), [Step::Tidy, Step::Files]);
     }
 }
