@@ -100,14 +100,13 @@ impl Hypervisor {
         let xml = probe_xml(arch, accelerator, std::process::id(), MachineId::generate());
         // Paused, so that nothing is printed before someone listens.
         let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_PAUSED;
-        let own = self.for_serial_port()?;
         let _cleaner = Cleaner { hypervisor: self, xml: &xml };
-        let domain = match own.connection().create_domain_xml(&xml, flags) {
+        let domain = match self.connection().create_domain_xml(&xml, flags) {
             Ok(domain) => domain,
             Err(error) => return Ok(Life::NotStarted(error)),
         };
         let enough = Box::new(|_: &[u8]| Ok(ControlFlow::Break(())));
-        let port = Exchange::open(own.connection(), &domain, true, enough)?;
+        let port = Exchange::open(self.connection(), &domain, true, enough)?;
         let start = Instant::now();
         domain.resume().say(say)?;
         while start.elapsed() < limit {

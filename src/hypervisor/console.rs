@@ -48,9 +48,7 @@ impl Owned {
             write_all(&output, bytes).explain(|| Failure::user("cannot write to the terminal"))?;
             Ok(ControlFlow::Continue(()))
         };
-        let own = hypervisor.for_serial_port()?;
-        let domain = own.own(self.name())?.domain;
-        let mut exchange = Exchange::open(own.connection(), &domain, force, Box::new(print))
+        let mut exchange = Exchange::open(hypervisor.connection(), &self.domain, force, Box::new(print))
             .explain(|| self.cannot("open the console of"))?;
         exchange.send_from(input, until_left)?;
         Ok(match exchange.run(None)? {

@@ -3,17 +3,19 @@
 //! A failure is told apart by libvirt's codes and by `errno`, never by the text
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
+mod alive;
 mod sys;
 pub mod xml;
 
 use std::io;
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
 
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 use crate::error::{Explain, Failure, Result};
 
+pub use alive::KeepAlive;
 pub use sys::{
     BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
     block_job_abort, checkpoint_delete, checkpoints, domain_job, freeze, receive, send_hole, thaw,
@@ -21,16 +23,10 @@ pub use sys::{
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///
-/// It may lie idle as long as a build takes: it is opened without an event loop, and so promises no sign of life. The
-/// daemon hangs up after half a minute on a client that promised one and does not give it (`keepalive_interval` in
-/// libvirtd.conf).
-///
 /// # Errors
 /// libvirt is not there, does not answer, or does not let this user in.
 pub fn connect(uri: &str) -> Result<Connect> {
-    // libvirt would print each error to standard error by itself.
-    static QUIET: Once = Once::new();
-    QUIET.call_once(virt::error::clear_error_callback);
+    prepare()?;
     // `virt` passes strings to C and panics on a NUL.
     if uri.contains('\0') {
         return Err(Failure::usage("a libvirt URI cannot hold a NUL").into());
@@ -45,15 +41,17 @@ pub fn connect(uri: &str) -> Result<Connect> {
     })
 }
 
-/// Returns a connection that serves streams without blocking, for whoever runs libvirt's event loop all the time.
+/// Readies the library once in a process.
 ///
-/// # Errors
-/// As [`connect`].
-pub fn connect_for_events(uri: &str) -> Result<Connect> {
+/// libvirt would print each error to standard error by itself, and a connection
+/// serves streams without blocking only if there is an event loop when it is opened.
+fn prepare() -> Result<()> {
     static READY: OnceLock<std::result::Result<(), Error>> = OnceLock::new();
-    let ready = READY.get_or_init(virt::event::event_register_default_impl);
-    ready.clone().say(|| Failure::bug("cannot set up libvirt's event loop"))?;
-    connect(uri)
+    let ready = READY.get_or_init(|| {
+        virt::error::clear_error_callback();
+        virt::event::event_register_default_impl()
+    });
+    ready.clone().say(|| Failure::bug("cannot set up libvirt's event loop"))
 }
 
 /// Returns whether the daemon at `uri` runs on this host.
