@@ -46,16 +46,29 @@ pub fn limit(accelerator: Accelerator) -> Duration {
     }
 }
 
-/// Returns how a guest is now.
-pub fn observe(work: &Work, domain: &Owned, machine: &Machine) -> Observation {
-    let seen = look(work, domain, machine, false);
-    // A busy agent may miss one question, and what is not known of a machine now cannot be missed later.
-    if seen.system.is_some() { seen } else { look(work, domain, machine, seen.ssh) }
+/// What is to be done about a guest's ssh.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ssh {
+    /// It answered before, and is not asked again: sshd(8) keeps out who often comes and leaves without logging in.
+    Answered,
+    /// It is asked for its banner.
+    Ask,
+    /// Only once the agent says that everything was started. Where a port is forwarded, each question before that
+    /// takes its whole time, and what comes up meanwhile is not seen.
+    AskLate,
 }
 
-/// Looks at a guest. Its ssh, once it has answered, is not asked for its banner again: sshd(8) keeps out who often
-/// comes and leaves without logging in.
-fn look(work: &Work, domain: &Owned, machine: &Machine, ssh_answered: bool) -> Observation {
+/// Returns how a guest is now.
+pub fn observe(work: &Work, domain: &Owned, machine: &Machine) -> Observation {
+    let seen = look(work, domain, machine, Ssh::Ask);
+    // A busy agent may miss one question, and what is not known of a machine now cannot be missed later.
+    if seen.system.is_some() {
+        return seen;
+    }
+    look(work, domain, machine, if seen.ssh { Ssh::Answered } else { Ssh::Ask })
+}
+
+fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> Observation {
     let agent = domain.agent_answers();
     let at = || endpoint(domain, machine.mac);
     let by_agent = if agent {
@@ -63,9 +76,13 @@ fn look(work: &Work, domain: &Owned, machine: &Machine, ssh_answered: bool) -> O
     } else {
         None
     };
-    let starting = by_agent.as_ref().is_some_and(|(system, _)| *system == System::Starting);
-    // Its own boot is not to be slowed down by questions whose answers change nothing yet.
-    let ssh = ssh_answered || !starting && at().is_some_and(|at| answers_ssh(&at));
+    let ready = by_agent.as_ref().is_some_and(|(system, _)| *system != System::Starting);
+    let asked = match ssh {
+        Ssh::Answered | Ssh::AskLate => ready,
+        // Its own boot is not to be slowed down by questions whose answers change nothing yet.
+        Ssh::Ask => ready || by_agent.is_none(),
+    };
+    let ssh = ssh == Ssh::Answered || asked && at().is_some_and(|at| answers_ssh(&at));
     let by_ssh = || {
         at().filter(|_| ssh).and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|s| answer(&s))
     };
@@ -115,12 +132,17 @@ pub fn wait(
     let log = || serial::since(&pool, stem, log_mark);
     work.watch.step(&format!("Waiting for {} to come up", work.name));
     let (began, mut answered, mut lacking) = (Instant::now(), None, None::<Instant>);
-    let mut ssh = false;
+    let mut answered_ssh = false;
     let mut reason = String::new();
     let ended = interrupt::poll(limit, POLL, || {
         let off = !domain.state()?.is_active();
+        let ssh = match answered_ssh {
+            true => Ssh::Answered,
+            false if before.agent && began.elapsed() < limit / 4 => Ssh::AskLate,
+            false => Ssh::Ask,
+        };
         let seen = if off { Observation::default() } else { look(work, &domain, machine, ssh) };
-        ssh |= seen.ssh;
+        answered_ssh |= seen.ssh;
         if seen.answers() {
             answered.get_or_insert_with(Instant::now);
         }
