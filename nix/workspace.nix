@@ -109,13 +109,16 @@ let
   verbs = [
     "build"
     "build-all"
+    "clean"
     "clone"
     "completions"
     "console"
     "create"
     "destroy"
+    "diff"
     "doctor"
     "force-stop"
+    "generations"
     "list"
     "list-machines"
     "list-profiles"
@@ -126,12 +129,14 @@ let
     "reboot"
     "recreate"
     "rename"
+    "rollback"
     "set"
     "shell"
     "ssh"
     "start"
     "status"
     "stop"
+    "upgrade"
   ];
 
   app = program: {

@@ -6,6 +6,8 @@ mod change_args;
 mod commands;
 mod copies;
 mod create;
+mod generation_args;
+mod generations;
 mod keys;
 mod logs;
 mod network;

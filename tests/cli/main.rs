@@ -8,5 +8,6 @@
 
 mod bad_input;
 mod changes;
+mod generations;
 mod sandbox;
 mod verbs;

@@ -22,6 +22,7 @@ mod secrets;
 mod session;
 mod settings;
 mod sharing;
+mod upgrade;
 mod world;
 
 use std::process::ExitCode;
@@ -52,6 +53,10 @@ const TESTS: &[(&str, Test)] = tests![
     settings::what_a_machine_is_set_to_is_in_force_when_the_output_says,
     copies::a_machine_is_renamed_cloned_and_recreated,
     session::a_session_without_root,
+    upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+    upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+    upgrade::a_rollback_takes_a_second_beside_the_boot,
+    upgrade::clean_frees_what_nothing_needs_and_says_so_first,
 ];
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{run, silent};
 use crate::hypervisor::{BackupRequest, DATA, Hypervisor};
+use crate::libvirt;
 
 /// A guest that runs: `NIXVM_TRIAL_MACHINE=NAME`. Its data disk goes on in an overlay and back.
 #[test]
@@ -64,4 +65,19 @@ fn a_guest_with_an_agent_stands_still_for_a_moment() {
         println!("copied in {:?}, stood {stood:?}", start.elapsed());
     });
     std::fs::remove_file(&copy).unwrap();
+}
+
+#[test]
+#[ignore = "needs a running machine of nixvm's, named by NIXVM_TRIAL_MACHINE"]
+fn a_guest_that_nobody_thaws_thaws_itself() {
+    let hypervisor = Hypervisor::open("qemu:///system").unwrap();
+    let owned = hypervisor.own(&std::env::var("NIXVM_TRIAL_MACHINE").unwrap().parse().unwrap()).unwrap();
+    // As if the process had been killed: nothing is dropped.
+    std::mem::forget(owned.freeze().unwrap());
+    std::thread::sleep(Duration::from_secs(40));
+    // The agent believes that it is frozen until it is told to thaw, and then finds nothing to.
+    assert_eq!(libvirt::thaw(&owned.domain).unwrap(), 0, "it was still frozen");
+    owned
+        .agent_run(&["/bin/sh", "-c", "echo > /var/thawed; rm /var/thawed"], Duration::from_secs(5))
+        .unwrap();
 }
