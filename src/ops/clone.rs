@@ -14,6 +14,7 @@ use super::accelerator::accelerator;
 use super::build::build_machine;
 use super::create::preflight;
 use super::deploy;
+use super::kept;
 use super::work::{Step as Plan, Work};
 use super::{BuiltMachine, Setup, Watch};
 
@@ -122,7 +123,10 @@ pub fn clone(
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)
+            deploy::put_boot(&work, &pool, volume, &built.image)?;
+            // Of a machine that had the name before.
+            kept::remove_folder(&kept::of_machine(setup, new))?;
+            kept::keep(setup, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, &pool, volume, from),

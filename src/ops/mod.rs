@@ -45,7 +45,7 @@ pub use diff::{Changed, Diff, FileChange, diff};
 pub use doctor::{Check, Health, doctor};
 pub use generations::{ListedGeneration, generations, keep_generations};
 pub use list::{ListedMachine, declared, list};
-pub use logs::{Log, LogRequest, logs, serial};
+pub use logs::{Log, LogRequest, logs, serial_log};
 pub use network::{NetworkChange, network_config};
 pub use passwd::{RootPassword, passwd};
 pub use power::{Stopped, force_stop, reboot, stop};
