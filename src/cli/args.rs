@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
+
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
 /// A machine is a folder of small text files, `machines/NAME`. nixvm builds its
@@ -102,6 +104,14 @@ pub enum Command {
     Ssh(Ssh),
     /// Attach to a machine's serial console; ^] leaves
     Console(Name),
+    /// Keep a machine's data as it is now, to go back to
+    Snapshot(TakeSnapshot),
+    /// List a machine's snapshots and what they take
+    Snapshots(Name),
+    /// Bring a machine back to a snapshot
+    RestoreSnapshot(RestoreSnapshot),
+    /// Delete a snapshot; all others stay as they are
+    DeleteSnapshot(DeleteSnapshot),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME

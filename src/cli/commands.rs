@@ -21,6 +21,7 @@ use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::create;
 use super::prompt;
 use super::show::{self, Shown};
+use super::snapshots;
 use super::terminal::Terminal;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
@@ -69,6 +70,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         }
         Command::Ssh(args) => ssh(&setup, &args),
         Command::Console(args) => console(&setup, &machine_name(&args.name)?, terminal),
+        Command::Snapshot(args) => snapshots::take(&setup, &args, terminal),
+        Command::Snapshots(args) => snapshots::list(&setup, &args),
+        Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
+        Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
         Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
             ops::destroy(&setup, name, terminal)
         }),

@@ -7,6 +7,8 @@ mod keys;
 mod prompt;
 mod raw;
 mod show;
+mod snapshot_args;
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

@@ -105,6 +105,13 @@ pub fn status(status: &Status) -> String {
             format!("{}  {} of {}", disk.volume, HumanBytes(disk.allocation), HumanBytes(disk.capacity)),
         );
     }
+    if status.state.is_some() {
+        let chain = match status.chain {
+            Some(chain) => format!("the data disk lies on {chain} layers"),
+            None => "the data disk is NOT WHOLE: `nixvm snapshots` says what is missing".into(),
+        };
+        line("snapshots", format!("{}; {chain}", status.snapshots));
+    }
     if let Some(work) = &status.work {
         line(
             "work",

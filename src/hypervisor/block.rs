@@ -58,6 +58,18 @@ impl Owned {
         }
     }
 
+    /// Ends a merge that a nixvm which was killed left behind; the chain is what it was, or the merge had just ended.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn end_merge(&self) -> Result<()> {
+        if !self.state()?.is_active() {
+            return Ok(());
+        }
+        let disk = self.data_target()?;
+        self.end_block_job(&disk).explain(|| self.cannot("end the merge of images of"))
+    }
+
     /// Makes the running machine's data disk larger, for the guest to see at once.
     ///
     /// # Errors

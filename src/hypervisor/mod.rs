@@ -36,6 +36,7 @@ pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
 pub use network::Ensured;
 pub use owned::{Ended, Owned};
+pub use snapshot::Switched;
 
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {

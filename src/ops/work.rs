@@ -13,6 +13,7 @@ use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::journal::{self, Entry, Holder, Journal, Lock};
 use crate::model::MachineName;
+use crate::render;
 use crate::storage::Pool;
 
 use super::deploy::open_pool;
@@ -46,6 +47,8 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
+    /// Whether the same command was cut short before.
+    pub resumed: bool,
     holder: Holder,
     _lock: Lock,
 }
@@ -56,13 +59,31 @@ impl<'a> Work<'a> {
     /// # Errors
     /// libvirt does not answer, another command works on the machine, or what an earlier one left cannot be removed.
     pub fn begin(setup: &'a Setup, name: &MachineName, verb: &str, watch: &'a dyn Watch) -> Result<Self> {
+        Self::begin_command(setup, name, format!("{verb} {name}"), watch)
+    }
+
+    /// Does the same for a command that is told by more than its verb and the machine.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_command(
+        setup: &'a Setup,
+        name: &MachineName,
+        command: String,
+        watch: &'a dyn Watch,
+    ) -> Result<Self> {
+        let verb = command.split(' ').next().unwrap_or_default().to_owned();
         let host = setup.hypervisor()?;
-        let holder = Holder { pid: std::process::id(), command: format!("{verb} {name}"), since: now() };
+        let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        let work = Work { setup, host, name: name.clone(), watch, holder, _lock: lock };
-        match journal::read(&setup.workspace.work_dir(), name)? {
-            Some(entry) if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb) => {
+        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
+        let left = journal::read(&setup.workspace.work_dir(), name)?;
+        work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
+        match left {
+            Some(entry)
+                if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb.as_str()) =>
+            {
                 return Err(Failure::user(format!(
                     "`nixvm {}` was cut short at {}",
                     entry.holder.command,
@@ -147,7 +168,14 @@ impl<'a> Work<'a> {
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
     fn settle(&self, entry: &Entry) -> Result<()> {
-        let domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        let mut domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        if let Some(domain) = &mut domain {
+            // libvirt may still be at what the dead command asked for, such as to go on in one of its volumes, and
+            // until then its answers are those of before. It writes down what is written down already after that only.
+            let same = domain.metadata().clone();
+            let xml = render::metadata_xml(&same)?;
+            domain.set_metadata(same, &xml)?;
+        }
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
