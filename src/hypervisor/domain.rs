@@ -239,6 +239,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_down_is_read_again() {
+        let hypervisor = hypervisor();
+        let (name, id) = ("t-record".parse().unwrap(), MachineId::generate());
+        let xml = xml("t-record", id, true);
+        hypervisor.define(&name, id, &xml).unwrap();
+        let element = &xml[xml.find("<n:machine").unwrap()..xml.find("</metadata>").unwrap()];
+        // With the prefix that nixvm's own template has, and more than once.
+        let element =
+            element.replace("n:machine", "nixvm:machine").replace("n:generation", "nixvm:generation");
+        let element = element.replace("xmlns:n=", "xmlns:nixvm=");
+        for workspace in ["/one", "/two"] {
+            let mut owned = hypervisor.own(&name).unwrap();
+            let changed = Metadata { workspace: workspace.into(), ..owned.metadata().clone() };
+            owned.set_metadata(changed.clone(), &element.replace("/w", workspace)).unwrap();
+            assert_eq!(hypervisor.own(&name).unwrap().metadata(), &changed);
+        }
+    }
+
+    #[test]
     fn names_and_uuids_of_others_are_refused() {
         let hypervisor = hypervisor();
         let (first, second): (MachineName, MachineName) =

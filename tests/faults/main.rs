@@ -29,6 +29,7 @@ mod data;
 mod deletion;
 mod kill;
 mod making;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,9 @@ const TESTS: &[(&str, Test)] = tests![
     making::create_killed_anywhere_is_completed_by_create,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
+    snapshots::snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::delete_snapshot_killed_anywhere_loses_nothing,
 ];
 
 fn main() -> ExitCode {
