@@ -76,10 +76,10 @@ fn plan(layers: &Layers, after: &Metadata, gone: Option<&Snapshot>) -> Vec<Step>
     let mut steps = vec![Step::Forget];
     let delete = |role: Role| Step::Delete(role.of(stem));
     steps.extend(gone.filter(|gone| gone.nvram).map(|gone| delete(Role::FrozenNvram(gone.layer))));
-    steps.extend(unused.into_iter().map(|layer| delete(Role::Data(layer))));
+    steps.extend(unused.iter().map(|layer| delete(Role::Data(*layer))));
 
     let mut snapshots = after.snapshots.clone();
-    for merge in layers.merges(after) {
+    for merge in layers.merges(after, &unused) {
         let above = snapshots.iter_mut().find(|snapshot| snapshot.layer == merge.top);
         let nvram = above.is_some_and(|snapshot| {
             snapshot.layer = merge.base;
@@ -267,5 +267,18 @@ mod tests {
             [Step::Forget, delete("nvram-4.fd"), delete("data-4.qcow2"), delete("data-3.qcow2")]
         );
         assert_eq!(steps(&tree, "b"), [Step::Forget, delete("nvram-2.fd")]);
+        // With the leaf the reason goes for which a link had to stay.
+        let fork = layers(&[5, 2, 1], &[(4, 2)], &[("a", 1), ("c", 4)]);
+        let merge = Merge { base: 2, top: 5, recorded: false };
+        assert_eq!(
+            steps(&fork, "c"),
+            [
+                Step::Forget,
+                delete("nvram-4.fd"),
+                delete("data-4.qcow2"),
+                Step::Merge(merge),
+                delete("data-5.qcow2")
+            ]
+        );
     }
 }

@@ -65,15 +65,18 @@ impl Layers {
     }
 
     /// Returns the merges that take every link out of the chain that can be, one after another, if `metadata` is what the
-    /// machine records.
+    /// machine records and the layers `gone` are deleted.
     ///
     /// A link stays that something lies on beside the chain: what QEMU does not have open it cannot tell of the merge.
-    pub fn merges(&self, metadata: &Metadata) -> Vec<Merge> {
+    pub fn merges(&self, metadata: &Metadata, gone: &[u32]) -> Vec<Merge> {
         let mut recorded = Self::recorded(metadata);
         // Lowest first, so that nothing is copied twice.
         let mut chain = self.numbers();
         chain.reverse();
         let mut backing = self.backing.clone();
+        for layer in gone {
+            backing.remove(&Role::Data(*layer).of(&self.stem));
+        }
         let mut merges = Vec::new();
         let mut at = 0;
         while let Some([base, top]) = chain.get(at..at + 2).and_then(|pair| <[u32; 2]>::try_from(pair).ok()) {
@@ -213,7 +216,7 @@ pub(super) mod tests {
     }
 
     fn merges(layers: &Layers) -> Vec<(u32, u32, bool)> {
-        layers.merges(&layers.metadata).iter().map(|m| (m.base, m.top, m.recorded)).collect()
+        layers.merges(&layers.metadata, &[]).iter().map(|m| (m.base, m.top, m.recorded)).collect()
     }
 
     #[test]
@@ -236,6 +239,8 @@ pub(super) mod tests {
         assert_eq!(merges(&layers(&[3, 2, 1], &[(9, 2)], &[("b", 2)])), []);
         assert_eq!(merges(&layers(&[3, 2, 1], &[(9, 3)], &[("a", 1)])), []);
         assert_eq!(merges(&layers(&[4, 3, 2, 1], &[(9, 3)], &[("b", 2)])), [(1, 2, true)]);
+        let fork = layers(&[3, 2, 1], &[(9, 1)], &[("b", 2)]);
+        assert_eq!(fork.merges(&fork.metadata, &[9]), [Merge { base: 1, top: 2, recorded: true }]);
     }
 
     #[test]

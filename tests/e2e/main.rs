@@ -20,6 +20,7 @@ mod process;
 mod secrets;
 mod session;
 mod sharing;
+mod snapshots;
 mod world;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ const TESTS: &[(&str, Test)] = tests![
     life::stop_waits_until_the_machine_is_off,
     life::destroy_keeps_the_files_and_purge_does_not,
     console::root_can_log_in_only_with_the_declared_password,
+    snapshots::snapshots_keep_and_bring_back_exactly_what_was,
     session::a_session_without_root,
 ];
 
