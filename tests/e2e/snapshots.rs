@@ -1,6 +1,6 @@
 //! Snapshots of a real guest: taken while it runs, gone back to, deleted, and every one exactly what it was.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Outcome;
 use crate::host::{self, against};
@@ -89,23 +89,28 @@ fn pause(world: &World) -> Result<()> {
     let writer = r#"
 cat > /var/stamp.sh <<'END'
 end=$((SECONDS + 25))
-while [ $SECONDS -lt $end ]; do echo $EPOCHREALTIME; sync -d /var/stamps; sleep 0.01; done > /var/stamps
+exec {never}<> <(:)
+while [ $SECONDS -lt $end ]; do echo $EPOCHREALTIME; read -t 0.01 -u $never; done > /var/stamps
 END
 systemd-run --quiet --unit stamps bash /var/stamp.sh"#;
     world.guest_root(S, writer)?.ok()?;
     std::thread::sleep(std::time::Duration::from_secs(5));
+    let before = world.admin(S, &["date", "+%s.%N"])?.ok()?.text().to_owned();
     let taken = world.nixvm(&["snapshot", S, "first", "--json"])?.ok()?;
     let switched = json(&taken.stdout)?["seconds"].as_f64().context("no seconds")?;
-    let gap = r#"
+    let gap = format!("from={before}\n")
+        + r#"
 while systemctl is-active --quiet stamps; do sleep 1; done
-awk '{ if (l && $1 - l > g) { g = $1 - l } l = $1 } END { printf "%d %.3f\n", NR, g }' /var/stamps"#;
-    let said = world.guest_root(S, gap)?.ok()?;
-    let (stamps, gap) = said.text().split_once(' ').context("no gap")?;
-    let gap: f64 = gap.parse()?;
+awk -v from=$from 'l { d = $1 - l; if (l < from) { if (d > b) b = d } else if (d > g) g = d } { l = $1 }
+END { printf "%d %.3f %.3f\n", NR, b, g }' /var/stamps"#;
+    let said = world.guest_root(S, &gap)?.ok()?;
+    let said: Vec<f64> = said.text().split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let [stamps, idle, gap] = said[..] else { bail!("no gap in {said:?}") };
     println!(
-        "    snapshot {:.2} s in all, {switched:.2} s for the switch; longest gap of {stamps} stamps {:.0} ms, budget {:.0} ms ({})",
+        "    snapshot {:.2} s in all, {switched:.2} s for the switch; longest gap of {stamps} stamps {:.0} ms, {:.0} ms before it; budget {:.0} ms ({})",
         taken.seconds,
         gap * 1000.0,
+        idle * 1000.0,
         PAUSE_BUDGET * 1000.0,
         against(gap, PAUSE_BUDGET)
     );
