@@ -109,19 +109,23 @@ let
   verbs = [
     "build"
     "build-all"
+    "clean"
     "completions"
     "console"
     "create"
     "delete-snapshot"
     "destroy"
+    "diff"
     "doctor"
     "force-stop"
+    "generations"
     "list"
     "list-machines"
     "list-profiles"
     "purge"
     "reboot"
     "restore-snapshot"
+    "rollback"
     "shell"
     "snapshot"
     "snapshots"
@@ -129,6 +133,7 @@ let
     "start"
     "status"
     "stop"
+    "upgrade"
   ];
 
   app = program: {

@@ -3,6 +3,8 @@
 mod args;
 mod commands;
 mod create;
+mod generation_args;
+mod generations;
 mod keys;
 mod prompt;
 mod raw;

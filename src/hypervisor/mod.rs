@@ -10,6 +10,7 @@ mod agent;
 mod backup;
 mod block;
 mod console;
+mod copier;
 mod definition;
 mod domain;
 mod exchange;
@@ -23,7 +24,7 @@ mod trials;
 use virt::connect::Connect;
 
 use crate::error::{Failure, Result};
-use crate::libvirt::{self, Say};
+use crate::libvirt::{self, KeepAlive, Say};
 use crate::model::domain::Arch;
 
 pub use accelerator::Probe;
@@ -42,6 +43,7 @@ pub use snapshot::Switched;
 pub struct Hypervisor {
     connection: Connect,
     uri: String,
+    _alive: KeepAlive,
 }
 
 impl Hypervisor {
@@ -50,7 +52,8 @@ impl Hypervisor {
     /// # Errors
     /// libvirt is not there, does not answer, or does not let this user in.
     pub fn open(uri: &str) -> Result<Self> {
-        Ok(Hypervisor { connection: libvirt::connect(uri)?, uri: uri.to_owned() })
+        let connection = libvirt::connect(uri)?;
+        Ok(Hypervisor { _alive: KeepAlive::of(&connection), connection, uri: uri.to_owned() })
     }
 
     /// Returns the connection, for what works on storage.

@@ -76,9 +76,8 @@ impl Owned {
     /// libvirt does not answer, or the domain is gone.
     pub fn set_metadata(&mut self, metadata: Metadata, xml: &str) -> Result<()> {
         let (kind, which) = (sys::VIR_DOMAIN_METADATA_ELEMENT as i32, sys::VIR_DOMAIN_AFFECT_CONFIG);
-        // libvirt declares a prefix of its own on the element, and refuses one that the element declares already.
         self.domain
-            .set_metadata(kind, Some(xml), Some("recorded"), Some(METADATA_NAMESPACE), which)
+            .set_metadata(kind, Some(xml), Some("nixvm"), Some(METADATA_NAMESPACE), which)
             .say(|| self.cannot("write down the state of"))?;
         self.metadata = metadata;
         Ok(())

@@ -125,7 +125,9 @@ pub fn delete_snapshot(
 pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     let (pool, mut domain) = (work.pool()?, work.domain()?);
     nvram::put_in_force(&pool, &domain)?;
-    domain.end_merge()?;
+    if domain.state()?.is_active() {
+        domain.end_merge()?;
+    }
     let layers = Layers::of(&pool, &domain)?;
     let gone = layers.metadata.snapshot(name).cloned();
     if gone.is_none() && !work.resumed {

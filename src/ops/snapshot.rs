@@ -121,7 +121,9 @@ fn take(
     wanted: Option<&SnapshotName>,
 ) -> Result<(Snapshot, Option<f64>)> {
     nvram::put_in_force(pool, &domain)?;
-    domain.end_merge()?;
+    if domain.state()?.is_active() {
+        domain.end_merge()?;
+    }
     let layers = Layers::of(pool, &domain)?;
     let name = free_name(&layers.metadata, wanted, Moment::now())?;
     check_length(&work.name, layers.chain.len())?;

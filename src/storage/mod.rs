@@ -6,6 +6,7 @@ pub mod data;
 pub mod identity;
 pub mod image;
 
+mod blank;
 mod chain;
 mod copy;
 mod pool;
@@ -19,4 +20,3 @@ pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
 pub use put::Stored;
 pub use sparse::Piece;
-pub use xml::volume_xml;

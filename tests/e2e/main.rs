@@ -21,6 +21,7 @@ mod secrets;
 mod session;
 mod sharing;
 mod snapshots;
+mod upgrade;
 mod world;
 
 use std::process::ExitCode;
@@ -50,6 +51,10 @@ const TESTS: &[(&str, Test)] = tests![
     console::root_can_log_in_only_with_the_declared_password,
     snapshots::snapshots_keep_and_bring_back_exactly_what_was,
     session::a_session_without_root,
+    upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+    upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+    upgrade::a_rollback_takes_a_second_beside_the_boot,
+    upgrade::clean_frees_what_nothing_needs_and_says_so_first,
 ];
 
 fn main() -> ExitCode {

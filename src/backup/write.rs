@@ -1,0 +1,302 @@
+//! Writing an archive, in one pass over the data.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, available_parallelism};
+
+use sha2::{Digest, Sha256};
+use zstd::stream::write::Encoder;
+use zstd::zstd_safe::CParameter;
+
+use super::member::{Role, TRAILER, header, padding};
+use super::part::Part;
+use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
+use crate::error::{Explain, Failure, Result};
+use crate::model::Progress;
+
+/// zstd's own default.
+const LEVEL: i32 = 3;
+
+/// Bytes that zstd looks back, as a power of two, and bytes that it gives to a thread at a time.
+///
+/// Its defaults, 2 and 8 MiB, would take more memory than a command may have.
+const WINDOW: u32 = 20;
+const JOB: u32 = 1 << 20;
+
+/// Most threads: each has its share of memory.
+const MOST_THREADS: usize = 4;
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 128 << 10;
+
+/// Chunks that wait to be compressed.
+const QUEUE: usize = 16;
+
+/// What goes into an archive.
+pub struct Source<'a> {
+    /// The machine's files.
+    pub files: Vec<MachineFile>,
+    /// The data disk, a qcow2 file; read once, from its beginning.
+    pub data: &'a mut dyn Read,
+    /// How many bytes `data` has.
+    pub data_size: u64,
+    /// The variables of the machine's firmware.
+    pub nvram: Option<&'a [u8]>,
+}
+
+/// An archive that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What it is called.
+    pub name: ArchiveName,
+    /// The digest of its manifest, by which an incremental one names it as its parent.
+    pub manifest: Checksum,
+}
+
+/// Writes the archive of a machine into a folder.
+///
+/// It is synced, readable by its owner only, and there whole or not at all. It is named after `about.created`, or after
+/// the next second that no archive of the machine has. An error that `progress` returns ends the work.
+///
+/// # Errors
+/// The data cannot be read, is no qcow2 file that stands alone or has another length than was said; the folder cannot be
+/// written, or is full; `progress` refuses to go on.
+pub fn write(
+    folder: &Path,
+    about: &About,
+    mut source: Source<'_>,
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
+) -> Result<Written> {
+    let mut head = Vec::new();
+    let unreadable = || Failure::user("cannot read the data disk");
+    source.data.take(qcow2::HEAD as u64).read_to_end(&mut head).explain(unreadable)?;
+    source.files.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut manifest = declare(about, &source, qcow2::virtual_size(&head)?);
+    let room = front::room(manifest.text()?.len());
+
+    let part = Part::create(folder)?;
+    let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
+    part.file().seek(SeekFrom::Start(room as u64)).explain(cannot)?;
+    let size = manifest.tar_size();
+    let hash = thread::scope(|scope| -> Result<_> {
+        let (to, chunks) = sync_channel(QUEUE);
+        let compressing = scope.spawn(|| compress(chunks, part.file(), size));
+        let body = Body { to, progress, at: Progress { done: 0, total: manifest.size() } };
+        let filled =
+            body.fill(&mut manifest, &mut head.as_slice().chain(source.data), &source.files, source.nvram);
+        let compressed = compressing.join().map_err(|_| Failure::bug("the thread that compresses died"))?;
+        // Nothing could be filled in any more once that failed; so its error comes first.
+        let hash = compressed.explain(cannot)?;
+        filled?;
+        hash.ok_or_else(|| Failure::bug("an archive has another length than was reckoned").into())
+    })?;
+
+    let text = manifest.text()?;
+    let front = front::pack(&text, about.created, room, hash)?;
+    part.file().write_all_at(&front, 0).explain(cannot)?;
+    let name = part.finish(folder, &about.machine, about.created)?;
+    Ok(Written { name, manifest: Checksum::of(text.as_bytes()) })
+}
+
+/// Returns the manifest, but for the digests.
+fn declare(about: &About, source: &Source<'_>, virtual_size: u64) -> Manifest {
+    let member = |role, size| Member { role, size, sha256: Checksum::UNKNOWN };
+    let file = |file: &MachineFile| {
+        let role = Role::File { name: file.name.clone(), executable: file.executable };
+        member(role, file.bytes.len() as u64)
+    };
+    let mut members: Vec<Member> = source.files.iter().map(file).collect();
+    members.push(member(Role::Data { virtual_size }, source.data_size));
+    members.extend(source.nvram.map(|nvram| member(Role::Nvram, nvram.len() as u64)));
+    Manifest { about: about.clone(), members }
+}
+
+fn encoder<W: Write>(to: W, size: u64) -> io::Result<Encoder<'static, W>> {
+    let mut encoder = Encoder::new(to, LEVEL)?;
+    encoder.include_checksum(true)?;
+    encoder.set_pledged_src_size(Some(size))?;
+    encoder.set_parameter(CParameter::WindowLog(WINDOW))?;
+    let threads = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
+    encoder.set_parameter(CParameter::JobSize(JOB))?;
+    Ok(encoder)
+}
+
+/// A file, and the digest of what was written to it.
+struct Hashed<'a> {
+    to: &'a File,
+    hash: Sha256,
+}
+
+impl Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.to.write(bytes)?;
+        self.hash.update(bytes.get(..length).unwrap_or_default());
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Writes the chunks, `size` bytes in all, as one zstd frame. Returns the digest of what it wrote, `None` if there were
+/// fewer: who sends them has given up.
+///
+/// It has a thread of its own, since reading and hashing take about as long as zstd's own threads need.
+fn compress(chunks: Receiver<Vec<u8>>, to: &File, size: u64) -> io::Result<Option<Sha256>> {
+    let mut encoder = encoder(Hashed { to, hash: Sha256::new() }, size)?;
+    let mut done = 0;
+    for chunk in chunks {
+        encoder.write_all(&chunk)?;
+        done += chunk.len() as u64;
+    }
+    if done < size { Ok(None) } else { encoder.finish().map(|Hashed { hash, .. }| Some(hash)) }
+}
+
+/// The tar archive behind the manifest, on its way to [`compress`].
+struct Body<'a> {
+    to: SyncSender<Vec<u8>>,
+    progress: &'a mut dyn FnMut(Progress) -> Result<()>,
+    at: Progress,
+}
+
+impl Body<'_> {
+    /// Sends every member and the archive's end, and enters the digests into the manifest.
+    fn fill(
+        mut self,
+        manifest: &mut Manifest,
+        data: &mut dyn Read,
+        files: &[MachineFile],
+        nvram: Option<&[u8]>,
+    ) -> Result<()> {
+        let mut files = files.iter().map(|file| file.bytes.as_slice());
+        for member in &mut manifest.members {
+            self.put(header(&member.path(), member.size, member.mode(), manifest.about.created)?.to_vec())?;
+            member.sha256 = match member.role {
+                Role::Data { .. } => self.stream(data, member.size)?,
+                Role::Nvram => self.stream(&mut nvram.unwrap_or_default(), member.size)?,
+                Role::File { .. } => self.stream(&mut files.next().unwrap_or_default(), member.size)?,
+            };
+            self.zeros(padding(member.size))?;
+        }
+        self.zeros(TRAILER)
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.to.send(bytes).explain(|| Failure::bug("nothing takes what is to be compressed"))
+    }
+
+    fn zeros(&mut self, count: u64) -> Result<()> {
+        self.put(vec![0; usize::try_from(count)?])
+    }
+
+    /// Sends all that `from` gives, which must be `size` bytes, and returns its digest.
+    fn stream(&mut self, from: &mut dyn Read, size: u64) -> Result<Checksum> {
+        let unreadable = || Failure::user("cannot read the data disk");
+        let mut hash = Sha256::new();
+        let mut done = 0;
+        loop {
+            (self.progress)(self.at)?;
+            let mut chunk = Vec::with_capacity(CHUNK);
+            from.take(CHUNK as u64).read_to_end(&mut chunk).explain(unreadable)?;
+            done += chunk.len() as u64;
+            if chunk.is_empty() || done > size {
+                break;
+            }
+            self.at.done += chunk.len() as u64;
+            hash.update(&chunk);
+            self.put(chunk)?;
+        }
+        if done == size {
+            return Ok(hash.finalize().into());
+        }
+        let why = if done < size {
+            format!("it ended after {done} of {size} bytes")
+        } else {
+            format!("it has more than the {size} bytes that it was said to have")
+        };
+        Err(unreadable().because(Failure::user(why)).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::sample;
+    use crate::error::Report;
+    use std::fs;
+
+    /// Returns why an archive is not written of that data, and that nothing is left then.
+    fn refusal(data: &mut dyn Read, data_size: u64) -> (String, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source { files: Vec::new(), data, data_size, nvram: None };
+        let error = write(dir.path(), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let report = Report::of(&error);
+        (report.error, report.causes)
+    }
+
+    #[test]
+    fn data_of_another_length_or_kind_leaves_nothing() {
+        let data = sample::qcow2(1 << 30, 300_000);
+        let cannot = || "cannot read the data disk".to_owned();
+        assert_eq!(
+            refusal(&mut data.as_slice(), 300_001),
+            (cannot(), vec!["it ended after 300000 of 300001 bytes".to_owned()])
+        );
+        assert_eq!(
+            refusal(&mut data.as_slice(), 299_999),
+            (cannot(), vec!["it has more than the 299999 bytes that it was said to have".to_owned()])
+        );
+        assert_eq!(
+            refusal(&mut &data[1..], 299_999),
+            ("the data is not a qcow2 file of version 2 or 3".to_owned(), Vec::new())
+        );
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is on fire"))
+            }
+        }
+        let broken = refusal(&mut data[..1000].chain(Broken), 300_000);
+        assert_eq!(broken, (cannot(), vec!["the disk is on fire".to_owned()]));
+    }
+
+    #[test]
+    fn whoever_watches_can_end_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = sample::qcow2(1 << 30, 1_000_000);
+        let source =
+            Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1_000_000, nvram: None };
+        let mut stop = |progress: Progress| {
+            assert_eq!(progress.total, 1_000_000);
+            if progress.done > 500_000 { Err(Failure::interrupted().into()) } else { Ok(()) }
+        };
+        let report = Report::of(&write(dir.path(), &sample::about(), source, &mut stop).unwrap_err());
+        assert_eq!((report.error.as_str(), report.exit_code), ("interrupted", 130));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing() {
+        let error = encoder(&File::options().write(true).open("/dev/full").unwrap(), 1 << 20)
+            .and_then(|mut encoder| {
+                encoder.write_all(&sample::noise(1 << 20))?;
+                encoder.finish().map(drop)
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let data = sample::qcow2(1 << 30, 1000);
+        let source = Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1000, nvram: None };
+        let error = write(Path::new("/nonexistent"), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write an archive into /nonexistent");
+    }
+}
