@@ -74,6 +74,7 @@ fn plan(layers: &Layers, after: &Metadata, gone: Option<&Snapshot>) -> Vec<Step>
     let current = layers.numbers().first().copied().unwrap_or_default();
     let unused = gone.map(|gone| layers.unused_from(gone.layer, after, current)).unwrap_or_default();
     let mut steps = vec![Step::Forget];
+    steps.extend(layers.merged.iter().cloned().map(Step::Delete));
     let delete = |role: Role| Step::Delete(role.of(stem));
     steps.extend(gone.filter(|gone| gone.nvram).map(|gone| delete(Role::FrozenNvram(gone.layer))));
     steps.extend(unused.iter().map(|layer| delete(Role::Data(*layer))));

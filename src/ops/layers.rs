@@ -27,6 +27,9 @@ pub struct Layers {
     pub chain: Vec<Link>,
     /// What the machine records, merges that have ended taken into account.
     pub metadata: Metadata,
+    /// Volumes of layers whose merge was cut short after its end: no snapshot is in them any more, once `metadata` is what
+    /// the machine records.
+    pub merged: Vec<String>,
     /// Every volume of the pool that lies on another, and on which.
     backing: BTreeMap<String, String>,
 }
@@ -51,7 +54,9 @@ impl Layers {
         let stem = domain.metadata().stem.clone();
         let chain = check_chain(pool, domain)?;
         let metadata = domain.metadata().after_merges(&numbers(&stem, &chain));
-        Ok(Layers { chain, metadata, backing: pool.backing_of_all()?, stem })
+        let backing = pool.backing_of_all()?;
+        let merged = merged(domain.metadata(), &metadata, &backing);
+        Ok(Layers { chain, metadata, merged, backing, stem })
     }
 
     /// Returns the numbers of the chain's layers, that in use first.
@@ -175,6 +180,15 @@ pub fn forget_checkpoints(domain: &Owned, watch: &dyn Watch) -> Result<()> {
     Ok(())
 }
 
+/// Returns the volumes of the layers that a snapshot was in `before` and is no more.
+fn merged(before: &Metadata, after: &Metadata, backing: &BTreeMap<String, String>) -> Vec<String> {
+    let pairs = before.snapshots.iter().zip(&after.snapshots);
+    let left = pairs.filter(|(before, after)| before.layer != after.layer).map(|(before, _)| before.layer);
+    let roles = left.flat_map(|layer| [Role::Data(layer), Role::FrozenNvram(layer)]);
+    let volumes = roles.map(|role| role.of(&before.stem));
+    volumes.filter(|volume| !backing.values().any(|below| below == volume)).collect()
+}
+
 fn numbers(stem: &VolumeStem, chain: &[Link]) -> Vec<u32> {
     chain.iter().filter_map(|link| number(stem, &link.volume)).collect()
 }
@@ -211,6 +225,7 @@ pub(super) mod tests {
                 generations: Generations::first(build(1)),
                 snapshots: snapshots.iter().map(|(name, layer)| snapshot(name, *layer)).collect(),
             },
+            merged: Vec::new(),
             stem,
         }
     }
@@ -241,6 +256,15 @@ pub(super) mod tests {
         assert_eq!(merges(&layers(&[4, 3, 2, 1], &[(9, 3)], &[("b", 2)])), [(1, 2, true)]);
         let fork = layers(&[3, 2, 1], &[(9, 1)], &[("b", 2)]);
         assert_eq!(fork.merges(&fork.metadata, &[9]), [Merge { base: 1, top: 2, recorded: true }]);
+    }
+
+    #[test]
+    fn what_a_merge_left_that_was_cut_short_after_its_end_is_known() {
+        let mut metadata = layers(&[4, 3, 2, 1], &[], &[("a", 1), ("c", 3)]).metadata;
+        metadata.snapshots[1].merging = Some(2);
+        let left = |chain: &[u32]| merged(&metadata, &metadata.after_merges(chain), &BTreeMap::new());
+        assert_eq!(left(&[4, 3, 2, 1]), [""; 0]);
+        assert_eq!(left(&[4, 2, 1]), ["web.data-3.qcow2", "web.nvram-3.fd"]);
     }
 
     #[test]

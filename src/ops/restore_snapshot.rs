@@ -182,9 +182,11 @@ fn restore(
         consistent: true,
     }));
     let unused = discard.then(|| layers.unused_from(old, &metadata, new));
+    let mut steps = plan(stem, &to, old, new, nvram, unused.as_deref());
+    steps.extend(layers.merged.iter().cloned().map(Step::Delete));
 
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
-    work.carry_out(&plan(stem, &to, old, new, nvram, unused.as_deref()), |step| match step {
+    work.carry_out(&steps, |step| match step {
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),

@@ -45,6 +45,7 @@ enum Step {
     Define,
     Switch,
     Record,
+    Delete(String),
 }
 
 impl Plan for Step {
@@ -55,19 +56,20 @@ impl Plan for Step {
             Step::Define => "define the domain on the new layer".into(),
             Step::Switch => "let the guest go on in the new layer".into(),
             Step::Record => "write down the snapshot".into(),
+            Step::Delete(volume) => format!("delete {volume}"),
         }
     }
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Overlay { volume, .. } | Step::Nvram(volume) => vec![volume.clone()],
+            Step::Overlay { volume, .. } | Step::Nvram(volume) | Step::Delete(volume) => vec![volume.clone()],
             Step::Define | Step::Switch | Step::Record => Vec::new(),
         }
     }
 }
 
-/// Returns the steps that freeze `layer` and go on in the layer `new`.
-fn plan(stem: &VolumeStem, layer: u32, new: u32, nvram: bool, runs: bool) -> Vec<Step> {
+/// Returns the steps that freeze `layer` and go on in the layer `new`, and delete what merges left.
+fn plan(stem: &VolumeStem, layer: u32, new: u32, nvram: bool, runs: bool, merged: &[String]) -> Vec<Step> {
     let [on, volume] = [layer, new].map(|layer| Role::Data(layer).of(stem));
     let mut steps = vec![Step::Overlay { volume, on }];
     if nvram {
@@ -77,6 +79,7 @@ fn plan(stem: &VolumeStem, layer: u32, new: u32, nvram: bool, runs: bool) -> Vec
         true => steps.extend([Step::Switch, Step::Record]),
         false => steps.push(Step::Define),
     }
+    steps.extend(merged.iter().cloned().map(Step::Delete));
     steps
 }
 
@@ -144,7 +147,7 @@ fn take(
         consistent: !runs,
     };
     work.watch.step(&format!("Taking the snapshot {} of {}", snapshot.name, work.name));
-    work.carry_out(&plan(stem, layer, new, nvram, runs), |step| match step {
+    work.carry_out(&plan(stem, layer, new, nvram, runs, &layers.merged), |step| match step {
         Step::Overlay { volume, on } => {
             // What lies there under this name is nobody's: the number is above all that the machine refers to.
             pool.overlay(volume, on).map(drop)
@@ -176,6 +179,7 @@ fn take(
             let xml = render::metadata_xml(&metadata)?;
             domain.set_metadata(metadata, &xml)
         }
+        Step::Delete(volume) => pool.delete(volume).map(drop),
     })?;
     Ok((snapshot, seconds))
 }
@@ -233,9 +237,12 @@ mod tests {
         let stem: VolumeStem = "web".parse().unwrap();
         let overlay = || Step::Overlay { volume: "web.data-5.qcow2".into(), on: "web.data-3.qcow2".into() };
         let nvram = || Step::Nvram("web.nvram-3.fd".into());
-        assert_eq!(plan(&stem, 3, 5, true, true), [overlay(), nvram(), Step::Switch, Step::Record]);
-        assert_eq!(plan(&stem, 3, 5, true, false), [overlay(), nvram(), Step::Define]);
-        assert_eq!(plan(&stem, 3, 5, false, false), [overlay(), Step::Define]);
+        assert_eq!(plan(&stem, 3, 5, true, true, &[]), [overlay(), nvram(), Step::Switch, Step::Record]);
+        assert_eq!(plan(&stem, 3, 5, true, false, &[]), [overlay(), nvram(), Step::Define]);
+        assert_eq!(
+            plan(&stem, 3, 5, false, false, &["x".into()]),
+            [overlay(), Step::Define, Step::Delete("x".into())]
+        );
     }
 
     #[test]
