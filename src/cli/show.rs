@@ -106,11 +106,12 @@ pub fn status(status: &Status) -> String {
         );
     }
     if status.state.is_some() {
-        let chain = match status.chain {
-            Some(chain) => format!("the data disk lies on {chain} layers"),
+        let layers = match status.chain {
+            Some(1) => "1 layer of data".into(),
+            Some(layers) => format!("{layers} layers of data"),
             None => "the data disk is NOT WHOLE: `nixvm snapshots` says what is missing".into(),
         };
-        line("snapshots", format!("{}; {chain}", status.snapshots));
+        line("snapshots", format!("{} ({layers})", status.snapshots));
     }
     if let Some(work) = &status.work {
         line(

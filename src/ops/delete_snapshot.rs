@@ -174,7 +174,7 @@ pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     let link = link.filter(|link| !volumes.contains(link) && !merged(link));
     work.watch.done(&format!("Deleted the snapshot {name} of {}", work.name));
     if let Some(link) = &link {
-        work.watch.note(&format!("`{link}` stays as a link: other layers lie on it"));
+        work.watch.note(&format!("`{link}` stays as a link, for what lies on it"));
     }
     Ok(Deleted { machine: work.name.clone(), snapshot: name.clone(), volumes, link })
 }
