@@ -32,6 +32,7 @@ mod generations;
 mod kill;
 mod making;
 mod outside;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,9 @@ const TESTS: &[(&str, Test)] = tests![
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     outside::a_network_that_is_down_is_started_with_the_machine,
     outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
+    snapshots::snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::delete_snapshot_killed_anywhere_loses_nothing,
 ];
 
 fn main() -> ExitCode {
