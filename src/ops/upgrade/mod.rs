@@ -85,6 +85,8 @@ pub fn upgrade(
     let work = Work::begin(setup, name, "upgrade", watch)?;
     let machine = config::load(&setup.workspace, name)?;
     let old = work.domain()?.metadata().clone();
+    // Another workspace's machine of the same name is not to be built anew from these files.
+    work.host.check_free(name, machine.machine_id)?;
     let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
     Upgrade::new(&work, machine, old, built, request)?.run()
 }
