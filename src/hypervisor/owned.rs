@@ -35,8 +35,8 @@ pub enum Ended {
 /// A domain that carries nixvm's metadata.
 pub struct Owned {
     pub(super) domain: Domain,
-    name: MachineName,
-    metadata: Metadata,
+    pub(super) name: MachineName,
+    pub(super) metadata: Metadata,
 }
 
 impl Hypervisor {

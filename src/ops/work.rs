@@ -46,6 +46,8 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
+    /// Whether the same command was cut short before, and can only be finished.
+    pub resumed: bool,
     holder: Holder,
     _lock: Lock,
 }
@@ -56,13 +58,43 @@ impl<'a> Work<'a> {
     /// # Errors
     /// libvirt does not answer, another command works on the machine, or what an earlier one left cannot be removed.
     pub fn begin(setup: &'a Setup, name: &MachineName, verb: &str, watch: &'a dyn Watch) -> Result<Self> {
+        Self::begin_command(setup, name, format!("{verb} {name}"), watch)
+    }
+
+    /// Returns both machines of a command that works on two, as [`Work::begin`] does one.
+    ///
+    /// They are locked in the order of their names: two commands on the same two cannot wait for each other.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_both(
+        setup: &'a Setup,
+        (first, second): (&MachineName, &MachineName),
+        verb: &str,
+        watch: &'a dyn Watch,
+    ) -> Result<(Self, Self)> {
+        let begin = |name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        if first < second {
+            Ok((begin(first)?, begin(second)?))
+        } else {
+            let second = begin(second)?;
+            Ok((begin(first)?, second))
+        }
+    }
+
+    fn begin_command(
+        setup: &'a Setup,
+        name: &MachineName,
+        command: String,
+        watch: &'a dyn Watch,
+    ) -> Result<Self> {
         let host = setup.hypervisor()?;
-        let holder = Holder { pid: std::process::id(), command: format!("{verb} {name}"), since: now() };
+        let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        let work = Work { setup, host, name: name.clone(), watch, holder, _lock: lock };
+        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
         match journal::read(&setup.workspace.work_dir(), name)? {
-            Some(entry) if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb) => {
+            Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
                     "`nixvm {}` was cut short at {}",
                     entry.holder.command,
@@ -71,7 +103,10 @@ impl<'a> Work<'a> {
                 .hint(format!("it can only be finished: run `nixvm {}` again", entry.holder.command))
                 .into());
             }
-            Some(entry) if entry.only_onward => watch.note("going on where an earlier command was cut short"),
+            Some(entry) if entry.only_onward => {
+                watch.note("going on where an earlier command was cut short");
+                work.resumed = entry.holder.command == work.holder.command;
+            }
             Some(entry) => {
                 watch.note(&format!(
                     "`nixvm {}` was cut short at {}; removing what it left",
@@ -83,6 +118,13 @@ impl<'a> Work<'a> {
             None => {}
         }
         Ok(work)
+    }
+
+    /// Returns whether this command may follow on one that was cut short and can only be finished.
+    fn may_follow(&self, entry: &Entry) -> bool {
+        let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
+        // While a machine has two names, half of it could be taken for the whole.
+        self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
     }
 
     /// Returns the machine's domain.
@@ -151,6 +193,7 @@ impl<'a> Work<'a> {
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
+            pool.refresh()?;
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
                 pool.delete(volume)?;
