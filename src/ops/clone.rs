@@ -122,7 +122,7 @@ pub fn clone(
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, &pool, volume, from),

@@ -15,9 +15,9 @@ use crate::model::record::Metadata;
 use crate::model::{Machine, MachineName};
 use crate::render;
 
-use super::deploy;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
+use super::{deploy, kept};
 
 /// A machine under its new name.
 #[derive(Debug, Clone, Serialize)]
@@ -118,7 +118,10 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
                 config::change(workspace, old, |files| files.hostname = Some(machine.hostname.clone()))
                     .map(drop)
             }
-            (Step::Tidy, _) => tidy(workspace, old),
+            (Step::Tidy, _) => {
+                tidy(workspace, old)?;
+                kept::rename(setup, old, new)
+            }
             (Step::Checkpoints, Some(domain)) => {
                 checkpoints.iter().try_for_each(|name| domain.forget_checkpoint(name).map(drop))
             }

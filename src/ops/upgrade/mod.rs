@@ -24,7 +24,7 @@ use super::health::{self, Judged, System};
 use super::start::power_on;
 use super::trial::{self, Trial};
 use super::work::Work;
-use super::{BuiltMachine, Setup, Watch, deploy, kept, power, serial};
+use super::{BuiltMachine, Setup, Watch, deploy, power, serial};
 use plan::{Facts, Step, plan, starts};
 
 /// How long a guest has to shut down.
@@ -201,8 +201,7 @@ impl<'a> Upgrade<'a> {
                     // What lies there under this name is of an upgrade that nobody remembers.
                     pool.delete(volume)?;
                 }
-                deploy::put_boot(work, &pool, volume, &self.built.image)?;
-                kept::keep(work.setup, &self.built)
+                deploy::put_boot(work, &pool, volume, &self.built)
             }
             Step::Look => self.look(),
             Step::Define => self.define(&self.new_metadata()),
