@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
 use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
+use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -129,6 +130,14 @@ pub enum Command {
     Rename(Rename),
     /// Replace all disks of a machine by new ones; machines/NAME stays
     Recreate(Recreate),
+    /// Keep a machine's data as it is now, to go back to
+    Snapshot(TakeSnapshot),
+    /// List a machine's snapshots and what they take
+    Snapshots(Name),
+    /// Bring a machine back to a snapshot
+    RestoreSnapshot(RestoreSnapshot),
+    /// Delete a snapshot; all others stay as they are
+    DeleteSnapshot(DeleteSnapshot),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME

@@ -26,6 +26,7 @@ use super::logs;
 use super::passwd;
 use super::prompt;
 use super::show::{self, Shown};
+use super::snapshots;
 use super::terminal::Terminal;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
@@ -88,6 +89,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Clone(args) => copies::clone(&setup, &args, terminal),
         Command::Rename(args) => copies::rename(&setup, &args, terminal),
         Command::Recreate(args) => copies::recreate(&setup, &args, terminal),
+        Command::Snapshot(args) => snapshots::take(&setup, &args, terminal),
+        Command::Snapshots(args) => snapshots::list(&setup, &args),
+        Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
+        Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
         Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
             ops::destroy(&setup, name, terminal)
         }),

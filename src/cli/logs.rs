@@ -37,7 +37,7 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
                 open: Vec::new(),
                 all: String::new(),
             };
-            match ops::serial(setup, &name, &asked, &mut lines) {
+            match ops::serial_log(setup, &name, &asked, &mut lines) {
                 // A reader that went away (`nixvm logs web --serial | head`) is no error.
                 Err(error) if went_away(&error) => {}
                 done => done?,

@@ -15,6 +15,8 @@ mod passwd;
 mod prompt;
 mod raw;
 mod show;
+mod snapshot_args;
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

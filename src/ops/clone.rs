@@ -14,6 +14,7 @@ use super::accelerator::accelerator;
 use super::build::build_machine;
 use super::create::preflight;
 use super::deploy;
+use super::kept;
 use super::work::{Step as Plan, Work};
 use super::{BuiltMachine, Setup, Watch};
 
@@ -122,6 +123,8 @@ pub fn clone(
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
             pool.delete(volume)?;
+            // Of a machine that had the name before.
+            kept::remove_folder(&kept::of_machine(setup, new))?;
             deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),

@@ -49,19 +49,6 @@ pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
     remove_folder(&folder(setup, name, number))
 }
 
-/// Gives what is kept of a machine to its new name; what an earlier machine of that name left gives way.
-///
-/// # Errors
-/// It cannot be renamed.
-pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
-    let (from, to) = (of_machine(setup, old), of_machine(setup, new));
-    if !from.exists() {
-        return Ok(());
-    }
-    remove_folder(&to)?;
-    fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename `{}`", from.display())))
-}
-
 /// Removes a folder of nixvm's own output with all that is in it; one that is not there is removed already.
 ///
 /// # Errors

@@ -44,7 +44,7 @@ pub enum Log {
     Ssh(Command),
     /// In the guest, read through its agent.
     Journal(String),
-    /// In the serial log: [`serial`] prints it.
+    /// In the serial log: [`serial_log`] prints it.
     Serial,
 }
 
@@ -113,7 +113,7 @@ fn journal(domain: &Owned, asked: &LogRequest) -> Result<String> {
 ///
 /// # Errors
 /// There is no such machine or no log yet, libvirt does not answer, `to` cannot be written, or an interruption.
-pub fn serial(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mut dyn Write) -> Result<()> {
+pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mut dyn Write) -> Result<()> {
     let host = setup.hypervisor()?;
     let stem = host.own(name)?.metadata().stem.clone();
     let pool = open_pool(setup, &host)?;

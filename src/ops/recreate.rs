@@ -14,6 +14,7 @@ use crate::model::{Machine, MachineName, Network, Size};
 
 use super::build::build_next;
 use super::deploy;
+use super::kept;
 use super::start::power_on;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch, stop};
@@ -51,6 +52,7 @@ enum Step {
     Files,
     PowerOff,
     Define,
+    Kept,
     Checkpoints,
     Delete(String),
     Start,
@@ -66,6 +68,7 @@ impl Plan for Step {
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
             Step::Define => "define the domain on the new disks".into(),
+            Step::Kept => "forget what the old generations were made from".into(),
             Step::Checkpoints => "forget the checkpoints of the old data disk".into(),
             Step::Delete(volume) => format!("delete {volume}"),
             Step::Start => "start the machine".into(),
@@ -92,13 +95,13 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
     if running {
         steps.push(Step::PowerOff);
     }
-    steps.extend([Step::Define, Step::Checkpoints]);
+    steps.extend([Step::Define, Step::Kept, Step::Checkpoints]);
     let old = |volume: &&String| match volume::parse(volume) {
         Some((owner, role)) if owner == *stem => match role {
             Role::Boot(number) => number != generation,
             Role::Data(number) => number != layer,
             // libvirt makes new variables at the next start.
-            Role::Nvram | Role::FrozenNvram(_) | Role::Backup => true,
+            Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::Backup => true,
             // Written at every start; written by libvirt; of an upload that may be going on.
             Role::Identity | Role::SerialLog(_) | Role::Part => false,
         },
@@ -165,6 +168,10 @@ pub fn recreate(
         Step::Define => {
             require_off(&work)?;
             deploy::define(setup, &work.host, &machine, &after, layer, watch)
+        }
+        Step::Kept => {
+            kept::remove_folder(&kept::of_machine(setup, name))?;
+            kept::keep(setup, &built)
         }
         Step::Checkpoints => domain
             .checkpoints()?

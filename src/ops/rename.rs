@@ -8,16 +8,17 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::config::{self, Workspace};
+use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::Owned;
 use crate::model::record::Metadata;
 use crate::model::{Machine, MachineName};
 use crate::render;
 
+use super::deploy;
+use super::kept;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
-use super::{deploy, kept};
 
 /// A machine under its new name.
 #[derive(Debug, Clone, Serialize)]
@@ -51,7 +52,7 @@ impl Plan for Step {
     fn title(&self) -> String {
         match self {
             Step::Hostname => "change the hostname among the machine's files".into(),
-            Step::Tidy => "remove what was built and written under the old name".into(),
+            Step::Tidy => "take along or remove what was built under the old name".into(),
             Step::Checkpoints => "forget the checkpoints".into(),
             Step::Domain => "rename the domain".into(),
             Step::Define => "define the domain anew".into(),
@@ -118,10 +119,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
                 config::change(workspace, old, |files| files.hostname = Some(machine.hostname.clone()))
                     .map(drop)
             }
-            (Step::Tidy, _) => {
-                tidy(workspace, old)?;
-                kept::rename(setup, old, new)
-            }
+            (Step::Tidy, _) => tidy(setup, old, new),
             (Step::Checkpoints, Some(domain)) => {
                 checkpoints.iter().try_for_each(|name| domain.forget_checkpoint(name).map(drop))
             }
@@ -171,8 +169,15 @@ fn require_off(domain: &Owned, old: &MachineName) -> Result<()> {
         .into())
 }
 
-/// Removes what is made anew under the new name when it is needed.
-fn tidy(workspace: &Workspace, old: &MachineName) -> Result<()> {
+/// Removes what is made anew under the new name when it is needed, and takes along what its generations were made from.
+fn tidy(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
+    let workspace = &setup.workspace;
+    let [from, to] = [old, new].map(|name| kept::of_machine(setup, name));
+    if from.exists() {
+        // Of a machine that had the name before.
+        kept::remove_folder(&to)?;
+        fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename {}", from.display())))?;
+    }
     render::remove(&workspace.rendered_dir(), old)?;
     let links = [
         workspace.build_dir().join(format!("vm-{old}")),

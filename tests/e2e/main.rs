@@ -22,6 +22,7 @@ mod secrets;
 mod session;
 mod settings;
 mod sharing;
+mod snapshots;
 mod upgrade;
 mod world;
 
@@ -52,6 +53,7 @@ const TESTS: &[(&str, Test)] = tests![
     console::root_can_log_in_only_with_the_declared_password,
     settings::what_a_machine_is_set_to_is_in_force_when_the_output_says,
     copies::a_machine_is_renamed_cloned_and_recreated,
+    snapshots::snapshots_keep_and_bring_back_exactly_what_was,
     session::a_session_without_root,
     upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
     upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,

@@ -32,6 +32,7 @@ mod generations;
 mod kill;
 mod making;
 mod outside;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -44,13 +45,16 @@ const TESTS: &[(&str, Test)] = tests![
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
-    outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
-    outside::a_network_that_is_down_is_started_with_the_machine,
-    outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
     copies::recreate_killed_anywhere_is_completed_by_recreate,
     copies::clone_killed_anywhere_is_completed_by_clone,
     copies::clone_of_a_running_machine_killed_anywhere_is_completed_by_clone,
     copies::rename_killed_anywhere_is_completed_by_rename,
+    outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
+    outside::a_network_that_is_down_is_started_with_the_machine,
+    outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
+    snapshots::snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::delete_snapshot_killed_anywhere_loses_nothing,
 ];
 
 fn main() -> ExitCode {
