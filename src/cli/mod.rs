@@ -1,11 +1,17 @@
 //! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
 
 mod args;
+mod change;
+mod change_args;
 mod commands;
+mod copies;
 mod create;
 mod generation_args;
 mod generations;
 mod keys;
+mod logs;
+mod network;
+mod passwd;
 mod prompt;
 mod raw;
 mod show;

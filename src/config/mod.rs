@@ -27,6 +27,7 @@
 //! except in `resolv.conf` and `extra.nix`, whose text is taken as it is. Other
 //! files are left alone.
 
+mod change;
 mod create;
 mod declared;
 mod files;
@@ -35,6 +36,7 @@ mod load;
 mod remove;
 mod workspace;
 
+pub use change::{change, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;

@@ -62,6 +62,27 @@ impl<'a> Work<'a> {
         Self::begin_command(setup, name, format!("{verb} {name}"), watch)
     }
 
+    /// Returns both machines of a command that works on two, as [`Work::begin`] does one.
+    ///
+    /// They are locked in the order of their names: two commands on the same two cannot wait for each other.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_both(
+        setup: &'a Setup,
+        (first, second): (&MachineName, &MachineName),
+        verb: &str,
+        watch: &'a dyn Watch,
+    ) -> Result<(Self, Self)> {
+        let begin = |name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        if first < second {
+            Ok((begin(first)?, begin(second)?))
+        } else {
+            let second = begin(second)?;
+            Ok((begin(first)?, second))
+        }
+    }
+
     /// Does the same for a command that is told by more than its verb and the machine.
     ///
     /// # Errors
@@ -72,7 +93,6 @@ impl<'a> Work<'a> {
         command: String,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
-        let verb = command.split(' ').next().unwrap_or_default().to_owned();
         let host = setup.hypervisor()?;
         let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
@@ -81,9 +101,7 @@ impl<'a> Work<'a> {
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
         match left {
-            Some(entry)
-                if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb.as_str()) =>
-            {
+            Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
                     "`nixvm {}` was cut short at {}",
                     entry.holder.command,
@@ -104,6 +122,13 @@ impl<'a> Work<'a> {
             None => {}
         }
         Ok(work)
+    }
+
+    /// Returns whether this command may follow on one that was cut short and can only be finished.
+    fn may_follow(&self, entry: &Entry) -> bool {
+        let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
+        // While a machine has two names, half of it could be taken for the whole.
+        self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
     }
 
     /// Returns the machine's domain.
@@ -179,6 +204,7 @@ impl<'a> Work<'a> {
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
+            pool.refresh()?;
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
                 pool.delete(volume)?;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod bad_input;
+mod changes;
 mod generations;
 mod sandbox;
 mod verbs;

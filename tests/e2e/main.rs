@@ -7,6 +7,7 @@
 //! waits for the boot, so any test can also be run alone.
 
 mod console;
+mod copies;
 mod create;
 mod data;
 mod harness;
@@ -19,6 +20,7 @@ mod ports;
 mod process;
 mod secrets;
 mod session;
+mod settings;
 mod sharing;
 mod snapshots;
 mod upgrade;
@@ -49,6 +51,8 @@ const TESTS: &[(&str, Test)] = tests![
     life::stop_waits_until_the_machine_is_off,
     life::destroy_keeps_the_files_and_purge_does_not,
     console::root_can_log_in_only_with_the_declared_password,
+    settings::what_a_machine_is_set_to_is_in_force_when_the_output_says,
+    copies::a_machine_is_renamed_cloned_and_recreated,
     snapshots::snapshots_keep_and_bring_back_exactly_what_was,
     session::a_session_without_root,
     upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,

@@ -25,6 +25,7 @@ mod process;
 #[allow(dead_code)]
 mod world;
 
+mod copies;
 mod data;
 mod deletion;
 mod generations;
@@ -44,6 +45,10 @@ const TESTS: &[(&str, Test)] = tests![
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
+    copies::recreate_killed_anywhere_is_completed_by_recreate,
+    copies::clone_killed_anywhere_is_completed_by_clone,
+    copies::clone_of_a_running_machine_killed_anywhere_is_completed_by_clone,
+    copies::rename_killed_anywhere_is_completed_by_rename,
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     outside::a_network_that_is_down_is_started_with_the_machine,
     outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
