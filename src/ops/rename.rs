@@ -29,15 +29,6 @@ pub struct Renamed {
     pub was: MachineName,
 }
 
-/// The whole, as the journal of the old name tells it.
-struct Whole;
-
-impl Plan for Whole {
-    fn title(&self) -> String {
-        "rename the machine".into()
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Hostname,
@@ -95,7 +86,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
     {
         // The folder came last: nothing is left but to say so.
         let nothing: [Step; 0] = [];
-        work.carry_onward(&[Whole], |_| under_new.carry_onward(&nothing, |_| Ok(())))?;
+        work.carry_both_onward(&under_new, &nothing, |_| Ok(()))?;
         watch.done(&format!("{old} is {new}"));
         return Ok(renamed);
     }
@@ -113,25 +104,22 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
     };
     let checkpoints = domain.as_ref().map_or(Ok(Vec::new()), Owned::checkpoints)?;
     let steps = plan(follows, domain.is_some(), !checkpoints.is_empty());
-    work.carry_onward(&[Whole], |_| {
-        under_new.carry_onward(&steps, |step| match (step, &domain) {
-            (Step::Hostname, _) => {
-                config::change(workspace, old, |files| files.hostname = Some(machine.hostname.clone()))
-                    .map(drop)
-            }
-            (Step::Tidy, _) => tidy(setup, old, new),
-            (Step::Checkpoints, Some(domain)) => {
-                checkpoints.iter().try_for_each(|name| domain.forget_checkpoint(name).map(drop))
-            }
-            (Step::Domain, Some(domain)) => domain.rename(new),
-            (Step::Define, Some(domain)) => {
-                let metadata = Metadata { machine: new.clone(), ..domain.metadata().clone() };
-                let layer = deploy::layer_of(domain)?;
-                deploy::define(setup, &work.host, &machine, &metadata, layer, watch)
-            }
-            (Step::Files, _) => config::rename(workspace, old, new),
-            (Step::Checkpoints | Step::Domain | Step::Define, None) => Ok(()),
-        })
+    work.carry_both_onward(&under_new, &steps, |step| match (step, &domain) {
+        (Step::Hostname, _) => {
+            config::change(workspace, old, |files| files.hostname = Some(machine.hostname.clone())).map(drop)
+        }
+        (Step::Tidy, _) => tidy(setup, old, new),
+        (Step::Checkpoints, Some(domain)) => {
+            checkpoints.iter().try_for_each(|name| domain.forget_checkpoint(name).map(drop))
+        }
+        (Step::Domain, Some(domain)) => domain.rename(new),
+        (Step::Define, Some(domain)) => {
+            let metadata = Metadata { machine: new.clone(), ..domain.metadata().clone() };
+            let layer = deploy::layer_of(domain)?;
+            deploy::define(setup, &work.host, &machine, &metadata, layer, watch)
+        }
+        (Step::Files, _) => config::rename(workspace, old, new),
+        (Step::Checkpoints | Step::Domain | Step::Define, None) => Ok(()),
     })?;
     watch.done(&format!("{old} is {new}"));
     if !checkpoints.is_empty() {

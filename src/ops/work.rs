@@ -157,7 +157,7 @@ impl<'a> Work<'a> {
         let mut entry = self.entry(steps);
         entry.is_birth = self.host.find(&self.name)?.is_none();
         // What cannot be tidied up now is tidied up by the next command; the fault is what has to be told.
-        self.take_each(&entry, steps, take).inspect_err(|_| drop(self.settle(&entry)))
+        self.take_each(&[&self.name], &entry, steps, take).inspect_err(|_| drop(self.settle(&entry)))
     }
 
     /// Takes the steps of a work that, once begun, can only be finished.
@@ -165,9 +165,26 @@ impl<'a> Work<'a> {
     /// # Errors
     /// That of a step: the same command finishes the work.
     pub fn carry_onward<S: Step>(&self, steps: &[S], take: impl FnMut(&S) -> Result<()>) -> Result<()> {
+        self.take_each(&[&self.name], &self.onward(steps), steps, take)
+    }
+
+    /// Takes the steps of such a work on two machines: the journals of both say how far.
+    ///
+    /// # Errors
+    /// As [`Work::carry_onward`].
+    pub fn carry_both_onward<S: Step>(
+        &self,
+        other: &Work,
+        steps: &[S],
+        take: impl FnMut(&S) -> Result<()>,
+    ) -> Result<()> {
+        self.take_each(&[&self.name, &other.name], &self.onward(steps), steps, take)
+    }
+
+    fn onward<S: Step>(&self, steps: &[S]) -> Entry {
         let mut entry = self.entry(steps);
         entry.only_onward = true;
-        self.take_each(&entry, steps, take)
+        entry
     }
 
     fn entry<S: Step>(&self, steps: &[S]) -> Entry {
@@ -177,18 +194,22 @@ impl<'a> Work<'a> {
 
     fn take_each<S: Step>(
         &self,
+        names: &[&MachineName],
         entry: &Entry,
         steps: &[S],
         mut take: impl FnMut(&S) -> Result<()>,
     ) -> Result<()> {
-        let mut journal = Journal::begin(&self.setup.workspace.work_dir(), &self.name, entry.clone())?;
+        let folder = self.setup.workspace.work_dir();
+        let begin = |name: &&MachineName| Journal::begin(&folder, name, entry.clone());
+        let mut journals = names.iter().map(begin).collect::<Result<Vec<_>>>()?;
         self.maybe_die(0);
-        for step in steps {
+        for (done, step) in (1..).zip(steps) {
             interrupt::check()?;
             take(step)?;
-            self.maybe_die(journal.step_done()?);
+            journals.iter_mut().try_for_each(|journal| journal.step_done().map(drop))?;
+            self.maybe_die(done);
         }
-        journal.finish()
+        journals.into_iter().try_for_each(Journal::finish)
     }
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.

@@ -125,7 +125,7 @@ fn journal(world: &World) -> Result<()> {
 /// What holds for a machine that is off.
 fn off(world: &World) -> Result<()> {
     let serial = world.nixvm(&["logs", M, "-n", "50"])?.ok()?;
-    ensure!(serial.stdout.contains("login:"), "the serial log ends with\n{serial}");
+    ensure!(serial.stdout.contains("Power down"), "the serial log ends with\n{serial}");
     ensure!(!serial.stdout.contains('\x1b') && serial.stdout.lines().count() <= 50, "not fit for a terminal");
     world.nixvm(&["logs", M, "-u", "sshd"])?.refused(1, &["is off", "--serial"])?;
 

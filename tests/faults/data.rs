@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::host;
-use crate::process::root;
+use crate::process::{as_root, root, run};
 use crate::world::World;
 
 /// Writes a file into the machine's data disk, which lies on no other yet.
@@ -32,6 +33,10 @@ pub fn read(world: &World, machine: &str) -> Result<String> {
 pub fn read_volume(world: &World, volume: &str) -> Result<String> {
     let raw = world.dir.join("read.raw");
     root("qemu-img", &["convert", "-U", "-f", "qcow2", "-O", "raw", volume, path(&raw)?])?;
+    // A guest that was killed leaves a journal, and without it debugfs may not even open the file system. Exit code 1
+    // says that something was mended.
+    let checked = run(as_root("e2fsck").args(["-fy", path(&raw)?]), b"", Duration::from_secs(300))?;
+    ensure!(checked.code <= 1, "the file system of {volume} is broken:\n{checked}");
     let said = root("debugfs", &["-R", "cat marker", path(&raw)?])?;
     root("rm", &["-f", path(&raw)?])?;
     Ok(said.stdout)
