@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What to copy, and where to.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupRequest<'a> {
-    /// The absolute path, on the hypervisor, of the qcow2 file to write.
+    /// The absolute path, on the hypervisor, of the qcow2 file to write: empty, as large as the disk, on no other.
+    ///
+    /// libvirt would make one too, and let an increment lie on the very image that the guest writes.
     pub path: &'a str,
-    /// Whether the file is there already, empty and as large as the disk; else libvirt makes it, and QEMU's user owns it.
-    pub existing: bool,
     /// The checkpoint since which changes are copied; `None` for everything.
     pub since: Option<&'a str>,
     /// The name of a checkpoint to make at the instant of the copy.
@@ -54,7 +54,7 @@ impl Owned {
         let data = &disks.disk(DATA).ok_or_else(none)?.target;
         let backup = backup_xml(&disks, data, &request);
         let checkpoint = request.checkpoint.map(|name| checkpoint_xml(&disks, data, name));
-        let flags = if request.existing { sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL } else { 0 };
+        let flags = sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL;
 
         let frozen = if self.agent_answers() { Some(self.freeze()?) } else { None };
         libvirt::backup_begin(&self.domain, &backup, checkpoint.as_deref(), flags).say(say)?;
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_data_disk_alone_is_copied() {
-        let full = BackupRequest { path: "/p/a & b", existing: false, since: None, checkpoint: None };
+        let full = BackupRequest { path: "/p/a & b", since: None, checkpoint: None };
         assert_eq!(
             backup_xml(&disks(), "vdb", &full),
             "<domainbackup mode='push'><disks><disk name='vda' backup='no'/>\

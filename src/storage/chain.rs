@@ -106,38 +106,47 @@ impl Pool {
     /// # Errors
     /// A volume of that name lies on another one or on none, `on` is missing, or libvirt fails.
     pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
-        let say = || self.cannot(&format!("make `{name}` on"), on);
-        let below = self.chain(on)?;
+        let capacity = self.chain(on)?.first().map_or(0, |link| link.capacity);
+        self.make(name, capacity, Some(on))
+    }
+
+    /// Makes an empty volume `name` that lies on none and of which a guest sees so many bytes, unless it is there already.
+    ///
+    /// # Errors
+    /// A volume of that name lies on another one, or libvirt fails.
+    pub fn blank(&self, name: &str, capacity: u64) -> Result<Stored> {
+        self.make(name, capacity, None)
+    }
+
+    fn make(&self, name: &str, capacity: u64, on: Option<&str>) -> Result<Stored> {
+        let xml = volume_xml(&VolumeSpec {
+            name: name.to_owned(),
+            capacity: Size::from_bytes(capacity),
+            format: VolumeFormat::Qcow2,
+            backing: on.map(str::to_owned),
+        })?;
         if self.settle(name)? {
             return self.check_lies_on(name, on).map(|()| Stored::Present);
         }
-        let xml = volume_xml(&VolumeSpec {
-            name: name.to_owned(),
-            capacity: Size::from_bytes(below.first().map_or(0, |link| link.capacity)),
-            format: VolumeFormat::Qcow2,
-            backing: Some(on.to_owned()),
-        })?;
         match StorageVol::create_xml(&self.pool, &xml, 0) {
             Ok(_) => Ok(Stored::Uploaded),
             // Someone else was quicker.
-            Err(error) => match self.settle(name)? {
-                true => self.check_lies_on(name, on).map(|()| Stored::Present),
-                false => Err(error).say(say),
-            },
+            Err(_) if self.settle(name)? => self.check_lies_on(name, on).map(|()| Stored::Present),
+            Err(error) => Err(error).say(|| self.cannot("make", name)),
         }
     }
 
-    fn check_lies_on(&self, name: &str, on: &str) -> Result<()> {
-        match self.chain(name)?.get(1).map(|link| link.volume.as_str()) {
-            Some(below) if below == on => Ok(()),
-            below => {
-                let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
-                Err(self
-                    .cannot(&format!("make `{name}` on"), on)
-                    .because(Failure::user(format!("there is one, and it lies {is}")))
-                    .into())
-            }
+    fn check_lies_on(&self, name: &str, on: Option<&str>) -> Result<()> {
+        let chain = self.chain(name)?;
+        let below = chain.get(1).map(|link| link.volume.as_str());
+        if below == on {
+            return Ok(());
         }
+        let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
+        Err(self
+            .cannot("make", name)
+            .because(Failure::user(format!("there is one, and it lies {is}")))
+            .into())
     }
 
     /// Has libvirt look at the pool's files anew.

@@ -159,6 +159,12 @@ fn overlays_make_a_chain_and_a_duplicate_leaves_it() {
     let other = Report::of(&pool.overlay("a.data-2.qcow2", "a.data.qcow2").unwrap_err());
     assert_eq!(other.causes, ["there is one, and it lies on `a.data-1.qcow2`"]);
 
+    assert_eq!(pool.blank("blank.qcow2", 3 << 30).unwrap(), Stored::Uploaded);
+    assert_eq!(pool.blank("blank.qcow2", 3 << 30).unwrap(), Stored::Present);
+    let blank = pool.chain("blank.qcow2").unwrap();
+    assert_eq!((blank.len(), blank[0].capacity), (1, 3 << 30));
+    assert!(pool.blank("a.data-1.qcow2", 1 << 30).is_err());
+
     let start = Instant::now();
     assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2").unwrap(), Stored::Uploaded);
     println!("8 MiB in a chain of 2 duplicated in {:?}", start.elapsed());
@@ -171,7 +177,7 @@ fn overlays_make_a_chain_and_a_duplicate_leaves_it() {
     assert_eq!(pool.volumes().unwrap().iter().filter(|name| name.ends_with(".part")).count(), 0);
     let started = Instant::now();
     pool.backing_of_all().unwrap();
-    println!("backing_of_all of 4 volumes in {:?}", started.elapsed());
+    println!("backing_of_all of 5 volumes in {:?}", started.elapsed());
 }
 
 #[test]
