@@ -11,7 +11,7 @@
 //! and so do imports; `tests/architecture.rs` keeps this true:
 //!
 //! ```text
-//! main -> cli -> ops -> { nix, storage, hypervisor, render, config, journal } -> { exec, libvirt, file }
+//! main -> cli -> ops -> { nix, storage, hypervisor, backup, render, config, journal } -> { exec, libvirt, file }
 //!      -> model -> interrupt -> error
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! them and passes values. Only [`cli`] reads the terminal, the environment and
 //! the home folder, prints, asks and exits.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -8,7 +8,7 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 /// Every module with the modules it may import from, lowest first.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("interrupt", &["error"]),
     ("model", &["interrupt", "error"]),
@@ -21,6 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("hypervisor", TOOLS),
     ("storage", TOOLS),
     ("nix", TOOLS),
+    ("backup", &["exec", "file", "model", "interrupt", "error"]),
     ("ops", PARTS),
     (
         "cli",
@@ -29,6 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
             "nix",
             "storage",
             "hypervisor",
+            "backup",
             "render",
             "config",
             "journal",
@@ -47,6 +49,7 @@ const PARTS: &[&str] = &[
     "nix",
     "storage",
     "hypervisor",
+    "backup",
     "render",
     "config",
     "journal",

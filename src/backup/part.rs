@@ -1,0 +1,131 @@
+//! An archive that is being written.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
+
+use super::{ArchiveName, Moment};
+use crate::error::{Explain, Failure, Result};
+use crate::file::sync_folder;
+use crate::model::MachineName;
+
+/// How the names of unfinished archives begin and end.
+const BEGINNING: &str = ".nixvm-";
+const ENDING: &str = ".part";
+
+/// A file beside the place of an archive, locked as long as somebody writes it. It goes when it is dropped.
+pub(super) struct Part(NamedTempFile);
+
+impl Part {
+    /// Makes a part in the folder, readable by its owner only, and removes those that writers left behind which were killed.
+    pub(super) fn create(folder: &Path) -> Result<Self> {
+        let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
+        sweep(folder).explain(cannot)?;
+        loop {
+            // A temporary file has mode 0600 from its first moment.
+            let part = tempfile::Builder::new()
+                .prefix(BEGINNING)
+                .suffix(ENDING)
+                .tempfile_in(folder)
+                .explain(cannot)?;
+            flock(part.as_file(), FlockOperation::NonBlockingLockExclusive).explain(cannot)?;
+            // Another process may have swept it before it was locked.
+            if part.path().exists() {
+                return Ok(Part(part));
+            }
+        }
+    }
+
+    /// Returns the file.
+    pub(super) fn file(&self) -> &File {
+        self.0.as_file()
+    }
+
+    /// Makes it an archive: synced, and under the first free name of its machine from `taken` on.
+    ///
+    /// Whatever dies meanwhile, there is a whole archive or none; no other is ever overwritten.
+    pub(super) fn finish(
+        self,
+        folder: &Path,
+        machine: &MachineName,
+        mut taken: Moment,
+    ) -> Result<ArchiveName> {
+        let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
+        let mut part = self.0;
+        part.as_file().sync_all().explain(cannot)?;
+        loop {
+            let name = ArchiveName { taken, machine: machine.clone() };
+            match part.persist_noclobber(folder.join(name.to_string())) {
+                Ok(_) => {
+                    sync_folder(folder)?;
+                    return Ok(name);
+                }
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    part = error.file;
+                    taken = taken.next().ok_or_else(cannot)?;
+                }
+                Err(error) => return Err(error).explain(cannot),
+            }
+        }
+    }
+}
+
+/// Removes the parts that nobody writes.
+fn sweep(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_part = name.as_encoded_bytes().starts_with(BEGINNING.as_bytes())
+            && name.as_encoded_bytes().ends_with(ENDING.as_bytes());
+        if !is_part || !entry.file_type()?.is_file() {
+            continue;
+        }
+        // One of another user's, or gone meanwhile, is not ours to remove.
+        let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            crate::file::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_archive_takes_the_next_free_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let (web, taken) = ("web".parse().unwrap(), "20261231-235959".parse().unwrap());
+        for expected in ["web-20261231-235959.tar.zst", "web-20270101-000000.tar.zst"] {
+            let name = Part::create(dir.path()).unwrap().finish(dir.path(), &web, taken).unwrap();
+            assert_eq!(name.to_string(), expected);
+        }
+        assert_eq!(names(dir.path()), ["web-20261231-235959.tar.zst", "web-20270101-000000.tar.zst"]);
+        let mode = fs::metadata(dir.path().join("web-20261231-235959.tar.zst")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_and_what_lives_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for left in [".nixvm-dead.part", ".nixvm-other", "notes.part"] {
+            fs::write(dir.path().join(left), "").unwrap();
+        }
+        let living = Part::create(dir.path()).unwrap();
+        let second = Part::create(dir.path()).unwrap();
+        assert!(living.0.path().exists());
+        drop((living, second));
+        assert_eq!(names(dir.path()), [".nixvm-other", "notes.part"]);
+    }
+}
