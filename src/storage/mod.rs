@@ -9,7 +9,10 @@ pub mod image;
 mod chain;
 mod copy;
 mod pool;
+mod pour;
 mod put;
+mod qcow2;
+mod reader;
 mod sparse;
 #[cfg(test)]
 mod trials;
@@ -17,6 +20,8 @@ mod xml;
 
 pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
+pub use pour::Incoming;
 pub use put::Stored;
+pub use reader::VolumeReader;
 pub use sparse::Piece;
 pub use xml::volume_xml;

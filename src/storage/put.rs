@@ -225,7 +225,7 @@ impl Drop for Part<'_> {
 /// How the names of parts end.
 const PART: &str = ".part";
 
-fn raw(name: &str, length: u64) -> VolumeSpec {
+pub(super) fn raw(name: &str, length: u64) -> VolumeSpec {
     VolumeSpec {
         name: name.to_owned(),
         capacity: Size::from_bytes(length),
