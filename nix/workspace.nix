@@ -107,6 +107,8 @@ let
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
   verbs = [
+    "backup"
+    "backups"
     "build"
     "build-all"
     "completions"
@@ -120,11 +122,13 @@ let
     "list-profiles"
     "purge"
     "reboot"
+    "restore-backup"
     "shell"
     "ssh"
     "start"
     "status"
     "stop"
+    "verify-backup"
   ];
 
   app = program: {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
+
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
 /// A machine is a folder of small text files, `machines/NAME`. nixvm builds its
@@ -106,6 +108,14 @@ pub enum Command {
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME
     Purge(Delete),
+    /// Back machines up into archives, while they run
+    Backup(Backup),
+    /// List backups
+    Backups(Backups),
+    /// Restore a machine, or make a new one, from a backup
+    RestoreBackup(RestoreBackup),
+    /// Compare every byte of a backup with its manifest
+    VerifyBackup(VerifyBackup),
     /// Open the development shell of this workspace's flake
     Shell,
     /// Print a completion script

@@ -6,6 +6,8 @@
 //! before.
 
 mod accelerator;
+mod archives;
+mod backup;
 mod build;
 mod create;
 mod deploy;
@@ -14,12 +16,15 @@ mod doctor;
 mod list;
 mod power;
 mod reach;
+mod restore_backup;
 mod roots;
 mod setup;
 mod start;
 mod status;
 mod work;
 
+pub use archives::{Contents, ListedBackup, VerifiedBackup, backups, verify_backup};
+pub use backup::{BackedUp, backup};
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
 pub use create::{Created, create, declare, preflight};
 pub use destroy::{Destroyed, destroy, purge};
@@ -27,6 +32,7 @@ pub use doctor::{Check, Health, doctor};
 pub use list::{ListedMachine, declared, list};
 pub use power::{Stopped, force_stop, reboot, stop};
 pub use reach::{console, ssh, wait_for_ssh};
+pub use restore_backup::{Restore, Restored, restore_backup};
 pub use setup::{Setup, Watch};
 pub use start::{Started, start};
 pub use status::{Disk, Status, status};

@@ -13,6 +13,7 @@ use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::journal::{self, Entry, Holder, Journal, Lock};
 use crate::model::MachineName;
+use crate::model::volume::{self, Role};
 use crate::storage::Pool;
 
 use super::deploy::open_pool;
@@ -151,6 +152,13 @@ impl<'a> Work<'a> {
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
+            if let Some(domain) = domain.as_ref().filter(|_| entry.volumes.iter().any(|v| is_backup(v))) {
+                // QEMU would go on writing to what is deleted here, and a guest would stand still for ever.
+                domain.end_backup()?;
+                if domain.is_frozen() == Some(true) {
+                    domain.thaw()?;
+                }
+            }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
                 pool.delete(volume)?;
@@ -165,6 +173,10 @@ impl<'a> Work<'a> {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
+}
+
+fn is_backup(name: &str) -> bool {
+    matches!(volume::parse(name), Some((_, Role::Backup)))
 }
 
 /// Returns the time, in seconds since 1970.
