@@ -2,18 +2,21 @@
 #
 # The host formats that disk when the machine is created. The guest never does: a guest that formats what it
 # cannot read destroys the data of a machine whose disk was attached wrongly once.
-{ lib, ... }:
+{ config, lib, ... }:
+let
+  serial = "nixvm-data";
+in
 {
   fileSystems = {
     "/var" = {
       # By the serial number the host gives the disk, not by label: a restored copy attached beside it has the same label.
-      device = "/dev/disk/by-id/virtio-nixvm-data";
+      device = "/dev/disk/by-id/virtio-${serial}";
       fsType = "ext4";
       options = [
         "nodev"
         "noatime" # reading must not change blocks: each changed block is in the next backup
       ];
-      autoResize = true; # grows with its disk, at the boot after the disk has grown
+      autoResize = true; # grows with its disk: at boot by this, while it runs by the rule below
       neededForBoot = true; # users, journal and identity are read from it before anything else starts
     };
     # systemd makes the source of a bind mount, so an empty disk is enough.
@@ -36,6 +39,19 @@
       depends = [ "/var" ];
     };
   };
+  # The kernel says when the host has made a disk larger. Run, not wanted (SYSTEMD_WANTS): systemd starts what a device
+  # wants when that list changes, and for a second resize it is the same. Restarted, not started: systemd counts the
+  # service of the boot as still active, and one that grows for an earlier resize has to look again.
+  services.udev.extraRules = ''
+    ACTION=="change", SUBSYSTEM=="block", KERNEL=="vd*[!0-9]", ATTR{serial}=="${serial}", ENV{RESIZE}=="1", \
+      RUN+="${config.systemd.package}/bin/systemctl --no-block restart systemd-growfs@var.service"
+  '';
+  # The disk may be made larger step by step, and the last step counts: no limit on starts may swallow it.
+  systemd.services."systemd-growfs@var" = {
+    overrideStrategy = "asDropin";
+    unitConfig.StartLimitIntervalSec = 0;
+  };
+
   systemd.tmpfiles.rules = [
     "d /var/home 0755 root root -"
     "d /var/roothome 0700 root root -"

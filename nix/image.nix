@@ -8,7 +8,7 @@
 # What it asks of the package set, so that one much smaller than nixpkgs can stand in for it:
 #   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
 #           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
-#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils
+#           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, jq
 #   lib     concatStringsSep, filter, optionalAttrs, toUpper
 #   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
@@ -20,15 +20,11 @@ let
   initrdOf = config: "${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile}";
 
   # What must be in the store for a system to run; the tree of `/` for what /bin/sh and /usr/bin/env lead to.
-  closureOf =
-    config:
-    let
-      rootPaths = [
-        config.system.build.toplevel
-        config.nixvm.image.rootSkeleton
-      ];
-    in
-    "${pkgs.closureInfo { inherit rootPaths; }}/store-paths";
+  rootPathsOf = config: [
+    config.system.build.toplevel
+    config.nixvm.image.rootSkeleton
+  ];
+  closureOf = config: "${pkgs.closureInfo { rootPaths = rootPathsOf config; }}/store-paths";
 
   # Nix finds store paths inside an image and would keep every closure alive that an image was made from.
   imageAttrs = {
@@ -142,6 +138,24 @@ let
       )
     );
 
+  # What the whole system is made of, base and delta, so that nixvm can say what a new image changes when the closure of
+  # the old one is long gone. Like the images it names store paths and keeps none of them alive.
+  closureJson =
+    config:
+    pkgs.runCommand "closure.json"
+      {
+        __structuredAttrs = true;
+        unsafeDiscardReferences.out = true;
+        preferLocalBuild = true;
+        nativeBuildInputs = [ pkgs.jq ];
+        exportReferencesGraph.closure = rootPathsOf config;
+        kernel = config.boot.kernelPackages.kernel.version;
+      }
+      ''
+        jq '{ format: 1, kernel, paths: (.closure | map({ path, narSize }) | sort_by(.path)) }' \
+          "$NIX_ATTRS_JSON_FILE" > $out
+      '';
+
   profileBase =
     name: config:
     baseImage {
@@ -192,7 +206,7 @@ in
       }
     ];
 
-  # A folder with disk.qcow2, the base.qcow2 it stands on, and image.json.
+  # A folder with disk.qcow2, the base.qcow2 it stands on, image.json and closure.json.
   machine =
     name:
     {
@@ -240,6 +254,10 @@ in
             inherit base config;
             machine = name;
           };
+        }
+        {
+          name = "closure.json";
+          path = closureJson config;
         }
       ];
 }

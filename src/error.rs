@@ -17,6 +17,8 @@ pub enum Kind {
     User,
     /// The command line is wrong.
     Usage,
+    /// An upgrade did not come up healthy, and the machine was given back what it ran before.
+    RolledBack,
     /// Somebody pressed ^C.
     Interrupted,
     /// nixvm itself is wrong.
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Kind::User => 1,
             Kind::Usage => 2,
+            Kind::RolledBack => 3,
             // What a shell reports for a process ended by SIGINT.
             Kind::Interrupted => 130,
             Kind::Bug => 255,
@@ -54,6 +57,11 @@ impl Failure {
     /// Returns a failure of the command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
+    }
+
+    /// Returns the failure of an upgrade that was undone because its machine did not come up healthy.
+    pub fn rolled_back(message: impl Into<String>) -> Self {
+        Self::new(Kind::RolledBack, message)
     }
 
     /// Returns the failure of a command that was told to stop.
@@ -180,6 +188,12 @@ mod tests {
         assert_eq!(shown.error, "top");
         assert_eq!(shown.causes, ["upper", "middle", "deep"]);
         assert_eq!(shown.hints, ["dig"]);
+    }
+
+    #[test]
+    fn what_was_taken_back_has_a_code_of_its_own_whatever_the_cause() {
+        let inner: Result<()> = Err(Failure::user("a unit failed").into());
+        assert_eq!(report(inner.explain(|| Failure::rolled_back("not healthy"))).exit_code, 3);
     }
 
     #[test]

@@ -6,14 +6,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
 
 /// Lines of standard error that a failure quotes.
 const TAIL: usize = 12;
+
+/// How often a command with a limit is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +97,47 @@ impl Command {
         Ok(output.stdout)
     }
 
+    /// Runs the command without input and returns its standard output; ends it, and what it started, after `limit`.
+    ///
+    /// # Errors
+    /// As [`Command::output`]; the limit has passed; an interruption.
+    pub fn output_within(&self, limit: Duration) -> Result<Vec<u8>> {
+        // Files, not pipes: a grandchild that outlives the command would hold those open.
+        let file = || tempfile::tempfile().explain(|| Failure::user("cannot make a temporary file"));
+        let (mut stdout, mut stderr) = (file()?, file()?);
+        let mut child = self
+            .process()
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().explain(|| self.not_started())?)
+            .stderr(stderr.try_clone().explain(|| self.not_started())?)
+            .spawn()
+            .explain(|| self.not_started())?;
+        let ended = interrupt::poll(limit, POLL, || child.try_wait().explain(|| self.not_started()));
+        if !matches!(ended, Ok(Some(_))) {
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = child.wait();
+        }
+        let text = |file: &mut std::fs::File| -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
+            read.map(|_| bytes).explain(|| Failure::user(format!("cannot read what `{self}` printed")))
+        };
+        let said = tail(&text(&mut stderr)?, TAIL);
+        match ended? {
+            Some(status) => self.check(status, &said)?,
+            None => {
+                let late = Failure::user(format!("`{self}` did not end within {} s", limit.as_secs()));
+                return Err(match said.as_slice() {
+                    [] => late.into(),
+                    lines => late.because(anyhow::Error::msg(lines.join("\n"))).into(),
+                });
+            }
+        }
+        text(&mut stdout)
+    }
+
     /// Runs the command without input, gives each line of its standard error to `line`, and returns its standard output.
     ///
     /// `line` returns what is kept for the message should the command fail; `None` drops the line.
@@ -131,7 +180,6 @@ impl Command {
 
     /// Replaces this process by the command; returns only the reason why it could not.
     pub fn replace(&self) -> anyhow::Error {
-        use std::os::unix::process::CommandExt;
         self.not_started().because(self.process().exec()).into()
     }
 
@@ -244,6 +292,19 @@ mod tests {
         let report = Report::of(&error);
         assert_eq!(report.error, "`sh -c 'echo said >&2; exit 7'` failed (exit status: 7)");
         assert_eq!(report.causes, ["said"]);
+    }
+
+    #[test]
+    fn a_command_with_a_limit_ends_with_all_that_it_started() {
+        let seconds = Duration::from_secs;
+        let quick = Command::new("sh").args(["-c", "sleep 9 & echo out"]).output_within(seconds(5)).unwrap();
+        assert_eq!(quick, b"out\n", "its child does not keep it");
+        let began = std::time::Instant::now();
+        let slow = Command::new("sh").args(["-c", "echo said >&2; sleep 60"]).output_within(seconds(1));
+        let report = Report::of(&slow.unwrap_err());
+        assert!(report.error.ends_with("did not end within 1 s"), "{report:?}");
+        assert_eq!(report.causes, ["said"]);
+        assert!(began.elapsed() < seconds(30));
     }
 
     #[test]

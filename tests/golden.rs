@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use nixvm::exec::{self, Command};
 use nixvm::model::domain::{Accelerator, Arch, DomainSpec};
 use nixvm::model::record::{Build, BuildHealth, Generations, Metadata, Snapshot};
-use nixvm::model::volume::{VolumeFormat, VolumeSpec};
 use nixvm::model::{
     Generation, HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus,
 };
-use nixvm::{render, storage};
+use nixvm::render;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJ/cF2XbAI+KlH9I9okb1YvimEsMrKOPVg5KTyq11t6";
 /// Everything that Nix or XML gives a meaning.
@@ -154,20 +153,11 @@ fn libvirts_schemas_take_its_xml() {
         ..domain(Network::Bridge("br0".parse().unwrap()))
     };
     let user = forwarded(domain(Network::User));
-    let volume = VolumeSpec {
-        name: "web.data.qcow2".to_owned(),
-        capacity: Size::DEFAULT_DISK,
-        format: VolumeFormat::Qcow2,
-        backing: None,
-    };
-    let overlay = VolumeSpec { backing: Some("web.data-1.qcow2".to_owned()), ..volume.clone() };
     let files = [
         ("domain", "domain-nat.xml", render::domain_xml(&nat)),
         ("domain", "domain-bridge-aarch64.xml", render::domain_xml(&bridge)),
         ("domain", "domain-user.xml", render::domain_xml(&user)),
         ("storagepool", "pool.xml", render::pool_xml("nixvm", "/var/lib/libvirt/images/nixvm")),
-        ("storagevol", "volume.xml", storage::volume_xml(&volume)),
-        ("storagevol", "volume-overlay.xml", storage::volume_xml(&overlay)),
         ("network", "network.xml", render::network_xml("virbr0", 122)),
     ];
     let valid = on_path("virt-xml-validate") && on_path("xmllint");

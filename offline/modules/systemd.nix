@@ -105,6 +105,12 @@ in
         default = { };
         description = "Variables of every service that modules define.";
       };
+      package = mkOption {
+        type = types.package;
+        # Not `pkgs.systemd`, which has the boot loader with it.
+        default = pkgs.runCommand "systemd" { } "mkdir $out; ln -s /usr/bin /usr/lib $out";
+        description = "Where systemd's programs are: Debian's, which every guest has.";
+      };
       packages = mkOption {
         type = types.listOf types.package;
         default = [ ];

@@ -32,12 +32,3 @@ pub use moment::Moment;
 pub use name::{ArchiveName, list};
 pub use read::{Archive, Entry, Members};
 pub use write::{Source, Written, write};
-
-/// How far a backup or the reading of an archive is, in bytes of its members, uncompressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes done.
-    pub done: u64,
-    /// Bytes in all.
-    pub total: u64,
-}

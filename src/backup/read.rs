@@ -14,8 +14,9 @@ use zstd::stream::read::Decoder;
 
 use super::front::{self, Front, LARGEST_WINDOW};
 use super::member::{Role, TRAILER, compare, header, padding};
-use super::{Checksum, Manifest, Member, Progress, qcow2};
+use super::{Checksum, Manifest, Member, qcow2};
 use crate::error::{Explain, Failure, Result};
+use crate::model::Progress;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 128 << 10;

@@ -10,10 +10,9 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::member::header;
-use super::{
-    Archive, Checksum, FileName, MachineFile, Manifest, Member, Progress, Role, Source, front, sample, write,
-};
+use super::{Archive, Checksum, FileName, MachineFile, Manifest, Member, Role, Source, front, sample, write};
 use crate::error::{Report, Result};
+use crate::model::Progress;
 
 fn verify(path: &Path) -> Result<()> {
     Archive::open(path)?.verify(&mut |_| Ok(()))
@@ -91,7 +90,11 @@ fn an_archive_is_private_and_says_what_it_is() {
     assert_eq!(roles, ["machine/health-check", "machine/profile", "machine/udp_ports", "data.qcow2"]);
     assert_eq!(archive.checksum(), Checksum::of(archive.manifest().text().unwrap().as_bytes()));
     let mut last = None;
-    archive.verify(&mut |progress| Ok(last = Some(progress))).unwrap();
+    let mut watch = |progress| {
+        last = Some(progress);
+        Ok(())
+    };
+    archive.verify(&mut watch).unwrap();
     let total = 100_000 + sample::files().iter().map(|file| file.bytes.len() as u64).sum::<u64>();
     assert_eq!(last, Some(Progress { done: total, total }));
     let (_, second) = sample::archive(dir.path(), &sample::qcow2(20 << 30, 100), None);

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::thread::available_parallelism;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, available_parallelism};
 
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Encoder;
@@ -12,8 +13,9 @@ use zstd::zstd_safe::CParameter;
 
 use super::member::{Role, TRAILER, header, padding};
 use super::part::Part;
-use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, Progress, front, qcow2};
+use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
 use crate::error::{Explain, Failure, Result};
+use crate::model::Progress;
 
 /// zstd's own default.
 const LEVEL: i32 = 3;
@@ -29,6 +31,9 @@ const MOST_THREADS: usize = 4;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 128 << 10;
+
+/// Chunks that wait to be compressed.
+const QUEUE: usize = 16;
 
 /// What goes into an archive.
 pub struct Source<'a> {
@@ -74,27 +79,20 @@ pub fn write(
 
     let part = Part::create(folder)?;
     let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
-    let mut file = part.file();
-    file.seek(SeekFrom::Start(room as u64)).explain(cannot)?;
-    let mut body = Body {
-        encoder: encoder(Hashed { to: file, hash: Sha256::new() }, manifest.tar_size()).explain(cannot)?,
-        progress,
-        at: Progress { done: 0, total: manifest.size() },
-        cannot: &cannot,
-    };
-    let mut files = source.files.iter();
-    for member in &mut manifest.members {
-        let announced = header(&member.path(), member.size, member.mode(), about.created)?;
-        body.put(&announced)?;
-        member.sha256 = match member.role {
-            Role::Data { .. } => body.stream(&mut head.as_slice().chain(&mut *source.data), member.size)?,
-            Role::Nvram => body.bytes(source.nvram.unwrap_or_default())?,
-            Role::File { .. } => body.bytes(files.next().map(|f| f.bytes.as_slice()).unwrap_or_default())?,
-        };
-        body.zeros(padding(member.size))?;
-    }
-    body.zeros(TRAILER)?;
-    let Hashed { hash, .. } = body.encoder.finish().explain(cannot)?;
+    part.file().seek(SeekFrom::Start(room as u64)).explain(cannot)?;
+    let size = manifest.tar_size();
+    let hash = thread::scope(|scope| -> Result<_> {
+        let (to, chunks) = sync_channel(QUEUE);
+        let compressing = scope.spawn(|| compress(chunks, part.file(), size));
+        let body = Body { to, progress, at: Progress { done: 0, total: manifest.size() } };
+        let filled =
+            body.fill(&mut manifest, &mut head.as_slice().chain(source.data), &source.files, source.nvram);
+        let compressed = compressing.join().map_err(|_| Failure::bug("the thread that compresses died"))?;
+        // Nothing could be filled in any more once that failed; so its error comes first.
+        let hash = compressed.explain(cannot)?;
+        filled?;
+        hash.ok_or_else(|| Failure::bug("an archive has another length than was reckoned").into())
+    })?;
 
     let text = manifest.text()?;
     let front = front::pack(&text, about.created, room, hash)?;
@@ -145,51 +143,73 @@ impl Write for Hashed<'_> {
     }
 }
 
-/// The tar archive behind the manifest, on its way through zstd.
+/// Writes the chunks, `size` bytes in all, as one zstd frame. Returns the digest of what it wrote, `None` if there were
+/// fewer: who sends them has given up.
+///
+/// It has a thread of its own, since reading and hashing take about as long as zstd's own threads need.
+fn compress(chunks: Receiver<Vec<u8>>, to: &File, size: u64) -> io::Result<Option<Sha256>> {
+    let mut encoder = encoder(Hashed { to, hash: Sha256::new() }, size)?;
+    let mut done = 0;
+    for chunk in chunks {
+        encoder.write_all(&chunk)?;
+        done += chunk.len() as u64;
+    }
+    if done < size { Ok(None) } else { encoder.finish().map(|Hashed { hash, .. }| Some(hash)) }
+}
+
+/// The tar archive behind the manifest, on its way to [`compress`].
 struct Body<'a> {
-    encoder: Encoder<'static, Hashed<'a>>,
+    to: SyncSender<Vec<u8>>,
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     at: Progress,
-    cannot: &'a dyn Fn() -> Failure,
 }
 
 impl Body<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.encoder.write_all(bytes).explain(self.cannot)
+    /// Sends every member and the archive's end, and enters the digests into the manifest.
+    fn fill(
+        mut self,
+        manifest: &mut Manifest,
+        data: &mut dyn Read,
+        files: &[MachineFile],
+        nvram: Option<&[u8]>,
+    ) -> Result<()> {
+        let mut files = files.iter().map(|file| file.bytes.as_slice());
+        for member in &mut manifest.members {
+            self.put(header(&member.path(), member.size, member.mode(), manifest.about.created)?.to_vec())?;
+            member.sha256 = match member.role {
+                Role::Data { .. } => self.stream(data, member.size)?,
+                Role::Nvram => self.stream(&mut nvram.unwrap_or_default(), member.size)?,
+                Role::File { .. } => self.stream(&mut files.next().unwrap_or_default(), member.size)?,
+            };
+            self.zeros(padding(member.size))?;
+        }
+        self.zeros(TRAILER)
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.to.send(bytes).explain(|| Failure::bug("nothing takes what is to be compressed"))
     }
 
     fn zeros(&mut self, count: u64) -> Result<()> {
-        io::copy(&mut io::repeat(0).take(count), &mut self.encoder).map(drop).explain(self.cannot)
+        self.put(vec![0; usize::try_from(count)?])
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<Checksum> {
-        self.stream(&mut &*bytes, bytes.len() as u64)
-    }
-
-    /// Writes all that `from` gives, which must be `size` bytes, and returns its digest.
+    /// Sends all that `from` gives, which must be `size` bytes, and returns its digest.
     fn stream(&mut self, from: &mut dyn Read, size: u64) -> Result<Checksum> {
         let unreadable = || Failure::user("cannot read the data disk");
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
         let mut done = 0;
         loop {
             (self.progress)(self.at)?;
-            let length = match from.read(&mut buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).explain(unreadable),
-            };
-            let chunk = buffer.get(..length).unwrap_or_default();
-            if chunk.is_empty() {
-                break;
-            }
+            let mut chunk = Vec::with_capacity(CHUNK);
+            from.take(CHUNK as u64).read_to_end(&mut chunk).explain(unreadable)?;
             done += chunk.len() as u64;
-            if done > size {
+            if chunk.is_empty() || done > size {
                 break;
             }
-            hash.update(chunk);
-            self.put(chunk)?;
             self.at.done += chunk.len() as u64;
+            hash.update(&chunk);
+            self.put(chunk)?;
         }
         if done == size {
             return Ok(hash.finalize().into());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
+use super::generation_args::{Clean, Generations, Rollback, Upgrade};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -22,7 +23,7 @@ Examples:
   nixvm doctor                        what this host lacks, and the command that mends it
 
 Exit codes: 0 done; 1 the host, the files or the guest are not as they must be;
-2 the command line is wrong; 130 interrupted; 255 a bug in nixvm.")]
+2 the command line is wrong; 3 an upgrade did not come up healthy and was taken back; 130 interrupted; 255 a bug in nixvm.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -94,6 +95,16 @@ pub enum Command {
     ForceStop(Names),
     /// Restart machines
     Reboot(Start),
+    /// Build and run machines' next generation; go back where it is not healthy
+    Upgrade(Upgrade),
+    /// Have a machine run an earlier generation, without a build
+    Rollback(Rollback),
+    /// Show what an upgrade would change: files, packages and sizes, kernel
+    Diff(Name),
+    /// Delete what nothing needs: unused base images, old generations, stale build links
+    Clean(Clean),
+    /// List the builds of a machine that can be gone back to, or keep fewer
+    Generations(Generations),
     /// Show one machine: state, address, profile, generation, disks
     Status(Name),
     /// List all machines with state and address

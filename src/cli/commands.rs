@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::config::Workspace;
-use crate::error::{Explain, Failure, Result};
+use crate::error::{Explain, Failure, Kind, Report, Result};
 use crate::exec;
 use crate::model::{MachineName, ProfileName};
 use crate::nix;
@@ -20,6 +20,7 @@ use crate::ops::{self, Health, Setup};
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::backup;
 use super::create;
+use super::generations;
 use super::prompt;
 use super::show::{self, Shown};
 use super::terminal::Terminal;
@@ -56,6 +57,13 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::ForceStop(args) => {
             each(&args.names, |name| Ok(json!(ops::force_stop(&setup, name, terminal)?)))
         }
+        Command::Upgrade(args) => {
+            each(&args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
+        }
+        Command::Rollback(args) => generations::rollback(&setup, &args, terminal),
+        Command::Diff(args) => generations::diff(&setup, &machine_name(&args.name)?, terminal),
+        Command::Clean(args) => generations::clean(&setup, &args, terminal),
+        Command::Generations(args) => generations::generations(&setup, &args, terminal),
         Command::Status(args) => {
             let status = ops::status(&setup, &machine_name(&args.name)?)?;
             Ok(Shown::new(&status, show::status(&status)))
@@ -158,7 +166,11 @@ pub fn each(
                 .join("\n");
             let counted =
                 format!("{} of {} machines failed; the others were done", failed.len(), names.len());
-            Err(Failure::user(counted).because(anyhow::Error::msg(said)).into())
+            // That a machine went back to what it was is what a program that upgrades many has to know first.
+            let went_back =
+                failed.iter().any(|(_, error)| Report::of(error).exit_code == Kind::RolledBack.exit_code());
+            let failure = if went_back { Failure::rolled_back(counted) } else { Failure::user(counted) };
+            Err(failure.because(anyhow::Error::msg(said)).into())
         }
     }
 }

@@ -5,6 +5,8 @@ mod backup;
 mod backup_args;
 mod commands;
 mod create;
+mod generation_args;
+mod generations;
 mod keys;
 mod prompt;
 mod raw;

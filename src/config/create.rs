@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::declared::Declared;
-use super::{Workspace, declared, exists, load, remove};
+use super::{Workspace, declared, exists, health, load, remove};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{
@@ -174,7 +174,7 @@ fn close(folder: &Path, there: &Declared) -> Result<()> {
     for (name, _) in there.files().iter().filter(|(_, text)| text.is_some()) {
         close(&folder.join(name), 0o600)?;
     }
-    Ok(())
+    health::close(folder)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! | `memory`, `vcpus`, `var_size` | a size, a number, a size | 2G, 2, 20G |
 //! | `extra.nix` | a NixOS module of the user's | none |
 //! | `self-contained` | nothing | the image holds no password hash |
+//! | `health-check` | a program of the user's, run on the host | none |
 //!
 //! People edit these files, so every one is checked at every read, and a message
 //! has file and line. Lines that begin with `#` and blank lines are skipped,
@@ -30,6 +31,7 @@ mod archived;
 mod create;
 mod declared;
 mod files;
+mod health;
 mod identity;
 mod load;
 mod remove;
@@ -38,6 +40,7 @@ mod workspace;
 pub use archived::{ArchivedFile, from_archive, unpack};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
+pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, list, load};
 pub use remove::remove;

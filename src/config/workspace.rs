@@ -112,6 +112,11 @@ impl Workspace {
         self.output_dir().join("work")
     }
 
+    /// Returns the folder of what machines' generations were made from.
+    pub fn generations_dir(&self) -> PathBuf {
+        self.output_dir().join("generations")
+    }
+
     /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")

@@ -26,6 +26,13 @@ const POLL: Duration = Duration::from_millis(200);
 /// How often thawing is tried: a guest that stays frozen looks dead.
 const THAWS: u32 = 3;
 
+/// What the guest does by itself half a minute after it was asked to freeze, should nobody have thawed it by then: nixvm
+/// may have been killed, and this host with it. No error where nothing is frozen.
+///
+/// The agent freezes what is mounted from disks and can be written, which is `/var` alone. Its own `PATH` is short.
+const DEAD_MANS_SWITCH: &str =
+    "sleep 30; PATH=$PATH:/run/current-system/sw/bin:/usr/sbin:/sbin fsfreeze --unfreeze /var";
+
 /// How a command in the guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentOutput {
@@ -72,12 +79,17 @@ impl Owned {
 
     /// Has the guest write out and freeze its file systems until the guard is dropped.
     ///
-    /// The guest's writers stand still meanwhile: keep it short. Were nixvm killed, the guest would stay frozen;
-    /// [`Owned::thaw`] helps then.
+    /// The guest's writers stand still meanwhile: keep it short. Were nixvm killed, the guest would thaw itself after half
+    /// a minute.
     ///
     /// # Errors
     /// The agent does not answer or cannot freeze; nothing is frozen then.
     pub fn freeze(&self) -> Result<Frozen<'_>> {
+        let switch = json!({
+            "execute": "guest-exec",
+            "arguments": { "path": "/bin/sh", "arg": ["-c", DEAD_MANS_SWITCH] },
+        });
+        self.ask(&switch).explain(|| self.cannot("freeze the file systems of"))?;
         // Made before, so that it also undoes what an agent does after libvirt has stopped waiting for it.
         let mut frozen = Frozen { machine: self, since: Some(Instant::now()) };
         libvirt::freeze(&self.domain, FREEZE_PATIENCE).say(|| self.cannot("freeze the file systems of"))?;
@@ -101,7 +113,7 @@ impl Owned {
             tried += 1;
             match libvirt::thaw(&self.domain) {
                 Err(_) if tried < THAWS => std::thread::sleep(POLL),
-                done => return done.say(|| self.cannot("thaw the file systems of")),
+                done => return done.map(drop).say(|| self.cannot("thaw the file systems of")),
             }
         }
     }

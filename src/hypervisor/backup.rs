@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use super::definition::{DATA, Definition};
-use super::{Owned, escape};
+use super::definition::{DATA, Definition, Disk};
+use super::{Frozen, Owned, escape};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{self, Say, said};
@@ -54,17 +55,12 @@ impl Owned {
         let data = &disks.disk(DATA).ok_or_else(none)?.target;
         let backup = backup_xml(&disks, data, &request);
         let checkpoint = request.checkpoint.map(|name| checkpoint_xml(&disks, data, name));
-        let flags = sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL;
 
         let frozen = if self.agent_answers() { Some(self.freeze()?) } else { None };
-        libvirt::backup_begin(&self.domain, &backup, checkpoint.as_deref(), flags).say(say)?;
-        let followed = frozen.map(super::Frozen::thaw).transpose();
-        let followed = followed.and_then(|frozen| self.follow_backup(progress).map(|()| frozen));
-        if followed.is_err() {
-            // What failed by itself is over already; what cannot be ended now is ended before the next backup.
-            let _ = self.end_backup();
-        }
-        followed.explain(say)
+        let run = Run::begin(&self.domain, &backup, checkpoint.as_deref()).explain(say)?;
+        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?;
+        run.follow(progress).explain(say)?;
+        Ok(stood)
     }
 
     /// Ends a backup that a nixvm which was killed left behind, and returns whether there was one.
@@ -72,29 +68,7 @@ impl Owned {
     /// # Errors
     /// libvirt does not answer, or QEMU does not end it.
     pub fn end_backup(&self) -> Result<bool> {
-        let say = || self.cannot("end the backup of");
-        let mut found = false;
-        let started = Instant::now();
-        while self.is_backed_up().say(say)? {
-            if started.elapsed() > PATIENCE {
-                return Err(say().because(Failure::user("QEMU does not end it")).into());
-            }
-            if !found {
-                libvirt::abort_job(&self.domain).unless(ErrorNumber::OperationInvalid).say(say)?;
-            }
-            found = true;
-            // Not through an interruption: this is how one ends.
-            std::thread::sleep(POLL);
-        }
-        Ok(found)
-    }
-
-    fn is_backed_up(&self) -> std::result::Result<bool, Error> {
-        // A domain that is off has no job either.
-        let job = libvirt::domain_job(&self.domain, 0).unless(ErrorNumber::OperationInvalid)?;
-        Ok(job.is_some_and(|job| {
-            job.kind != sys::VIR_DOMAIN_JOB_NONE && job.operation == sys::VIR_DOMAIN_JOB_OPERATION_BACKUP
-        }))
+        end(&self.domain).explain(|| self.cannot("end the backup of"))
     }
 
     /// Returns the names of the machine's checkpoints, oldest first.
@@ -125,18 +99,35 @@ impl Owned {
         let forgotten = forgotten.unless(ErrorNumber::NoDomainCheckpoint);
         Ok(forgotten.say(|| self.cannot(&format!("forget the checkpoint `{name}` of")))?.is_some())
     }
+}
 
-    fn follow_backup(&self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
+/// A copy on its way; ended when dropped before its end.
+pub(super) struct Run<'a> {
+    domain: &'a Domain,
+    over: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Begins what the XML describes.
+    pub(super) fn begin(domain: &'a Domain, backup: &str, checkpoint: Option<&str>) -> Result<Self> {
+        let flags = sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL;
+        libvirt::backup_begin(domain, backup, checkpoint, flags).map_err(|error| said(&error))?;
+        Ok(Run { domain, over: false })
+    }
+
+    /// Waits until all is copied.
+    pub(super) fn follow(mut self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         loop {
             interrupt::check()?;
-            let job = libvirt::domain_job(&self.domain, 0).map_err(|error| said(&error))?;
+            let job = libvirt::domain_job(self.domain, 0).map_err(|error| said(&error))?;
             if job.kind == sys::VIR_DOMAIN_JOB_NONE {
                 break;
             }
             progress(Progress { done: job.done, total: job.total })?;
             std::thread::sleep(POLL);
         }
-        let ended = libvirt::domain_job(&self.domain, sys::VIR_DOMAIN_JOB_STATS_COMPLETED);
+        self.over = true;
+        let ended = libvirt::domain_job(self.domain, sys::VIR_DOMAIN_JOB_STATS_COMPLETED);
         match ended.map_err(|error| said(&error))?.kind {
             sys::VIR_DOMAIN_JOB_COMPLETED => Ok(()),
             sys::VIR_DOMAIN_JOB_CANCELLED => Err(Failure::user("somebody ended it").into()),
@@ -145,6 +136,49 @@ impl Owned {
                 .into()),
         }
     }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            // What cannot be ended now is ended before the next backup.
+            let _ = end(self.domain);
+        }
+    }
+}
+
+/// Ends the domain's backup and returns whether there was one.
+fn end(domain: &Domain) -> Result<bool> {
+    let mut found = false;
+    let started = Instant::now();
+    while is_backed_up(domain).map_err(|error| said(&error))? {
+        if started.elapsed() > PATIENCE {
+            return Err(Failure::user("QEMU does not end it").into());
+        }
+        if !found {
+            let ended = libvirt::abort_job(domain).unless(ErrorNumber::OperationInvalid);
+            ended.map_err(|error| said(&error))?;
+        }
+        found = true;
+        // Not through an interruption: this is how one ends.
+        std::thread::sleep(POLL);
+    }
+    Ok(found)
+}
+
+fn is_backed_up(domain: &Domain) -> std::result::Result<bool, Error> {
+    // A domain that is off has no job either.
+    let job = libvirt::domain_job(domain, 0).unless(ErrorNumber::OperationInvalid)?;
+    Ok(job.is_some_and(|job| {
+        job.kind != sys::VIR_DOMAIN_JOB_NONE && job.operation == sys::VIR_DOMAIN_JOB_OPERATION_BACKUP
+    }))
+}
+
+/// Returns the XML of a full backup of the only disk of a domain.
+pub(super) fn single_xml(target: &str, path: &str) -> String {
+    let disks =
+        Definition { disks: vec![Disk { target: target.to_owned(), ..Disk::default() }], nvram: None };
+    backup_xml(&disks, target, &BackupRequest { path, since: None, checkpoint: None })
 }
 
 /// Returns the XML of a backup of the data disk alone; see <https://libvirt.org/formatbackup.html>.
@@ -175,7 +209,6 @@ fn each_disk(disks: &Definition, element: impl Fn(&str) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::Disk;
     use super::*;
 
     fn disks() -> Definition {

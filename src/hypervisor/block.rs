@@ -37,7 +37,7 @@ impl Owned {
     ) -> Result<()> {
         let say = || self.cannot("merge images of the data disk of");
         let disk = self.data_target()?;
-        self.end_block_job(&disk).explain(say)?;
+        self.end_merge()?;
         let active = self.live_disks()?.volume(DATA) == Some(file_name(top));
         // Relative names stay relative, so that a pool can be moved; the written image is named by nothing.
         let flags =
@@ -56,6 +56,22 @@ impl Owned {
                 .because(Failure::user("QEMU ended the merge before its end"))
                 .into()),
         }
+    }
+
+    /// Ends a merge that a nixvm which was killed left behind, and returns whether there was one; the chain is as it was.
+    ///
+    /// While there is one, the data disk cannot be switched, and a guest's writes go to both images.
+    ///
+    /// # Errors
+    /// The machine is off, or libvirt does not answer.
+    pub fn end_merge(&self) -> Result<bool> {
+        let say = || self.cannot("end a merge of the data disk of");
+        let disk = self.data_target()?;
+        let found = self.block_job(&disk).explain(say)?.is_some();
+        if found {
+            libvirt::block_job_abort(&self.domain, &disk, 0).say(say)?;
+        }
+        Ok(found)
     }
 
     /// Makes the running machine's data disk larger, for the guest to see at once.
@@ -103,14 +119,6 @@ impl Owned {
             }
             std::thread::sleep(POLL);
         }
-    }
-
-    /// Ends what a nixvm that was killed left behind.
-    fn end_block_job(&self, disk: &str) -> Result<()> {
-        if self.block_job(disk)?.is_some() {
-            libvirt::block_job_abort(&self.domain, disk, 0).map_err(|error| said(&error))?;
-        }
-        Ok(())
     }
 
     fn block_job(&self, disk: &str) -> Result<Option<BlockJob>> {

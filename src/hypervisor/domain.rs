@@ -48,6 +48,39 @@ impl Hypervisor {
         list().say(|| Failure::user("cannot list libvirt's domains"))
     }
 
+    /// Returns what nixvm wrote into every domain of its own: of one that runs, what it runs and what it has at its next start.
+    ///
+    /// For whoever deletes what no domain refers to: here a domain that cannot be read is not somebody else's.
+    ///
+    /// # Errors
+    /// A domain carries nixvm's element, and this nixvm cannot read it; libvirt does not answer.
+    pub fn records(&self) -> Result<Vec<Metadata>> {
+        let say = || Failure::user("cannot read what all domains refer to");
+        let mut records = Vec::new();
+        for domain in self.connection().list_all_domains(0).say(say)? {
+            let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+            for which in [sys::VIR_DOMAIN_AFFECT_CURRENT, sys::VIR_DOMAIN_AFFECT_CONFIG] {
+                // One that was never defined has nothing at its next start.
+                if which == sys::VIR_DOMAIN_AFFECT_CONFIG && !domain.is_persistent().say(say)? {
+                    continue;
+                }
+                let element = domain.metadata(kind, Some(METADATA_NAMESPACE), which);
+                let Some(element) = element.unless(ErrorNumber::NoDomainMetadata).say(say)? else { continue };
+                records.push(metadata::parse(&element).ok_or_else(|| {
+                    let name = domain.name().unwrap_or_default();
+                    say()
+                        .because(Failure::user(format!(
+                            "this nixvm cannot read what stands in the domain `{name}`"
+                        )))
+                        .hint(format!(
+                            "look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"
+                        ))
+                })?);
+            }
+        }
+        Ok(records)
+    }
+
     /// Returns the state of every domain that is in one of the usual states.
     fn states(&self) -> std::result::Result<HashMap<[u8; 16], DomainState>, Error> {
         let mut states = HashMap::new();
@@ -236,6 +269,23 @@ mod tests {
         assert!(owned.force_off().unwrap());
         assert!(!owned.force_off().unwrap());
         assert_eq!(hypervisor.find_id(id).unwrap().unwrap().state, DomainState::Shutoff);
+    }
+
+    #[test]
+    fn a_domain_of_nixvms_that_cannot_be_read_is_an_error_and_not_a_foreign_one() {
+        let hypervisor = hypervisor();
+        let (name, id): (MachineName, _) = ("t-records".parse().unwrap(), MachineId::generate());
+        let good = xml("t-records", id, true);
+        hypervisor.define(&name, id, &good).unwrap();
+        let ours = |records: Vec<Metadata>| records.iter().filter(|record| record.machine == name).count();
+        assert_eq!(hypervisor.records().map(ours).unwrap(), 2);
+        let connection = Hypervisor::open("test:///default").unwrap();
+        let other = MachineId::generate();
+        let bad = xml("t-broken", other, true).replace("health='healthy'", "health='odd'");
+        connection.connection().define_domain_xml(&bad).unwrap();
+        let report = Report::of(&connection.records().unwrap_err());
+        connection.connection().lookup_domain_by_name("t-broken").unwrap().undefine().unwrap();
+        assert!(report.causes[0].ends_with("in the domain `t-broken`"), "{report:?}");
     }
 
     #[test]

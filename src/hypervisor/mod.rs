@@ -10,6 +10,7 @@ mod agent;
 mod backup;
 mod block;
 mod console;
+mod copier;
 mod definition;
 mod domain;
 mod exchange;
@@ -23,7 +24,7 @@ mod trials;
 use virt::connect::Connect;
 
 use crate::error::{Failure, Result};
-use crate::libvirt::{self, Say};
+use crate::libvirt::{self, KeepAlive, Say};
 use crate::model::domain::Arch;
 
 pub use accelerator::Probe;
@@ -41,6 +42,7 @@ pub use owned::{Ended, Owned};
 pub struct Hypervisor {
     connection: Connect,
     uri: String,
+    _alive: KeepAlive,
 }
 
 impl Hypervisor {
@@ -49,7 +51,8 @@ impl Hypervisor {
     /// # Errors
     /// libvirt is not there, does not answer, or does not let this user in.
     pub fn open(uri: &str) -> Result<Self> {
-        Ok(Hypervisor { connection: libvirt::connect(uri)?, uri: uri.to_owned() })
+        let connection = libvirt::connect(uri)?;
+        Ok(Hypervisor { _alive: KeepAlive::of(&connection), connection, uri: uri.to_owned() })
     }
 
     /// Returns the connection, for what works on storage.

@@ -46,7 +46,7 @@ impl Entry {
     /// Returns where the work stands, for people: `step 2 of 5, put the boot disk into the pool`.
     pub fn place(&self) -> String {
         let step = self.steps.get(self.done).map_or("the end", String::as_str);
-        format!("step {} of {}, {step}", (self.done + 1).min(self.steps.len()), self.steps.len())
+        format!("step {} of {}, {step}", self.done + 1, self.steps.len())
     }
 }
 
@@ -118,7 +118,7 @@ pub fn state(folder: &Path, machine: &MachineName) -> Result<State> {
     })
 }
 
-/// Returns what the journal of a machine says, whoever wrote it.
+/// Returns what the journal of a machine says, whoever wrote it; `None` where nothing is left to do.
 ///
 /// # Errors
 /// It cannot be read, or is of another version.
@@ -127,6 +127,8 @@ pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     let Some(text) = file::read(&path)? else { return Ok(None) };
     let entry: Option<Entry> = serde_json::from_str(&text).ok();
     match entry.filter(|entry| entry.format == FORMAT) {
+        // Who died after the last step had done everything but to say so.
+        Some(entry) if entry.done >= entry.steps.len() => Ok(None),
         Some(entry) => Ok(Some(entry)),
         None => Err(Failure::user(format!("{} is not a journal of this nixvm's", path.display()))
             .hint("finish the work with the nixvm that wrote it, or remove the file: volumes that nothing refers to stay in the pool then")
@@ -170,6 +172,8 @@ mod tests {
         drop(lock);
         let State::CutShort(cut) = look() else { panic!("{:?}", look()) };
         assert_eq!((cut.done, cut.place()), (1, "step 2 of 2, swap".into()));
+        journal.step_done().unwrap();
+        assert_eq!(look(), State::Idle, "all is done");
         journal.finish().unwrap();
         assert_eq!(look(), State::Idle);
     }

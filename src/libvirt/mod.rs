@@ -3,6 +3,7 @@
 //! A failure is told apart by libvirt's codes and by `errno`, never by the text
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
+mod alive;
 mod sys;
 pub mod xml;
 
@@ -14,6 +15,7 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 use crate::error::{Explain, Failure, Result};
 
+pub use alive::KeepAlive;
 pub use sys::{
     BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
     block_job_abort, checkpoint_delete, checkpoints, domain_job, freeze, receive, send_hole, thaw,

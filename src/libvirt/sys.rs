@@ -79,13 +79,13 @@ pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
     }
 }
 
-/// Has the guest's agent thaw all its file systems.
+/// Has the guest's agent thaw all its file systems, and returns how many were frozen.
 ///
 /// # Errors
 /// libvirt's: there is no agent, or it cannot.
-pub fn thaw(domain: &Domain) -> Result<(), Error> {
+pub fn thaw(domain: &Domain) -> Result<i32, Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
-    check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) }).map(drop)
+    check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) })
 }
 
 /// A job that works on a whole domain.

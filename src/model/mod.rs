@@ -5,6 +5,7 @@
 //! [`Failure`](crate::error::Failure) that refuses it quotes what was given and
 //! says what is allowed.
 
+pub mod closure;
 pub mod domain;
 pub mod lines;
 pub mod quote;

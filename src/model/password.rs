@@ -2,11 +2,20 @@
 
 use std::fmt;
 
+use rand_core::{OsRng, RngCore};
+use yescrypt::{CustomizedPasswordHasher, Params, Yescrypt};
+
 use super::text::checked_text;
 use crate::error::Failure;
 
 /// Longest hash, in bytes (`CRYPT_OUTPUT_SIZE` of crypt(3), with its NUL).
 const LONGEST: usize = 383;
+
+/// Longest password, in bytes, that crypt(3) takes (`CRYPT_MAX_PASSPHRASE_SIZE`, less its NUL); PAM's limit is the same.
+const LONGEST_PASSWORD: usize = 511;
+
+/// Bytes of a salt: as many as crypt_gensalt(3) gives yescrypt.
+const SALT: usize = 16;
 
 /// A hashed password as crypt(5) describes it, such as `$y$j9T$…`.
 ///
@@ -17,6 +26,30 @@ pub struct PasswordHash(String);
 checked_text!(PasswordHash);
 
 impl PasswordHash {
+    /// Returns the password's hash by yescrypt, `$y$j9T$…`, with a new random salt.
+    ///
+    /// The settings are crypt(5)'s own defaults, which take 16 MiB for as long as it lasts.
+    ///
+    /// # Errors
+    /// No login could ever match it: the password is empty, holds a line's end or a NUL, or is longer than 511 bytes;
+    /// or the kernel has no random bytes.
+    pub fn yescrypt(password: &str) -> Result<Self, Failure> {
+        check_password(password)?;
+        let mut salt = [0; SALT];
+        OsRng
+            .try_fill_bytes(&mut salt)
+            .map_err(|error| Failure::user("cannot get random bytes for a salt").because(error))?;
+        Self::salted(password, &salt)
+    }
+
+    fn salted(password: &str, salt: &[u8]) -> Result<Self, Failure> {
+        Yescrypt::default()
+            .hash_password_customized(password.as_bytes(), salt, None, None, Params::default())
+            .map_err(|error| Failure::bug("yescrypt refuses its own default settings").because(error))?
+            .as_str()
+            .parse()
+    }
+
     fn check(text: &str) -> Result<(), Failure> {
         // crypt(5): printable ASCII without blanks and : ; * ! \
         let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b':' | b';' | b'*' | b'!' | b'\\');
@@ -30,6 +63,23 @@ impl PasswordHash {
         // What stands there may be the password itself.
         Err(Failure::user("root's password hash (not shown here) is not one of crypt(5)")
             .hint("a hash begins with a method, such as `$y$`; make one with `mkpasswd` or `openssl passwd -6`; an empty file locks root"))
+    }
+}
+
+/// Refuses a password that cannot be typed at a login or is more than crypt(3) reads; no message shows it.
+fn check_password(password: &str) -> Result<(), Failure> {
+    let refused = |why: &str, hint: &str| Err(Failure::user(format!("the password {why}")).hint(hint));
+    if password.is_empty() {
+        refused("is empty", "to lock root, empty the file `root_password_hash`")
+    } else if password.contains(['\n', '\r', '\0']) {
+        refused("holds a line's end or a NUL", "give one line: a login ends a password there")
+    } else if password.len() > LONGEST_PASSWORD {
+        refused(
+            &format!("has {} bytes, and crypt(3) takes {LONGEST_PASSWORD} at most", password.len()),
+            "choose a shorter one",
+        )
+    } else {
+        Ok(())
     }
 }
 
@@ -64,6 +114,65 @@ mod tests {
             assert_eq!(report.error, "root's password hash (not shown here) is not one of crypt(5)");
         }
         assert!(format!("$y${}", "a".repeat(400)).parse::<PasswordHash>().is_err());
+    }
+
+    /// Returns what the C library's crypt(3) makes of a password with the settings and the salt of `hash`; `None`
+    /// where there is no perl to ask it.
+    fn crypt(password: &str, hash: &str) -> Option<String> {
+        let script = "binmode STDOUT; print crypt($ARGV[0], $ARGV[1])";
+        let perl = std::process::Command::new("perl").args(["-e", script, "--", password, hash]).output();
+        perl.ok().map(|output| String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn yescrypt_is_that_of_the_c_library() {
+        for (password, salt) in [
+            ("pleaseletmein", *b"0123456789abcdef"),
+            ("tr0ub4dor & 3", [0; SALT]),
+            ("pässwörd \t'\"$y$", [0xff; SALT]),
+            (&"x".repeat(LONGEST_PASSWORD), *b"\x01\x80\x7f\xfe............"),
+        ] {
+            let hash = PasswordHash::salted(password, &salt).unwrap();
+            assert!(hash.as_str().starts_with("$y$j9T$"), "{}", hash.as_str());
+            match crypt(password, hash.as_str()) {
+                Some(theirs) => assert_eq!(hash.as_str(), theirs),
+                None => eprintln!("SKIPPED: there is no perl to compare yescrypt with crypt(3)"),
+            }
+        }
+    }
+
+    /// What crypt(3) of libxcrypt 4.4.33 made; it holds where there is nothing to compare with.
+    #[test]
+    fn yescrypt_with_a_known_salt() {
+        let hash = PasswordHash::salted("pleaseletmein", b"0123456789abcdef").unwrap();
+        assert_eq!(
+            hash.as_str(),
+            "$y$j9T$k2XAnEHBqQ1Ct2aMXFKNa/$HmrKD1gbCKnuzxVScQp24Kin6bgilmq0gy1wUYnq2EC"
+        );
+    }
+
+    #[test]
+    fn every_hash_has_a_salt_of_its_own() {
+        let [one, other] = ["hunter2", "hunter2"].map(|password| PasswordHash::yescrypt(password).unwrap());
+        assert_ne!(one, other);
+        // `$y$j9T$`, 22 digits of salt, `$`, 43 of hash.
+        assert_eq!((one.as_str().len(), one.as_str().rfind('$')), (73, Some(29)));
+    }
+
+    #[test]
+    fn a_password_that_no_login_could_match_is_refused_without_being_shown() {
+        let long = "x".repeat(LONGEST_PASSWORD + 1);
+        for (bad, why) in [
+            ("", "is empty"),
+            ("hunter2\n", "holds a line's end or a NUL"),
+            ("hunter2\r", "holds a line's end or a NUL"),
+            ("hunter2\0", "holds a line's end or a NUL"),
+            (&long, "has 512 bytes, and crypt(3) takes 511 at most"),
+        ] {
+            let report = Report::of(&PasswordHash::yescrypt(bad).unwrap_err().into());
+            assert_eq!(report.error, format!("the password {why}"));
+            assert!(report.hints.len() == 1 && report.exit_code == 1, "{report:?}");
+        }
     }
 
     #[test]

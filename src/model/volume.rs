@@ -3,41 +3,9 @@
 //! A name is a machine's stem, a `.` and what the volume is to the machine. No stem holds a `.`, so `web`'s
 //! volumes never meet those of `web-prod`.
 
-use super::{MachineName, Size, quote};
+use super::{MachineName, quote};
 use crate::error::Failure;
 use crate::model::text::public_text;
-
-/// The format of what a volume holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VolumeFormat {
-    /// QEMU's own: thin, and able to lie on another.
-    Qcow2,
-    /// The bytes themselves.
-    Raw,
-}
-
-impl VolumeFormat {
-    /// Returns the name that libvirt and QEMU use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            VolumeFormat::Qcow2 => "qcow2",
-            VolumeFormat::Raw => "raw",
-        }
-    }
-}
-
-/// Everything a volume's XML is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeSpec {
-    /// Its name in the pool.
-    pub name: String,
-    /// What a guest sees of it.
-    pub capacity: Size,
-    /// What it holds.
-    pub format: VolumeFormat,
-    /// The name of the qcow2 volume that it lies on, in the same pool.
-    pub backing: Option<String>,
-}
 
 /// How the names of a machine's volumes begin: with the name it was created under.
 ///

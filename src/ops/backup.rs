@@ -20,6 +20,7 @@ use crate::model::volume::Role;
 use crate::model::{Generation, Machine, MachineName, Progress};
 use crate::storage::Pool;
 
+use super::accelerator::accelerator;
 use super::archives::{self, LONGEST_CHAIN};
 use super::deploy::{self, moved};
 use super::work::{Step as Plan, Work};
@@ -220,7 +221,7 @@ impl Job<'_> {
         let running = self.domain.state()?.is_active();
         if !running && self.series.is_none() {
             let created = Moment::now();
-            self.pool.duplicate(volume, &top)?;
+            self.duplicate(volume, &top)?;
             return Ok(Copy { created, state: State::Off, parent: None, checkpoint: None, frozen: None });
         }
         if !running {
@@ -242,15 +243,29 @@ impl Job<'_> {
         Ok(Copy { state: if running { copy.state } else { State::Off }, ..copy })
     }
 
-    /// Has QEMU copy the data, or what changed since the parent's checkpoint.
-    fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Copy> {
+    /// Copies the data of a machine that is off.
+    fn duplicate(&self, volume: &str, top: &str) -> Result<()> {
+        let Work { setup, host, watch, .. } = self.work;
+        let [from, to] = self.target(volume, top, true)?;
+        let accelerator = accelerator(setup, host, *watch)?;
+        host.copy_image(accelerator, &from, &to, &mut moved(*watch))
+    }
+
+    /// Makes the empty volume for a copy of the data under `top`; returns the paths of both on the hypervisor.
+    fn target(&self, volume: &str, top: &str, whole: bool) -> Result<[String; 2]> {
         let chain = self.pool.chain(top)?;
-        if parent.is_none() {
+        if whole {
             self.pool
                 .require_space(chain.iter().map(|link| link.allocation).sum(), "the copy of its data")?;
         }
         self.pool.blank(volume, chain.first().map_or(0, |link| link.capacity))?;
-        let path = format!("{}/{volume}", self.pool.path()?);
+        let folder = self.pool.path()?;
+        Ok([top, volume].map(|name| format!("{folder}/{name}")))
+    }
+
+    /// Has QEMU copy the data, or what changed since the parent's checkpoint.
+    fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Copy> {
+        let [_, path] = self.target(volume, top, parent.is_none())?;
         let created = Moment::now();
         let checkpoint = self.series.as_ref().map(|series| format!("{}{created}", series.prefix));
         if let Some(checkpoint) = &checkpoint {

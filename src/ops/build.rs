@@ -130,7 +130,7 @@ pub fn build_machine(
 pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
     let machine = config::load(&setup.workspace, name)?;
     // Where libvirt does not answer, an image can still be built: of a first generation.
-    let domain = setup.hypervisor().and_then(|host| host.find(name)).ok().flatten();
-    let known = domain.and_then(|domain| domain.metadata).map(|metadata| metadata.generations);
+    let known =
+        setup.hypervisor().and_then(|host| host.own(name)).ok().map(|it| it.metadata().generations.clone());
     build_machine(setup, &machine, known.as_ref(), watch)
 }

@@ -84,6 +84,12 @@ pub fn define(
     layer: u32,
     watch: &dyn Watch,
 ) -> Result<()> {
+    let runs = host.find(&machine.name)?.is_some_and(|domain| domain.state.is_active());
+    let ssh_port = match (&machine.network, metadata.ssh_port) {
+        // Its own QEMU has the port: only a machine that is off can be given another.
+        (Network::User, Some(port)) if runs => Some(port),
+        (network, last) => ssh_port(network, last)?,
+    };
     let spec = DomainSpec {
         name: machine.name.clone(),
         machine_id: machine.machine_id,
@@ -96,7 +102,7 @@ pub fn define(
         pool: setup.pool.clone(),
         folder: open_pool(setup, host)?.path()?,
         layer,
-        metadata: Metadata { ssh_port: ssh_port(&machine.network, metadata.ssh_port)?, ..metadata.clone() },
+        metadata: Metadata { ssh_port, ..metadata.clone() },
     };
     host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config;
@@ -11,9 +11,12 @@ use crate::error::{Explain, Failure, Result};
 use crate::exec::{self, Command};
 use crate::hypervisor::Owned;
 use crate::interrupt;
-use crate::model::{MacAddress, MachineName};
+use crate::model::{MacAddress, Machine, MachineName};
 
 use super::{Setup, Watch};
+
+/// How long a question that a guest is asked by ssh may take.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Returns where a machine's ssh is reached; `None` while that is not known.
 pub fn endpoint(domain: &Owned, mac: MacAddress) -> Option<SocketAddr> {
@@ -55,11 +58,23 @@ pub fn wait_for_ssh(
     Ok(endpoint)
 }
 
+/// Returns what a command in the guest prints that admin runs without being asked for anything; `None` where admin
+/// cannot log in so, and where the command fails.
+pub fn ask(machine: &Machine, setup: &Setup, endpoint: &SocketAddr, command: &str) -> Option<String> {
+    let known_hosts = pin(setup, machine).ok()?;
+    let options = ["-n", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"];
+    let words = [command.to_owned()];
+    let said = ssh_command(endpoint, "admin", &alias(&machine.name), &known_hosts, &options, &words)
+        .output_within(ASK_LIMIT)
+        .ok()?;
+    String::from_utf8(said).ok()
+}
+
 /// A forwarded port is open as soon as QEMU runs; only the banner shows that the guest is there.
 ///
 /// A slow guest is given time for it: sshd(8) keeps out for a while who often comes and leaves without logging in
 /// (`PerSourcePenalties` of sshd_config(5)), and on QEMU's user network everybody comes from one address.
-fn answers_ssh(endpoint: &SocketAddr) -> bool {
+pub fn answers_ssh(endpoint: &SocketAddr) -> bool {
     let limit = Duration::from_secs(15);
     let mut banner = [0; 4];
     TcpStream::connect_timeout(endpoint, limit)
@@ -91,11 +106,20 @@ pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) ->
             "it may still be booting: `nixvm start {name} --wait` waits, `nixvm console {name}` shows it"
         ))
     })?;
-    let alias = format!("nixvm-{name}");
-    let known_hosts = setup.workspace.output_dir().join("known_hosts").join(name.as_str());
-    let line = format!("{alias} {}\n", machine.host_key.public_line());
-    write(&known_hosts, &line)?;
-    Ok(ssh_command(&endpoint, user, &alias, &known_hosts, command))
+    let known_hosts = pin(setup, &machine)?;
+    Ok(ssh_command(&endpoint, user, &alias(name), &known_hosts, &[], command))
+}
+
+/// Returns the name under which ssh knows a machine, whatever its address.
+fn alias(name: &MachineName) -> String {
+    format!("nixvm-{name}")
+}
+
+/// Writes the machine's host key to a file of its own for ssh, and returns that.
+fn pin(setup: &Setup, machine: &Machine) -> Result<PathBuf> {
+    let known_hosts = setup.workspace.output_dir().join("known_hosts").join(machine.name.as_str());
+    write(&known_hosts, &format!("{} {}\n", alias(&machine.name), machine.host_key.public_line()))?;
+    Ok(known_hosts)
 }
 
 fn ssh_command(
@@ -103,6 +127,7 @@ fn ssh_command(
     user: &str,
     alias: &str,
     known_hosts: &Path,
+    options: &[&str],
     command: &[String],
 ) -> Command {
     Command::new("ssh")
@@ -116,6 +141,7 @@ fn ssh_command(
         .arg(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()))
         .arg("-p")
         .arg(endpoint.port().to_string())
+        .args(options)
         .arg("-l")
         .arg(user)
         .arg("--")
@@ -169,6 +195,7 @@ mod tests {
             "admin",
             "nixvm-web",
             Path::new("/w o/known"),
+            &[],
             &["echo".into(), "a b".into()],
         );
         assert_eq!(

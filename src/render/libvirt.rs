@@ -13,6 +13,7 @@ use crate::model::volume::Role;
 struct Domain<'a> {
     name: &'a str,
     uuid: String,
+    prefix: &'a str,
     namespace: &'a str,
     metadata: Metadata,
     profile: &'a str,
@@ -58,6 +59,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
     template::render(&Domain {
         name: spec.name.as_str(),
         uuid: spec.machine_id.to_uuid(),
+        prefix: "nixvm:",
         namespace: METADATA_NAMESPACE,
         metadata: Metadata {
             // Only QEMU's own network has a port to forward.
@@ -89,6 +91,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
 
 #[derive(Serialize)]
 struct Element<'a> {
+    prefix: &'a str,
     namespace: &'a str,
     metadata: &'a Metadata,
 }
@@ -97,12 +100,13 @@ impl template::Context for Element<'_> {
     const TARGET: &'static str = "metadata.xml";
 }
 
-/// Returns the element that a domain carries to say that it is nixvm's.
+/// Returns the element that a domain carries to say that it is nixvm's, as `virDomainSetMetadata` takes it: without a
+/// namespace, which libvirt adds, and refuses to add twice.
 ///
 /// # Errors
 /// The workspace's path holds a character that XML cannot.
 pub fn metadata_xml(metadata: &Metadata) -> Result<String> {
-    template::render(&Element { namespace: METADATA_NAMESPACE, metadata })
+    template::render(&Element { prefix: "", namespace: METADATA_NAMESPACE, metadata })
 }
 
 #[derive(Serialize)]

@@ -7,17 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use virt::error::ErrorNumber;
-use virt::storage_vol::StorageVol;
 
 use super::Pool;
-use super::put::Stored;
-use super::xml::{backing, volume_xml};
+use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
-use crate::model::Size;
-use crate::model::volume::{VolumeFormat, VolumeSpec};
 
 /// How long a pool in which a volume is being made is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -97,56 +93,6 @@ impl Pool {
             }
         }
         Ok(all)
-    }
-
-    /// Makes an empty volume `name` that shows what the volume `on` holds, unless it is there already.
-    ///
-    /// `on` must not be written from then on.
-    ///
-    /// # Errors
-    /// A volume of that name lies on another one or on none, `on` is missing, or libvirt fails.
-    pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
-        let capacity = self.chain(on)?.first().map_or(0, |link| link.capacity);
-        self.make(name, capacity, Some(on))
-    }
-
-    /// Makes an empty volume `name` that lies on none and of which a guest sees so many bytes, unless it is there already.
-    ///
-    /// # Errors
-    /// A volume of that name lies on another one, or libvirt fails.
-    pub fn blank(&self, name: &str, capacity: u64) -> Result<Stored> {
-        self.make(name, capacity, None)
-    }
-
-    fn make(&self, name: &str, capacity: u64, on: Option<&str>) -> Result<Stored> {
-        let xml = volume_xml(&VolumeSpec {
-            name: name.to_owned(),
-            capacity: Size::from_bytes(capacity),
-            format: VolumeFormat::Qcow2,
-            backing: on.map(str::to_owned),
-        })?;
-        if self.settle(name)? {
-            return self.check_lies_on(name, on).map(|()| Stored::Present);
-        }
-        match StorageVol::create_xml(&self.pool, &xml, 0) {
-            Ok(_) => Ok(Stored::Uploaded),
-            // Someone else was quicker.
-            Err(_) if self.settle(name)? => self.check_lies_on(name, on).map(|()| Stored::Present),
-            Err(error) => Err(error).say(|| self.cannot("make", name)),
-        }
-    }
-
-    fn check_lies_on(&self, name: &str, on: Option<&str>) -> Result<()> {
-        let chain = self.chain(name)?;
-        let below = chain.get(1).map(|link| link.volume.as_str());
-        if below == on {
-            return Ok(());
-        }
-        let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
-        Err(self
-            .cannot("make", name)
-            .because(Failure::user(format!("there is one, and it lies {is}")))
-            .into())
     }
 
     /// Has libvirt look at the pool's files anew.

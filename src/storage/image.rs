@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Explain, Failure, Result};
+use crate::model::closure::{Closure, StorePath};
 use crate::model::{MachineName, ProfileName, quote};
 
-/// The version of `image.json` that this nixvm reads; `nix/` writes it.
+/// The version of `image.json` and of `closure.json` that this nixvm reads; `nix/` writes them.
 const FORMAT: u32 = 1;
 
 /// A machine's image: a thin disk and the base it lies on.
@@ -64,10 +66,45 @@ struct File {
     not_carried_out: Vec<String>,
 }
 
-/// The part of any version of `image.json`.
+/// `closure.json` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClosureFile {
+    #[serde(rename = "format")]
+    _format: u32,
+    kernel: String,
+    paths: Vec<PathEntry>,
+}
+
+/// A store path in `closure.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PathEntry {
+    path: StorePath,
+    nar_size: u64,
+}
+
+/// The part of any version of a file.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
+}
+
+/// Returns what a file of the image says, if it is of this version.
+fn parse_file<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
+    let Versioned { format } = serde_json::from_str(text).explain(|| not_ours(name))?;
+    if format != FORMAT {
+        return Err(Failure::user(format!(
+            "`{name}` has the format {format}, and this nixvm reads {FORMAT}"
+        ))
+        .hint("use the nixvm of the flake that built it: `nix run .#nixvm`, and build again")
+        .into());
+    }
+    serde_json::from_str(text).explain(|| not_ours(name))
+}
+
+fn not_ours(name: &str) -> Failure {
+    Failure::bug(format!("`{name}` is not as the flake writes it"))
 }
 
 impl Image {
@@ -87,18 +124,9 @@ impl Image {
     }
 
     fn parse(dir: &Path, text: &str) -> Result<Self> {
-        let bug = || Failure::bug("`image.json` is not as the flake writes it");
-        let Versioned { format } = serde_json::from_str(text).explain(bug)?;
-        if format != FORMAT {
-            return Err(Failure::user(format!(
-                "`image.json` has the format {format}, and this nixvm reads {FORMAT}"
-            ))
-            .hint("use the nixvm of the flake that built it: `nix run .#nixvm`, and build again")
-            .into());
-        }
-        let file: File = serde_json::from_str(text).explain(bug)?;
+        let file: File = parse_file("image.json", text)?;
         if !is_base_volume(&file.base) {
-            return Err(bug()
+            return Err(not_ours("image.json")
                 .because(Failure::bug(format!("{} is no base's name", quote(&file.base))))
                 .into());
         }
@@ -116,6 +144,21 @@ impl Image {
             not_carried_out: file.not_carried_out,
         })
     }
+}
+
+/// Returns what the system in the image folder `dir` is made of, base and delta together.
+///
+/// The paths themselves may be gone: the file names them and keeps none of them in the store.
+///
+/// # Errors
+/// There is no `closure.json`, for the image was built by an older nixvm; or it is not of this version.
+pub fn read_closure(dir: &Path) -> Result<Closure> {
+    let say = || Failure::user(format!("cannot read what the image in `{}` is made of", dir.display()));
+    let text = std::fs::read_to_string(dir.join("closure.json"))
+        .explain(|| say().hint("build it again: `nixvm build --machine NAME`"))?;
+    let file: ClosureFile = parse_file("closure.json", &text).explain(say)?;
+    let paths = file.paths.into_iter().map(|entry| (entry.path, entry.nar_size)).collect();
+    Ok(Closure { kernel: file.kernel, paths })
 }
 
 /// Returns whether `name` is that of a base in a pool: `nixvm-base-`, a store path's hash, `.qcow2`.
@@ -168,5 +211,31 @@ mod tests {
         ] {
             assert!(Image::parse(Path::new("/x"), &TEXT.replace(from, to)).is_err(), "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn a_closure_is_read_and_names_what_it_was_made_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = || Report::of(&read_closure(dir.path()).unwrap_err());
+        assert!(report().hints[0].starts_with("build it again"));
+        let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-bash-5.2";
+        let text =
+            format!(r#"{{"format": 1, "kernel": "6.12.1", "paths": [{{"path": "{path}", "narSize": 7}}]}}"#);
+        let write = |text: &str| std::fs::write(dir.path().join("closure.json"), text).unwrap();
+        write(&text);
+        let closure = read_closure(dir.path()).unwrap();
+        assert_eq!(closure.kernel, "6.12.1");
+        assert_eq!(closure.paths.into_iter().collect::<Vec<_>>(), [(path.parse().unwrap(), 7)]);
+        for (from, to) in [
+            ("\"kernel\"", "\"colonel\""),
+            ("\"narSize\": 7", "\"narSize\": 7, \"deriver\": \"\""),
+            ("\"narSize\": 7", "\"narSize\": -7"),
+            ("/nix/store/", "/etc/"),
+        ] {
+            write(&text.replace(from, to));
+            assert_eq!(report().causes[0], "`closure.json` is not as the flake writes it", "{from} -> {to}");
+        }
+        write(r#"{"format": 2}"#);
+        assert_eq!(report().causes[0], "`closure.json` has the format 2, and this nixvm reads 1");
     }
 }

@@ -6,6 +6,7 @@ pub mod data;
 pub mod identity;
 pub mod image;
 
+mod blank;
 mod chain;
 mod copy;
 mod pool;
@@ -24,4 +25,3 @@ pub use pour::Incoming;
 pub use put::Stored;
 pub use reader::VolumeReader;
 pub use sparse::Piece;
-pub use xml::volume_xml;

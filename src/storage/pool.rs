@@ -118,6 +118,17 @@ impl Pool {
         Ok(info.map(|info| Usage { capacity: info.capacity, allocation: info.allocation }))
     }
 
+    /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` where there is none.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn written(&self, volume: &str) -> Result<Option<u64>> {
+        let say = || self.cannot("look at", volume);
+        let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
+        let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+        Ok(xml.as_deref().and_then(super::xml::written))
+    }
+
     /// Returns what the pool's file system has.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use virt::stream::Stream;
 use virt::sys;
 
 use super::Pool;
-use super::put::{HEAD, Part, Stored, raw};
+use super::put::{HEAD, Part, Stored};
 use super::qcow2;
 use super::sparse::{CHUNK, send_all};
 use super::xml::volume_xml;
@@ -52,8 +52,8 @@ impl Pool {
             qcow2::lay_on(&mut head, on).explain(say)?;
         }
         let part = Part::of(self, name);
-        let volume = StorageVol::create_xml(&self.pool, &volume_xml(&raw(&part.name, incoming.length))?, 0)
-            .say(say)?;
+        let volume =
+            StorageVol::create_xml(&self.pool, &volume_xml(&part.name, incoming.length)?, 0).say(say)?;
         self.sweep(&volume).say(say)?;
         self.fill(&volume, &mut incoming, progress).explain(say)?;
         self.complete(&volume, name, incoming.length, &head)

@@ -28,8 +28,7 @@ use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, code};
-use crate::model::volume::{VolumeFormat, VolumeSpec};
-use crate::model::{Progress, Size};
+use crate::model::Progress;
 
 /// The bytes written last.
 pub(super) const HEAD: u64 = 4096;
@@ -76,7 +75,7 @@ impl Pool {
         self.require_space(metadata.blocks() * 512 * 2, name)?;
 
         let part = Part::of(self, name);
-        let xml = volume_xml(&raw(&part.name, total))?;
+        let xml = volume_xml(&part.name, total)?;
         let volume = StorageVol::create_xml(&self.pool, &xml, 0).say(say)?;
         self.sweep(&volume).say(say)?;
         let mut step = |done| progress(Progress { done, total });
@@ -89,7 +88,7 @@ impl Pool {
     /// Makes the volume `name` of a part of that length which lacks but the header: steps 2 and 3.
     pub(super) fn complete(&self, part: &StorageVol, name: &str, length: u64, head: &[u8]) -> Result<Stored> {
         let say = || self.cannot("store", name);
-        match self.copy(part, &volume_xml(&raw(name, length))?) {
+        match self.copy(part, &volume_xml(name, length)?) {
             Ok(copy) => {
                 if let Err(error) = overwrite(&self.connection, &copy, head) {
                     let _ = self.delete(name);
@@ -224,12 +223,3 @@ impl Drop for Part<'_> {
 
 /// How the names of parts end.
 const PART: &str = ".part";
-
-pub(super) fn raw(name: &str, length: u64) -> VolumeSpec {
-    VolumeSpec {
-        name: name.to_owned(),
-        capacity: Size::from_bytes(length),
-        format: VolumeFormat::Raw,
-        backing: None,
-    }
-}

@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use virt::storage_vol::StorageVol;
 
-use super::{Piece, Pool, Stored, data, identity, volume_xml};
+use super::{Piece, Pool, Stored, data, identity};
 use crate::error::{Failure, Report};
 use crate::model::Size;
-use crate::model::volume::{VolumeFormat, VolumeSpec};
 
 /// A pool of its own on the real libvirt, undefined when dropped.
 struct Trial(Pool, tempfile::TempDir);
@@ -114,14 +113,11 @@ fn a_refused_upload_leaves_nothing_and_a_partial_volume_is_made_anew() {
 }
 
 impl Trial {
-    fn make(&self, name: &str, backing: Option<&str>) {
-        let spec = VolumeSpec {
-            name: name.to_owned(),
-            capacity: Size::from_bytes(1 << 30),
-            format: VolumeFormat::Qcow2,
-            backing: backing.map(str::to_owned),
+    fn make(&self, name: &str, on: Option<&str>) {
+        match on {
+            Some(on) => self.0.overlay(name, on).unwrap(),
+            None => self.0.blank(name, 1 << 30).unwrap(),
         };
-        StorageVol::create_xml(&self.0.pool, &volume_xml(&spec).unwrap(), 0).unwrap();
     }
 
     fn qemu_io(&self, name: &str, command: &str) {
@@ -166,9 +162,18 @@ fn overlays_make_a_chain_and_a_duplicate_leaves_it() {
     assert!(pool.blank("a.data-1.qcow2", 1 << 30).is_err());
 
     let start = Instant::now();
-    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2").unwrap(), Stored::Uploaded);
+    let mut copy = |from: &str, to: &str| {
+        assert_eq!(std::fs::metadata(to).unwrap().mode() & 0o777, 0o600);
+        run("qemu-img", &["convert", "-n", "-f", "qcow2", "-O", "qcow2", from], to.as_ref());
+        Ok(())
+    };
+    let stored = pool.duplicate("b.data.qcow2", "a.data-1.qcow2", &mut copy).unwrap();
+    assert_eq!(stored, Stored::Uploaded);
     println!("8 MiB in a chain of 2 duplicated in {:?}", start.elapsed());
-    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2").unwrap(), Stored::Present);
+    let never = &mut |_: &str, _: &str| Err(Failure::user("it is there").into());
+    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2", never).unwrap(), Stored::Present);
+    assert!(pool.duplicate("c.data.qcow2", "a.data-1.qcow2", never).is_err());
+    assert!(!pool.is_whole("c.data.qcow2").unwrap());
     assert!(pool.is_whole("b.data.qcow2").unwrap());
     assert_eq!((pool.chain("b.data.qcow2").unwrap().len(), trial.mode("b.data.qcow2")), (1, 0o600));
     let [one, two] = ["a.data-1.qcow2", "b.data.qcow2"].map(|name| trial.file(name).display().to_string());

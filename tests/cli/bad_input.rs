@@ -36,7 +36,19 @@ fn first_line(text: &str) -> &str {
 fn names() {
     let long = "x".repeat(64);
     for name in ["", &long, "Web", "web.prod", "../x", "a/b", "-web", "web-", "web prod", "wéb", "a\nb"] {
-        for verb in ["create", "start", "stop", "status", "console", "destroy", "purge"] {
+        for verb in [
+            "create",
+            "start",
+            "stop",
+            "status",
+            "console",
+            "destroy",
+            "purge",
+            "upgrade",
+            "rollback",
+            "generations",
+            "diff",
+        ] {
             let said = refused(&Sandbox::new(), &[verb, "--", name], 2);
             assert!(first_line(&said).starts_with("error: "), "{verb} {name:?}: {said}");
             assert!(said.contains("\nhint: "), "{verb} {name:?}: {said}");

@@ -7,5 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod bad_input;
+mod generations;
 mod sandbox;
 mod verbs;

@@ -1,8 +1,12 @@
-//! What a machine may write is there after a reboot.
+//! What a machine may write is there after a reboot, and has room to grow.
 
-use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 
 use crate::Outcome;
+use crate::host::virsh;
+use crate::process::wait_for;
 use crate::world::{A, World};
 
 pub fn data_survives_a_reboot(world: &mut World) -> Result<Outcome> {
@@ -43,6 +47,32 @@ cat /proc/sys/kernel/random/boot_id"#,
     ensure!(tmp.code != 0, "/tmp kept a file over a reboot:\n{tmp}");
     let journal = world.guest_root(A, "journalctl --no-pager -o cat -b -1 -t e2e")?.ok()?;
     ensure!(journal.text() == "written before the reboot", "the previous boot's journal says\n{journal}");
+    Ok(Outcome::Passed)
+}
+
+/// Twice, for the second time finds the service active that the first one started.
+pub fn var_follows_its_disk_while_the_machine_runs(world: &mut World) -> Result<Outcome> {
+    world.machine_a()?;
+    let size = |world: &World| -> Result<u64> {
+        let said = world.guest_root(A, "df --output=size -B1 /var | tail -n 1")?.ok()?;
+        said.text().trim().parse().with_context(|| format!("df says {said}"))
+    };
+    let boot = world.guest_root(A, "cat /proc/sys/kernel/random/boot_id")?.ok()?.text().to_owned();
+    for gib in [6, 10] {
+        let before = size(world)?;
+        let began = Instant::now();
+        virsh(&["blockresize", A, "vdb", &format!("{gib}GiB")])?;
+        // ext4 keeps some of the disk to itself.
+        let grown = wait_for(Duration::from_secs(60), || {
+            let now = size(world)?;
+            Ok((now > (gib << 30) / 20 * 19).then_some(now))
+        })?;
+        let now =
+            grown.with_context(|| format!("the disk has {gib} GiB, and /var {before} bytes as before"))?;
+        println!("    {before} to {now} bytes in {:.1} s", began.elapsed().as_secs_f64());
+    }
+    let boot_now = world.guest_root(A, "cat /proc/sys/kernel/random/boot_id")?.ok()?;
+    ensure!(boot_now.text() == boot, "the guest did reboot");
     Ok(Outcome::Passed)
 }
 

@@ -20,6 +20,7 @@ mod process;
 mod secrets;
 mod session;
 mod sharing;
+mod upgrade;
 mod world;
 
 use std::process::ExitCode;
@@ -38,14 +39,20 @@ const TESTS: &[(&str, Test)] = tests![
     ports::open_ports_answer_and_closed_ones_do_not,
     console::the_serial_console_is_interactive,
     data::data_survives_a_reboot,
+    data::var_follows_its_disk_while_the_machine_runs,
     secrets::promise_3_no_secret_is_readable,
     sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
+    sharing::an_image_built_twice_is_the_same,
     life::promise_8_foreign_domains_are_left_alone,
     life::create_again_changes_nothing,
     life::stop_waits_until_the_machine_is_off,
     life::destroy_keeps_the_files_and_purge_does_not,
     console::root_can_log_in_only_with_the_declared_password,
     session::a_session_without_root,
+    upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+    upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+    upgrade::a_rollback_takes_a_second_beside_the_boot,
+    upgrade::clean_frees_what_nothing_needs_and_says_so_first,
 ];
 
 fn main() -> ExitCode {

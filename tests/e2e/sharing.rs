@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::Outcome;
 use crate::host::{self, against, mib};
@@ -81,6 +81,25 @@ pub fn promise_2_a_second_machine_costs_megabytes_and_seconds(world: &mut World)
     }
     for file in ["ssh_host_ed25519_key.pub", "machine-id", "mac-address"] {
         ensure!(world.file(A, file)? != world.file(B, file)?, "{file} is the same for both");
+    }
+    Ok(Outcome::Passed)
+}
+
+/// What two hosts build from the same files is the same, byte for byte: Nix builds it again and compares.
+pub fn an_image_built_twice_is_the_same(world: &mut World) -> Result<Outcome> {
+    world.machine_a()?;
+    for image in ["disk.qcow2", "base.qcow2"] {
+        let file = std::fs::canonicalize(world.workspace.join(format!("output/build/vm-{A}")).join(image))?;
+        let file = file.display().to_string();
+        // /nix/store/HASH-NAME/base.qcow2, or /nix/store/HASH-NAME itself.
+        let path = file.split('/').take(4).collect::<Vec<_>>().join("/");
+        let nix = ["nix", "--extra-experimental-features", "nix-command"];
+        let deriver = host(&[&nix[..], &["path-info", "--json", &path]].concat())?;
+        let deriver: serde_json::Value = serde_json::from_str(&deriver.stdout)?;
+        let deriver = deriver[&path]["deriver"].as_str().with_context(|| format!("no deriver of {path}"))?;
+        let built =
+            host(&[&nix[..], &["build", "--rebuild", "--no-link", &format!("{deriver}^*")]].concat())?;
+        println!("    {image}, again: {:.1} s", built.seconds);
     }
     Ok(Outcome::Passed)
 }

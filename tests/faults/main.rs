@@ -27,8 +27,10 @@ mod world;
 
 mod data;
 mod deletion;
+mod generations;
 mod kill;
 mod making;
+mod outside;
 
 use std::process::ExitCode;
 
@@ -36,8 +38,14 @@ use harness::{Test, tests};
 
 const TESTS: &[(&str, Test)] = tests![
     making::create_killed_anywhere_is_completed_by_create,
+    generations::upgrade_killed_anywhere_is_completed_by_upgrade,
+    generations::rollback_killed_anywhere_is_completed_by_rollback,
+    generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
+    outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
+    outside::a_network_that_is_down_is_started_with_the_machine,
+    outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
 ];
 
 fn main() -> ExitCode {

@@ -2,13 +2,16 @@
 //!
 //! The domain has nixvm's disks and nothing to boot; what a guest would write, QEMU's monitor writes.
 
+mod backups;
+mod guest;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{BackupRequest, DATA, Hypervisor, Owned};
+use super::{DATA, Hypervisor, Owned};
 use crate::error::{Failure, Report, Result};
-use crate::model::domain::DomainState;
+use crate::model::domain::{Accelerator, DomainState};
 use crate::model::{MachineId, MachineName, Progress, Size};
 
 const DEVICE: &str = "/machine/peripheral/virtio-disk1/virtio-backend";
@@ -222,11 +225,13 @@ fn a_merge_that_is_stopped_or_left_behind_changes_nothing_that_is_seen() {
         virt::sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE,
     )
     .unwrap();
+    assert!(owned.switch_data(&trial.overlay("data-2", "data-1"), false).is_err());
     let start = Instant::now();
     owned.commit_data(&base, &top, &mut silent).unwrap();
     println!("400 MiB merged in {:?}", start.elapsed());
     assert_eq!(trial.chains(), (vec!["data".into()], Some("data".into())));
     trial.holds("data", 1, "0", "400M");
+    assert!(!owned.end_merge().unwrap());
 }
 
 #[test]
@@ -282,165 +287,39 @@ fn the_data_disk_grows_while_the_machine_runs() {
 
 #[test]
 #[ignore = "needs qemu:///system"]
-fn backups_show_one_instant_and_increments_the_changes() {
-    let trial = Trial::new("h-hv-backup");
+fn an_image_is_copied_beside_a_guest_that_runs_on_it() {
+    let trial = Trial::new("h-hv-copy");
     let owned = trial.own();
     owned.start().unwrap();
-    trial.write(1, "0", "200M");
-    let full = trial.blank("full", "1G");
-    let request = BackupRequest { path: &full, since: None, checkpoint: Some("one") };
-    let start = Instant::now();
-    let mut steps = Vec::new();
-    let stood = owned
-        .backup_data(request, &mut |progress| {
-            if steps.is_empty() {
-                trial.write(2, "0", "100M");
-            }
-            steps.push(progress);
-            Ok(())
-        })
-        .unwrap();
-    println!("200 MiB copied in {:?}, stood {stood:?}, {steps:?}", start.elapsed());
-    trial.holds("full", 1, "0", "200M");
-    println!("{}", run("ls", &["-l", &full]));
-    assert_eq!(owned.checkpoints().unwrap(), ["one"]);
-
-    trial.write(3, "300M", "64k");
-    let more = trial.blank("more", "1G");
-    let since = BackupRequest { path: &more, since: Some("one"), checkpoint: Some("two") };
-    owned.backup_data(since, &mut silent).unwrap();
-    println!("increment: {}", info(&more));
-    trial.holds("more", 3, "300M", "64k");
-    assert_eq!(owned.checkpoints().unwrap(), ["one", "two"]);
-
-    let stopped = BackupRequest { path: &trial.blank("no", "1G"), since: None, checkpoint: None };
-    assert!(owned.backup_data(stopped, &mut |_| Err(Failure::user("enough").into())).is_err());
-    assert!(!owned.end_backup().unwrap());
-}
-
-#[test]
-#[ignore = "needs qemu:///system"]
-fn a_checkpoint_outlives_all_but_a_crash() {
-    let trial = Trial::new("h-hv-points");
-    let owned = trial.own();
-    let copy = |file: &str, size: &str, since: Option<&str>, checkpoint: Option<&str>| {
-        let path = trial.blank(file, size);
-        owned.backup_data(BackupRequest { path: &path, since, checkpoint }, &mut silent)
-    };
-    let mebibytes = |file: &str| {
-        let map = run("qemu-img", &["map", "-U", "--output=json", &trial.path(file)]);
-        let map: Vec<serde_json::Value> = serde_json::from_str(&map).unwrap();
-        let data = map.iter().filter(|part| part["data"] == true);
-        data.map(|part| part["length"].as_u64().unwrap()).sum::<u64>() >> 20
-    };
-    owned.start().unwrap();
-    trial.write(1, "0", "1M");
-    copy("full", "1G", None, Some("one")).unwrap();
-    trial.write(2, "1M", "1M");
+    trial.write(1, "0", "300M");
     owned.switch_data(&trial.overlay("data-1", "data"), false).unwrap();
+    trial.write(2, "1M", "1M");
+    owned.switch_data(&trial.overlay("data-2", "data-1"), false).unwrap();
     trial.write(3, "2M", "1M");
-    copy("a", "1G", Some("one"), None).unwrap();
-    assert_eq!(mebibytes("a"), 2, "over a switch");
 
-    owned.force_off().unwrap();
-    assert_eq!(owned.checkpoints().unwrap(), ["one"]);
-    owned.start().unwrap();
-    trial.write(4, "3M", "1M");
-    copy("b", "1G", Some("one"), Some("two")).unwrap();
-    assert_eq!(mebibytes("b"), 3, "over a stop");
-
-    owned.commit_data(&trial.path("data"), &trial.path("data-1"), &mut silent).unwrap();
-    trial.write(5, "4M", "1M");
-    copy("c", "1G", Some("one"), None).unwrap();
-    copy("d", "1G", Some("two"), None).unwrap();
-    // Since the second, only the last has changed; QEMU may take the merge for changes too.
-    println!("over a merge: {} MiB since one, {} MiB since two", mebibytes("c"), mebibytes("d"));
-    trial.holds("c", 5, "4M", "1M");
-    trial.holds("d", 5, "4M", "1M");
-
-    owned.grow_data(Size::from_bytes(2 << 30)).unwrap();
-    trial.write(6, "1500M", "1M");
-    copy("e", "2G", Some("two"), None).unwrap();
-    trial.holds("e", 6, "1500M", "1M");
-
-    owned.force_off().unwrap();
-    trial.define();
-    assert_eq!(owned.checkpoints().unwrap(), ["one", "two"]);
-    assert!(owned.delete_checkpoint("one").is_err(), "it is off");
-    owned.start().unwrap();
-    copy("f", "2G", Some("one"), None).unwrap();
-
-    // QEMU is killed, as by a power cut: it had its notes in memory.
-    let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{}.pid", trial.name)).unwrap();
-    run("kill", &["-9", pid.trim()]);
-    owned.wait_until(|state| !state.is_active(), Duration::from_secs(10)).unwrap();
-    owned.start().unwrap();
-    assert!(copy("g", "2G", Some("two"), None).is_err());
-    copy("h", "2G", None, Some("three")).unwrap();
-    assert!(owned.delete_checkpoint("one").unwrap());
-    assert!(!owned.delete_checkpoint("one").unwrap());
-    assert!(owned.delete_checkpoint("two").unwrap());
-    copy("i", "2G", Some("three"), None).unwrap();
-    assert_eq!(owned.checkpoints().unwrap(), ["three"]);
-}
-
-/// A guest that runs: `NIXVM_TRIAL_MACHINE=NAME`. Its data disk goes on in an overlay and back.
-#[test]
-#[ignore = "needs a running machine of nixvm's, named by NIXVM_TRIAL_MACHINE"]
-fn a_guest_with_an_agent_stands_still_for_a_moment() {
-    let name = std::env::var("NIXVM_TRIAL_MACHINE").unwrap();
-    let hypervisor = Hypervisor::open("qemu:///system").unwrap();
-    let owned = hypervisor.own(&name.parse().unwrap()).unwrap();
-    let shell = |script: &str| owned.agent_run(&["/bin/sh", "-c", script], Duration::from_secs(60)).unwrap();
-    assert!(owned.agent_answers());
-    let output = shell("echo out; echo err >&2; exit 7");
-    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (7, "out\n", "err\n"));
-    assert_eq!(shell("kill -9 $$").code, 137);
-    assert!(owned.agent_run(&["/no/such/program"], Duration::from_secs(5)).is_err());
+    let to = trial.blank("copy", "1G");
     let start = Instant::now();
-    assert!(owned.agent_run(&["/bin/sh", "-c", "sleep 20"], Duration::from_secs(2)).is_err());
-    assert!(start.elapsed() < Duration::from_secs(10));
-
-    assert_eq!(owned.is_frozen(), Some(false));
-    let frozen = owned.freeze().unwrap();
-    assert_eq!(owned.is_frozen(), Some(true));
-    println!("frozen for {:?}", frozen.thaw().unwrap());
-    drop(owned.freeze().unwrap());
-    assert_eq!(owned.is_frozen(), Some(false));
-    owned.thaw().unwrap();
-
-    // A writer that says when it wrote; the longest gap is what the guest notices.
-    let writer = |act: &mut dyn FnMut()| {
-        shell(
-            "bash -c 'end=$((EPOCHSECONDS + 10)); while ((EPOCHSECONDS < end)); do echo $EPOCHREALTIME; done' >/var/trial 2>&1 &",
-        );
-        std::thread::sleep(Duration::from_secs(3));
-        act();
-        std::thread::sleep(Duration::from_secs(9));
-        let gap = "{ if (l && $1 - l > g) g = $1 - l; l = $1 } END { print NR, \"writes, longest gap\", int(g * 1000), \"ms\" }";
-        println!("{}", shell(&format!("awk '{gap}' /var/trial; rm /var/trial")).stdout.trim());
+    let copy = |from: &str, to: &str, progress: &mut dyn FnMut(Progress) -> Result<()>| {
+        trial.hypervisor.copy_image(Accelerator::Tcg, &trial.path(from), to, progress)
     };
-    writer(&mut || println!("nothing done"));
+    copy("data-1", &to, &mut silent).unwrap();
+    println!("300 MiB copied in {:?}", start.elapsed());
+    for (value, at) in [(1, "0"), (2, "1M"), (1, "2M"), (1, "3M")] {
+        trial.holds("copy", value, at, "1M");
+    }
+    assert_eq!(info(&to)["backing-filename"], serde_json::Value::Null);
 
-    let data = owned.disks().unwrap().volume(DATA).unwrap().to_owned();
-    let path = run("virsh", &["-q", "domblklist", &name]);
-    let path = path.lines().find_map(|line| line.split_whitespace().last().filter(|_| line.contains("vdb")));
-    let base = match path {
-        Some(path) if path.starts_with('/') => path.to_owned(),
-        _ => format!("/var/lib/libvirt/images/{}/{data}", std::env::var("NIXVM_POOL").unwrap()),
-    };
-    let top = format!("{base}.trial");
-    run("qemu-img", &["create", "-q", "-f", "qcow2", "-u", "-b", &data, "-F", "qcow2", &top, "4G"]);
-    writer(&mut || println!("switched with quiesce in {:?}", owned.switch_data(&top, true).unwrap()));
-    writer(&mut || println!("merged: {:?}", owned.commit_data(&base, &top, &mut silent).unwrap()));
-    std::fs::remove_file(&top).unwrap();
-    let copy = format!("{base}.copy");
-    run("qemu-img", &["create", "-q", "-f", "qcow2", &copy, "4G"]);
-    let request = BackupRequest { path: &copy, since: None, checkpoint: None };
-    writer(&mut || {
-        let start = Instant::now();
-        let stood = owned.backup_data(request, &mut silent).unwrap();
-        println!("copied in {:?}, stood {stood:?}", start.elapsed());
-    });
-    std::fs::remove_file(&copy).unwrap();
+    let enough: &mut dyn FnMut(Progress) -> Result<()> = &mut |_| Err(Failure::user("enough").into());
+    let stopped = Report::of(&copy("data-1", &trial.blank("no", "1G"), enough).unwrap_err());
+    assert_eq!(stopped.causes, ["enough"]);
+    assert!(copy("data-1", &trial.path("missing"), &mut silent).is_err());
+    let names = trial.hypervisor.domains().unwrap().into_iter().map(|domain| domain.name);
+    assert_eq!(names.filter(|name| name.starts_with("nixvm-copy")).count(), 0);
+
+    // The guest still writes, starts and merges.
+    trial.write(4, "3M", "1M");
+    owned.force_off().unwrap();
+    owned.start().unwrap();
+    owned.commit_data(&trial.path("data"), &trial.path("data-2"), &mut silent).unwrap();
+    trial.holds("data", 4, "3M", "1M");
 }

@@ -1,0 +1,231 @@
+//! `upgrade`, `rollback`, `generations`, `diff`, `clean`.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{HumanBytes, HumanDuration};
+use serde_json::json;
+
+use crate::error::{Failure, Result};
+use crate::model::MachineName;
+use crate::model::closure::{Change, ChangeKind};
+use crate::ops::{self, Changed, Diff, Garbage, ListedGeneration, Setup, UpgradeRequest};
+
+use super::commands::machine_name;
+use super::generation_args::{Clean, Generations, Rollback, Upgrade};
+use super::prompt;
+use super::show::{self, Shown};
+use super::terminal::Terminal;
+
+/// Letters of a revision that are shown; `--json` has all.
+const REVISION: usize = 11;
+
+/// Upgrades one of the machines.
+///
+/// # Errors
+/// Those of the operation.
+pub fn upgrade(
+    setup: &Setup,
+    name: &MachineName,
+    args: &Upgrade,
+    terminal: &Terminal,
+) -> Result<serde_json::Value> {
+    let request = UpgradeRequest {
+        start: !args.no_start,
+        judge: !args.no_health,
+        timeout: args.timeout.map(Duration::from_secs),
+    };
+    Ok(json!(ops::upgrade(setup, name, request, terminal)?))
+}
+
+/// Carries out `rollback`.
+///
+/// # Errors
+/// The name is not valid, or the operation fails.
+pub fn rollback(setup: &Setup, args: &Rollback, terminal: &Terminal) -> Result<Shown> {
+    let timeout = args.timeout.map(Duration::from_secs);
+    let done = ops::rollback(setup, &machine_name(&args.name)?, args.generation, timeout, terminal)?;
+    Ok(Shown::said(&done))
+}
+
+/// Carries out `generations`.
+///
+/// # Errors
+/// The name is not valid, or the operation fails.
+pub fn generations(setup: &Setup, args: &Generations, terminal: &Terminal) -> Result<Shown> {
+    let name = machine_name(&args.name)?;
+    if let Some(keep) = args.keep {
+        ops::keep_generations(setup, &name, keep, terminal)?;
+        terminal.rest();
+    }
+    let generations = ops::generations(setup, &name)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Ok(Shown::new(&generations, table(&generations, now)))
+}
+
+fn table(generations: &[ListedGeneration], now: u64) -> String {
+    let row = |generation: &ListedGeneration| {
+        let build = &generation.build;
+        let marks = [(generation.current, "current"), (generation.running, "running")];
+        let marks: Vec<&str> = marks.into_iter().filter(|(set, _)| *set).map(|(_, mark)| mark).collect();
+        vec![
+            build.number.to_string(),
+            marks.join(", "),
+            format!("{} ago", HumanDuration(Duration::from_secs(now.saturating_sub(build.made)))),
+            build.health.to_string(),
+            build.profile.to_string(),
+            build.kernel.clone(),
+            build.nixpkgs.chars().take(REVISION).collect(),
+            generation.bytes.map_or_else(|| "missing".into(), |bytes| HumanBytes(bytes).to_string()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = generations.iter().map(row).collect();
+    show::table(&["NUMBER", "", "MADE", "HEALTH", "PROFILE", "KERNEL", "NIXPKGS", "DISK"], &rows)
+}
+
+/// Carries out `diff`.
+///
+/// # Errors
+/// Those of the operation.
+pub fn diff(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+    let diff = ops::diff(setup, name, terminal)?;
+    Ok(Shown::new(&diff, differences(&diff)))
+}
+
+fn differences(diff: &Diff) -> String {
+    if diff.from == diff.to {
+        return format!("{} is up to date with generation {}", diff.machine, diff.from);
+    }
+    let mut text = format!("{}: generation {} -> {}\n", diff.machine, diff.from, diff.to);
+    let mut changed = |label: &str, value: &Option<Changed>| {
+        if let Some(Changed { before, after }) = value {
+            let _ = writeln!(text, "{label}: {before} -> {after}");
+        }
+    };
+    changed("kernel", &diff.kernel);
+    changed("nixpkgs", &diff.nixpkgs);
+    match &diff.files {
+        None => text.push_str("files: not known, for what the old generation was made from is not kept\n"),
+        Some(files) if files.is_empty() => {
+            text.push_str("files: none of the machine's; modules, profiles or nixpkgs changed\n");
+        }
+        Some(files) => {
+            for file in files {
+                let _ = writeln!(text, "machines/{}/{}", diff.machine, file.file);
+                for (mark, lines) in [('-', &file.removed), ('+', &file.added)] {
+                    for line in lines {
+                        let _ = writeln!(text, "  {mark} {line}");
+                    }
+                }
+            }
+        }
+    }
+    match (&diff.packages, diff.bytes) {
+        (Some(packages), Some(bytes)) => {
+            let rows: Vec<Vec<String>> = packages.iter().map(package).collect();
+            if !rows.is_empty() {
+                text.push_str(&show::table(&["PACKAGE", "", "VERSIONS", "SIZE"], &rows));
+            }
+            let _ = writeln!(text, "packages: {} changed, {}", packages.len(), signed(bytes));
+        }
+        _ => text.push_str("packages: not known, likewise\n"),
+    }
+    text
+}
+
+fn package(change: &Change) -> Vec<String> {
+    let versions = |versions: &[String]| match versions {
+        [] => "-".to_owned(),
+        some => {
+            some.iter().map(|v| if v.is_empty() { "none" } else { v.as_str() }).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let kind = match change.kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Changed => "changed",
+    };
+    let (before, after) = (versions(&change.before), versions(&change.after));
+    let versions = if before == after { before } else { format!("{before} -> {after}") };
+    vec![change.package.clone(), kind.to_owned(), versions, signed(change.bytes)]
+}
+
+/// Returns a difference in bytes, its sign always said.
+fn signed(bytes: i64) -> String {
+    let sign = if bytes < 0 { "-" } else { "+" };
+    format!("{sign}{}", HumanBytes(bytes.unsigned_abs()))
+}
+
+/// Carries out `clean`.
+///
+/// # Errors
+/// The question cannot be asked or was answered by no, or the operation fails.
+pub fn clean(setup: &Setup, args: &Clean, terminal: &Terminal) -> Result<Shown> {
+    let found = ops::garbage(setup)?;
+    if found.is_empty() {
+        return Ok(Shown::new(&found, "nothing to delete: everything is needed"));
+    }
+    let listed = garbage(&found);
+    if args.dry_run {
+        return Ok(Shown::new(&found, listed));
+    }
+    if !args.yes {
+        terminal.rest();
+        terminal.line(&listed);
+        if !prompt::confirm("Delete all this?", "pass `--yes` to delete without being asked")? {
+            return Err(Failure::user("nothing was deleted").into());
+        }
+    }
+    let deleted = ops::clean(setup, &found, terminal)?;
+    Ok(Shown::new(&deleted, garbage(&deleted)))
+}
+
+fn garbage(found: &[Garbage]) -> String {
+    let row = |item: &Garbage| {
+        let (kind, what) = match item {
+            Garbage::Generation { machine, number, .. } => ("generation", format!("{number} of {machine}")),
+            Garbage::Base { volume, .. } => ("base image", volume.clone()),
+            Garbage::OutLink { path } => ("build link", path.display().to_string()),
+            Garbage::Files { path, .. } => ("files", path.display().to_string()),
+        };
+        let bytes = item.bytes().map_or_else(|| "-".into(), |bytes| HumanBytes(bytes).to_string());
+        vec![bytes, kind.to_owned(), what]
+    };
+    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    let all = HumanBytes(found.iter().filter_map(Garbage::bytes).sum());
+    format!("{}{all} in all", show::table(&["FREES", "", "WHAT"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Build, BuildHealth};
+
+    #[test]
+    fn each_generation_is_a_line() {
+        console::set_colors_enabled(false);
+        let generation = |number, current, bytes| ListedGeneration {
+            build: Build {
+                number,
+                profile: "core".parse().unwrap(),
+                digest: "d".repeat(64),
+                base: "b".into(),
+                made: 1_000_000 - 7200 * u64::from(number),
+                health: BuildHealth::Healthy,
+                nixpkgs: "8eeec934ae0dbeca3d7868c0".into(),
+                kernel: "6.12.1".into(),
+            },
+            current,
+            running: !current,
+            volume: "v".into(),
+            bytes,
+        };
+        let text = table(&[generation(1, false, Some(1 << 20)), generation(2, true, None)], 1_000_000);
+        assert_eq!(
+            text,
+            "NUMBER           MADE         HEALTH   PROFILE  KERNEL  NIXPKGS      DISK\n\
+             1       running  2 hours ago  healthy  core     6.12.1  8eeec934ae0  1.00 MiB\n\
+             2       current  4 hours ago  healthy  core     6.12.1  8eeec934ae0  missing\n"
+        );
+    }
+}

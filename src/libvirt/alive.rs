@@ -1,0 +1,50 @@
+//! A connection that lives while nobody uses it.
+//!
+//! libvirt's daemon asks its clients for a sign of life and drops those that give none for half a minute. The
+//! library answers while it is in a call or in the event loop; between calls, while Nix builds or somebody thinks
+//! about a question, nobody does. So a thread makes a call now and then.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use virt::connect::Connect;
+
+/// How often: the daemon asks after 5 seconds without traffic and gives up after 5 more (`keepalive_interval` and
+/// `keepalive_count` in libvirtd.conf).
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// Keeps a connection alive until it is dropped.
+pub struct KeepAlive {
+    _stop: Sender<()>,
+}
+
+impl KeepAlive {
+    /// Returns the guard of a connection.
+    pub fn of(connection: &Connect) -> Self {
+        let connection = connection.clone();
+        let (stop, stopped) = channel();
+        std::thread::spawn(move || {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                // A connection that is gone is found out by whoever uses it.
+                let _ = connection.lib_version();
+            }
+        });
+        KeepAlive { _stop: stop }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs qemu:///system and takes most of a minute"]
+    fn a_connection_outlives_a_pause_that_ends_one_without_a_guard() {
+        let connect = || crate::libvirt::connect("qemu:///system").unwrap();
+        let (kept, lost) = (connect(), connect());
+        let _guard = KeepAlive::of(&kept);
+        std::thread::sleep(Duration::from_secs(45));
+        assert!(lost.hostname().is_err(), "it needs no guard");
+        kept.hostname().unwrap();
+    }
+}

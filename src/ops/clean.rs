@@ -1,0 +1,317 @@
+//! `clean`: what nothing needs any more, marked first and then swept.
+//!
+//! Never a layer of data, never a backup. What is needed is asked of libvirt: of every domain, those of other workspaces
+//! too, and of every volume what it lies on. Where one of them cannot be read, nothing is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use walkdir::WalkDir;
+
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::hypervisor::Hypervisor;
+use crate::model::record::Metadata;
+use crate::model::volume::Role;
+use crate::model::{MachineName, ProfileName};
+use crate::render;
+use crate::storage::Pool;
+use crate::storage::image::is_base_volume;
+
+use super::generations::{remove, superfluous};
+use super::upgrade::running;
+use super::work::{Work, now};
+use super::{Setup, Watch, deploy, kept};
+
+/// How many generations of a machine stay.
+const KEEP: usize = 2;
+
+/// Seconds that a base image must have been in the pool: one that was just put there is about to be used, perhaps by
+/// another workspace's nixvm.
+const SETTLED: u64 = 60 * 60;
+
+/// Something that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Garbage {
+    /// An old build of a machine.
+    Generation {
+        /// The machine.
+        machine: MachineName,
+        /// The build's number.
+        number: u32,
+        /// Its boot disk.
+        volume: String,
+        /// Bytes that this takes in the pool.
+        bytes: u64,
+    },
+    /// A base image that no machine's disk lies on.
+    Base {
+        /// Its volume.
+        volume: String,
+        /// Bytes that it takes in the pool.
+        bytes: u64,
+    },
+    /// A link of Nix's to an image of a machine or profile that is no more; Nix's garbage collector frees what it leads to.
+    OutLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Files that nixvm made for a machine or a generation that is no more.
+    Files {
+        /// The machine.
+        machine: MachineName,
+        /// Their folder.
+        path: PathBuf,
+        /// Bytes in them.
+        bytes: u64,
+    },
+}
+
+impl Garbage {
+    /// Returns what is freed, in bytes; `None` where only Nix knows.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Garbage::Generation { bytes, .. }
+            | Garbage::Base { bytes, .. }
+            | Garbage::Files { bytes, .. } => Some(*bytes),
+            Garbage::OutLink { .. } => None,
+        }
+    }
+
+    /// Returns whether it is the same thing, whatever it takes by now.
+    fn is(&self, other: &Garbage) -> bool {
+        match (self, other) {
+            (Garbage::Generation { volume: one, .. }, Garbage::Generation { volume: two, .. })
+            | (Garbage::Base { volume: one, .. }, Garbage::Base { volume: two, .. }) => one == two,
+            (Garbage::OutLink { path: one }, Garbage::OutLink { path: two })
+            | (Garbage::Files { path: one, .. }, Garbage::Files { path: two, .. }) => one == two,
+            _ => false,
+        }
+    }
+}
+
+/// Returns everything that nothing needs. Changes nothing.
+///
+/// # Errors
+/// A domain of nixvm's, a volume or a folder cannot be read: what it needs is not known then.
+pub fn garbage(setup: &Setup) -> Result<Vec<Garbage>> {
+    let host = setup.hypervisor()?;
+    let pool = deploy::open_pool(setup, &host)?;
+    survey(setup, &host, &pool)
+}
+
+fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>> {
+    let mut records = host.records()?;
+    let mut backing = pool.backing_of_all()?;
+    let mut found = Vec::new();
+    let here = setup.workspace.as_str();
+    let names: BTreeSet<MachineName> = records
+        .iter()
+        .filter(|record| record.workspace == here)
+        .map(|record| record.machine.clone())
+        .collect();
+    for name in &names {
+        let domain = host.own(name)?;
+        let metadata = domain.metadata().clone();
+        // A machine that lives in another pool is that pool's business.
+        if !pool.is_whole(&Role::Boot(metadata.current().number).of(&metadata.stem))? {
+            continue;
+        }
+        for number in superfluous(&metadata, running(&domain)?, KEEP) {
+            let volume = Role::Boot(number).of(&metadata.stem);
+            let bytes = pool.usage(&volume)?.map_or(0, |usage| usage.allocation);
+            backing.remove(&volume);
+            for record in records.iter_mut().filter(|record| record.machine == *name) {
+                record.generations = record.generations.retain(|build| build.number != number);
+            }
+            found.push(Garbage::Generation { machine: name.clone(), number, volume, bytes });
+        }
+    }
+    for volume in unused_bases(&pool.volumes()?, &records, &backing) {
+        let settled = pool.written(&volume)?.is_some_and(|written| written + SETTLED < now());
+        if let Some(usage) = pool.usage(&volume)?.filter(|_| settled) {
+            found.push(Garbage::Base { volume, bytes: usage.allocation });
+        }
+    }
+    found.extend(stale_files(setup, &names, &records)?);
+    Ok(found)
+}
+
+/// Returns the base images among `volumes` that no build is recorded to lie on and no volume does lie on.
+fn unused_bases(volumes: &[String], records: &[Metadata], backing: &BTreeMap<String, String>) -> Vec<String> {
+    let recorded = records.iter().flat_map(|record| record.generations.all()).map(|build| &build.base);
+    let used: BTreeSet<&String> = recorded.chain(backing.values()).collect();
+    volumes.iter().filter(|volume| is_base_volume(volume) && !used.contains(volume)).cloned().collect()
+}
+
+/// Returns what lies in the workspace's output for machines, generations and profiles that are no more.
+fn stale_files(setup: &Setup, domains: &BTreeSet<MachineName>, records: &[Metadata]) -> Result<Vec<Garbage>> {
+    let workspace = &setup.workspace;
+    let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
+    let mut found = Vec::new();
+    let profiles = workspace.profile_names()?;
+    for (path, name) in entries(&workspace.build_dir())? {
+        let machine = name.strip_prefix("vm-").and_then(|name| name.parse::<MachineName>().ok());
+        let profile = name.strip_prefix("profile-").and_then(|name| name.parse::<ProfileName>().ok());
+        let stale = machine.is_some_and(|name| !lives(&name))
+            || profile.is_some_and(|name| !profiles.contains(&name));
+        if stale && path.is_symlink() {
+            found.push(Garbage::OutLink { path });
+        }
+    }
+    let files = |machine: &MachineName, path: PathBuf| -> Result<Garbage> {
+        Ok(Garbage::Files { machine: machine.clone(), bytes: size(&path)?, path })
+    };
+    for (path, name) in entries(&workspace.rendered_dir())? {
+        match name.parse::<MachineName>() {
+            Ok(machine) if !lives(&machine) => found.push(files(&machine, path)?),
+            _ => {}
+        }
+    }
+    for (path, name) in entries(&workspace.generations_dir())? {
+        let Ok(machine) = name.parse::<MachineName>() else { continue };
+        if !domains.contains(&machine) {
+            found.push(files(&machine, path)?);
+            continue;
+        }
+        let known = |number: u32| {
+            records.iter().any(|record| record.machine == machine && record.generations.get(number).is_some())
+        };
+        for (path, number) in entries(&path)? {
+            match number.parse() {
+                Ok(number) if !known(number) => found.push(files(&machine, path)?),
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes those of `agreed` that still nothing needs, and returns them; no other command works on a machine meanwhile.
+///
+/// # Errors
+/// Another command works on a machine, something cannot be read, or a deletion fails: what was deleted before is gone.
+pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec<Garbage>> {
+    let host = setup.hypervisor()?;
+    let pool = deploy::open_pool(setup, &host)?;
+    let locked = lock(setup, &host, agreed, watch)?;
+    let still = |item: &Garbage, found: &[Garbage]| found.iter().any(|other| other.is(item));
+    let before = survey(setup, &host, &pool)?;
+    let mut deleted = Vec::new();
+    for work in &locked {
+        let mut numbers = Vec::new();
+        for item in agreed.iter().filter(|item| still(item, &before)) {
+            match item {
+                Garbage::Generation { machine, number, .. } if *machine == work.name => {
+                    numbers.push(*number);
+                    deleted.push(item.clone());
+                }
+                _ => {}
+            }
+        }
+        remove(work, &numbers)?;
+    }
+    // Anew: what those generations lay on may be free now, and may have found another user.
+    let now = survey(setup, &host, &pool)?;
+    for item in agreed.iter().filter(|item| still(item, &now)) {
+        match item {
+            Garbage::Generation { .. } => continue,
+            Garbage::Base { volume, .. } => drop(pool.delete(volume)?),
+            Garbage::OutLink { path } => drop(file::remove(path)?),
+            Garbage::Files { machine, path, .. } => {
+                if *path == setup.workspace.rendered_dir().join(machine.as_str()) {
+                    render::remove(&setup.workspace.rendered_dir(), machine)?;
+                } else {
+                    kept::remove_folder(path)?;
+                }
+            }
+        }
+        deleted.push(item.clone());
+    }
+    let bytes: u64 = deleted.iter().filter_map(Garbage::bytes).sum();
+    watch.done(&format!("Deleted {} thing(s), {} MiB", deleted.len(), bytes >> 20));
+    Ok(deleted)
+}
+
+/// Takes the lock of every machine of the workspace, and of those that are no more.
+fn lock<'a>(
+    setup: &'a Setup,
+    host: &Hypervisor,
+    agreed: &[Garbage],
+    watch: &'a dyn Watch,
+) -> Result<Vec<Work<'a>>> {
+    let here = setup.workspace.as_str();
+    let mut names: BTreeSet<MachineName> = config::list(&setup.workspace)?.into_iter().collect();
+    names.extend(host.records()?.into_iter().filter(|r| r.workspace == here).map(|r| r.machine));
+    names.extend(agreed.iter().filter_map(|item| match item {
+        Garbage::Generation { machine, .. } | Garbage::Files { machine, .. } => Some(machine.clone()),
+        Garbage::Base { .. } | Garbage::OutLink { .. } => None,
+    }));
+    names.iter().map(|name| Work::begin(setup, name, "clean", watch)).collect()
+}
+
+/// Returns what is in a folder, with its name; nothing, if there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.explain(say)?,
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.explain(say)?;
+        found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Returns the bytes of all files below a folder.
+fn size(folder: &Path) -> Result<u64> {
+    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
+    let mut bytes = 0;
+    for entry in WalkDir::new(folder) {
+        let entry = entry.explain(say)?;
+        if entry.file_type().is_file() {
+            bytes += entry.metadata().explain(say)?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::tests::build;
+    use crate::model::record::{Build, Generations};
+
+    #[test]
+    fn a_base_that_anything_refers_to_stays() {
+        let base = |letter: &str| format!("nixvm-base-{}.qcow2", letter.repeat(32));
+        let record = Metadata {
+            machine: "web".parse().unwrap(),
+            workspace: "/another".into(),
+            stem: "web".parse().unwrap(),
+            ssh_port: None,
+            generations: Generations::first(Build { base: base("a"), ..build(1) }),
+            snapshots: Vec::new(),
+        };
+        let volumes = [base("a"), base("b"), base("c"), "notes.qcow2".into(), "web.data-1.qcow2".into()];
+        let backing = [("left.boot-7.qcow2".to_owned(), base("b"))].into();
+        assert_eq!(unused_bases(&volumes, &[record], &backing), [base("c")]);
+        assert_eq!(unused_bases(&volumes, &[], &BTreeMap::new()).len(), 3);
+    }
+
+    #[test]
+    fn what_was_agreed_to_is_known_again_whatever_it_takes_by_now() {
+        let base = |volume: &str, bytes| Garbage::Base { volume: volume.into(), bytes };
+        assert!(base("a", 1).is(&base("a", 2)));
+        assert!(!base("a", 1).is(&base("b", 1)));
+        let link = Garbage::OutLink { path: "/a".into() };
+        assert!(link.is(&link.clone()) && !link.is(&base("/a", 1)));
+    }
+}

@@ -1,0 +1,72 @@
+//! What a generation was made from, kept beside the workspace's other output for as long as the generation is.
+//!
+//! A machine runs without it. It is for `diff`: closure and rendered module of a build are gone once there is a new one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::model::MachineName;
+
+use super::{BuiltMachine, Setup};
+
+/// The files of a rendered machine, as `render` writes them.
+pub const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
+
+/// What the system is made of, as the flake writes it.
+const CLOSURE: &str = "closure.json";
+
+/// Returns the folder of a machine's generations.
+pub fn of_machine(setup: &Setup, name: &MachineName) -> PathBuf {
+    setup.workspace.generations_dir().join(name.as_str())
+}
+
+/// Returns the folder of one generation.
+pub fn folder(setup: &Setup, name: &MachineName, number: u32) -> PathBuf {
+    of_machine(setup, name).join(number.to_string())
+}
+
+/// Copies what a build was made from, in place of what is there of one with its number.
+///
+/// # Errors
+/// The workspace's output cannot be written.
+pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
+    let folder = folder(setup, &built.machine, built.generation.number);
+    file::create_private_folder(&folder)?;
+    let rendered = setup.workspace.rendered_dir().join(built.machine.as_str());
+    for name in RENDERED {
+        copy(&rendered.join(name), &folder.join(name))?;
+    }
+    copy(&built.out_link.join(CLOSURE), &folder.join(CLOSURE))
+}
+
+/// Removes what is kept of a generation.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
+    remove_folder(&folder(setup, name, number))
+}
+
+/// Removes a folder of nixvm's own output with all that is in it; one that is not there is removed already.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).explain(|| Failure::user(format!("cannot remove `{}`", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes `to` what `from` is; absent, if that is absent.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    match fs::read_to_string(from) {
+        Ok(text) => file::replace(to, &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => file::remove(to).map(drop),
+        Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", from.display()))),
+    }
+}

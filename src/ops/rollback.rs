@@ -1,0 +1,209 @@
+//! `rollback`: back to a generation that is in the pool, without a build.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::config;
+use crate::error::{Failure, Result};
+use crate::interrupt;
+use crate::model::MachineName;
+use crate::model::record::{Build, BuildHealth, Metadata};
+use crate::model::volume::Role;
+use crate::storage::Pool;
+
+use super::health::{self, Observation};
+use super::start::power_on;
+use super::upgrade::{STOP_LIMIT, record_health, running};
+use super::work::{Step as Plan, Work};
+use super::{Setup, Watch, deploy, power, serial, trial};
+
+/// A machine after a rollback.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolledBack {
+    /// The machine.
+    pub machine: MachineName,
+    /// The generation it was defined on before.
+    pub from: u32,
+    /// The one it is defined on now.
+    pub to: u32,
+    /// Whether it was restarted.
+    pub restarted: bool,
+    /// Why it is not well; `None` where it is, or was not started.
+    pub fault: Option<String>,
+    /// Seconds it took beside the guest's own shutdown and boot.
+    pub seconds: f64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Define,
+    Stop,
+    PowerOn,
+    Look,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Define => "define the domain on that generation",
+            Step::Stop => "shut the machine down",
+            Step::PowerOn => "start that generation",
+            Step::Look => "see how it comes up",
+        }
+        .into()
+    }
+}
+
+/// Returns what is left to do.
+fn plan(target: u32, current: u32, running: Option<u32>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if target != current {
+        steps.push(Step::Define);
+    }
+    if running.is_some_and(|running| running != target) {
+        steps.extend([Step::Stop, Step::PowerOn, Step::Look]);
+    }
+    steps
+}
+
+/// Has a machine run an earlier generation, the last before the current one that is not known to be unhealthy if none is named.
+///
+/// A machine that is off is not started.
+///
+/// # Errors
+/// There is no such generation, or the guest does not shut down: nothing has changed then.
+pub fn rollback(
+    setup: &Setup,
+    name: &MachineName,
+    generation: Option<u32>,
+    timeout: Option<Duration>,
+    watch: &dyn Watch,
+) -> Result<RolledBack> {
+    let work = Work::begin(setup, name, "rollback", watch)?;
+    let began = Instant::now();
+    let machine = config::load(&setup.workspace, name)?;
+    let domain = work.domain()?;
+    let (old, running) = (domain.metadata().clone(), running(&domain)?);
+    let layer = deploy::layer_of(&domain)?;
+    let target = choose(&old, generation)?.clone();
+    require_volumes(&work.pool()?, &old, &target)?;
+
+    let steps = plan(target.number, old.current().number, running);
+    let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
+    let (mut away, mut fault, mut mark) = (Duration::ZERO, None, 0);
+    // Whatever an upgrade was trying, this is its end.
+    trial::forget(setup, name)?;
+    work.carry_out(&steps, |step| {
+        let step_began = Instant::now();
+        match step {
+            Step::Define => {
+                return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
+            }
+            Step::Stop => {
+                let stopped = power::stop(setup, name, timeout.unwrap_or(STOP_LIMIT), watch);
+                if let Err(error) = stopped {
+                    interrupt::check()?;
+                    define(&old)?;
+                    let message = format!("{name} did not shut down, and goes on as it was");
+                    return Err(Failure::user(message).because(error).into());
+                }
+            }
+            Step::PowerOn => {
+                mark = serial::length(&work.pool()?, &old.stem);
+                power_on(&work, &work.domain()?)?;
+            }
+            Step::Look => {
+                fault = health::wait(&work, &machine, &Observation::default(), mark, timeout)?.fault;
+                if fault.is_none() {
+                    record_health(&work, target.number, BuildHealth::Healthy)?;
+                }
+            }
+        }
+        away += step_began.elapsed();
+        Ok(())
+    })?;
+
+    let seconds = began.elapsed().saturating_sub(away).as_secs_f64();
+    let restarted = steps.contains(&Step::PowerOn);
+    let to = target.number;
+    match &fault {
+        _ if steps.is_empty() => watch.note(&format!("{name} has generation {to} already")),
+        None if restarted => {
+            watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart"));
+        }
+        None => watch.done(&format!("{name} has generation {to} at its next start")),
+        Some(fault) => watch.note(&format!("{name} runs generation {to}, but {fault}")),
+    }
+    Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, fault, seconds })
+}
+
+/// Returns the generation to go back to.
+fn choose(metadata: &Metadata, wanted: Option<u32>) -> Result<&Build> {
+    let (all, name) = (&metadata.generations, &metadata.machine);
+    let current = metadata.current().number;
+    let chosen = match wanted {
+        Some(number) => all.get(number),
+        None => all.before(current),
+    };
+    chosen.ok_or_else(|| {
+        let message = match wanted {
+            Some(number) => format!("{name} has no generation {number}; nothing was changed"),
+            None => format!("{name} has no generation before {current} to go back to; nothing was changed"),
+        };
+        let numbers: Vec<String> = all.all().iter().map(|build| build.number.to_string()).collect();
+        Failure::user(message)
+            .hint(format!("its generations are {}: see `nixvm generations {name}`", numbers.join(", ")))
+            .into()
+    })
+}
+
+fn require_volumes(pool: &Pool, metadata: &Metadata, build: &Build) -> Result<()> {
+    for volume in [Role::Boot(build.number).of(&metadata.stem), build.base.clone()] {
+        if !pool.is_whole(&volume)? {
+            return Err(Failure::user(format!(
+                "generation {} needs the volume `{volume}`, and the pool does not have it; nothing was changed",
+                build.number
+            ))
+            .hint(format!("`nixvm generations {}` shows the others", metadata.machine))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::Generations;
+    use crate::model::record::tests::build;
+
+    #[test]
+    fn a_machine_that_is_off_stays_off_and_one_that_runs_it_goes_on() {
+        assert_eq!(plan(1, 2, None), [Step::Define]);
+        assert_eq!(plan(1, 2, Some(2)), [Step::Define, Step::Stop, Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 2, Some(1)), [Step::Define]);
+        assert_eq!(plan(1, 1, Some(2)), [Step::Stop, Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 1, Some(1)), []);
+    }
+
+    #[test]
+    fn the_generation_is_the_one_that_was_named_or_the_last_good_one() {
+        let generations = Generations::new(3, vec![build(1), build(2), build(3)]).unwrap();
+        let metadata = |generations: Generations| Metadata {
+            machine: "web".parse().unwrap(),
+            workspace: "/w".into(),
+            stem: "web".parse().unwrap(),
+            ssh_port: None,
+            generations,
+            snapshots: Vec::new(),
+        };
+        let three = metadata(generations.judged(2, BuildHealth::Unhealthy));
+        assert_eq!(choose(&three, None).unwrap().number, 1);
+        assert_eq!(choose(&three, Some(2)).unwrap().number, 2);
+        let report = crate::error::Report::of(&choose(&three, Some(7)).unwrap_err());
+        assert_eq!(report.error, "web has no generation 7; nothing was changed");
+        assert_eq!(report.hints, ["its generations are 1, 2, 3: see `nixvm generations web`"]);
+        assert!(choose(&metadata(generations.at(1)), None).is_err());
+    }
+}

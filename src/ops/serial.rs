@@ -1,0 +1,102 @@
+//! What a guest printed on its serial port: the one witness of a boot that does not get far.
+
+use crate::error::Result;
+use crate::model::volume::{Role, VolumeStem};
+use crate::storage::Pool;
+
+/// How a kernel begins its last words (`panic()` in Linux's kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing";
+
+/// How the firmware (OVMF, AAVMF) says what it boots.
+const FIRMWARE: &str = "BdsDxe: starting Boot";
+
+/// How many bytes of a log are looked at, from its end: libvirt keeps 2 MiB.
+const MOST: usize = 256 << 10;
+
+/// What a serial log tells of a boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The line with which a kernel gave up.
+    pub panic: Option<String>,
+    /// How often the firmware began to boot.
+    pub boots: usize,
+}
+
+/// Returns how many bytes a machine's serial log has by now.
+pub fn length(pool: &Pool, stem: &VolumeStem) -> u64 {
+    read(pool, stem).map_or(0, |bytes| bytes.len() as u64)
+}
+
+/// Returns what was printed since the log had `mark` bytes, without what only moves a cursor.
+///
+/// A log that cannot be read says nothing: it explains a failure and is never its reason.
+pub fn since(pool: &Pool, stem: &VolumeStem, mark: u64) -> String {
+    let bytes = read(pool, stem).unwrap_or_default();
+    // Shorter than before: libvirt began a new file meanwhile.
+    let new = usize::try_from(mark).ok().and_then(|mark| bytes.get(mark..)).unwrap_or(&bytes);
+    let end = new.get(new.len().saturating_sub(MOST)..).unwrap_or(new);
+    plain(&String::from_utf8_lossy(end))
+}
+
+/// Returns what a log tells.
+pub fn tell(log: &str) -> Told {
+    let panic = log.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim().to_owned()));
+    Told { panic, boots: log.lines().filter(|line| line.contains(FIRMWARE)).count() }
+}
+
+/// Returns the last lines that say something.
+pub fn tail(log: &str, lines: usize) -> String {
+    let said: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
+    said[said.len().saturating_sub(lines)..].join("\n")
+}
+
+fn read(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pool.download(&Role::SerialLog(None).of(stem), &mut bytes, &mut |_| Ok(()))?;
+    Ok(bytes)
+}
+
+/// Returns text without control characters and the sequences that begin with ESC (ECMA-48): a log is shown on a terminal.
+fn plain(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' if rest.next_if_eq(&'[').is_some() => {
+                rest.find(|end| ('\x40'..='\x7e').contains(end));
+            }
+            '\x1b' => drop(rest.next()),
+            '\n' | '\t' => kept.push(c),
+            // A line that was written over is two lines.
+            '\r' if rest.peek() != Some(&'\n') => kept.push('\n'),
+            c if c.is_control() => {}
+            c => kept.push(c),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\x1b[2J\x1b[01;01HBdsDxe: starting Boot0001 \"UEFI\"\r\n\x1b[0;32m  OK  \x1b[0m ready\x07\r\n\r\n\
+                       [    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n[    1.3] ---[ end ]---\r\n";
+
+    #[test]
+    fn a_log_is_shown_without_what_a_terminal_would_obey() {
+        let log = plain(LOG);
+        assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{log:?}");
+        assert_eq!(log.lines().nth(1), Some("  OK   ready"));
+        assert_eq!(tail(&log, 1), "[    1.3] ---[ end ]---");
+        assert_eq!(tail(&log, 9).lines().count(), 4);
+    }
+
+    #[test]
+    fn it_tells_of_panics_and_boots() {
+        let told = tell(&plain(LOG));
+        assert_eq!(told.panic.as_deref(), Some("Kernel panic - not syncing: VFS: Unable to mount root fs"));
+        assert_eq!(told.boots, 1);
+        assert_eq!(tell("all is well"), Told::default());
+    }
+}

@@ -1,0 +1,589 @@
+//! `upgrade`: the next generation, built and put into the pool beside the running one, tried, and kept or taken back.
+//!
+//! What is left to do follows from what libvirt knows: which generation is defined, which one runs, and what its record
+//! says. So the same command finishes an upgrade that was cut short. Until the domain is defined on the new
+//! generation nothing has changed; from then on the old one stays in the record, to go back to.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::config;
+use crate::error::{Failure, Result};
+use crate::hypervisor::Owned;
+use crate::interrupt;
+use crate::model::record::{Build, BuildHealth, Generations, Metadata};
+use crate::model::volume::Role;
+use crate::model::{Machine, MachineName};
+use crate::render;
+
+use super::build::build_machine;
+use super::health::{self, Judged, System};
+use super::start::power_on;
+use super::trial::{self, Trial};
+use super::work::{Step as Plan, Work};
+use super::{BuiltMachine, Setup, Watch, deploy, kept, power, serial};
+
+/// How long a guest has to shut down.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// Lines of the serial log that a failure shows.
+const LOG_LINES: usize = 12;
+
+/// What is asked of an upgrade.
+#[derive(Debug, Clone, Copy)]
+pub struct UpgradeRequest {
+    /// Whether a machine that runs is restarted.
+    pub start: bool,
+    /// Whether it is looked at then.
+    pub judge: bool,
+    /// How long the guest may take to shut down, and then to come up; else a limit by what runs it.
+    pub timeout: Option<Duration>,
+}
+
+/// What an upgrade came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// There was nothing to do.
+    UpToDate,
+    /// The new generation is what the machine has at its next start.
+    Prepared,
+    /// The machine runs it.
+    Upgraded,
+}
+
+/// A machine after an upgrade.
+#[derive(Debug, Clone, Serialize)]
+pub struct Upgraded {
+    /// The machine.
+    pub machine: MachineName,
+    /// The generation it was defined on before.
+    pub from: u32,
+    /// The one it is defined on now.
+    pub to: u32,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Seconds from the request to shut down until ssh or the agent answered.
+    pub downtime: Option<f64>,
+}
+
+/// What a plan follows from.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    /// The generation that is wanted.
+    target: u32,
+    /// What is known of it, if the domain has it already.
+    recorded: Option<BuildHealth>,
+    /// The one that the domain is defined on.
+    current: u32,
+    /// The one that runs.
+    running: Option<u32>,
+    /// Whether an earlier upgrade to it began and did not end.
+    tried: bool,
+    /// Whether a machine that runs is restarted.
+    start: bool,
+    /// Whether it is looked at then.
+    judge: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Base,
+    Boot(String),
+    Look,
+    Define,
+    Stop,
+    PowerOn,
+    Judge,
+    Return,
+    SwitchOff,
+    PowerOnAgain,
+    LookAgain,
+}
+
+/// What is done where the new generation is not healthy. The record goes first: from then on it is known what the
+/// machine is to run, whatever dies.
+const BACK: [Step; 4] = [Step::Return, Step::SwitchOff, Step::PowerOnAgain, Step::LookAgain];
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Base => "put the base image into the pool",
+            Step::Boot(_) => "put the boot disk into the pool",
+            Step::Look => "look at the machine as it runs",
+            Step::Define => "define the domain on the new generation",
+            Step::Stop => "shut the machine down",
+            Step::PowerOn => "start the new generation",
+            Step::Judge => "see how it comes up",
+            Step::Return => "if it is not healthy, define the domain on the old generation",
+            Step::SwitchOff => "switch the new one off then",
+            Step::PowerOnAgain => "start the old one",
+            Step::LookAgain => "see how that comes up",
+        }
+        .into()
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Step::Boot(volume) => vec![volume.clone()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Returns what is left to do.
+fn plan(facts: Facts, boot: &str) -> Vec<Step> {
+    let Facts { target, recorded, current, running, tried, start, judge } = facts;
+    let went_back = tried && recorded == Some(BuildHealth::Unhealthy) && current != target;
+    if went_back && running != Some(current) {
+        return BACK[1..].to_vec();
+    }
+    let mut steps = Vec::new();
+    if target != current {
+        steps.extend([Step::Base, Step::Boot(boot.to_owned())]);
+    }
+    let unfinished = tried && recorded != Some(BuildHealth::Healthy) && target == current;
+    let swap = match running {
+        Some(running) => running != target && start,
+        // One that was up when it was upgraded is to be up again; one that was off is not started.
+        None => unfinished && start,
+    };
+    // A guest that is down already was looked at by the upgrade that was cut short.
+    if swap && running.is_some() {
+        steps.push(Step::Look);
+    }
+    if target != current {
+        steps.push(Step::Define);
+    }
+    if swap {
+        steps.extend([Step::Stop, Step::PowerOn]);
+    }
+    if judge && (swap || unfinished && running == Some(target)) {
+        steps.push(Step::Judge);
+        steps.extend(BACK);
+    }
+    steps
+}
+
+/// Builds a machine's next generation and has the machine run it, if it comes up as well as it did before.
+///
+/// # Errors
+/// The build fails, or the guest does not shut down: nothing has changed then. The machine did not come up healthy: it
+/// runs what it ran before then. An interruption: running the upgrade again goes on from there.
+pub fn upgrade(
+    setup: &Setup,
+    name: &MachineName,
+    request: UpgradeRequest,
+    watch: &dyn Watch,
+) -> Result<Upgraded> {
+    let work = Work::begin(setup, name, "upgrade", watch)?;
+    let machine = config::load(&setup.workspace, name)?;
+    let old = work.domain()?.metadata().clone();
+    let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
+    Upgrade::new(&work, machine, old, built, request)?.run()
+}
+
+/// An upgrade of one machine, built and not yet done.
+struct Upgrade<'a> {
+    work: &'a Work<'a>,
+    machine: Machine,
+    /// What the domain said when it began.
+    old: Metadata,
+    built: BuiltMachine,
+    request: UpgradeRequest,
+    running: Option<u32>,
+    /// How the machine was; of an earlier upgrade that did not end, or from the step that looks.
+    trial: Option<Trial>,
+    down: Option<Instant>,
+    judged: Option<Judged>,
+    /// Why the old generation, started again, is not well; `None` within where it is.
+    again: Option<Option<String>>,
+}
+
+impl<'a> Upgrade<'a> {
+    fn new(
+        work: &'a Work<'a>,
+        machine: Machine,
+        old: Metadata,
+        built: BuiltMachine,
+        request: UpgradeRequest,
+    ) -> Result<Self> {
+        let target = built.generation.number;
+        let trial = Trial::read(work.setup, &work.name)?.filter(|trial| {
+            trial.to == target
+                && old.generations.get(trial.to).is_some()
+                && old.generations.get(trial.from).is_some()
+        });
+        let running = running(&work.domain()?)?;
+        Ok(Upgrade {
+            work,
+            machine,
+            old,
+            built,
+            request,
+            running,
+            trial,
+            down: None,
+            judged: None,
+            again: None,
+        })
+    }
+
+    fn run(mut self) -> Result<Upgraded> {
+        let (work, name) = (self.work, self.work.name.clone());
+        let facts = Facts {
+            target: self.target(),
+            recorded: self.old.generations.get(self.target()).map(|build| build.health),
+            current: self.old.current().number,
+            running: self.running,
+            tried: self.trial.is_some(),
+            start: self.request.start,
+            judge: self.request.judge,
+        };
+        let steps = plan(facts, &Role::Boot(facts.target).of(&self.old.stem));
+        if steps.is_empty() {
+            return self.nothing_to_do(facts);
+        }
+        work.carry_out(&steps, |step| self.take(step))?;
+        trial::forget(work.setup, &name)?;
+        match &self.judged {
+            Some(Judged { fault: Some(fault), log, .. }) => return Err(self.rolled_back(fault, log)),
+            None if self.again.is_some() => {
+                return Err(self.rolled_back("it was not healthy when an earlier upgrade tried it", ""));
+            }
+            _ => {}
+        }
+        let outcome = if facts.running.is_some() && !facts.start || !steps.iter().any(starts) {
+            Outcome::Prepared
+        } else {
+            Outcome::Upgraded
+        };
+        let downtime = self.downtime();
+        work.watch.done(&match (outcome, downtime) {
+            (Outcome::Prepared, _) => format!("{name} has generation {} at its next start", facts.target),
+            (_, Some(seconds)) => {
+                format!("{name} runs generation {}; it was away for {seconds:.1} s", facts.target)
+            }
+            (_, None) => format!("{name} runs generation {}", facts.target),
+        });
+        Ok(Upgraded { machine: name, from: facts.current, to: facts.target, outcome, downtime })
+    }
+
+    fn nothing_to_do(&self, facts: Facts) -> Result<Upgraded> {
+        let name = &self.work.name;
+        let outcome = match facts.running {
+            Some(running) if running == facts.target => Outcome::UpToDate,
+            _ if facts.recorded == Some(BuildHealth::Healthy) => Outcome::UpToDate,
+            _ => Outcome::Prepared,
+        };
+        self.work.watch.note(&match outcome {
+            Outcome::Prepared => format!("{name} has generation {} at its next start already", facts.target),
+            _ => format!("{name} is up to date with generation {}", facts.target),
+        });
+        Ok(Upgraded { machine: name.clone(), from: facts.current, to: facts.target, outcome, downtime: None })
+    }
+
+    fn take(&mut self, step: &Step) -> Result<()> {
+        let work = self.work;
+        let pool = work.pool()?;
+        match step {
+            Step::Base => deploy::put_base(work, &pool, &self.built.image),
+            Step::Boot(volume) => {
+                if self.old.generations.get(self.target()).is_none() {
+                    // What lies there under this name is of an upgrade that nobody remembers.
+                    pool.delete(volume)?;
+                }
+                deploy::put_boot(work, &pool, volume, &self.built.image)?;
+                kept::keep(work.setup, &self.built)
+            }
+            Step::Look => self.look(),
+            Step::Define => self.define(&self.new_metadata()),
+            Step::Stop => self.stop(),
+            Step::PowerOn => self.power_on(),
+            Step::Judge => self.judge(),
+            Step::Return if self.is_bad() => self.define(&self.metadata_back()),
+            Step::SwitchOff if self.goes_back() => self.switch_off(),
+            Step::PowerOnAgain if self.goes_back() => self.power_on_again(),
+            Step::LookAgain if self.goes_back() => self.look_again(),
+            Step::Return | Step::SwitchOff | Step::PowerOnAgain | Step::LookAgain => Ok(()),
+        }
+    }
+
+    fn target(&self) -> u32 {
+        self.built.generation.number
+    }
+
+    /// Returns the generation to go back to.
+    fn from(&self) -> u32 {
+        self.trial.as_ref().map_or(self.old.current().number, |trial| trial.from)
+    }
+
+    fn is_bad(&self) -> bool {
+        self.judged.as_ref().is_some_and(|judged| judged.fault.is_some())
+    }
+
+    /// An upgrade that judges goes back from what it finds bad; one that does not was cut short on its way back.
+    fn goes_back(&self) -> bool {
+        self.is_bad() || self.judged.is_none()
+    }
+
+    fn look(&mut self) -> Result<()> {
+        let work = self.work;
+        work.watch.step(&format!("Looking at {} as it runs", work.name));
+        let before = health::observe(work, &work.domain()?, &self.machine);
+        let log = serial::length(&work.pool()?, &self.old.stem);
+        let from = self.running.unwrap_or(self.old.current().number);
+        let trial = Trial::new(from, self.target(), log, before);
+        trial.write(work.setup, &work.name)?;
+        self.trial = Some(trial);
+        Ok(())
+    }
+
+    /// Returns what the domain says once it is defined on the new generation.
+    fn new_metadata(&self) -> Metadata {
+        let mut known = self.old.generations.clone();
+        // One that nobody has looked at yet, such as a machine's first, was looked at now.
+        let well = self.trial.as_ref().filter(|trial| trial.before.system == Some(System::Running));
+        let untried = |number| known.get(number).is_some_and(|build| build.health == BuildHealth::Untried);
+        if let Some(trial) = well.filter(|trial| untried(trial.from)) {
+            known = known.judged(trial.from, BuildHealth::Healthy);
+        }
+        let generations = with(&known, deploy::record(&self.machine, &self.built));
+        Metadata { generations, ..self.old.clone() }
+    }
+
+    /// Returns what it says once it is defined on the old one again: which generation runs and which does not, at once.
+    fn metadata_back(&self) -> Metadata {
+        let tried = self.new_metadata().generations;
+        let generations = tried.judged(self.target(), BuildHealth::Unhealthy).at(self.from());
+        Metadata { generations, ..self.old.clone() }
+    }
+
+    fn define(&self, metadata: &Metadata) -> Result<()> {
+        let work = self.work;
+        let layer = deploy::layer_of(&work.domain()?)?;
+        deploy::define(work.setup, &work.host, &self.machine, metadata, layer, work.watch)
+    }
+
+    /// Shuts the guest down; one that does not go down keeps what it has.
+    fn stop(&mut self) -> Result<()> {
+        let work = self.work;
+        self.down = Some(Instant::now());
+        let limit = self.request.timeout.unwrap_or(STOP_LIMIT);
+        let Err(error) = power::stop(work.setup, &work.name, limit, work.watch) else { return Ok(()) };
+        // Who pressed ^C can go on later; a guest that does not shut down is no reason to change what it has.
+        interrupt::check()?;
+        self.define(&self.old)?;
+        trial::forget(work.setup, &work.name)?;
+        let message = format!("{} did not shut down, and goes on as it was", work.name);
+        Err(Failure::user(message).because(error).into())
+    }
+
+    fn power_on(&mut self) -> Result<()> {
+        let started = power_on(self.work, &self.work.domain()?);
+        match started {
+            // What QEMU cannot even start is as bad as what does not come up.
+            Err(error) if self.request.judge => {
+                interrupt::check()?;
+                let fault = Some(format!("{error:#}"));
+                self.judged = Some(Judged { fault, answered: None, log: String::new() });
+                Ok(())
+            }
+            started => started,
+        }
+    }
+
+    fn judge(&mut self) -> Result<()> {
+        if self.judged.is_some() {
+            return Ok(());
+        }
+        let (before, log) = match &self.trial {
+            Some(trial) => (trial.before.clone(), trial.log),
+            None => Default::default(),
+        };
+        let judged = health::wait(self.work, &self.machine, &before, log, self.request.timeout)?;
+        if judged.fault.is_none() {
+            record_health(self.work, self.target(), BuildHealth::Healthy)?;
+        }
+        self.judged = Some(judged);
+        Ok(())
+    }
+
+    fn switch_off(&self) -> Result<()> {
+        let domain = self.work.domain()?;
+        if running(&domain)? != Some(self.from()) && domain.force_off()? {
+            self.work.watch.done(&format!("Switched generation {} off", self.target()));
+        }
+        Ok(())
+    }
+
+    fn power_on_again(&self) -> Result<()> {
+        let domain = self.work.domain()?;
+        if domain.state()?.is_active() { Ok(()) } else { power_on(self.work, &domain) }
+    }
+
+    fn look_again(&mut self) -> Result<()> {
+        let (before, log) = match &self.trial {
+            Some(trial) => (trial.before.clone(), serial::length(&self.work.pool()?, &self.old.stem)),
+            None => Default::default(),
+        };
+        let judged = health::wait(self.work, &self.machine, &before, log, self.request.timeout)?;
+        self.again = Some(judged.fault);
+        Ok(())
+    }
+
+    fn downtime(&self) -> Option<f64> {
+        let answered = self.judged.as_ref()?.answered?;
+        Some(answered.duration_since(self.down?).as_secs_f64())
+    }
+
+    fn rolled_back(&self, fault: &str, log: &str) -> anyhow::Error {
+        let (name, from) = (&self.work.name, self.from());
+        let now = match &self.again {
+            Some(None) => format!("generation {from} runs again"),
+            Some(Some(fault)) => format!("generation {from} was started again, but {fault}"),
+            None => format!("it is defined on generation {from} again"),
+        };
+        let mut cause = Failure::user(fault);
+        let tail = serial::tail(log, LOG_LINES);
+        if !tail.is_empty() {
+            cause = cause.because(anyhow::Error::msg(format!("the end of its serial log:\n{tail}")));
+        }
+        Failure::rolled_back(format!(
+            "{name} did not come up healthy with generation {}; {now}",
+            self.target()
+        ))
+        .hint(format!(
+            "mend the machine's files and run `nixvm upgrade {name}` again; its data was not touched"
+        ))
+        .because(cause)
+        .into()
+    }
+}
+
+/// Returns whether a step leaves the machine running the new generation.
+fn starts(step: &Step) -> bool {
+    matches!(step, Step::PowerOn | Step::Judge)
+}
+
+/// Returns the builds with that one current and untried; one that was there keeps the time it was made.
+fn with(known: &Generations, build: Build) -> Generations {
+    let made = known.get(build.number).map_or(build.made, |known| known.made);
+    known.with(Build { made, ..build })
+}
+
+/// Returns the generation that a machine runs; `None` while it is off.
+///
+/// # Errors
+/// libvirt does not answer.
+pub(super) fn running(domain: &Owned) -> Result<Option<u32>> {
+    let observed = domain.observe()?;
+    let active = observed.state.is_active();
+    Ok(observed.metadata.filter(|_| active).map(|metadata| metadata.current().number))
+}
+
+/// Writes down how a generation came up.
+///
+/// # Errors
+/// libvirt does not answer, or the domain is gone.
+pub(super) fn record_health(work: &Work, number: u32, health: BuildHealth) -> Result<()> {
+    let mut domain = work.domain()?;
+    let generations = domain.metadata().generations.judged(number, health);
+    let metadata = Metadata { generations, ..domain.metadata().clone() };
+    let xml = render::metadata_xml(&metadata)?;
+    domain.set_metadata(metadata, &xml)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::tests::build;
+
+    /// Generation 1 runs and is defined; 2 is wanted and new.
+    const NEW: Facts = Facts {
+        target: 2,
+        recorded: None,
+        current: 1,
+        running: Some(1),
+        tried: false,
+        start: true,
+        judge: true,
+    };
+
+    /// Generation 2 is defined and was being tried.
+    const CUT: Facts =
+        Facts { recorded: Some(BuildHealth::Untried), current: 2, running: None, tried: true, ..NEW };
+
+    fn steps(facts: Facts) -> Vec<Step> {
+        plan(facts, "web.boot-2.qcow2")
+    }
+
+    fn boot() -> Step {
+        Step::Boot("web.boot-2.qcow2".into())
+    }
+
+    #[test]
+    fn a_machine_that_runs_is_looked_at_before_and_after() {
+        let mut expected =
+            vec![Step::Base, boot(), Step::Look, Step::Define, Step::Stop, Step::PowerOn, Step::Judge];
+        expected.extend(BACK);
+        assert_eq!(steps(NEW), expected);
+        expected.truncate(6);
+        assert_eq!(steps(Facts { judge: false, ..NEW }), expected);
+    }
+
+    #[test]
+    fn nothing_is_stopped_before_the_domain_is_defined() {
+        for running in [None, Some(1)] {
+            let steps = steps(Facts { running, ..NEW });
+            let place = |wanted: &Step| steps.iter().position(|step| step == wanted);
+            assert!(place(&Step::Define).is_some());
+            assert!(place(&Step::Stop).is_none_or(|stop| Some(stop) > place(&Step::Define)), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_off_or_not_to_be_restarted_is_only_prepared() {
+        for facts in [Facts { running: None, ..NEW }, Facts { start: false, ..NEW }] {
+            assert_eq!(steps(facts), [Step::Base, boot(), Step::Define]);
+        }
+        let prepared = Facts { recorded: Some(BuildHealth::Untried), current: 2, ..NEW };
+        assert_eq!(steps(Facts { start: false, ..prepared }), []);
+        assert_eq!(steps(Facts { running: None, ..prepared }), []);
+        assert_eq!(steps(prepared)[..3], [Step::Look, Step::Stop, Step::PowerOn]);
+    }
+
+    #[test]
+    fn what_is_up_to_date_is_left_alone() {
+        for recorded in [BuildHealth::Untried, BuildHealth::Healthy, BuildHealth::Unhealthy] {
+            let facts = Facts { recorded: Some(recorded), current: 2, running: Some(2), ..NEW };
+            assert_eq!(steps(facts), [], "{recorded:?}");
+        }
+        assert_eq!(steps(Facts { recorded: Some(BuildHealth::Healthy), running: Some(2), ..CUT }), []);
+    }
+
+    #[test]
+    fn an_upgrade_that_was_cut_short_goes_on_where_it_was() {
+        // Before the guest was stopped, while it was down, while it came up.
+        assert_eq!(steps(Facts { running: Some(1), ..CUT })[..3], [Step::Look, Step::Stop, Step::PowerOn]);
+        assert_eq!(steps(CUT)[..3], [Step::Stop, Step::PowerOn, Step::Judge]);
+        assert_eq!(steps(Facts { running: Some(2), ..CUT })[0], Step::Judge);
+        // On its way back: the old one is defined; the new one still runs, or nothing does.
+        let back = Facts { recorded: Some(BuildHealth::Unhealthy), current: 1, ..CUT };
+        for running in [Some(2), None] {
+            assert_eq!(steps(Facts { running, ..back }), BACK[1..]);
+        }
+        // Back: then it is another try.
+        assert_eq!(steps(Facts { running: Some(1), ..back })[0], Step::Base);
+    }
+
+    #[test]
+    fn a_generation_that_is_tried_again_is_untried() {
+        let known = Generations::first(build(1)).with(build(2)).judged(2, BuildHealth::Unhealthy).at(1);
+        let again = Build { health: BuildHealth::Untried, made: 7, ..build(2) };
+        let tried = with(&known, again);
+        assert_eq!((tried.current().number, tried.current().health), (2, BuildHealth::Untried));
+        assert_eq!(tried.current().made, build(2).made);
+    }
+}

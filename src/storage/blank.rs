@@ -1,0 +1,93 @@
+//! Empty qcow2 volumes: overlays, and files for backups to fill.
+//!
+//! `qemu-img` makes them here and [`Pool::put`] stores them. libvirt would run
+//! it on its host, where everybody can open the file until its mode is set, and
+//! read what a guest writes there later.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use super::Pool;
+use super::put::Stored;
+use super::xml::check_name;
+use crate::error::{Explain, Failure, Result};
+use crate::exec::Command;
+
+impl Pool {
+    /// Makes an empty volume `name` that shows what the volume `on` holds, unless it is there already.
+    ///
+    /// `on` must not be written from then on. Its name is noted without a folder, so that a pool can be moved.
+    ///
+    /// # Errors
+    /// A volume of that name lies on another one or on none, `on` is missing, `qemu-img` is, or libvirt fails.
+    pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
+        let capacity = self.chain(on)?.first().map_or(0, |link| link.capacity);
+        self.make(name, capacity, Some(on))
+    }
+
+    /// Makes an empty volume `name` that lies on none and of which a guest sees so many bytes, unless it is there already.
+    ///
+    /// # Errors
+    /// A volume of that name lies on another one, `qemu-img` is missing, or libvirt fails.
+    pub fn blank(&self, name: &str, capacity: u64) -> Result<Stored> {
+        self.make(name, capacity, None)
+    }
+
+    fn make(&self, name: &str, capacity: u64, on: Option<&str>) -> Result<Stored> {
+        let say = || self.cannot("make", name);
+        [Some(name), on].into_iter().flatten().try_for_each(check_name)?;
+        let memory = || Failure::user("cannot hold an image in memory");
+        let fd = rustix::fs::memfd_create("nixvm", rustix::fs::MemfdFlags::CLOEXEC).explain(memory)?;
+        let image = File::from(fd);
+        let path = format!("/proc/{}/fd/{}", std::process::id(), image.as_raw_fd());
+        create(&path, capacity, on).output().explain(say)?;
+        let stored = self.put(name, &image, &mut |_| Ok(()))?;
+        if stored == Stored::Present {
+            self.check_lies_on(name, on)?;
+        }
+        Ok(stored)
+    }
+
+    fn check_lies_on(&self, name: &str, on: Option<&str>) -> Result<()> {
+        let chain = self.chain(name)?;
+        let below = chain.get(1).map(|link| link.volume.as_str());
+        if below == on {
+            return Ok(());
+        }
+        let is = below.map_or("on no other".to_owned(), |below| format!("on `{below}`"));
+        Err(self
+            .cannot("make", name)
+            .because(Failure::user(format!("there is one, and it lies {is}")))
+            .into())
+    }
+}
+
+/// Version 3 of the format: QEMU keeps no bitmap for a backup in an older one.
+fn create(path: &str, capacity: u64, on: Option<&str>) -> Command {
+    let mut command = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-o", "compat=1.1"]);
+    if let Some(on) = on {
+        // `-u`: it is not here.
+        command = command.args(["-u", "-F", "qcow2", "-b", on]);
+    }
+    command.arg(path).arg(capacity.to_string()).missing("install qemu-img (`nixvm doctor` says how)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_names_what_it_lies_on_without_a_folder() {
+        let words = |command: Command| {
+            command
+                .argv()
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let start = "qemu-img create -q -f qcow2 -o compat=1.1";
+        assert_eq!(words(create("/x", 7, None)), format!("{start} /x 7"));
+        assert_eq!(words(create("/x", 7, Some("a"))), format!("{start} -u -F qcow2 -b a /x 7"));
+    }
+}

@@ -1,0 +1,245 @@
+//! New systems under old data: kept if they come up as well as the last one, taken back if not.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::host;
+use crate::process::{self, Output};
+use crate::world::World;
+
+/// The machine of these tests. On QEMU's own network: it has to be reachable, not to share one with others.
+const U: &str = "e2e-u";
+
+/// A TCP port that its upgrade opens.
+const PORT: &str = "8088";
+
+/// What its upgrade brings.
+const GOOD: &str = "{ environment.etc.\"e2e-upgraded\".text = \"yes\\n\"; }\n";
+
+/// A unit that fails at every boot.
+const FAILING_UNIT: &str = "{ systemd.services.e2e-broken = { wantedBy = [ \"multi-user.target\" ]; \
+                            serviceConfig = { Type = \"oneshot\"; ExecStart = \"/bin/sh -c 'exit 7'\"; }; }; }\n";
+
+/// A system that is well but for its network: no card is the one that networkd is to bring up.
+const NO_NETWORK: &str = "{ lib, ... }: { systemd.network.networks.\"10-nixvm\".matchConfig.Driver = lib.mkForce \"e2e-none\"; }\n";
+
+/// A kernel that finds no first program in its initial ramdisk, and no root without one.
+const PANIC: &str = "{ nixvm.image.layout = \"whole\"; boot.kernelParams = [ \"rdinit=/e2e-missing\" ]; }\n";
+
+/// Seconds that a guest is given, instead of the ten minutes that it would have.
+const TIMEOUT: &str = "240";
+
+/// What no upgrade may change, and by what its boots are told apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Guest {
+    boot: String,
+    data: String,
+}
+
+fn machine(world: &World) -> Result<Guest> {
+    if host::definition(U)?.is_none() {
+        let create = ["create", U, "core", "1024", "2", "256M", "user", "--from-agent", "--start", "--wait"];
+        world.nixvm(&create)?.ok()?;
+        world
+            .guest_root(
+                U,
+                "head -c 4M /dev/urandom > /var/lib/e2e-data && chmod 600 /var/lib/e2e-data && sync",
+            )?
+            .ok()?;
+    }
+    if host::state(U)? != "running" {
+        world.nixvm(&["start", U, "--wait"])?.ok()?;
+    }
+    guest(world)
+}
+
+fn guest(world: &World) -> Result<Guest> {
+    let said =
+        world.guest_root(U, "cat /proc/sys/kernel/random/boot_id; sha256sum /var/lib/e2e-data")?.ok()?;
+    let (boot, data) = said.text().split_once('\n').context("the guest says too little")?;
+    Ok(Guest { boot: boot.to_owned(), data: data.to_owned() })
+}
+
+fn extra(world: &World, text: &str) -> Result<()> {
+    host::write_private(&world.machine_dir(U).join("extra.nix"), text)
+}
+
+fn generations(world: &World) -> Result<Vec<Value>> {
+    let listed = world.nixvm(&["generations", U, "--json"])?.ok()?;
+    serde_json::from_str(&listed.stdout).with_context(|| listed.to_string())
+}
+
+/// Returns the number of the generation that the machine is defined on, and of the one that it runs.
+fn numbers(world: &World) -> Result<(u64, u64)> {
+    let all = generations(world)?;
+    let number = |mark: &str| {
+        all.iter().find(|g| g[mark] == true).and_then(|g| g["number"].as_u64()).unwrap_or_default()
+    };
+    Ok((number("current"), number("running")))
+}
+
+fn said(output: &Output, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(output.stderr.contains(word), "no `{word}` in what was said by\n{output}");
+    }
+    Ok(())
+}
+
+pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
+    world: &mut World,
+) -> Result<Outcome> {
+    let before = machine(world)?;
+    let facts = |world: &World| -> Result<String> {
+        let guest = guest(world)?;
+        let parts = [guest.boot, guest.data, host::volumes(&world.pool)?.join("\n"), host::defined(U)?];
+        Ok(parts.join("\n"))
+    };
+    let untouched = facts(world)?;
+    for (broken, word) in
+        [("{ a = ; }\n", "extra.nix"), ("{ lib, ... }: { x = lib.e2e-missing; }\n", "e2e-missing")]
+    {
+        extra(world, broken)?;
+        let failed = world.nixvm(&["upgrade", U])?.fails(1)?;
+        said(&failed, &["error:", word])?;
+        host::unchanged("a build that failed", &untouched, &facts(world)?)?;
+    }
+
+    extra(world, GOOD)?;
+    let ports = world.file(U, "tcp_ports")?;
+    host::write_private(&world.machine_dir(U).join("tcp_ports"), &format!("{ports}{PORT}\n"))?;
+    let diff = world.nixvm(&["diff", U])?.ok()?;
+    for word in ["tcp_ports", PORT, "extra.nix", "e2e-upgraded", "packages:"] {
+        ensure!(diff.stdout.contains(word), "`diff` does not tell of {word}:\n{diff}");
+    }
+    host::unchanged("`diff`", &untouched, &facts(world)?)?;
+
+    let done = world.nixvm(&["upgrade", U, "--json"])?.ok()?;
+    let json: Value = serde_json::from_str(&done.stdout).with_context(|| done.to_string())?;
+    let now = guest(world)?;
+    ensure!(now.data == before.data, "the data changed: {before:?}, now {now:?}");
+    ensure!(now.boot != before.boot, "the machine was not restarted");
+    let rules = "cat /etc/e2e-upgraded; nft list ruleset 2>/dev/null || iptables-save";
+    let seen = world.guest_root(U, rules)?.ok()?;
+    ensure!(seen.stdout.starts_with("yes\n") && seen.stdout.contains(PORT), "not as declared:\n{seen}");
+    ensure!(numbers(world)? == (2, 2), "generations are {:?}", generations(world)?);
+    ensure!(generations(world)?[1]["health"] == "healthy", "generations are {:?}", generations(world)?);
+    let downtime = json[0]["downtime"].as_f64().context("no downtime was measured")?;
+    println!("    upgrade: {:.1} s, of which the machine was away {downtime:.1} s", done.seconds);
+
+    let again = world.nixvm(&["upgrade", U])?.ok()?;
+    said(&again, &["up to date"])?;
+    ensure!(guest(world)? == now, "an upgrade without a change did something:\n{again}");
+    println!("    nothing to upgrade: {:.1} s", again.seconds);
+    let reboot = world.nixvm(&["reboot", U, "--wait"])?.ok()?;
+    println!("    a reboot for comparison: {:.1} s", reboot.seconds);
+    Ok(Outcome::Passed)
+}
+
+pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) -> Result<Outcome> {
+    machine(world)?;
+    let (good, _) = numbers(world)?;
+    let harmless = world.file(U, "extra.nix").unwrap_or_else(|_| "{ }\n".into());
+    for (what, text, words) in [
+        ("a kernel that panics", PANIC, &["Kernel panic", "serial log"][..]),
+        ("a failing unit", FAILING_UNIT, &["e2e-broken.service"]),
+        ("a network that does not come up", NO_NETWORK, &["ssh does not answer"]),
+        ("a disk image cut short", "{ environment.etc.\"e2e-cut\".text = \"x\"; }\n", &[]),
+    ] {
+        let before = guest(world)?;
+        extra(world, text)?;
+        if words.is_empty() {
+            world.nixvm(&["upgrade", U, "--no-start"])?.ok()?;
+            let next = numbers(world)?;
+            ensure!(next.1 == good && next.0 > good, "prepared, and {:?}", generations(world)?);
+            ensure!(guest(world)? == before, "a prepared upgrade did something to the running guest");
+            let volume = host::volume_path(&world.pool, &format!("{U}.boot-{}.qcow2", next.0))?;
+            process::root("truncate", &["-s", "300K", &volume])?;
+        }
+        let taken_back = world.nixvm(&["upgrade", U, "--timeout", TIMEOUT])?.refused(3, words)?;
+        said(&taken_back, &[&format!("generation {good} runs again")])?;
+        let after = guest(world)?;
+        ensure!(after.data == before.data, "{what}: the data changed: {before:?}, now {after:?}");
+        ensure!(after.boot != before.boot, "{what}: the machine was never restarted");
+        ensure!(numbers(world)? == (good, good), "{what}: generations are {:?}", generations(world)?);
+        let all = generations(world)?;
+        let tried = all.last().context("no generations")?;
+        ensure!(tried["health"] == "unhealthy", "{what}: generations are {all:?}");
+        println!("    {what}: taken back after {:.0} s", taken_back.seconds);
+    }
+    extra(world, &harmless)?;
+    said(&world.nixvm(&["upgrade", U])?.ok()?, &["up to date"])?;
+    Ok(Outcome::Passed)
+}
+
+pub fn a_rollback_takes_a_second_beside_the_boot(world: &mut World) -> Result<Outcome> {
+    let before = machine(world)?;
+    let (current, _) = numbers(world)?;
+    if current == 1 {
+        extra(world, GOOD)?;
+        world.nixvm(&["upgrade", U])?.ok()?;
+    }
+    world.nixvm(&["rollback", U, "99"])?.refused(1, &["99"])?;
+    let done = world.nixvm(&["rollback", U, "1", "--json"])?.ok()?;
+    let json: Value = serde_json::from_str(&done.stdout)?;
+    let seconds = json["seconds"].as_f64().context("no time was measured")?;
+    let now = guest(world)?;
+    ensure!(now.data == before.data && now.boot != before.boot, "{before:?}, now {now:?}");
+    ensure!(numbers(world)? == (1, 1), "generations are {:?}", generations(world)?);
+    world.guest_root(U, "test ! -e /etc/e2e-upgraded")?.ok()?;
+    println!(
+        "    rollback: {:.1} s, {seconds:.2} s beside the restart, {} the budget of 1 s",
+        done.seconds,
+        host::against(seconds, 1.0)
+    );
+    ensure!(seconds <= 1.0, "{seconds} s beside the restart");
+    Ok(Outcome::Passed)
+}
+
+pub fn clean_frees_what_nothing_needs_and_says_so_first(world: &mut World) -> Result<Outcome> {
+    machine(world)?;
+    let data = || {
+        host::volumes_of(&world.pool, U)
+            .map(|all| all.into_iter().filter(|v| v.contains("data")).collect::<Vec<_>>())
+    };
+    let before = data()?;
+    let volumes = host::volumes(&world.pool)?;
+    // What was just put there may be about to be used.
+    for base in volumes.iter().filter(|volume| volume.starts_with("nixvm-base-")) {
+        process::root("touch", &["-d", "2 hours ago", &host::volume_path(&world.pool, base)?])?;
+    }
+    host::virsh(&["pool-refresh", &world.pool])?;
+    let used = generations(world)?;
+    let dry = world.nixvm(&["clean", "--dry-run", "--json"])?.ok()?;
+    ensure!(host::volumes(&world.pool)? == volumes, "a dry run deleted something:\n{dry}");
+    let listed: Vec<Value> = serde_json::from_str(&dry.stdout)?;
+    world.nixvm(&["clean"])?.refused(2, &["--yes"])?;
+    let done = world.nixvm(&["clean", "--yes"])?.ok()?;
+    let left = host::volumes(&world.pool)?;
+    for item in listed.iter().filter_map(|item| item["volume"].as_str()) {
+        ensure!(
+            volumes.iter().any(|v| v == item) && !left.iter().any(|v| v == item),
+            "{item} is still there"
+        );
+    }
+    ensure!(data()? == before, "clean deleted data: {before:?}, now {:?}", data()?);
+    for generation in generations(world)? {
+        ensure!(!generation["bytes"].is_null(), "clean deleted a generation that is listed: {generation}");
+    }
+    world.guest_root(U, "sha256sum /usr/bin/env /run/current-system/init > /dev/null")?.ok()?;
+    let nothing = world.nixvm(&["clean", "--dry-run"])?.ok()?;
+    ensure!(nothing.stdout.contains("nothing to delete"), "after a clean:\n{nothing}");
+    println!(
+        "    {} of {} generations stay; {} volumes of {} deleted in {:.1} s",
+        generations(world)?.len(),
+        used.len(),
+        volumes.len() - left.len(),
+        volumes.len(),
+        done.seconds
+    );
+    world.nixvm(&["purge", U, "--yes"])?.ok()?;
+    fs::metadata(world.machine_dir(U)).is_err().then_some(()).context("purge left the files")?;
+    Ok(Outcome::Passed)
+}
