@@ -91,7 +91,6 @@ pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Resu
         name: anew.clone().unwrap_or(of),
         anew: anew.is_some(),
         files: args.files,
-        start: args.start,
         limit: Duration::from_secs(args.timeout),
     };
     if !args.yes && setup.hypervisor()?.find(&wanted.name)?.is_some() {
@@ -101,7 +100,11 @@ pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Resu
             return Err(Failure::user("nothing was changed").into());
         }
     }
-    let restored = ops::restore_backup(setup, &wanted, terminal)?;
+    let mut restored = ops::restore_backup(setup, &wanted, terminal)?;
+    if args.start && !restored.running {
+        ops::start(setup, &restored.machine, terminal)?;
+        restored.running = true;
+    }
     let next = match restored.running {
         true => format!("next: nixvm ssh {}", restored.machine),
         false => format!("next: nixvm start {}", restored.machine),

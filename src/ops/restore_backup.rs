@@ -38,8 +38,6 @@ pub struct Restore {
     pub anew: bool,
     /// Whether the archive's files replace those in `machines/NAME`.
     pub files: bool,
-    /// Whether to start the machine; one that ran is started again in any case.
-    pub start: bool,
     /// How long a machine that runs is given to shut down; its power is cut then, for its data is replaced.
     pub limit: Duration,
 }
@@ -124,7 +122,6 @@ struct Facts {
     grow: bool,
     nvram: bool,
     folder: bool,
-    start: bool,
 }
 
 fn plan(facts: &Facts) -> Vec<Step> {
@@ -163,7 +160,7 @@ fn plan(facts: &Facts) -> Vec<Step> {
     if let Some(replaced) = &facts.replaced {
         steps.extend([Step::Checkpoints, Step::Replaced(replaced.clone())]);
     }
-    if facts.running || facts.start {
+    if facts.running {
         steps.push(Step::Start);
     }
     steps
@@ -236,7 +233,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         generation: metadata.current().number,
         data_volume: Role::Data(top).of(&metadata.stem),
         files_restored: from_archive,
-        running: facts.running || facts.start,
+        running: facts.running,
     })
 }
 
@@ -257,7 +254,8 @@ fn check_name(wanted: &Restore, about: &About) -> Result<()> {
 /// Refuses a new machine where one is, and to replace one of another workspace.
 fn check_place(wanted: &Restore, setup: &Setup, domain: Option<&Owned>) -> Result<()> {
     let name = &wanted.name;
-    if wanted.anew && (domain.is_some() || config::exists(&setup.workspace, name)) {
+    // A folder alone may be what this command left that was cut short; it has an identity of its own.
+    if wanted.anew && domain.is_some() {
         return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
             .hint("name one that does not")
             .into());
@@ -301,8 +299,8 @@ fn declared(
 ) -> Result<Machine> {
     let name = &wanted.name;
     let machine = match (wanted.anew, from_archive) {
-        (true, _) => config::with_new_identity(&config::from_archive(name, files)?, name)?,
-        (_, true) => config::from_archive(name, files)?,
+        (true, true) => config::with_new_identity(&config::from_archive(name, files)?, name)?,
+        (false, true) => config::from_archive(name, files)?,
         (_, false) => config::load(&setup.workspace, name)?,
     };
     setup.workspace.check_profile(&machine.profile).explain(|| {
@@ -397,7 +395,6 @@ impl Job<'_> {
             grow: self.chain.last().map(virtual_size) < Some(self.machine.var_size.bytes()),
             nvram: newest.is_some_and(|manifest| manifest.members.iter().any(is_nvram)),
             folder,
-            start: wanted.start,
             stem,
         })
     }
@@ -502,7 +499,6 @@ mod tests {
             grow: true,
             nvram: true,
             folder: true,
-            start: false,
         }
     }
 
