@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench budgets
 //!
-//! It makes two machines in a world of its own, as the end-to-end tests do, and starts none.
+//! It makes two machines in a world of its own, as the end-to-end tests do, and waits for no boot.
 
 #[path = "../tests/e2e/host.rs"]
 #[allow(dead_code)]
@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     startup(&world, &mut rows)?;
     second_machine(&world, &mut rows)?;
+    snapshots(&world, &mut rows)?;
     many_machines(&world, &mut rows)?;
     drop(world);
     println!("{:<52} {:>12} {:>12}", "what", "measured", "budget");
@@ -85,6 +86,20 @@ fn second_machine(world: &World, rows: &mut Vec<Row>) -> Result<()> {
 
     world.nixvm(&["destroy", SECOND, "--yes"])?.ok()?;
     rows.push(row("memory: nixvm create", memory(world, &["create", SECOND])?, 32.0, "MiB"));
+    Ok(())
+}
+
+/// Of a machine that is off, and of one whose guest has just begun to boot: what is added by a boot is the boot's.
+fn snapshots(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    let taken = world.nixvm(&["snapshot", FIRST, "one"])?.ok()?;
+    let restored = world.nixvm(&["restore-snapshot", FIRST, "one", "--yes"])?.ok()?;
+    rows.push(row("a snapshot of a machine that is off", taken.seconds, 1.0, "s"));
+    rows.push(row("a snapshot restored, beside shutdown and boot", restored.seconds, 1.0, "s"));
+    world.nixvm(&["start", FIRST])?.ok()?;
+    let taken = world.nixvm(&["snapshot", FIRST, "two"])?.ok()?;
+    world.nixvm(&["force-stop", FIRST])?.ok()?;
+    rows.push(row("a snapshot of a machine that runs", taken.seconds, 2.0, "s"));
+    rows.push(row("memory: nixvm snapshot", memory(world, &["snapshot", FIRST])?, 32.0, "MiB"));
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
+use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
+use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -115,6 +117,28 @@ pub enum Command {
     Ssh(Ssh),
     /// Attach to a machine's serial console; ^] leaves
     Console(Name),
+    /// Set a machine's memory, CPUs or data disk size
+    Set(Set),
+    /// Choose how a machine reaches the network
+    NetworkConfig(NetworkConfig),
+    /// Set root's password for the console
+    Passwd(Passwd),
+    /// Show a guest's journal, or what it printed on its serial port
+    Logs(Logs),
+    /// Make a machine like another, with its data and an identity of its own
+    Clone(Clone),
+    /// Give a machine another name
+    Rename(Rename),
+    /// Replace all disks of a machine by new ones; machines/NAME stays
+    Recreate(Recreate),
+    /// Keep a machine's data as it is now, to go back to
+    Snapshot(TakeSnapshot),
+    /// List a machine's snapshots and what they take
+    Snapshots(Name),
+    /// Bring a machine back to a snapshot
+    RestoreSnapshot(RestoreSnapshot),
+    /// Delete a snapshot; all others stay as they are
+    DeleteSnapshot(DeleteSnapshot),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME

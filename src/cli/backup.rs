@@ -65,7 +65,8 @@ pub fn verify(args: &VerifyBackup, terminal: &Terminal) -> Result<Shown> {
     let verified = ops::verify_backup(&args.file, terminal)?;
     let others = match verified.files.len() {
         1 => String::new(),
-        count => format!(", as are the {} archives that it adds to", count - 1),
+        2 => ", and so is the archive that it adds to".into(),
+        count => format!(", and so are the {} archives that it adds to", count - 1),
     };
     let text = format!("{} is whole{others}: {}", args.file.display(), HumanBytes(verified.bytes));
     Ok(Shown::new(&verified, text))

@@ -19,14 +19,19 @@ use crate::ops::{self, Health, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::backup;
+use super::change;
+use super::copies;
 use super::create;
 use super::generations;
+use super::logs;
+use super::passwd;
 use super::prompt;
 use super::show::{self, Shown};
+use super::snapshots;
 use super::terminal::Terminal;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
-const SSH_LIMIT: Duration = Duration::from_secs(600);
+pub const SSH_LIMIT: Duration = Duration::from_secs(600);
 
 /// Carries out one command.
 ///
@@ -78,6 +83,17 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         }
         Command::Ssh(args) => ssh(&setup, &args),
         Command::Console(args) => console(&setup, &machine_name(&args.name)?, terminal),
+        Command::Set(args) => change::set(&setup, &args, terminal),
+        Command::NetworkConfig(args) => change::network_config(&setup, &args, terminal),
+        Command::Passwd(args) => passwd::passwd(&setup, &args, terminal),
+        Command::Logs(args) => logs::logs(&setup, &args, cli.global.json, terminal),
+        Command::Clone(args) => copies::clone(&setup, &args, terminal),
+        Command::Rename(args) => copies::rename(&setup, &args, terminal),
+        Command::Recreate(args) => copies::recreate(&setup, &args, terminal),
+        Command::Snapshot(args) => snapshots::take(&setup, &args, terminal),
+        Command::Snapshots(args) => snapshots::list(&setup, &args),
+        Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
+        Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
         Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
             ops::destroy(&setup, name, terminal)
         }),

@@ -8,12 +8,13 @@ use serde_json::json;
 
 use crate::config::{self, NewMachine};
 use crate::error::{Failure, Result};
-use crate::model::{MachineName, Network, Port, ProfileName, Size, Vcpus};
+use crate::model::{MachineName, Port, ProfileName, Size, Vcpus};
 use crate::ops::{self, Setup, Watch};
 
 use super::args::Create;
 use super::commands::{machine_name, typed, wait};
 use super::keys;
+use super::network::network;
 use super::prompt;
 use super::show::Shown;
 use super::terminal::Terminal;
@@ -65,7 +66,7 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
     if let Some(profile) = &profile {
         setup.workspace.check_profile(profile)?;
     }
-    let network = network(given(&args.network_position, &args.network), ask)?;
+    let network = network(given(&args.network_position, &args.network), ask.then_some("nat"), NAME_INSTEAD)?;
     if !args.no_build {
         ops::preflight(setup, &name, network.as_ref())?;
     }
@@ -140,44 +141,6 @@ fn ask_profile(setup: &Setup) -> Result<ProfileName> {
     let core = profiles.iter().position(|p| p.name.as_str() == "core").unwrap_or(0);
     let chosen = prompt::choose("Profile", &choices, core, NAME_INSTEAD)?;
     Ok(profiles[chosen].name.clone())
-}
-
-/// Returns the network; `bridge` alone asks which of this host's bridges is meant.
-fn network(given: Option<&str>, ask: bool) -> Result<Option<Network>> {
-    let text =
-        match given {
-            Some(text) => text.to_owned(),
-            None if ask => prompt::text("Network (nat, bridge, user)", Some("nat"), NAME_INSTEAD, |text| {
-                Ok(text.to_owned())
-            })?,
-            None => return Ok(None),
-        };
-    if text != "bridge" {
-        return typed(text.parse()).map(Some);
-    }
-    let bridges = bridges();
-    let instead = "name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them";
-    match bridges.len() {
-        0 => Err(Failure::user("this host has no bridge")
-            .hint("docs/networking.md shows how to make one")
-            .into()),
-        _ => {
-            let chosen = prompt::choose("Bridge", &bridges, 0, instead)?;
-            typed(bridges[chosen].parse()).map(|interface| Some(Network::Bridge(interface)))
-        }
-    }
-}
-
-fn bridges() -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.path().join("bridge").is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 fn ports(given: &[String]) -> Result<Vec<Port>> {

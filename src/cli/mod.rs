@@ -3,14 +3,22 @@
 mod args;
 mod backup;
 mod backup_args;
+mod change;
+mod change_args;
 mod commands;
+mod copies;
 mod create;
 mod generation_args;
 mod generations;
 mod keys;
+mod logs;
+mod network;
+mod passwd;
 mod prompt;
 mod raw;
 mod show;
+mod snapshot_args;
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

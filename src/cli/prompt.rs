@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 
 use dialoguer::theme::SimpleTheme;
-use dialoguer::{Confirm, Input, Select};
+use dialoguer::{Confirm, Input, Password, Select};
 
 use crate::error::{Explain, Failure, Result};
 
@@ -58,6 +58,20 @@ pub fn choose(question: &str, choices: &[String], default: usize, instead: &str)
         .with_prompt(question)
         .items(choices)
         .default(default)
+        .interact()
+        .explain(Failure::interrupted)
+}
+
+/// Asks twice for what nobody is to see, until both are the same; it may be empty.
+///
+/// # Errors
+/// There is no terminal; `instead` says which option answers the question there.
+pub fn secret(question: &str, again: &str, instead: &str) -> Result<String> {
+    need_terminal(question, instead)?;
+    Password::with_theme(&SimpleTheme)
+        .with_prompt(question)
+        .with_confirmation(again, "The two differ")
+        .allow_empty_password(true)
         .interact()
         .explain(Failure::interrupted)
 }

@@ -147,7 +147,8 @@ pub(super) fn beside(
     file::sync_folder(&machines)
 }
 
-fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
+/// Writes the files of a folder whose value differs from what is there.
+pub(super) fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
     for ((name, before), (_, after)) in there.files().into_iter().zip(wanted.files()) {
         match after {
             after if after == before => {}

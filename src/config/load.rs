@@ -57,7 +57,7 @@ pub(super) fn label(name: &MachineName) -> String {
     format!("machines/{name}")
 }
 
-fn unknown(workspace: &Workspace, name: &MachineName) -> Result<Failure> {
+pub(super) fn unknown(workspace: &Workspace, name: &MachineName) -> Result<Failure> {
     let names = list(workspace)?;
     let failure = Failure::user(format!("there is no machine `{name}`"));
     Ok(match did_you_mean(name.as_str(), names.iter().map(MachineName::as_str)) {

@@ -28,6 +28,7 @@
 //! files are left alone.
 
 mod archived;
+mod change;
 mod create;
 mod declared;
 mod files;
@@ -38,6 +39,7 @@ mod remove;
 mod workspace;
 
 pub use archived::{ArchivedFile, from_archive, unpack};
+pub use change::{change, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;

@@ -216,11 +216,11 @@ pub(super) fn metadata_of(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::error::Report;
 
-    fn xml(name: &str, id: MachineId, metadata: bool) -> String {
+    pub(in crate::hypervisor) fn xml(name: &str, id: MachineId, metadata: bool) -> String {
         let ours = format!(
             "<metadata><n:machine xmlns:n='{METADATA_NAMESPACE}' name='{name}' workspace='/w' volumes='{name}' \
              generation='1'><n:generation number='1' profile='core' digest='d' base='b' made='1' health='healthy' \

@@ -14,9 +14,11 @@ mod copier;
 mod definition;
 mod domain;
 mod exchange;
+mod memory;
 mod metadata;
 mod network;
 mod owned;
+mod rename;
 mod snapshot;
 #[cfg(test)]
 mod trials;
@@ -35,8 +37,10 @@ pub use block::Paused;
 pub use console::ConsoleEnd;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
+pub use memory::LiveSize;
 pub use network::Ensured;
 pub use owned::{Ended, Owned};
+pub use snapshot::Switched;
 
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {

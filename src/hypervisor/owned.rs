@@ -35,8 +35,8 @@ pub enum Ended {
 /// A domain that carries nixvm's metadata.
 pub struct Owned {
     pub(super) domain: Domain,
-    name: MachineName,
-    metadata: Metadata,
+    pub(super) name: MachineName,
+    pub(super) metadata: Metadata,
 }
 
 impl Hypervisor {
@@ -116,7 +116,11 @@ impl Owned {
     /// # Errors
     /// libvirt cannot ask it.
     pub fn shutdown(&self) -> Result<bool> {
-        self.while_up("shut down", |domain| domain.shutdown().map(drop))
+        self.while_up("shut down", |domain| match domain.shutdown() {
+            // A guest that has just heard an earlier call is not running any more, and not off yet.
+            Err(_) if state(domain)? == DomainState::Shutdown => Ok(()),
+            asked => asked.map(drop),
+        })
     }
 
     /// Cuts the guest's power and returns whether it was up.

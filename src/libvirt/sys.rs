@@ -1,7 +1,7 @@
 //! What `virt` 0.5 has no safe wrapper for, and all the unsafe code there is.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
 use std::io;
 use std::ptr;
 
@@ -143,6 +143,19 @@ pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     // SAFETY: all pointers are valid during the call, which keeps none.
     check(unsafe { sys::virDomainGetBlockInfo(domain.as_ptr(), disk.as_ptr(), &mut info, 0) })?;
     Ok(info.capacity)
+}
+
+/// Lets the running guest use so many KiB of the memory that it was started with.
+///
+/// `virt` 0.5's `Domain::set_memory_flags` does not look whether the call failed.
+///
+/// # Errors
+/// libvirt's.
+pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
+    let kib = c_ulong::try_from(kib).unwrap_or(c_ulong::MAX);
+    // SAFETY: the pointer is valid as long as `domain` is borrowed.
+    check(unsafe { sys::virDomainSetMemoryFlags(domain.as_ptr(), kib, sys::VIR_DOMAIN_AFFECT_LIVE) })
+        .map(drop)
 }
 
 /// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.

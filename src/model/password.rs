@@ -62,7 +62,7 @@ impl PasswordHash {
         }
         // What stands there may be the password itself.
         Err(Failure::user("root's password hash (not shown here) is not one of crypt(5)")
-            .hint("a hash begins with a method, such as `$y$`; make one with `mkpasswd` or `openssl passwd -6`; an empty file locks root"))
+            .hint("a hash begins with a method, such as `$y$`; `nixvm passwd NAME` makes one of a password; an empty file locks root"))
     }
 }
 

@@ -98,13 +98,39 @@ pub fn build_machine(
     known: Option<&Generations>,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
+    let number = |digest: &str| {
+        known.map_or(1, |known| known.with_digest(digest).map_or(known.next(), |build| build.number))
+    };
+    build_numbered(setup, machine, number, watch)
+}
+
+/// Builds a machine's image as its next generation, also where it is the same as one that is known: its boot volume
+/// then is a new one, made beside the one in use.
+///
+/// # Errors
+/// As [`build_machine`].
+pub fn build_next(
+    setup: &Setup,
+    machine: &Machine,
+    known: &Generations,
+    watch: &dyn Watch,
+) -> Result<BuiltMachine> {
+    build_numbered(setup, machine, |_| known.next(), watch)
+}
+
+/// Builds a machine's image as the generation that `number` gives the digest of its inputs.
+fn build_numbered(
+    setup: &Setup,
+    machine: &Machine,
+    number: impl FnOnce(&str) -> u32,
+    watch: &dyn Watch,
+) -> Result<BuiltMachine> {
     let name = &machine.name;
     setup.workspace.check_profile(&machine.profile)?;
     let (flake, flake_digest) = setup.flake()?;
     let digest = Sha256::digest(format!("{}\n{flake_digest}", render::digest(machine)));
     let digest = format!("{digest:x}");
-    let number =
-        known.map_or(1, |known| known.with_digest(&digest).map_or(known.next(), |build| build.number));
+    let number = number(&digest);
     let generation = Generation { number, digest };
     render::write(&flake.machines, machine, &generation)?;
 

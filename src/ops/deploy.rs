@@ -13,7 +13,7 @@ use crate::interrupt;
 use crate::model::domain::DomainSpec;
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
-use crate::model::{Machine, MachineName, Network, Progress};
+use crate::model::{Machine, MachineName, Network, Progress, Size};
 use crate::render;
 use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
@@ -117,6 +117,28 @@ pub fn layer_of(domain: &Owned) -> Result<u32> {
         _ => Err(Failure::user(format!("the domain `{}` has no data disk of nixvm's", domain.name()))
             .hint("its definition was changed by hand: give its vdb back its volume with `virsh edit`")
             .into()),
+    }
+}
+
+/// Returns how large the data disk of a machine is, running or not.
+///
+/// # Errors
+/// It is missing, or libvirt does not answer.
+pub fn data_capacity(pool: &Pool, domain: &Owned) -> Result<Size> {
+    let volume = Role::Data(layer_of(domain)?).of(&domain.metadata().stem);
+    Ok(pool.chain(&volume)?.first().map_or(Size::from_bytes(0), |top| Size::from_bytes(top.capacity)))
+}
+
+/// Makes the data disk of a machine larger; a guest that runs sees it at once.
+///
+/// Only the layer that is written grows. What lies below is frozen, and reads as zeros behind its end.
+///
+/// # Errors
+/// It is larger already, the pool has no space, or libvirt refuses.
+pub fn grow_data(pool: &Pool, domain: &Owned, size: Size) -> Result<()> {
+    match domain.state()?.is_active() {
+        true => domain.grow_data(size),
+        false => pool.grow(&Role::Data(layer_of(domain)?).of(&domain.metadata().stem), size),
     }
 }
 

@@ -94,6 +94,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         None => deploy::free_stem(host, name)?,
     };
     let pool = work.pool()?;
+    // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
+    pool.refresh()?;
     let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
     let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
     let files = with_files && config::exists(&setup.workspace, name);

@@ -70,6 +70,8 @@ pub fn ask(machine: &Machine, setup: &Setup, endpoint: &SocketAddr, command: &st
     String::from_utf8(said).ok()
 }
 
+/// Returns whether an ssh server answers there.
+///
 /// A forwarded port is open as soon as QEMU runs; only the banner shows that the guest is there.
 ///
 /// A slow guest is given time for it: sshd(8) keeps out for a while who often comes and leaves without logging in

@@ -25,7 +25,7 @@ use crate::storage::{Incoming, Pool};
 use super::build::build_machine;
 use super::deploy::{self, moved};
 use super::work::{Step as Plan, Work};
-use super::{BuiltMachine, Setup, Watch, archives, destroy, kept, power, roots, start, trial};
+use super::{BuiltMachine, Setup, Watch, archives, destroy, kept, layers, nvram, power, roots, start, trial};
 
 /// What to restore, and as what.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct Restore {
 
 /// A machine that was restored.
 #[derive(Debug, Clone, Serialize)]
-pub struct Restored {
+pub struct RestoredBackup {
     /// The machine.
     pub machine: MachineName,
     /// The archive.
@@ -66,12 +66,12 @@ enum Step {
     Base,
     Boot(String),
     Data { archive: usize, volume: String, on: Option<String> },
-    Grow(String),
     Identity(String),
-    Nvram(String),
+    NextNvram(String),
     Files,
     PowerOff,
     Define,
+    PutNvram,
     Checkpoints,
     Replaced(Vec<String>),
     Start,
@@ -84,12 +84,12 @@ impl Plan for Step {
             Step::Base => "put the base image into the pool".into(),
             Step::Boot(_) => "put the boot disk into the pool".into(),
             Step::Data { volume, .. } => format!("put the data into the pool as {volume}"),
-            Step::Grow(_) => "make the data disk as large as it is declared".into(),
             Step::Identity(_) => "write the identity volume".into(),
-            Step::Nvram(_) => "put the firmware's variables into the pool".into(),
+            Step::NextNvram(_) => "make the firmware's variables ready".into(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
             Step::Define => "define the domain on the restored data".into(),
+            Step::PutNvram => "put them in force".into(),
             Step::Checkpoints => "forget the checkpoints of the replaced data".into(),
             Step::Replaced(_) => "delete the replaced data".into(),
             Step::Start => "start the machine".into(),
@@ -98,7 +98,10 @@ impl Plan for Step {
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Boot(volume) | Step::Data { volume, .. } | Step::Identity(volume) | Step::Nvram(volume) => {
+            Step::Boot(volume)
+            | Step::Data { volume, .. }
+            | Step::Identity(volume)
+            | Step::NextNvram(volume) => {
                 vec![volume.clone()]
             }
             Step::Replaced(volumes) => volumes.clone(),
@@ -119,7 +122,6 @@ struct Facts {
     /// The highest layer of data in the pool.
     highest: u32,
     archives: usize,
-    grow: bool,
     nvram: bool,
     folder: bool,
 }
@@ -136,14 +138,11 @@ fn plan(facts: &Facts) -> Vec<Step> {
         let on = archive.checked_sub(1).map(volume);
         steps.push(Step::Data { archive, volume: volume(archive), on });
     }
-    if facts.grow {
-        steps.push(Step::Grow(volume(facts.archives.saturating_sub(1))));
-    }
     if born {
         steps.push(Step::Identity(Role::Identity.of(stem)));
     }
-    if born && facts.nvram {
-        steps.push(Step::Nvram(Role::Nvram.of(stem)));
+    if facts.nvram {
+        steps.push(Step::NextNvram(Role::NextNvram(top(facts)).of(stem)));
     }
     if !facts.folder {
         // A domain without files could not be started.
@@ -153,6 +152,9 @@ fn plan(facts: &Facts) -> Vec<Step> {
         steps.push(Step::PowerOff);
     }
     steps.push(Step::Define);
+    if facts.nvram {
+        steps.push(Step::PutNvram);
+    }
     if facts.folder {
         // What is replaced is kept until the machine is defined, files too.
         steps.push(Step::Files);
@@ -171,12 +173,17 @@ fn layer(facts: &Facts, archive: usize) -> u32 {
     facts.highest.saturating_add(1).saturating_add(u32::try_from(archive).unwrap_or(u32::MAX))
 }
 
+/// Returns the layer that the machine will write to.
+fn top(facts: &Facts) -> u32 {
+    layer(facts, facts.archives.saturating_sub(1))
+}
+
 /// Restores a machine from an archive.
 ///
 /// # Errors
 /// The archive, or one that it adds to, is missing or not what nixvm wrote; it is of another machine; the machine cannot be
 /// built; the pool has no space. The machine that was there is as it was then.
-pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Result<Restored> {
+pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Result<RestoredBackup> {
     let Restore { file, name, .. } = wanted;
     let chain = archives::chain(file)?;
     let newest = chain.last().ok_or_else(|| Failure::bug("a chain of no archives"))?;
@@ -201,7 +208,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let metadata = metadata(setup, &work.host, &machine, domain.as_ref(), built.as_ref())?;
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
     let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
-    let top = layer(&facts, chain.len().saturating_sub(1));
+    let top = top(&facts);
     work.carry_out(&plan(&facts), |step| match (step, &built) {
         (Step::Network, _) => deploy::ensure_network(&work.host, &machine.network),
         (Step::Base, Some(built)) => deploy::put_base(&work, &pool, &built.image),
@@ -210,14 +217,14 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
             Err(Failure::bug("there is no system to put into the pool").into())
         }
         (Step::Data { archive, volume, on }, _) => job.data(*archive, volume, on.as_deref()),
-        (Step::Grow(volume), _) => pool.grow(volume, machine.var_size),
         (Step::Identity(_), _) => deploy::put_identity(&pool, &metadata.stem, &machine),
-        (Step::Nvram(volume), _) => job.nvram(volume),
+        (Step::NextNvram(volume), _) => job.nvram(volume),
+        (Step::PutNvram, _) => nvram::put_in_force(&pool, &work.domain()?),
         (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
         (Step::Files, _) => config::save(&setup.workspace, &machine),
         (Step::PowerOff, _) => job.power_off(wanted.limit),
         (Step::Define, _) => deploy::define(setup, &work.host, &machine, &metadata, top, watch),
-        (Step::Checkpoints, _) => job.forget_checkpoints(),
+        (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
         (Step::Replaced(volumes), _) => job.delete(volumes),
         (Step::Start, _) => start::power_on(&work, &work.domain()?),
     })?;
@@ -227,7 +234,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
             "machines/{name} was kept as it is; `--files` would have taken the archive's files"
         ));
     }
-    Ok(Restored {
+    Ok(RestoredBackup {
         machine: name.clone(),
         file: file.clone(),
         generation: metadata.current().number,
@@ -392,7 +399,6 @@ impl Job<'_> {
             build: built.map(|built| built.generation.number),
             highest,
             archives: self.chain.len(),
-            grow: self.chain.last().map(virtual_size) < Some(self.machine.var_size.bytes()),
             nvram: newest.is_some_and(|manifest| manifest.members.iter().any(is_nvram)),
             folder,
             stem,
@@ -463,23 +469,12 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Forgets checkpoints: what they noted is in the data that is no more.
-    fn forget_checkpoints(&self) -> Result<()> {
-        let domain = self.work.domain()?;
-        // A child before its parent.
-        for checkpoint in domain.checkpoints()?.iter().rev() {
-            domain.forget_checkpoint(checkpoint)?;
-        }
-        Ok(())
-    }
-
     /// Deletes the layers of the replaced data that no snapshot lies on.
     fn delete(&self, volumes: &[String]) -> Result<()> {
         let used = roots::of(self.pool, &self.work.domain()?)?;
         for volume in volumes.iter().filter(|volume| !used.contains(*volume)) {
             self.pool.delete(volume)?;
         }
-        debug_assert!(used.contains(&Role::Boot(self.metadata.current().number).of(&self.metadata.stem)));
         Ok(())
     }
 }
@@ -496,7 +491,6 @@ mod tests {
             build: None,
             highest: 7,
             archives: 2,
-            grow: true,
             nvram: true,
             folder: true,
         }
@@ -514,12 +508,11 @@ mod tests {
         let above =
             Step::Data { archive: 1, volume: "web.data-9.qcow2".into(), on: Some("web.data-8.qcow2".into()) };
         assert!(at(&steps, |step| *step == above) < off && off < define);
-        assert!(at(&steps, |step| *step == Step::Grow("web.data-9.qcow2".into())) < off);
         for late in [Step::Files, Step::Checkpoints, Step::Replaced(facts().replaced.unwrap()), Step::Start] {
             assert!(at(&steps, |step| *step == late) > define, "{late:?}");
         }
         // In use, or the running machine's own.
-        assert!(!steps.iter().any(|step| matches!(step, Step::Identity(_) | Step::Nvram(_) | Step::Boot(_))));
+        assert!(!steps.iter().any(|step| matches!(step, Step::Identity(_) | Step::Boot(_))));
     }
 
     #[test]
@@ -534,9 +527,12 @@ mod tests {
             ..facts()
         };
         let steps = plan(&new);
-        assert_eq!(steps.last(), Some(&Step::Define));
+        assert_eq!(steps[steps.len() - 2..], [Step::Define, Step::PutNvram]);
         let volumes: Vec<String> = steps.iter().flat_map(Step::volumes).collect();
-        assert_eq!(volumes, ["web.boot-1.qcow2", "web.data-1.qcow2", "web.identity.img", "web.nvram.fd"]);
+        assert_eq!(
+            volumes,
+            ["web.boot-1.qcow2", "web.data-1.qcow2", "web.identity.img", "web.nvram-next-1.fd"]
+        );
         assert!(at(&steps, |step| *step == Step::Files) < at(&steps, |step| *step == Step::Define));
     }
 }

@@ -5,11 +5,11 @@ use serde::Serialize;
 use crate::config;
 use crate::error::Result;
 use crate::hypervisor::Owned;
-use crate::model::MachineName;
+use crate::model::{Machine, MachineName};
+use crate::storage::Pool;
 
-use super::deploy;
 use super::work::Work;
-use super::{Setup, Watch};
+use super::{Setup, Watch, deploy, layers, nvram};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -38,17 +38,44 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
 /// Starts a machine that is off, as its files and its domain's metadata are now.
 ///
 /// # Errors
-/// Its files are not valid, or libvirt cannot start it.
+/// Its files are not valid, its data disk is not whole, or libvirt cannot start it.
 pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     let (setup, host) = (work.setup, &work.host);
     let machine = config::load(&setup.workspace, &work.name)?;
     work.watch.step(&format!("Starting {}", work.name));
+    let pool = work.pool()?;
+    // QEMU would say no more than that it cannot open a file.
+    layers::check_chain(&pool, domain)?;
+    nvram::put_in_force(&pool, domain)?;
+    fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.
-    deploy::put_identity(&work.pool()?, &domain.metadata().stem, &machine)?;
+    deploy::put_identity(&pool, &domain.metadata().stem, &machine)?;
     deploy::ensure_network(host, &machine.network)?;
     // So is what was changed of memory, CPUs and network.
     deploy::define(setup, host, &machine, domain.metadata(), deploy::layer_of(domain)?, work.watch)?;
     domain.start()?;
     work.watch.done(&format!("Started {}", work.name));
+    Ok(())
+}
+
+/// Makes the data disk as large as the machine's files say. The guest's file system follows at boot.
+fn fit_data(work: &Work, pool: &Pool, domain: &Owned, machine: &Machine) -> Result<()> {
+    let (has, wanted) = (deploy::data_capacity(pool, domain)?, machine.var_size);
+    if wanted > has {
+        deploy::grow_data(pool, domain, wanted)?;
+        work.watch.done(&format!(
+            "Grew the data disk of {} from {} to {}",
+            work.name,
+            has.exact(),
+            wanted.exact()
+        ));
+    } else if wanted < has {
+        work.watch.note(&format!(
+            "machines/{}/var_size says {}, and the data disk has {}: disks only grow",
+            work.name,
+            wanted.exact(),
+            has.exact()
+        ));
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::interrupt;
 use crate::journal::{self, Entry, Holder, Journal, Lock};
 use crate::model::MachineName;
 use crate::model::volume::{self, Role};
+use crate::render;
 use crate::storage::Pool;
 
 use super::deploy::open_pool;
@@ -47,6 +48,8 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
+    /// Whether the same command was cut short before.
+    pub resumed: bool,
     holder: Holder,
     _lock: Lock,
 }
@@ -57,13 +60,49 @@ impl<'a> Work<'a> {
     /// # Errors
     /// libvirt does not answer, another command works on the machine, or what an earlier one left cannot be removed.
     pub fn begin(setup: &'a Setup, name: &MachineName, verb: &str, watch: &'a dyn Watch) -> Result<Self> {
+        Self::begin_command(setup, name, format!("{verb} {name}"), watch)
+    }
+
+    /// Returns both machines of a command that works on two, as [`Work::begin`] does one.
+    ///
+    /// They are locked in the order of their names: two commands on the same two cannot wait for each other.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_both(
+        setup: &'a Setup,
+        (first, second): (&MachineName, &MachineName),
+        verb: &str,
+        watch: &'a dyn Watch,
+    ) -> Result<(Self, Self)> {
+        let begin = |name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        if first < second {
+            Ok((begin(first)?, begin(second)?))
+        } else {
+            let second = begin(second)?;
+            Ok((begin(first)?, second))
+        }
+    }
+
+    /// Does the same for a command that is told by more than its verb and the machine.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_command(
+        setup: &'a Setup,
+        name: &MachineName,
+        command: String,
+        watch: &'a dyn Watch,
+    ) -> Result<Self> {
         let host = setup.hypervisor()?;
-        let holder = Holder { pid: std::process::id(), command: format!("{verb} {name}"), since: now() };
+        let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        let work = Work { setup, host, name: name.clone(), watch, holder, _lock: lock };
-        match journal::read(&setup.workspace.work_dir(), name)? {
-            Some(entry) if entry.only_onward && entry.verb() != verb && !DELETIONS.contains(&verb) => {
+        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
+        let left = journal::read(&setup.workspace.work_dir(), name)?;
+        work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
+        match left {
+            Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
                     "`nixvm {}` was cut short at {}",
                     entry.holder.command,
@@ -84,6 +123,13 @@ impl<'a> Work<'a> {
             None => {}
         }
         Ok(work)
+    }
+
+    /// Returns whether this command may follow on one that was cut short and can only be finished.
+    fn may_follow(&self, entry: &Entry) -> bool {
+        let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
+        // While a machine has two names, half of it could be taken for the whole.
+        self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
     }
 
     /// Returns the machine's domain.
@@ -148,10 +194,18 @@ impl<'a> Work<'a> {
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
     fn settle(&self, entry: &Entry) -> Result<()> {
-        let domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        let mut domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        if let Some(domain) = &mut domain {
+            // libvirt may still be at what the dead command asked for, such as to go on in one of its volumes, and
+            // until then its answers are those of before. It writes down what is written down already after that only.
+            let same = domain.metadata().clone();
+            let xml = render::metadata_xml(&same)?;
+            domain.set_metadata(same, &xml)?;
+        }
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
+            pool.refresh()?;
             if let Some(domain) = domain.as_ref().filter(|_| entry.volumes.iter().any(|v| is_backup(v))) {
                 // QEMU would go on writing to what is deleted here, and a guest would stand still for ever.
                 domain.end_backup()?;

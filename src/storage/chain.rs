@@ -95,8 +95,11 @@ impl Pool {
         Ok(all)
     }
 
-    /// Has libvirt look at the pool's files anew.
-    pub(super) fn refresh(&self) -> Result<()> {
+    /// Has libvirt look at the pool's files anew: what QEMU made, it does not know yet.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or is making a volume for too long.
+    pub fn refresh(&self) -> Result<()> {
         let say = || self.cannot("look at", "the volumes");
         let refreshed = interrupt::poll(PATIENCE, POLL, || {
             // Refused while a volume is being made. What libvirt knew before is no answer: by that volumes are deleted.

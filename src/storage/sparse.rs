@@ -35,9 +35,22 @@ impl Pool {
     /// # Errors
     /// There is no such volume, libvirt fails, `take` refuses to go on, or an interruption.
     pub fn read(&self, volume: &str, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
+        self.read_from(volume, 0, take)
+    }
+
+    /// Gives `take` the volume's file from the byte at `start` to its end; returns how many bytes that were.
+    ///
+    /// # Errors
+    /// As [`Pool::read`].
+    pub fn read_from(
+        &self,
+        volume: &str,
+        start: u64,
+        take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<u64> {
         let say = || self.cannot("read", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
-        download(&self.connection, &found, take).explain(say)
+        download(&self.connection, &found, start, take).explain(say)
     }
 
     /// Writes the volume's file to `to` byte for byte, holes as zeros; returns its length.
@@ -70,11 +83,12 @@ impl Pool {
 fn download(
     connection: &Connect,
     volume: &StorageVol,
+    start: u64,
     take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
 ) -> Result<u64> {
     let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
     let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-    volume.download(&stream, 0, 0, flags).map_err(|error| said(&error))?;
+    volume.download(&stream, start, 0, flags).map_err(|error| said(&error))?;
     match receive_all(&stream, take) {
         // A file that libvirt could not read to its end is told only here.
         Ok(length) => stream.finish().map(|()| length).map_err(|error| said(&error)),

@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod backups;
 mod bad_input;
+mod changes;
 mod generations;
 mod sandbox;
 mod verbs;

@@ -77,7 +77,18 @@ impl Sandbox {
         self.run_with_path(arguments, Path::new("/usr/bin:/bin"))
     }
 
+    /// Runs the program with `input` on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
+        let file = self.root.path().join("input");
+        fs::write(&file, input).unwrap();
+        self.run_on(arguments, Path::new("/usr/bin:/bin"), fs::File::open(file).unwrap().into())
+    }
+
     pub fn run_with_path(&self, arguments: &[&str], path: &Path) -> Ended {
+        self.run_on(arguments, path, Stdio::null())
+    }
+
+    fn run_on(&self, arguments: &[&str], path: &Path, input: Stdio) -> Ended {
         let output = Command::new(env!("CARGO_BIN_EXE_nixvm"))
             .args(arguments)
             .current_dir(self.path(""))
@@ -85,7 +96,7 @@ impl Sandbox {
             .env("HOME", self.home())
             .env("PATH", path)
             .env("NIXVM_CONNECT", "test:///default")
-            .stdin(Stdio::null())
+            .stdin(input)
             .output()
             .unwrap();
         let text = |bytes: Vec<u8>| {

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(90);
 
 pub fn the_serial_console_is_interactive(world: &mut World) -> Result<Outcome> {
     world.machine_a()?;
-    let mut console = Console::open(world)?;
+    let mut console = Console::open(world, A)?;
     console.prompt()?;
     // What the guest said before may show a prompt too; only a guest that hears us asks for this one's password.
     console.send("e2e-typed\r")?;
@@ -31,7 +31,7 @@ pub fn the_serial_console_is_interactive(world: &mut World) -> Result<Outcome> {
     ensure!(began.elapsed() < Duration::from_secs(10), "^] took {:.1} s", began.elapsed().as_secs_f64());
     ensure!(host::state(A)? == "running", "leaving the console left {A} {}", host::state(A)?);
     // The next one gets it as well.
-    let mut console = Console::open(world)?;
+    let mut console = Console::open(world, A)?;
     console.prompt()?;
     console.leave()?;
     Ok(Outcome::Passed)
@@ -39,7 +39,7 @@ pub fn the_serial_console_is_interactive(world: &mut World) -> Result<Outcome> {
 
 pub fn root_can_log_in_only_with_the_declared_password(world: &mut World) -> Result<Outcome> {
     world.machine_a()?;
-    let mut console = Console::open(world)?;
+    let mut console = Console::open(world, A)?;
     console.log_in("not it", "ncorrect")?;
     console.log_in(ROOT_PASSWORD, "#")?;
     console.send("echo uid=$(id -u) sum=$((40+2))\r")?;
@@ -51,7 +51,7 @@ pub fn root_can_log_in_only_with_the_declared_password(world: &mut World) -> Res
     // An empty hash locks root again, at the next start and without a build.
     host::write_private(&world.machine_dir(A).join("root_password_hash"), "")?;
     world.nixvm(&["reboot", A, "--wait"])?.ok()?;
-    let mut console = Console::open(world)?;
+    let mut console = Console::open(world, A)?;
     console.log_in(ROOT_PASSWORD, "ncorrect")?;
     console.log_in("", "ncorrect")?;
     console.leave()?;
@@ -60,8 +60,8 @@ pub fn root_can_log_in_only_with_the_declared_password(world: &mut World) -> Res
     Ok(Outcome::Passed)
 }
 
-/// `nixvm console` on a pseudo-terminal that `script` makes.
-struct Console {
+/// `nixvm` on a pseudo-terminal that `script` makes.
+pub struct Console {
     child: Child,
     stdin: ChildStdin,
     said: Arc<Mutex<Vec<u8>>>,
@@ -70,8 +70,16 @@ struct Console {
 }
 
 impl Console {
-    fn open(world: &World) -> Result<Self> {
-        let nixvm = world.command(&["console", A]);
+    /// Opens a machine's serial console.
+    pub fn open(world: &World, machine: &str) -> Result<Self> {
+        let mut console = Self::run(world, &["console", machine])?;
+        console.expect("^]")?;
+        Ok(console)
+    }
+
+    /// Runs any command of nixvm's that asks.
+    pub fn run(world: &World, arguments: &[&str]) -> Result<Self> {
+        let nixvm = world.command(arguments);
         let words = std::iter::once(nixvm.get_program()).chain(nixvm.get_args());
         let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
         let mut script = Command::new("script");
@@ -92,22 +100,22 @@ impl Console {
             }
         });
         let stdin = child.stdin.take().context("no input")?;
-        let mut console = Console { child, stdin, said, read: 0 };
-        console.expect("^]")?;
-        Ok(console)
+        Ok(Console { child, stdin, said, read: 0 })
     }
 
-    fn send(&mut self, keys: &str) -> Result<()> {
+    /// Types.
+    pub fn send(&mut self, keys: &str) -> Result<()> {
         self.stdin.write_all(keys.as_bytes())?;
         Ok(self.stdin.flush()?)
     }
 
-    fn text(&self) -> String {
+    /// Returns all that was shown.
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     /// Waits until `text` is shown, after what was waited for before.
-    fn expect(&mut self, text: &str) -> Result<()> {
+    pub fn expect(&mut self, text: &str) -> Result<()> {
         self.expect_within(text, ANSWER)?
             .with_context(|| format!("no `{text}` on the console within {ANSWER:?}:\n{}", self.text()))
     }
@@ -143,7 +151,7 @@ impl Console {
     }
 
     /// Tries to log in as root and waits for the answer.
-    fn log_in(&mut self, password: &str, answer: &str) -> Result<()> {
+    pub fn log_in(&mut self, password: &str, answer: &str) -> Result<()> {
         self.prompt()?;
         self.send("root\r")?;
         self.expect("assword:")?;
@@ -152,8 +160,15 @@ impl Console {
         self.expect(answer)
     }
 
+    /// Waits until the command has ended, and returns its exit code and all that was shown.
+    pub fn end(&mut self) -> Result<(i32, String)> {
+        let status = wait_for(ANSWER, || Ok(self.child.try_wait()?))?;
+        let status = status.with_context(|| format!("it does not end:\n{}", self.text()))?;
+        Ok((status.code().unwrap_or(-1), self.text()))
+    }
+
     /// Presses ^] and returns the exit code and all that was shown.
-    fn leave(&mut self) -> Result<(i32, String)> {
+    pub fn leave(&mut self) -> Result<(i32, String)> {
         self.send("\x1d")?;
         let status = wait_for(Duration::from_secs(30), || Ok(self.child.try_wait()?))?;
         let status = status.with_context(|| format!("^] does not leave the console:\n{}", self.text()))?;

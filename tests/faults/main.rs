@@ -26,12 +26,14 @@ mod process;
 mod world;
 
 mod backups;
+mod copies;
 mod data;
 mod deletion;
 mod generations;
 mod kill;
 mod making;
 mod outside;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -49,9 +51,16 @@ const TESTS: &[(&str, Test)] = tests![
     backups::restore_backup_killed_anywhere_loses_neither_data,
     backups::restore_backup_killed_anywhere_makes_the_machine_again,
     backups::killed_while_bytes_flow_and_nothing_half_is_taken_for_whole,
+    copies::recreate_killed_anywhere_is_completed_by_recreate,
+    copies::clone_killed_anywhere_is_completed_by_clone,
+    copies::clone_of_a_running_machine_killed_anywhere_is_completed_by_clone,
+    copies::rename_killed_anywhere_is_completed_by_rename,
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     outside::a_network_that_is_down_is_started_with_the_machine,
     outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
+    snapshots::snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::delete_snapshot_killed_anywhere_loses_nothing,
 ];
 
 fn main() -> ExitCode {

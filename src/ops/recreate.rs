@@ -1,0 +1,248 @@
+//! `recreate`: the same machine with new disks.
+//!
+//! Everything new is there before the machine goes off, and everything old until the domain is defined on what is new.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config;
+use crate::error::{Failure, Result};
+use crate::model::record::{Generations, Metadata};
+use crate::model::volume::{self, Role, VolumeStem};
+use crate::model::{Machine, MachineName, Network, Size};
+
+use super::build::build_next;
+use super::deploy;
+use super::kept;
+use super::start::power_on;
+use super::work::{Step as Plan, Work};
+use super::{Setup, Watch, stop};
+
+/// What is to be other than it was; `None` leaves it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Anew {
+    /// The size of the data disk.
+    pub var_size: Option<Size>,
+    /// The network.
+    pub network: Option<Network>,
+}
+
+/// A machine with new disks.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recreated {
+    /// The machine.
+    pub machine: MachineName,
+    /// The generation it has now, the only one.
+    pub generation: u32,
+    /// The volume that holds its data from now on.
+    pub data_volume: String,
+    /// The volumes that were deleted.
+    pub deleted: Vec<String>,
+    /// Whether it runs, as it did before.
+    pub running: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Network,
+    Base,
+    Boot(String),
+    Data(String),
+    Files,
+    PowerOff,
+    Define,
+    Kept,
+    Checkpoints,
+    Delete(String),
+    Start,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Network => "see that the network is there".into(),
+            Step::Base => "put the base image into the pool".into(),
+            Step::Boot(_) => "put the new boot disk into the pool".into(),
+            Step::Data(_) => "make a new data disk".into(),
+            Step::Files => "write the machine's files".into(),
+            Step::PowerOff => "shut the machine down".into(),
+            Step::Define => "define the domain on the new disks".into(),
+            Step::Kept => "forget what the old generations were made from".into(),
+            Step::Checkpoints => "forget the checkpoints of the old data disk".into(),
+            Step::Delete(volume) => format!("delete {volume}"),
+            Step::Start => "start the machine".into(),
+        }
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Step::Boot(volume) | Step::Data(volume) | Step::Delete(volume) => vec![volume.clone()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Returns the steps of `recreate`; `generation` and `layer` number what is new, and `present` are the pool's volumes.
+fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], running: bool) -> Vec<Step> {
+    let mut steps = vec![
+        Step::Network,
+        Step::Base,
+        Step::Boot(Role::Boot(generation).of(stem)),
+        Step::Data(Role::Data(layer).of(stem)),
+        Step::Files,
+    ];
+    if running {
+        steps.push(Step::PowerOff);
+    }
+    steps.extend([Step::Define, Step::Kept, Step::Checkpoints]);
+    let old = |volume: &&String| match volume::parse(volume) {
+        Some((owner, role)) if owner == *stem => match role {
+            Role::Boot(number) => number != generation,
+            Role::Data(number) => number != layer,
+            // libvirt makes new variables at the next start.
+            Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::Backup => true,
+            // Written at every start; written by libvirt; of an upload that may be going on.
+            Role::Identity | Role::SerialLog(_) | Role::Part => false,
+        },
+        _ => false,
+    };
+    steps.extend(present.iter().filter(old).cloned().map(Step::Delete));
+    if running {
+        steps.push(Step::Start);
+    }
+    steps
+}
+
+/// Replaces every disk of a machine: the boot disk by one of its files as they are now, the data disk by an empty one.
+///
+/// A machine that runs is shut down for it, within `limit`, and started again.
+///
+/// # Errors
+/// There is no such machine, the build fails, the machine does not shut down, or libvirt refuses; until the domain is
+/// defined on the new disks, the machine has the old ones with all data.
+pub fn recreate(
+    setup: &Setup,
+    name: &MachineName,
+    asked: &Anew,
+    limit: Duration,
+    watch: &dyn Watch,
+) -> Result<Recreated> {
+    let work = Work::begin(setup, name, "recreate", watch)?;
+    let domain = work.domain()?;
+    let declared = config::load(&setup.workspace, name)?;
+    let machine = Machine {
+        var_size: asked.var_size.unwrap_or(declared.var_size),
+        network: asked.network.clone().unwrap_or(declared.network),
+        ..declared
+    };
+    deploy::check_bridge(&work.host, &machine.network)?;
+    let before = domain.metadata();
+    let built = build_next(setup, &machine, &before.generations, watch)?;
+
+    let pool = work.pool()?;
+    let stem = &before.stem;
+    let layer = deploy::layers(&pool, stem)?.last().map_or(1, |last| last + 1);
+    let running = domain.state()?.is_active();
+    let after = Metadata {
+        generations: Generations::first(deploy::record(&machine, &built)),
+        snapshots: Vec::new(),
+        ..before.clone()
+    };
+    let steps = plan(stem, built.generation.number, layer, &pool.volumes()?, running);
+    work.carry_out(&steps, |step| match step {
+        Step::Network => deploy::ensure_network(&work.host, &machine.network),
+        Step::Base => deploy::put_base(&work, &pool, &built.image),
+        Step::Boot(volume) => {
+            // What lies there under this name is of work that nobody remembers: no generation has its number.
+            pool.delete(volume)?;
+            deploy::put_boot(&work, &pool, volume, &built.image)
+        }
+        Step::Data(volume) => deploy::make_data(&work, &pool, volume, &machine),
+        Step::Files => config::change(&setup.workspace, name, |files| {
+            files.var_size = asked.var_size.or(files.var_size);
+            files.network = asked.network.clone().or(files.network.take());
+        })
+        .map(drop),
+        Step::PowerOff => stop(setup, name, limit, watch).map(drop),
+        Step::Define => {
+            require_off(&work)?;
+            deploy::define(setup, &work.host, &machine, &after, layer, watch)
+        }
+        Step::Kept => {
+            kept::remove_folder(&kept::of_machine(setup, name))?;
+            kept::keep(setup, &built)
+        }
+        Step::Checkpoints => domain
+            .checkpoints()?
+            .iter()
+            .try_for_each(|checkpoint| domain.forget_checkpoint(checkpoint).map(drop)),
+        Step::Delete(volume) => pool.delete(volume).map(drop),
+        Step::Start => power_on(&work, &work.domain()?),
+    })?;
+    watch.done(&format!("Recreated {name}, with an empty data disk of {}", machine.var_size.exact()));
+    let deleted = steps.into_iter().filter_map(|step| match step {
+        Step::Delete(volume) => Some(volume),
+        _ => None,
+    });
+    Ok(Recreated {
+        machine: name.clone(),
+        generation: built.generation.number,
+        data_volume: Role::Data(layer).of(stem),
+        deleted: deleted.collect(),
+        running,
+    })
+}
+
+/// A guest that somebody started meanwhile would go on writing to the disks that are deleted next.
+fn require_off(work: &Work) -> Result<()> {
+    if !work.domain()?.state()?.is_active() {
+        return Ok(());
+    }
+    Err(Failure::user(format!("{} was started meanwhile; it has its old disks", work.name))
+        .hint("see who did, and run the command again")
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_old_is_deleted_before_the_definition_nor_the_machine_stopped_before_all_is_there() {
+        let stem: VolumeStem = "web".parse().unwrap();
+        let present = [
+            "web.boot-3.qcow2",
+            "web.boot-4.qcow2",
+            "web.data-1.qcow2",
+            "web.data-2.qcow2",
+            "web.identity.img",
+            "web.nvram.fd",
+            "web.nvram-1.fd",
+            "web.serial.log",
+            "web-prod.data-1.qcow2",
+            "nixvm-base-0.qcow2",
+        ]
+        .map(str::to_owned);
+        let steps = plan(&stem, 4, 3, &present, true);
+        let at = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
+        let define = at(&Step::Define);
+        let deleted: Vec<&str> = steps[define..]
+            .iter()
+            .filter_map(|step| match step {
+                Step::Delete(volume) => Some(volume.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            deleted,
+            ["web.boot-3.qcow2", "web.data-1.qcow2", "web.data-2.qcow2", "web.nvram.fd", "web.nvram-1.fd"]
+        );
+        assert!(!steps[..define].iter().any(|step| matches!(step, Step::Delete(_))));
+        assert!(at(&Step::Data("web.data-3.qcow2".into())) < at(&Step::PowerOff));
+        assert!(at(&Step::Boot("web.boot-4.qcow2".into())) < at(&Step::PowerOff));
+        assert_eq!(steps.last(), Some(&Step::Start));
+        let off = plan(&stem, 4, 3, &present, false);
+        assert!(!off.iter().any(|step| matches!(step, Step::PowerOff | Step::Start)));
+    }
+}

@@ -1,0 +1,153 @@
+//! The commands that change a machine which is there, as far as no guest is needed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::sandbox::{Ended, Sandbox};
+
+fn read(sandbox: &Sandbox, file: &str) -> String {
+    fs::read_to_string(sandbox.path(&format!("machines/web/{file}"))).unwrap()
+}
+
+/// Checks that a command is refused with that code and those words, and that no file changed.
+fn refused(sandbox: &Sandbox, arguments: &[&str], input: &str, code: i32, words: &[&str]) {
+    let before = sandbox.snapshot();
+    let ended = sandbox.run_with_input(arguments, input);
+    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{arguments:?}: {ended:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "no `{word}` in {ended:?}");
+    }
+    assert!(sandbox.snapshot() == before, "{arguments:?} changed a file");
+}
+
+#[test]
+fn set_takes_pairs_and_options_and_says_when_they_are_in_force() {
+    let sandbox = Sandbox::new().with_web();
+    sandbox.write("machines/web/vcpus", "# two\n2\n");
+    let set = sandbox.run(&["set", "web", "memory=4G", "vcpus=2", "--var-size", "50"]);
+    assert_eq!(set.code, 0, "{set:?}");
+    assert_eq!(
+        set.stdout,
+        "memory: 2G -> 4G, at the next start\nvcpus: 2, as it was\nvar_size: 20G -> 50G, at the next start\n"
+    );
+    assert_eq!((read(&sandbox, "memory"), read(&sandbox, "var_size")), ("4G\n".into(), "50G\n".into()));
+    assert_eq!(read(&sandbox, "vcpus"), "# two\n2\n", "what stays is not written");
+    let json = sandbox.run(&["set", "web", "memory=4G", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["settings"][0]["effect"], "unchanged");
+}
+
+#[test]
+fn set_writes_nothing_where_one_value_is_wrong() {
+    let sandbox = Sandbox::new().with_web();
+    for (arguments, word) in [
+        (&["set", "web"][..], "nothing to set is named"),
+        (&["set", "web", "memory"], "`memory` is not KEY=VALUE"),
+        (&["set", "web", "memory=4G", "disk=4G"], "`disk` is no value of a machine"),
+        (&["set", "web", "memory=4G", "--memory", "5G"], "`memory` is given twice"),
+        (&["set", "web", "memory=4G", "vcpus=0"], "`0` is not a number of virtual CPUs"),
+        (&["set", "web", "vcpus=4", "var_size=-1"], "`-1` is not a size of a disk"),
+        (&["set", "web", "vcpus=4", "memory="], "is not a size of memory"),
+    ] {
+        refused(&sandbox, arguments, "", 2, &["error: ", word, "\nhint: "]);
+    }
+    refused(
+        &sandbox,
+        &["set", "wbe", "vcpus=4"],
+        "",
+        1,
+        &["there is no machine `wbe`", "did you mean `web`?"],
+    );
+}
+
+#[test]
+fn a_password_becomes_a_hash_that_nobody_sees() {
+    let sandbox = Sandbox::new().with_web();
+    let set = sandbox.run_with_input(&["passwd", "web", "--stdin"], "hunter2\n");
+    assert_eq!(set.code, 0, "{set:?}");
+    assert!(set.stderr.contains("next start"), "{set:?}");
+    let hash = read(&sandbox, "root_password_hash");
+    assert!(hash.starts_with("$y$") && hash.lines().count() == 1);
+    let shown = |ended: &Ended| format!("{}{}", ended.stdout, ended.stderr);
+    assert!(!shown(&set).contains("hunter2") && !shown(&set).contains(hash.trim()));
+    let mode = fs::metadata(sandbox.path("machines/web/root_password_hash")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let given = "$6$salt$hash";
+    for (arguments, input) in [
+        (&["passwd", "web", "--hash", "-"][..], "$6$salt$hash\n"),
+        (&["passwd", "web", "--hash", "../home/hash"], ""),
+    ] {
+        sandbox.write("machines/web/root_password_hash", "");
+        fs::write(sandbox.home().join("hash"), given).unwrap();
+        let set = sandbox.run_with_input(arguments, input);
+        assert_eq!((set.code, read(&sandbox, "root_password_hash")), (0, format!("{given}\n")), "{set:?}");
+    }
+    let locked = sandbox.run_with_input(&["passwd", "web", "--stdin", "--json"], "\n");
+    assert_eq!(read(&sandbox, "root_password_hash"), "");
+    let json: serde_json::Value = serde_json::from_str(&locked.stdout).unwrap();
+    assert_eq!(json, serde_json::json!({ "machine": "web", "locked": true }));
+}
+
+#[test]
+fn what_is_no_password_or_hash_is_refused_unseen() {
+    let sandbox = Sandbox::new().with_web();
+    refused(&sandbox, &["passwd", "web"], "hunter2\n", 2, &["cannot ask without a terminal", "`--stdin`"]);
+    for (arguments, input) in [
+        (&["passwd", "web", "--hash", "-"][..], "hunter2\n"),
+        (&["passwd", "web", "--stdin"], "hunter2\nhunter3\n"),
+        (&["passwd", "web", "--stdin"], "hunter2\0\n"),
+    ] {
+        refused(&sandbox, arguments, input, 1, &["error: ", "\nhint: "]);
+        assert!(!sandbox.run_with_input(arguments, input).stderr.contains("hunter2"), "{arguments:?}");
+    }
+    refused(&sandbox, &["passwd", "web", "--hash", "none"], "", 1, &["cannot read `none`"]);
+}
+
+#[test]
+fn a_network_is_written_checked_and_asked_for_only_at_a_terminal() {
+    let sandbox = Sandbox::new().with_web();
+    let set = sandbox.run(&["network-config", "web", "user", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&set.stdout).unwrap();
+    assert_eq!((json["before"].as_str(), json["network"].as_str()), (Some("nat"), Some("user")), "{set:?}");
+    assert_eq!(read(&sandbox, "network"), "user\n");
+    let same = sandbox.run(&["network-config", "web", "user"]);
+    assert_eq!((same.code, same.stderr.as_str()), (0, "note: the network of web is user already\n"));
+    refused(
+        &sandbox,
+        &["network-config", "web"],
+        "",
+        2,
+        &["cannot ask without a terminal", "network-config NAME"],
+    );
+    refused(&sandbox, &["network-config", "web", "bridge:no-such"], "", 1, &["no bridge `no-such`"]);
+    refused(&sandbox, &["network-config", "web", "wifi"], "", 2, &["`wifi` is not a network"]);
+}
+
+#[test]
+fn copies_need_two_names_and_something_to_copy() {
+    let sandbox = Sandbox::new().with_web();
+    for verb in ["clone", "rename"] {
+        refused(&sandbox, &[verb, "web", "web"], "", 2, &["both names are `web`"]);
+        refused(&sandbox, &[verb, "web", "Web"], "", 2, &["`Web`"]);
+        refused(&sandbox, &[verb, "wbe", "db"], "", 1, &["there is no machine `wbe`"]);
+    }
+    refused(&sandbox, &["recreate", "web", "--yes"], "", 1, &["has no domain `web`"]);
+    refused(&sandbox, &["recreate", "web", "x", "--yes"], "", 2, &["`x` is not a size of a disk"]);
+    refused(&sandbox, &["logs", "web"], "", 1, &["has no domain `web`"]);
+    let both = sandbox.run(&["logs", "web", "-f", "--json"]);
+    assert!(both.code == 2 && both.stdout.contains("leave one of the two out"), "{both:?}");
+}
+
+#[test]
+fn a_machine_without_a_domain_is_renamed_by_its_files() {
+    let sandbox = Sandbox::new().with_web();
+    let id = read(&sandbox, "machine-id");
+    let renamed = sandbox.run(&["rename", "web", "www"]);
+    assert_eq!(renamed.code, 0, "{renamed:?}");
+    assert_eq!(sandbox.run(&["list-machines"]).stdout, "www\n");
+    let read = |file: &str| fs::read_to_string(sandbox.path(&format!("machines/www/{file}"))).unwrap();
+    assert_eq!((read("machine-id"), read("hostname")), (id, "www\n".into()));
+    sandbox.write("machines/db/notes", "mine");
+    refused(&sandbox, &["rename", "www", "db"], "", 1, &["machines/db is there"]);
+}

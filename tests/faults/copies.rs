@@ -1,0 +1,190 @@
+//! Commands that replace, copy or rename a machine.
+
+use anyhow::{Result, ensure};
+
+use crate::data;
+use crate::harness::Outcome;
+use crate::host;
+use crate::kill::{Case, at_every_boundary};
+use crate::making::{K, fresh, gone};
+use crate::world::World;
+
+/// The machine that comes of the other.
+const N: &str = "e2e-n";
+
+pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    let made = |world: &World| -> Result<String> {
+        // Where it was not deleted, the data is whole and is what the machine has.
+        let identity = ["machine-id", "mac-address", "ssh_host_ed25519_key"];
+        Ok(identity.map(|file| world.file(K, file)).into_iter().collect::<Result<Vec<_>>>()?.join(""))
+    };
+    let identity = made(world)?;
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["recreate", K, "128M", "--yes"],
+            machine: K,
+            prepare: &|world| {
+                if !has_marker(world)? {
+                    data::write(world, K, "mine")?;
+                }
+                Ok(())
+            },
+            survived: &|world| {
+                // Old or new, and nothing between: all of the disks that the domain is defined on are there.
+                let old = has_marker(world)?;
+                let capacity = capacity(world, K)?;
+                ensure!(
+                    old || capacity == 128 << 20,
+                    "the data is gone, and the disk not the new one: {capacity} bytes"
+                );
+                host::unchanged("`recreate`, of the identity,", &identity, &made(world)?)
+            },
+            completed: &|world| {
+                ensure!(!has_marker(world)?, "the old data is there");
+                ensure!(capacity(world, K)? == 128 << 20, "the disk has {} bytes", capacity(world, K)?);
+                let volumes = host::volumes_of(&world.pool, K)?;
+                let count = |role: &str| volumes.iter().filter(|name| name.contains(role)).count();
+                ensure!(count("data") == 1 && count("boot") == 1, "{K} has {volumes:?}");
+                host::unchanged("`recreate`, of the identity,", &identity, &made(world)?)
+            },
+        },
+    );
+    gone(world, K)?;
+    points.map(|_| Outcome::Passed)
+}
+
+/// The machine runs, and nobody waits for its guest: its disk can be copied all the same.
+pub fn clone_of_a_running_machine_killed_anywhere_is_completed_by_clone(
+    world: &mut World,
+) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    world.nixvm(&["start", K])?.ok()?;
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["clone", K, N],
+            machine: N,
+            prepare: &|world| gone(world, N),
+            survived: &|_| {
+                ensure!(host::state(K)? == "running", "the original does not run any more");
+                Ok(())
+            },
+            completed: &|world| {
+                let marker = data::read(world, N)?;
+                ensure!(marker == "mine", "the clone's data is {marker:?}");
+                let volumes = host::volumes_of(&world.pool, N)?;
+                ensure!(volumes.len() == 3, "{N} has {volumes:?}");
+                Ok(())
+            },
+        },
+    );
+    world.nixvm(&["force-stop", K])?.ok()?;
+    let kept = data::read(world, K)?;
+    gone(world, N)?;
+    gone(world, K)?;
+    ensure!(kept == "mine", "the original's data is {kept:?}");
+    points.map(|_| Outcome::Passed)
+}
+
+pub fn clone_killed_anywhere_is_completed_by_clone(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    let original = |world: &World| -> Result<String> {
+        let disks = host::sha256(&[data::top(world, K)?, host::volume(&world.pool, K, "boot")?])?;
+        Ok([disks, host::defined(K)?, host::tree(&world.machine_dir(K))?].join("\n"))
+    };
+    let before = original(world)?;
+    let untouched = |world: &World| host::unchanged("`clone`, of the original,", &before, &original(world)?);
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["clone", K, N],
+            machine: N,
+            prepare: &|world| gone(world, N),
+            survived: &|world| {
+                untouched(world)?;
+                if host::definition(N)?.is_some() {
+                    let marker = data::read(world, N)?;
+                    ensure!(marker == "mine", "a clone was defined with the data {marker:?}");
+                }
+                Ok(())
+            },
+            completed: &|world| {
+                untouched(world)?;
+                let marker = data::read(world, N)?;
+                ensure!(marker == "mine", "the clone's data is {marker:?}");
+                let volumes = host::volumes_of(&world.pool, N)?;
+                ensure!(volumes.len() == 3, "{N} has {volumes:?}");
+                for file in ["machine-id", "uuid", "mac-address", "ssh_host_ed25519_key", "hostname"] {
+                    ensure!(
+                        world.file(N, file)? != world.file(K, file)?,
+                        "both machines have the same {file}"
+                    );
+                }
+                Ok(())
+            },
+        },
+    );
+    gone(world, N)?;
+    gone(world, K)?;
+    points.map(|_| Outcome::Passed)
+}
+
+pub fn rename_killed_anywhere_is_completed_by_rename(world: &mut World) -> Result<Outcome> {
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["rename", K, N],
+            machine: K,
+            prepare: &|world| {
+                gone(world, N)?;
+                fresh(world, K, "mine")
+            },
+            survived: &|world| {
+                let name =
+                    [K, N].into_iter().find(|name| host::definition(name).is_ok_and(|xml| xml.is_some()));
+                let name = name.ok_or_else(|| anyhow::anyhow!("there is no domain any more"))?;
+                ensure!(data::read(world, name)? == "mine", "the data is lost");
+                // Half of it must not be taken for the whole, under either name.
+                for command in
+                    [&["start", K][..], &["start", N], &["purge", K, "--yes"], &["purge", N, "--yes"]]
+                {
+                    world.nixvm(command)?.refused(1, &[])?;
+                }
+                ensure!(data::read(world, name)? == "mine", "the data is lost");
+                Ok(())
+            },
+            completed: &|world| {
+                ensure!(host::definition(K)?.is_none(), "there is a domain of the old name");
+                ensure!(data::read(world, N)? == "mine", "the data is lost");
+                ensure!(
+                    !world.machine_dir(K).exists() && world.machine_dir(N).exists(),
+                    "the folder is not renamed"
+                );
+                ensure!(world.file(N, "hostname")?.trim() == N, "the hostname is not the new name");
+                let status = world.nixvm(&["status", N])?.ok()?;
+                ensure!(
+                    status.stdout.contains(&format!("{K}.data-1.qcow2")),
+                    "its disks are not found:\n{status}"
+                );
+                Ok(())
+            },
+        },
+    );
+    gone(world, N)?;
+    gone(world, K)?;
+    points.map(|_| Outcome::Passed)
+}
+
+fn has_marker(world: &World) -> Result<bool> {
+    Ok(data::read(world, K)? == "mine")
+}
+
+/// Returns the bytes that a guest sees of the data disk.
+fn capacity(world: &World, machine: &str) -> Result<u64> {
+    let top = data::top(world, machine)?;
+    let said = crate::process::root("qemu-img", &["info", "-U", "--output=json", &top])?;
+    let info: serde_json::Value = serde_json::from_str(&said.stdout)?;
+    info["virtual-size"].as_u64().ok_or_else(|| anyhow::anyhow!("qemu-img says {said}"))
+}
