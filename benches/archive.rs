@@ -13,8 +13,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use nixvm::backup::{About, Archive, Moment, Source, State, write};
-use nixvm::model::Generation;
+use nixvm::backup::{About, Archive, Source, State, write};
+use nixvm::model::{Generation, Moment};
 
 /// Most memory that a command may have, in MiB.
 const MEMORY: f64 = 32.0;

@@ -103,7 +103,7 @@ pub enum Command {
     Rollback(Rollback),
     /// Show what an upgrade would change: files, packages and sizes, kernel
     Diff(Name),
-    /// Delete what nothing needs: unused base images, old generations, stale build links
+    /// Delete what nothing needs: bases, old generations, stale links
     Clean(Clean),
     /// List the builds of a machine that can be gone back to, or keep fewer
     Generations(Generations),

@@ -123,10 +123,9 @@ pub fn clone(
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)?;
             // Of a machine that had the name before.
             kept::remove_folder(&kept::of_machine(setup, new))?;
-            kept::keep(setup, &built)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, &pool, volume, from),

@@ -156,7 +156,7 @@ pub fn recreate(
         Step::Boot(volume) => {
             // What lies there under this name is of work that nobody remembers: no generation has its number.
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Data(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Files => config::change(&setup.workspace, name, |files| {

@@ -24,7 +24,7 @@ use super::health::{self, Judged, System};
 use super::start::power_on;
 use super::trial::{self, Trial};
 use super::work::Work;
-use super::{BuiltMachine, Setup, Watch, deploy, kept, power, serial};
+use super::{BuiltMachine, Setup, Watch, deploy, power, serial};
 use plan::{Facts, Step, plan, starts};
 
 /// How long a guest has to shut down.
@@ -85,6 +85,8 @@ pub fn upgrade(
     let work = Work::begin(setup, name, "upgrade", watch)?;
     let machine = config::load(&setup.workspace, name)?;
     let old = work.domain()?.metadata().clone();
+    // Another workspace's machine of the same name is not to be built anew from these files.
+    work.host.check_free(name, machine.machine_id)?;
     let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
     Upgrade::new(&work, machine, old, built, request)?.run()
 }
@@ -199,8 +201,7 @@ impl<'a> Upgrade<'a> {
                     // What lies there under this name is of an upgrade that nobody remembers.
                     pool.delete(volume)?;
                 }
-                deploy::put_boot(work, &pool, volume, &self.built.image)?;
-                kept::keep(work.setup, &self.built)
+                deploy::put_boot(work, &pool, volume, &self.built)
             }
             Step::Look => self.look(),
             Step::Define => self.define(&self.new_metadata()),
