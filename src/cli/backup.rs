@@ -7,9 +7,9 @@ use console::style;
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use crate::backup::{ArchiveName, Moment, State};
+use crate::backup::{ArchiveName, State};
 use crate::error::{Explain, Failure, Result};
-use crate::model::MachineName;
+use crate::model::{MachineName, Moment};
 use crate::ops::{self, ListedBackup, Restore, Setup};
 
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};

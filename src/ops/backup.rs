@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::backup::{self, About, Archive, Moment, Parent, Source, State, Written, machine_files};
+use crate::backup::{self, About, Archive, Parent, Source, State, Written, machine_files};
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::file;
 use crate::hypervisor::{BackupRequest, Owned, Paused};
 use crate::interrupt;
 use crate::model::volume::Role;
-use crate::model::{Generation, Machine, MachineName, Progress};
+use crate::model::{Generation, Machine, MachineName, Moment, Progress};
 use crate::storage::Pool;
 
 use super::accelerator::accelerator;

@@ -25,7 +25,7 @@ use crate::storage::{Incoming, Pool};
 use super::build::build_machine;
 use super::deploy::{self, moved};
 use super::work::{Step as Plan, Work};
-use super::{BuiltMachine, Setup, Watch, archives, destroy, kept, layers, nvram, power, roots, start, trial};
+use super::{BuiltMachine, Setup, Watch, archives, destroy, layers, nvram, power, roots, start, trial};
 
 /// What to restore, and as what.
 #[derive(Debug, Clone)]
@@ -412,9 +412,8 @@ impl Job<'_> {
             // What lies there under this name is of a build that nobody remembers.
             self.pool.delete(volume)?;
         }
-        deploy::put_boot(self.work, self.pool, volume, &built.image)?;
-        trial::forget(self.work.setup, &self.work.name)?;
-        kept::keep(self.work.setup, built)
+        deploy::put_boot(self.work, self.pool, volume, built)?;
+        trial::forget(self.work.setup, &self.work.name)
     }
 
     /// Puts the data of one archive of the chain into the pool.

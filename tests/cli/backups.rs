@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use nixvm::backup::{About, ArchiveName, MachineFile, Moment, Parent, Source, State, machine_files, write};
-use nixvm::model::Generation;
+use nixvm::backup::{About, ArchiveName, MachineFile, Parent, Source, State, machine_files, write};
+use nixvm::model::{Generation, Moment};
 
 use crate::sandbox::Sandbox;
 
