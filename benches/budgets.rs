@@ -37,6 +37,7 @@ fn main() -> Result<()> {
     startup(&world, &mut rows)?;
     second_machine(&world, &mut rows)?;
     snapshots(&world, &mut rows)?;
+    backups(&world, &mut rows)?;
     many_machines(&world, &mut rows)?;
     drop(world);
     println!("{:<52} {:>12} {:>12}", "what", "measured", "budget");
@@ -100,6 +101,32 @@ fn snapshots(world: &World, rows: &mut Vec<Row>) -> Result<()> {
     world.nixvm(&["force-stop", FIRST])?.ok()?;
     rows.push(row("a snapshot of a machine that runs", taken.seconds, 2.0, "s"));
     rows.push(row("memory: nixvm snapshot", memory(world, &["snapshot", FIRST])?, 32.0, "MiB"));
+    Ok(())
+}
+
+/// Both ways begin with the volume and end with a file on the disk.
+fn backups(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    let raw = world.dir.join("data.raw").display().to_string();
+    // A third each of noise, of text and of nothing.
+    let make =
+        "head -c 256M /dev/urandom > \"$1\"; seq 40000000 | head -c 256M >> \"$1\"; truncate -s 1G \"$1\"";
+    process::root("bash", &["-c", make, "make", &raw])?;
+    let volumes = host::volumes_of(&world.pool, FIRST)?;
+    let top = volumes.iter().filter(|name| name.contains(".data-")).max().context("no data")?;
+    let top = host::volume_path(&world.pool, top)?;
+    process::root("qemu-img", &["convert", "-n", "-f", "raw", "-O", "qcow2", &raw, &top])?;
+    let theirs = world.dir.join("theirs.tar.zst").display().to_string();
+    let script = "tar c \"$1\" 2> /dev/null | zstd -q -T0 -o \"$2\" && sync \"$2\"";
+    let zstd = process::root("bash", &["-o", "pipefail", "-c", script, "zstd", &top, &theirs])?.seconds;
+    let folder = world.dir.join("archives").display().to_string();
+    let ours = world.nixvm(&["backup", FIRST, "--to", &folder])?.ok()?.seconds;
+    rows.push(row("a backup of 512 MiB, to `tar | zstd -T0`", ours / zstd, 1.0, "times"));
+    rows.push(row("memory: nixvm backup", memory(world, &["backup", FIRST, "--to", &folder])?, 32.0, "MiB"));
+    let archive = std::fs::read_dir(&folder)?.next().context("no archive")??.path().display().to_string();
+    rows.push(row("memory: nixvm verify-backup", memory(world, &["verify-backup", &archive])?, 32.0, "MiB"));
+    let restore = ["restore-backup", FIRST, &archive, "--yes"];
+    rows.push(row("memory: nixvm restore-backup", memory(world, &restore)?, 32.0, "MiB"));
+    println!("tar | zstd -T0: {zstd:.1} s, nixvm backup: {ours:.1} s");
     Ok(())
 }
 

@@ -107,6 +107,8 @@ let
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
   verbs = [
+    "backup"
+    "backups"
     "build"
     "build-all"
     "clean"
@@ -130,6 +132,7 @@ let
     "reboot"
     "recreate"
     "rename"
+    "restore-backup"
     "restore-snapshot"
     "rollback"
     "set"
@@ -141,6 +144,7 @@ let
     "status"
     "stop"
     "upgrade"
+    "verify-backup"
   ];
 
   app = program: {

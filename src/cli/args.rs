@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
 use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
 use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
@@ -142,6 +143,14 @@ pub enum Command {
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME
     Purge(Delete),
+    /// Back machines up into archives, while they run
+    Backup(Backup),
+    /// List backups
+    Backups(Backups),
+    /// Restore a machine, or make a new one, from a backup
+    RestoreBackup(RestoreBackup),
+    /// Compare every byte of a backup with its manifest
+    VerifyBackup(VerifyBackup),
     /// Open the development shell of this workspace's flake
     Shell,
     /// Print a completion script

@@ -18,6 +18,7 @@ use crate::nix;
 use crate::ops::{self, Health, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
+use super::backup;
 use super::change;
 use super::copies;
 use super::create;
@@ -101,6 +102,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
                 ops::purge(&setup, name, terminal)
             })
         }
+        Command::Backup(args) => backup::backup(&setup, &args, terminal),
+        Command::Backups(args) => backup::backups(&setup, &args),
+        Command::RestoreBackup(args) => backup::restore(&setup, &args, terminal),
+        Command::VerifyBackup(args) => backup::verify(&args, terminal),
         Command::Shell => Err(nix::develop(setup.workspace.root(), setup.nixpkgs()?.as_deref()).replace()),
         Command::Doctor => Ok(doctor(&setup, terminal)),
         Command::Completions { shell } => Ok(completions(shell)),
@@ -150,7 +155,13 @@ pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
 }
 
 /// Does the same with each of several machines; a fault with one does not keep the others from their turn.
-fn each(names: &[String], mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>) -> Result<Shown> {
+///
+/// # Errors
+/// A name is none; one or more of them failed.
+pub fn each(
+    names: &[String],
+    mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>,
+) -> Result<Shown> {
     let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
     let mut results = Vec::new();
     let mut failed = Vec::new();

@@ -1,6 +1,8 @@
 //! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
 
 mod args;
+mod backup;
+mod backup_args;
 mod change;
 mod change_args;
 mod commands;

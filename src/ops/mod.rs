@@ -6,6 +6,8 @@
 //! before.
 
 mod accelerator;
+mod archives;
+mod backup;
 mod build;
 mod clean;
 mod clone;
@@ -28,6 +30,7 @@ mod power;
 mod reach;
 mod recreate;
 mod rename;
+mod restore_backup;
 mod restore_snapshot;
 mod rollback;
 mod roots;
@@ -42,6 +45,8 @@ mod trial;
 mod upgrade;
 mod work;
 
+pub use archives::{Contents, ListedBackup, VerifiedBackup, backups, verify_backup};
+pub use backup::{BackedUp, backup};
 pub use build::{BuiltMachine, BuiltProfile, build_declared, build_profile, profiles};
 pub use clean::{Garbage, clean, garbage};
 pub use clone::{Cloned, clone};
@@ -59,6 +64,7 @@ pub use power::{Stopped, force_stop, reboot, stop};
 pub use reach::{console, ssh, wait_for_ssh};
 pub use recreate::{Anew, Recreated, recreate};
 pub use rename::{Renamed, rename};
+pub use restore_backup::{Restore, RestoredBackup, restore_backup};
 pub use restore_snapshot::{RestoreOptions, Restored, restore_snapshot};
 pub use rollback::{RolledBack, rollback};
 pub use set::{Effect, Setting, Settings, Sizes, set};

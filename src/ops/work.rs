@@ -13,6 +13,7 @@ use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::journal::{self, Entry, Holder, Journal, Lock};
 use crate::model::MachineName;
+use crate::model::volume::{self, Role};
 use crate::render;
 use crate::storage::Pool;
 
@@ -226,6 +227,13 @@ impl<'a> Work<'a> {
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
             pool.refresh()?;
+            if let Some(domain) = domain.as_ref().filter(|_| entry.volumes.iter().any(|v| is_backup(v))) {
+                // QEMU would go on writing to what is deleted here, and a guest would stand still for ever.
+                domain.end_backup()?;
+                if domain.is_frozen() == Some(true) {
+                    domain.thaw()?;
+                }
+            }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
                 pool.delete(volume)?;
@@ -240,6 +248,10 @@ impl<'a> Work<'a> {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
+}
+
+fn is_backup(name: &str) -> bool {
+    matches!(volume::parse(name), Some((_, Role::Backup)))
 }
 
 /// Returns the time, in seconds since 1970.
