@@ -53,6 +53,7 @@ pub use reach::{console, ssh, wait_for_ssh};
 pub use recreate::{Anew, Recreated, recreate};
 pub use rename::{Renamed, rename};
 pub use rollback::{RolledBack, rollback};
+pub use serial::plain;
 pub use set::{Effect, Setting, Settings, Sizes, set};
 pub use setup::{Setup, Watch};
 pub use start::{Started, start};
