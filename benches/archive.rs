@@ -3,17 +3,18 @@
 //!     cargo bench --bench archive -- [MIB]
 //!
 //! The data is a third each of noise, of text and of nearly nothing; 4096 MiB by default. It needs as much space in the
-//! folder for temporary files, and that again for the archives.
+//! folder for temporary files, and that again for the archives. On a host that does other things as well, compare the
+//! seconds of the processors.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use nixvm::backup::{About, Archive, Moment, Source, State, write};
-use nixvm::model::Generation;
+use nixvm::backup::{About, Archive, Source, State, write};
+use nixvm::model::{Generation, Moment};
 
 /// Most memory that a command may have, in MiB.
 const MEMORY: f64 = 32.0;
@@ -23,18 +24,14 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("data.qcow2");
     make(&data, mib)?;
-    println!("{:<28} {:>8} {:>8} {:>8}", format!("{mib} MiB"), "seconds", "MiB/s", "peak MiB");
+    println!("{:<20} {:>8} {:>8} {:>8} {:>9}", format!("{mib} MiB"), "seconds", "MiB/s", "cpu s", "peak MiB");
     for _ in 0..2 {
-        let (zstd, _) =
-            timed(|| run(dir.path(), "tar c data.qcow2 | zstd -q -T0 -3 -o other && sync other"))?;
-        row("tar | zstd -T0 -3", mib, zstd, None);
-        let ((path, ours), peak) =
-            timed(|| archive(dir.path(), &data)).map(|(t, (path, peak))| ((path, t), peak))?;
-        row("write", mib, ours, Some(peak));
-        let (opened, archive) = timed(|| Archive::open(&path))?;
-        println!("{:<28} {:>8.4}", "open", opened.as_secs_f64());
-        let (verified, peak) = timed(|| watched(|| archive.verify(&mut |_| Ok(()))))?;
-        row("verify", mib, verified, Some(peak.1));
+        measured("tar | zstd -T0 -3", mib, || {
+            run(dir.path(), "tar c data.qcow2 | zstd -q -T0 -3 -o other && sync other")
+        })?;
+        let path = measured("write", mib, || archive(dir.path(), &data))?;
+        let archive = measured("open", mib, || Archive::open(&path))?;
+        measured("verify", mib, || archive.verify(&mut |_| Ok(())))?;
         let size = |path: &Path| fs::metadata(path).map(|metadata| metadata.len() >> 20);
         println!("archive: {} MiB, tar | zstd: {} MiB", size(&path)?, size(&dir.path().join("other"))?);
         fs::remove_file(path)?;
@@ -43,16 +40,23 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn row(what: &str, mib: u64, took: Duration, peak: Option<f64>) {
-    let speed = mib as f64 / took.as_secs_f64();
-    let peak = peak.map(|peak| format!("{peak:>8.1}{}", if peak > MEMORY { "  over" } else { "" }));
-    println!("{what:<28} {:>8.2} {speed:>8.0} {}", took.as_secs_f64(), peak.unwrap_or_default());
+/// Prints what `what` costs, and returns what it returns. The memory is this process's alone.
+fn measured<T>(name: &str, mib: u64, what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (started, processors) = (Instant::now(), processors()?);
+    let (value, peak) = watched(what)?;
+    let (took, used) = (started.elapsed().as_secs_f64(), self::processors()? - processors);
+    let over = if peak > MEMORY { "  over" } else { "" };
+    println!("{name:<20} {took:>8.3} {:>8.0} {used:>8.2} {peak:>9.1}{over}", mib as f64 / took);
+    Ok(value)
 }
 
-fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
-    let started = Instant::now();
-    let value = what()?;
-    Ok((started.elapsed(), value))
+/// Returns the seconds of all processors that this process and its children have had.
+fn processors() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // utime, stime, cutime and cstime behind the name in brackets (proc(5)), in ticks of 1/100 s.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(4).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / 100.0)
 }
 
 /// Returns what `what` returns, and the most memory that the process had meanwhile, in MiB.
@@ -66,7 +70,7 @@ fn watched<T>(what: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     Ok((value, kib / 1024.0))
 }
 
-fn archive(folder: &Path, data: &Path) -> Result<(std::path::PathBuf, f64)> {
+fn archive(folder: &Path, data: &Path) -> Result<PathBuf> {
     let about = About {
         machine: "web".parse()?,
         profile: "core".parse()?,
@@ -82,8 +86,8 @@ fn archive(folder: &Path, data: &Path) -> Result<(std::path::PathBuf, f64)> {
     let mut file = File::open(data)?;
     let data_size = file.metadata()?.len();
     let source = Source { files: Vec::new(), data: &mut file, data_size, nvram: None };
-    let (written, peak) = watched(|| write(folder, &about, source, &mut |_| Ok(())))?;
-    Ok((folder.join(written.name.to_string()), peak))
+    let written = write(folder, &about, source, &mut |_| Ok(()))?;
+    Ok(folder.join(written.name.to_string()))
 }
 
 fn run(folder: &Path, script: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench budgets
 //!
-//! It makes two machines in a world of its own, as the end-to-end tests do, and starts none.
+//! It makes two machines in a world of its own, as the end-to-end tests do, and waits for no boot.
 
 #[path = "../tests/e2e/host.rs"]
 #[allow(dead_code)]
@@ -36,6 +36,8 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     startup(&world, &mut rows)?;
     second_machine(&world, &mut rows)?;
+    snapshots(&world, &mut rows)?;
+    backups(&world, &mut rows)?;
     many_machines(&world, &mut rows)?;
     drop(world);
     println!("{:<52} {:>12} {:>12}", "what", "measured", "budget");
@@ -85,6 +87,46 @@ fn second_machine(world: &World, rows: &mut Vec<Row>) -> Result<()> {
 
     world.nixvm(&["destroy", SECOND, "--yes"])?.ok()?;
     rows.push(row("memory: nixvm create", memory(world, &["create", SECOND])?, 32.0, "MiB"));
+    Ok(())
+}
+
+/// Of a machine that is off, and of one whose guest has just begun to boot: what is added by a boot is the boot's.
+fn snapshots(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    let taken = world.nixvm(&["snapshot", FIRST, "one"])?.ok()?;
+    let restored = world.nixvm(&["restore-snapshot", FIRST, "one", "--yes"])?.ok()?;
+    rows.push(row("a snapshot of a machine that is off", taken.seconds, 1.0, "s"));
+    rows.push(row("a snapshot restored, beside shutdown and boot", restored.seconds, 1.0, "s"));
+    world.nixvm(&["start", FIRST])?.ok()?;
+    let taken = world.nixvm(&["snapshot", FIRST, "two"])?.ok()?;
+    world.nixvm(&["force-stop", FIRST])?.ok()?;
+    rows.push(row("a snapshot of a machine that runs", taken.seconds, 2.0, "s"));
+    rows.push(row("memory: nixvm snapshot", memory(world, &["snapshot", FIRST])?, 32.0, "MiB"));
+    Ok(())
+}
+
+/// Both ways begin with the volume and end with a file on the disk.
+fn backups(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    let raw = world.dir.join("data.raw").display().to_string();
+    // A third each of noise, of text and of nothing.
+    let make =
+        "head -c 256M /dev/urandom > \"$1\"; seq 40000000 | head -c 256M >> \"$1\"; truncate -s 1G \"$1\"";
+    process::root("bash", &["-c", make, "make", &raw])?;
+    let volumes = host::volumes_of(&world.pool, FIRST)?;
+    let top = volumes.iter().filter(|name| name.contains(".data-")).max().context("no data")?;
+    let top = host::volume_path(&world.pool, top)?;
+    process::root("qemu-img", &["convert", "-n", "-f", "raw", "-O", "qcow2", &raw, &top])?;
+    let theirs = world.dir.join("theirs.tar.zst").display().to_string();
+    let script = "tar c \"$1\" 2> /dev/null | zstd -q -T0 -o \"$2\" && sync \"$2\"";
+    let zstd = process::root("bash", &["-o", "pipefail", "-c", script, "zstd", &top, &theirs])?.seconds;
+    let folder = world.dir.join("archives").display().to_string();
+    let ours = world.nixvm(&["backup", FIRST, "--to", &folder])?.ok()?.seconds;
+    rows.push(row("a backup of 512 MiB, to `tar | zstd -T0`", ours / zstd, 1.0, "times"));
+    rows.push(row("memory: nixvm backup", memory(world, &["backup", FIRST, "--to", &folder])?, 32.0, "MiB"));
+    let archive = std::fs::read_dir(&folder)?.next().context("no archive")??.path().display().to_string();
+    rows.push(row("memory: nixvm verify-backup", memory(world, &["verify-backup", &archive])?, 32.0, "MiB"));
+    let restore = ["restore-backup", FIRST, &archive, "--yes"];
+    rows.push(row("memory: nixvm restore-backup", memory(world, &restore)?, 32.0, "MiB"));
+    println!("tar | zstd -T0: {zstd:.1} s, nixvm backup: {ours:.1} s");
     Ok(())
 }
 

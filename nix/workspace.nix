@@ -107,6 +107,8 @@ let
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
   verbs = [
+    "backup"
+    "backups"
     "build"
     "build-all"
     "clean"
@@ -114,6 +116,7 @@ let
     "completions"
     "console"
     "create"
+    "delete-snapshot"
     "destroy"
     "diff"
     "doctor"
@@ -129,14 +132,19 @@ let
     "reboot"
     "recreate"
     "rename"
+    "restore-backup"
+    "restore-snapshot"
     "rollback"
     "set"
     "shell"
+    "snapshot"
+    "snapshots"
     "ssh"
     "start"
     "status"
     "stop"
     "upgrade"
+    "verify-backup"
   ];
 
   app = program: {

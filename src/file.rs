@@ -49,12 +49,12 @@ pub fn read(path: &Path) -> Result<Option<String>> {
 ///
 /// # Errors
 /// The folder cannot be written, or is full.
-pub fn replace(path: &Path, contents: &str) -> Result<()> {
+pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let cannot = || Failure::user(format!("cannot write {}", path.display()));
     let folder = path.parent().unwrap_or(Path::new("."));
     // A temporary file has mode 0600 from its first moment.
     let mut beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder).explain(cannot)?;
-    beside.write_all(contents.as_bytes()).explain(cannot)?;
+    beside.write_all(contents.as_ref()).explain(cannot)?;
     beside.as_file().sync_all().explain(cannot)?;
     beside.persist(path).explain(cannot)?;
     sync_folder(folder)
@@ -96,6 +96,16 @@ pub fn create_private_folder(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .explain(|| Failure::user(format!("cannot make the folder {}", path.display())))
+}
+
+/// Returns the bytes that are free for this user on the file system of a folder.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn free_space(folder: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(folder)
+        .explain(|| Failure::user(format!("cannot tell the free space in {}", folder.display())))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Removes a file; one that is not there is removed already. Returns whether there was one.

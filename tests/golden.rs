@@ -105,6 +105,7 @@ fn domain(network: Network) -> DomainSpec {
                 name: "before".parse().unwrap(),
                 taken: 1_795_392_577,
                 layer: 1,
+                merging: None,
                 nvram: true,
                 generation: 1,
                 consistent: false,

@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::files::LARGEST;
 use super::member::{BLOCK, MANIFEST, compare, header, padding};
-use super::{Checksum, Manifest, Moment};
+use super::{Checksum, Manifest};
 use crate::error::{Explain, Failure, Result};
+use crate::model::Moment;
 
 /// What begins a skippable frame, and so do the 15 numbers behind it; nixvm writes this one.
 const SKIPPABLE: u32 = 0x184D_2A50;

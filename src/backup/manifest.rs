@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{LARGEST, LARGEST_SUM};
 use super::member::{Member, Role, TRAILER};
-use super::{ArchiveName, Checksum, Moment};
+use super::{ArchiveName, Checksum};
 use crate::error::{Explain, Failure, Result};
-use crate::model::{Generation, MachineId, MachineName, ProfileName, quote};
+use crate::model::{Generation, MachineId, MachineName, Moment, ProfileName, quote};
 
 /// The version of the manifest, and of the archive around it, that this nixvm reads and writes.
 const FORMAT: u32 = 1;

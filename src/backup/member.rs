@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Checksum, Moment};
+use super::Checksum;
 use crate::error::{Explain, Failure, Result};
-use crate::model::quote;
+use crate::model::{Moment, quote};
 
 /// Bytes of a block: a header is one, and contents are filled up to whole ones.
 pub(super) const BLOCK: u64 = 512;

@@ -13,7 +13,6 @@ mod files;
 mod front;
 mod manifest;
 mod member;
-mod moment;
 mod name;
 mod part;
 mod qcow2;
@@ -28,7 +27,7 @@ pub use checksum::Checksum;
 pub use files::{MachineFile, machine_files};
 pub use manifest::{About, Manifest, Parent, State};
 pub use member::{FileName, Member, Role};
-pub use moment::Moment;
+
 pub use name::{ArchiveName, list};
 pub use read::{Archive, Entry, Members};
 pub use write::{Source, Written, write};

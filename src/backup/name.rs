@@ -6,9 +6,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::Moment;
 use crate::error::{Explain, Failure, Result};
-use crate::model::{MachineName, quote};
+use crate::model::{MachineName, Moment, quote};
 
 /// How the name of every archive ends.
 const ENDING: &str = ".tar.zst";

@@ -6,10 +6,10 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
-use super::{ArchiveName, Moment};
+use super::ArchiveName;
 use crate::error::{Explain, Failure, Result};
 use crate::file::sync_folder;
-use crate::model::MachineName;
+use crate::model::{MachineName, Moment};
 
 /// How the names of unfinished archives begin and end.
 const BEGINNING: &str = ".nixvm-";

@@ -294,3 +294,24 @@ impl Read for At<'_> {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    #[test]
+    fn only_the_readers_own_and_roots_archives_are_trusted() {
+        let check = |owner, mode| check_owner(Path::new("x"), owner, mode, 1000);
+        for (owner, mode) in [(1000, 0o100_600), (0, 0o100_600), (0, 0o100_644), (1000, 0o100_400)] {
+            check(owner, mode).unwrap();
+        }
+        let report = Report::of(&check(1001, 0o100_600).unwrap_err());
+        assert_eq!(report.error, "it belongs to the user 1001, and what is in it becomes a machine of yours");
+        assert_eq!(report.hints, ["if you trust it, make it your own: `chown $(id -u) x && chmod 600 x`"]);
+        for mode in [0o100_620, 0o100_602, 0o100_666] {
+            let error = check(0, mode).unwrap_err().to_string();
+            assert_eq!(error, "other users can write it, and what is in it becomes a machine of yours");
+        }
+    }
+}

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling::Styles};
 
+use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
 use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
+use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -101,7 +103,7 @@ pub enum Command {
     Rollback(Rollback),
     /// Show what an upgrade would change: files, packages and sizes, kernel
     Diff(Name),
-    /// Delete what nothing needs: unused base images, old generations, stale build links
+    /// Delete what nothing needs: bases, old generations, stale links
     Clean(Clean),
     /// List the builds of a machine that can be gone back to, or keep fewer
     Generations(Generations),
@@ -129,10 +131,26 @@ pub enum Command {
     Rename(Rename),
     /// Replace all disks of a machine by new ones; machines/NAME stays
     Recreate(Recreate),
+    /// Keep a machine's data as it is now, to go back to
+    Snapshot(TakeSnapshot),
+    /// List a machine's snapshots and what they take
+    Snapshots(Name),
+    /// Bring a machine back to a snapshot
+    RestoreSnapshot(RestoreSnapshot),
+    /// Delete a snapshot; all others stay as they are
+    DeleteSnapshot(DeleteSnapshot),
     /// Delete a machine's domain and disks; machines/NAME stays
     Destroy(Delete),
     /// Delete a machine's domain, disks and machines/NAME
     Purge(Delete),
+    /// Back machines up into archives, while they run
+    Backup(Backup),
+    /// List backups
+    Backups(Backups),
+    /// Restore a machine, or make a new one, from a backup
+    RestoreBackup(RestoreBackup),
+    /// Compare every byte of a backup with its manifest
+    VerifyBackup(VerifyBackup),
     /// Open the development shell of this workspace's flake
     Shell,
     /// Print a completion script

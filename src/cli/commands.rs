@@ -18,6 +18,7 @@ use crate::nix;
 use crate::ops::{self, Health, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
+use super::backup;
 use super::change;
 use super::copies;
 use super::create;
@@ -26,6 +27,7 @@ use super::logs;
 use super::passwd;
 use super::prompt;
 use super::show::{self, Shown};
+use super::snapshots;
 use super::terminal::Terminal;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
@@ -88,6 +90,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Clone(args) => copies::clone(&setup, &args, terminal),
         Command::Rename(args) => copies::rename(&setup, &args, terminal),
         Command::Recreate(args) => copies::recreate(&setup, &args, terminal),
+        Command::Snapshot(args) => snapshots::take(&setup, &args, terminal),
+        Command::Snapshots(args) => snapshots::list(&setup, &args),
+        Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
+        Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
         Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
             ops::destroy(&setup, name, terminal)
         }),
@@ -96,6 +102,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
                 ops::purge(&setup, name, terminal)
             })
         }
+        Command::Backup(args) => backup::backup(&setup, &args, terminal),
+        Command::Backups(args) => backup::backups(&setup, &args),
+        Command::RestoreBackup(args) => backup::restore(&setup, &args, terminal),
+        Command::VerifyBackup(args) => backup::verify(&args, terminal),
         Command::Shell => Err(nix::develop(setup.workspace.root(), setup.nixpkgs()?.as_deref()).replace()),
         Command::Doctor => Ok(doctor(&setup, terminal)),
         Command::Completions { shell } => Ok(completions(shell)),
@@ -145,7 +155,13 @@ pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
 }
 
 /// Does the same with each of several machines; a fault with one does not keep the others from their turn.
-fn each(names: &[String], mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>) -> Result<Shown> {
+///
+/// # Errors
+/// A name is none; one or more of them failed.
+pub fn each(
+    names: &[String],
+    mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>,
+) -> Result<Shown> {
     let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
     let mut results = Vec::new();
     let mut failed = Vec::new();

@@ -134,19 +134,17 @@ fn differences(diff: &Diff) -> String {
 }
 
 fn package(change: &Change) -> Vec<String> {
-    let versions = |versions: &[String]| match versions {
-        [] => "-".to_owned(),
-        some => {
-            some.iter().map(|v| if v.is_empty() { "none" } else { v.as_str() }).collect::<Vec<_>>().join(", ")
-        }
-    };
-    let kind = match change.kind {
-        ChangeKind::Added => "added",
-        ChangeKind::Removed => "removed",
-        ChangeKind::Changed => "changed",
+    let versions = |versions: &[String]| {
+        let known: Vec<&str> = versions.iter().map(String::as_str).filter(|v| !v.is_empty()).collect();
+        if known.is_empty() { "-".to_owned() } else { known.join(", ") }
     };
     let (before, after) = (versions(&change.before), versions(&change.after));
-    let versions = if before == after { before } else { format!("{before} -> {after}") };
+    let (kind, versions) = match change.kind {
+        ChangeKind::Added => ("added", after),
+        ChangeKind::Removed => ("removed", before),
+        ChangeKind::Changed if before == after => ("changed", after),
+        ChangeKind::Changed => ("changed", format!("{before} -> {after}")),
+    };
     vec![change.package.clone(), kind.to_owned(), versions, signed(change.bytes)]
 }
 
@@ -200,6 +198,55 @@ fn garbage(found: &[Garbage]) -> String {
 mod tests {
     use super::*;
     use crate::model::record::{Build, BuildHealth};
+
+    #[test]
+    fn what_would_change_is_told_and_what_is_not_known_too() {
+        console::set_colors_enabled(false);
+        let list = |versions: &[&str]| versions.iter().map(ToString::to_string).collect();
+        let package = |name: &str, kind, before: &[&str], after: &[&str], bytes| Change {
+            package: name.into(),
+            kind,
+            before: list(before),
+            after: list(after),
+            bytes,
+        };
+        let file = ops::FileChange {
+            file: "tcp_ports".into(),
+            removed: vec!["[ 22 ]".into()],
+            added: vec!["[ 22 80 ]".into()],
+        };
+        let mut diff = Diff {
+            machine: "web".parse().unwrap(),
+            from: 1,
+            to: 2,
+            files: Some(vec![file]),
+            kernel: Some(Changed { before: "6.12.1".into(), after: "6.12.2".into() }),
+            nixpkgs: None,
+            packages: Some(vec![
+                package("bash", ChangeKind::Changed, &["5.2"], &["5.3"], 2048),
+                package("etc", ChangeKind::Changed, &[""], &[""], -1024),
+                package("vim", ChangeKind::Added, &[], &["9.1"], 1 << 20),
+            ]),
+            bytes: Some((1 << 20) + 1024),
+        };
+        assert_eq!(
+            differences(&diff),
+            "web: generation 1 -> 2\nkernel: 6.12.1 -> 6.12.2\nmachines/web/tcp_ports\n  - [ 22 ]\n  + [ 22 80 ]\n\
+             PACKAGE           VERSIONS    SIZE\n\
+             bash     changed  5.2 -> 5.3  +2.00 KiB\n\
+             etc      changed  -           -1.00 KiB\n\
+             vim      added    9.1         +1.00 MiB\n\
+             packages: 3 changed, +1.00 MiB\n"
+        );
+        (diff.files, diff.packages, diff.bytes, diff.kernel) = (None, None, None, None);
+        assert_eq!(
+            differences(&diff),
+            "web: generation 1 -> 2\nfiles: not known, for what the old generation was made from is not kept\n\
+             packages: not known, likewise\n"
+        );
+        diff.to = 1;
+        assert_eq!(differences(&diff), "web is up to date with generation 1");
+    }
 
     #[test]
     fn each_generation_is_a_line() {

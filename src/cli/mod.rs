@@ -1,6 +1,8 @@
 //! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
 
 mod args;
+mod backup;
+mod backup_args;
 mod change;
 mod change_args;
 mod commands;
@@ -15,6 +17,8 @@ mod passwd;
 mod prompt;
 mod raw;
 mod show;
+mod snapshot_args;
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

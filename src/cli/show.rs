@@ -105,6 +105,14 @@ pub fn status(status: &Status) -> String {
             format!("{}  {} of {}", disk.volume, HumanBytes(disk.allocation), HumanBytes(disk.capacity)),
         );
     }
+    if status.state.is_some() {
+        let layers = match status.chain {
+            Some(1) => "1 layer of data".into(),
+            Some(layers) => format!("{layers} layers of data"),
+            None => "the data disk is NOT WHOLE: `nixvm snapshots` says what is missing".into(),
+        };
+        line("snapshots", format!("{} ({layers})", status.snapshots));
+    }
     if let Some(work) = &status.work {
         line(
             "work",

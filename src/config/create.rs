@@ -113,19 +113,33 @@ pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
         close(&folder, &there)?;
         return replace_what_differs(&folder, &there, &wanted);
     }
-    let machines = workspace.machines_dir();
+    beside(workspace, &machine.name, |new| {
+        let files = wanted.files();
+        let present = files.iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+        present.into_iter().try_for_each(|(name, text)| file::create(&new.join(name), text))
+    })
+}
+
+/// Makes the folder `machines/NAME/` of what `fill` writes into the one that it is given: it appears complete or not at all.
+///
+/// # Errors
+/// Those of `fill`; there is a folder with something in it; the folder cannot be written.
+pub(super) fn beside(
+    workspace: &Workspace,
+    name: &MachineName,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
     file::create_private_folder(&machines)?;
-    remove::sweep(&machines, &machine.name)?;
+    remove::sweep(&machines, name)?;
     let cannot = || Failure::user(format!("cannot make the folder {}", folder.display()));
     // Removed again when anything below fails; the dots keep it from ever being taken for a machine.
     let beside = tempfile::Builder::new()
-        .prefix(&format!(".{}.new.", machine.name))
+        .prefix(&format!(".{name}.new."))
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&machines)
         .explain(cannot)?;
-    for (name, text) in wanted.files() {
-        text.map(|text| file::create(&beside.path().join(name), &text)).transpose()?;
-    }
+    fill(beside.path())?;
     file::sync_folder(beside.path())?;
     // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.
     fs::rename(beside.path(), &folder).explain(cannot)?;

@@ -27,19 +27,23 @@
 //! except in `resolv.conf` and `extra.nix`, whose text is taken as it is. Other
 //! files are left alone.
 
+mod archived;
 mod change;
 mod create;
 mod declared;
 mod files;
 mod health;
+mod identity;
 mod load;
 mod remove;
 mod workspace;
 
+pub use archived::{ArchivedFile, from_archive, unpack};
 pub use change::{change, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;
+pub use identity::with_new_identity;
 pub use load::{declared, exists, list, load};
 pub use remove::remove;
 pub use workspace::Workspace;

@@ -48,7 +48,7 @@ impl Hypervisor {
         list().say(|| Failure::user("cannot list libvirt's domains"))
     }
 
-    /// Returns what nixvm wrote into every domain of its own: of one that runs, what it runs and what it has at its next start.
+    /// Returns what nixvm wrote into every domain of its own: all that it has at its next start, and what it runs.
     ///
     /// For whoever deletes what no domain refers to: here a domain that cannot be read is not somebody else's.
     ///
@@ -58,15 +58,13 @@ impl Hypervisor {
         let say = || Failure::user("cannot read what all domains refer to");
         let mut records = Vec::new();
         for domain in self.connection().list_all_domains(0).say(say)? {
-            let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-            for which in [sys::VIR_DOMAIN_AFFECT_CURRENT, sys::VIR_DOMAIN_AFFECT_CONFIG] {
-                // One that was never defined has nothing at its next start.
-                if which == sys::VIR_DOMAIN_AFFECT_CONFIG && !domain.is_persistent().say(say)? {
-                    continue;
-                }
+            let read = |which| -> Result<Option<Metadata>> {
+                let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
                 let element = domain.metadata(kind, Some(METADATA_NAMESPACE), which);
-                let Some(element) = element.unless(ErrorNumber::NoDomainMetadata).say(say)? else { continue };
-                records.push(metadata::parse(&element).ok_or_else(|| {
+                let Some(element) = element.unless(ErrorNumber::NoDomainMetadata).say(say)? else {
+                    return Ok(None);
+                };
+                let unreadable = || {
                     let name = domain.name().unwrap_or_default();
                     say()
                         .because(Failure::user(format!(
@@ -75,8 +73,19 @@ impl Hypervisor {
                         .hint(format!(
                             "look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"
                         ))
-                })?);
+                };
+                Ok(Some(metadata::parse(&element).ok_or_else(unreadable)?))
+            };
+            let runs = read(sys::VIR_DOMAIN_AFFECT_CURRENT)?;
+            if !domain.is_persistent().say(say)? {
+                records.extend(runs);
+                continue;
             }
+            records.extend(read(sys::VIR_DOMAIN_AFFECT_CONFIG)?);
+            // What a guest had recorded when it was started is out of date, but for what it was started on.
+            records.extend(
+                runs.map(|runs| Metadata { generations: runs.generations.retain(|_| false), ..runs }),
+            );
         }
         Ok(records)
     }

@@ -55,6 +55,7 @@ fn snapshot(element: &BytesStart) -> Option<Snapshot> {
         name: value(element, "name")?.parse().ok()?,
         taken: number(element, "taken")?,
         layer: number(element, "layer")?,
+        merging: value(element, "merging").map(|layer| layer.parse()).transpose().ok()?,
         nvram: value(element, "nvram")? == "yes",
         generation: number(element, "generation")?,
         consistent: value(element, "consistent")? == "yes",
@@ -93,6 +94,8 @@ mod tests {
         assert_eq!(metadata.generations.all().len(), 2);
         let before = metadata.snapshot(&"before".parse().unwrap()).unwrap();
         assert_eq!((before.layer, before.nvram, before.consistent), (1, true, false));
+        let merging = parse(&WHOLE.replace(" layer='1'", " layer='2' merging='1'")).unwrap();
+        assert_eq!((merging.snapshots[0].layer, merging.snapshots[0].merging), (2, Some(1)));
         let forwarded =
             parse(&WHOLE.replace(" generation='7'>", " generation='7' ssh-port='2222'>")).unwrap();
         assert_eq!(forwarded.ssh_port, Some(2222));
@@ -109,6 +112,7 @@ mod tests {
             ("digest='abc'", ""),
             ("'untried'", "'fine'"),
             ("layer='1'", "layer='x'"),
+            ("layer='1'", "layer='2' merging='x'"),
             ("generation='7'>", "generation='7' ssh-port='x'>"),
             ("</nixvm:machine>", ""),
         ] {

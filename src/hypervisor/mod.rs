@@ -40,6 +40,7 @@ pub use domain::Observed;
 pub use memory::LiveSize;
 pub use network::Ensured;
 pub use owned::{Ended, Owned};
+pub use snapshot::Switched;
 
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {

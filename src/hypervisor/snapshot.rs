@@ -12,8 +12,17 @@ use super::{Owned, escape};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
 
+/// How a machine came to write to another image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switched {
+    /// How long that took.
+    pub took: Duration,
+    /// Whether the guest wrote out everything before, and stood still meanwhile.
+    pub quiesced: bool,
+}
+
 impl Owned {
-    /// Has the running machine write to the overlay at `overlay_path` from now on; returns how long that took.
+    /// Has the running machine write to the overlay at `overlay_path` from now on.
     ///
     /// The overlay is there already, lies on the volume that is written now, and is empty. libvirt changes what runs
     /// and the definition by one step: should nixvm be killed meanwhile, both are done or neither is.
@@ -24,24 +33,21 @@ impl Owned {
     ///
     /// # Errors
     /// The machine is off, `overlay_path` is no image that QEMU can open, the agent cannot freeze, or libvirt fails.
-    pub fn switch_data(&self, overlay_path: &str, quiesce: bool) -> Result<Duration> {
+    pub fn switch_data(&self, overlay_path: &str, quiesce: bool) -> Result<Switched> {
         let say = || self.cannot("switch the data disk of");
         let disks = self.live_disks()?;
         let xml = snapshot_xml(&disks, overlay_path).ok_or_else(|| {
             say().because(Failure::user(format!("it has no disk with the serial number `{DATA}`")))
         })?;
-        let quiesce = match quiesce && self.agent_answers() {
-            true => sys::VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE,
-            false => 0,
-        };
+        let quiesced = quiesce && self.agent_answers();
         let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
-            | quiesce;
+            | if quiesced { sys::VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE } else { 0 };
         let start = Instant::now();
         self.domain.create_snapshot_xml(&xml, flags).say(say)?;
-        Ok(start.elapsed())
+        Ok(Switched { took: start.elapsed(), quiesced })
     }
 }
 

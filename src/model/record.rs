@@ -34,6 +34,22 @@ impl Metadata {
         self.generations.current()
     }
 
+    /// Returns what holds of the snapshots once the merges that were begun are known to have ended or not.
+    ///
+    /// `chain` are the layers below the one in use, and that itself: a layer that was merged away is not among them.
+    #[must_use]
+    pub fn after_merges(&self, chain: &[u32]) -> Self {
+        let mut after = self.clone();
+        for snapshot in &mut after.snapshots {
+            if let Some(below) = snapshot.merging.take()
+                && !chain.contains(&snapshot.layer)
+            {
+                snapshot.layer = below;
+            }
+        }
+        after
+    }
+
     /// Returns the snapshot of that name.
     pub fn snapshot(&self, name: &SnapshotName) -> Option<&Snapshot> {
         self.snapshots.iter().find(|snapshot| snapshot.name == *name)
@@ -191,6 +207,9 @@ pub struct Snapshot {
     pub taken: u64,
     /// The layer of data that it froze.
     pub layer: u32,
+    /// The layer below, from before `layer` is merged into it until that is written down: once `layer` is no part of the
+    /// chain in use any more, that one is the snapshot's.
+    pub merging: Option<u32>,
     /// Whether the firmware's variables were kept beside it.
     pub nvram: bool,
     /// The generation that ran.
@@ -218,7 +237,15 @@ pub(crate) mod tests {
 
     pub(crate) fn snapshot(name: &str, layer: u32) -> Snapshot {
         let name = name.parse().unwrap();
-        Snapshot { name, taken: 1_795_392_577, layer, nvram: true, generation: 1, consistent: true }
+        Snapshot {
+            name,
+            taken: 1_795_392_577,
+            layer,
+            merging: None,
+            nvram: true,
+            generation: 1,
+            consistent: true,
+        }
     }
 
     #[test]
@@ -230,6 +257,26 @@ pub(crate) mod tests {
         assert_eq!(two.at(1).current().number, 1);
         assert_eq!(two.at(7), two);
         assert_eq!(two.retain(|_| false).all(), [build(2)]);
+    }
+
+    #[test]
+    fn a_merge_has_ended_when_its_layer_is_gone_from_the_chain() {
+        let merging = Snapshot { merging: Some(2), ..snapshot("b", 3) };
+        let metadata = Metadata {
+            machine: "web".parse().unwrap(),
+            workspace: "/w".into(),
+            stem: "web".parse().unwrap(),
+            ssh_port: None,
+            generations: Generations::first(build(1)),
+            snapshots: vec![snapshot("a", 1), merging],
+        };
+        let layers = |chain: &[u32]| {
+            let after = metadata.after_merges(chain);
+            assert!(after.snapshots.iter().all(|snapshot| snapshot.merging.is_none()));
+            after.snapshots.iter().map(|snapshot| snapshot.layer).collect::<Vec<_>>()
+        };
+        assert_eq!(layers(&[4, 3, 2, 1]), [1, 3]);
+        assert_eq!(layers(&[4, 2, 1]), [1, 2]);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub enum Role {
     Nvram,
     /// The firmware's variables as they were when that layer of data was frozen.
     FrozenNvram(u32),
+    /// The firmware's variables that are to be put in force before the machine is started on that layer of data.
+    NextNvram(u32),
     /// What the guest printed on its serial port; libvirt rotates it, and then there are older parts with a number.
     SerialLog(Option<u32>),
     /// The target of a backup that runs, or that was cut short.
@@ -71,6 +73,7 @@ impl Role {
             Role::Identity => format!("{stem}.identity.img"),
             Role::Nvram => format!("{stem}.nvram.fd"),
             Role::FrozenNvram(layer) => format!("{stem}.nvram-{layer}.fd"),
+            Role::NextNvram(layer) => format!("{stem}.nvram-next-{layer}.fd"),
             Role::SerialLog(None) => format!("{stem}.serial.log"),
             Role::SerialLog(Some(old)) => format!("{stem}.serial.log.{old}"),
             Role::Backup => format!("{stem}.backup.qcow2"),
@@ -94,6 +97,7 @@ impl Role {
         (number("boot-", ".qcow2").map(Role::Boot))
             .or_else(|| number("data-", ".qcow2").map(Role::Data))
             .or_else(|| number("nvram-", ".fd").map(Role::FrozenNvram))
+            .or_else(|| number("nvram-next-", ".fd").map(Role::NextNvram))
             .or_else(|| number("serial.log.", "").map(|old| Role::SerialLog(Some(old))))
     }
 }
@@ -120,6 +124,7 @@ mod tests {
             Role::Identity,
             Role::Nvram,
             Role::FrozenNvram(12),
+            Role::NextNvram(12),
             Role::SerialLog(None),
             Role::SerialLog(Some(0)),
             Role::Backup,

@@ -7,7 +7,7 @@ use crate::error::{Failure, Result};
 use crate::hypervisor::BackupRequest;
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{HostKey, MacAddress, Machine, MachineId, MachineName, Size};
+use crate::model::{Machine, MachineName, Size};
 use crate::storage::Pool;
 
 use super::accelerator::accelerator;
@@ -123,10 +123,9 @@ pub fn clone(
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)?;
             // Of a machine that had the name before.
             kept::remove_folder(&kept::of_machine(setup, new))?;
-            kept::keep(setup, &built)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, &pool, volume, from),
@@ -184,14 +183,9 @@ fn copy(source: &Work, pool: &Pool, volume: &str, from: &str) -> Result<()> {
 /// Returns the machine to make: like `original`, with an identity of its own; its folder may be there from an earlier try.
 fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
     let machine = Machine {
-        name: new.clone(),
-        hostname: new.into(),
-        machine_id: MachineId::generate(),
-        mac: MacAddress::generate(),
-        host_key: HostKey::generate(&format!("root@{new}"))?,
         // The copy of a disk is as large as the disk, whatever the file says.
         var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
-        ..original.clone()
+        ..config::with_new_identity(original, new)?
     };
     if !config::exists(&setup.workspace, new) {
         return Ok(machine);
@@ -216,6 +210,7 @@ fn is_like(one: &Machine, other: &Machine) -> bool {
 mod tests {
     use super::*;
     use crate::model::sample;
+    use crate::model::{MacAddress, MachineId};
 
     #[test]
     fn the_domain_comes_last_and_nothing_of_the_other_machine_is_ever_in_danger() {

@@ -12,7 +12,7 @@ use crate::nix;
 use super::build::build_machine;
 use super::deploy::{self, check_bridge};
 use super::work::{Step as Plan, Work};
-use super::{BuiltMachine, Setup, Watch, kept, trial};
+use super::{BuiltMachine, Setup, Watch, trial};
 
 /// A machine that was created.
 #[derive(Debug, Clone, Serialize)]
@@ -115,9 +115,8 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
         Step::Boot(volume) => {
             // What lies there under this name is of a `create` that nobody remembers: no domain uses it.
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)?;
             trial::forget(setup, name)?;
-            kept::keep(setup, &built)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Data(volume) => deploy::make_data(&work, &pool, volume, machine),
         Step::Identity(_) => deploy::put_identity(&pool, &stem, machine),

@@ -20,7 +20,7 @@ use crate::storage::{self, Pool, Stored};
 
 use super::accelerator::accelerator;
 use super::work::{Work, now};
-use super::{BuiltMachine, Setup, Watch};
+use super::{BuiltMachine, Setup, Watch, kept};
 
 /// Returns what a domain will say of a build.
 pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
@@ -50,13 +50,14 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Copies a machine's boot disk into the pool, unless it is there.
+/// Copies a machine's boot disk into the pool, unless it is there, and keeps what the build was made from.
 ///
 /// # Errors
-/// The pool has no room, or libvirt refuses.
-pub fn put_boot(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
+/// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
+pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
     work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
-    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch)).map(drop)
+    pool.put(volume, &open(&built.image.disk)?, &mut moved(work.watch))?;
+    kept::keep(work.setup, built)
 }
 
 /// Makes an empty data disk in the pool, unless it is there.

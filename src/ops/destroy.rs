@@ -85,7 +85,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
     if let Some(domain) = &domain {
-        require_declared_here(setup, name, &domain.metadata().workspace)?;
+        let verb = if with_files { "purge" } else { "destroy" };
+        require_declared_here(setup, name, verb, &domain.metadata().workspace)?;
     }
     let stem = match &domain {
         Some(domain) => domain.metadata().stem.clone(),
@@ -93,6 +94,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         None => deploy::free_stem(host, name)?,
     };
     let pool = work.pool()?;
+    // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
+    pool.refresh()?;
     let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
     let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
     let files = with_files && config::exists(&setup.workspace, name);
@@ -115,15 +118,18 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     Ok(Destroyed { machine: name.clone(), domain: domain.is_some(), volumes, files })
 }
 
-/// A machine's name may have been typed in the wrong folder, and what is deleted is gone.
-fn require_declared_here(setup: &Setup, name: &MachineName, made_in: &str) -> Result<()> {
+/// Refuses to delete the data of a machine of another workspace: its name may have been typed in the wrong folder.
+///
+/// # Errors
+/// It is one, and this workspace declares none of that name.
+pub fn require_declared_here(setup: &Setup, name: &MachineName, verb: &str, made_in: &str) -> Result<()> {
     if made_in == setup.workspace.as_str() || config::exists(&setup.workspace, name) {
         return Ok(());
     }
     Err(Failure::user(format!(
-        "the machine `{name}` belongs to the workspace `{made_in}`; nothing was deleted"
+        "the machine `{name}` belongs to the workspace `{made_in}`; nothing was changed"
     ))
-    .hint(format!("name that workspace: `nixvm -C {made_in} destroy {name}`"))
+    .hint(format!("name that workspace: `nixvm -C {made_in} {verb} {name}`"))
     .into())
 }
 

@@ -101,7 +101,7 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
             Role::Boot(number) => number != generation,
             Role::Data(number) => number != layer,
             // libvirt makes new variables at the next start.
-            Role::Nvram | Role::FrozenNvram(_) | Role::Backup => true,
+            Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::Backup => true,
             // Written at every start; written by libvirt; of an upload that may be going on.
             Role::Identity | Role::SerialLog(_) | Role::Part => false,
         },
@@ -156,7 +156,7 @@ pub fn recreate(
         Step::Boot(volume) => {
             // What lies there under this name is of work that nobody remembers: no generation has its number.
             pool.delete(volume)?;
-            deploy::put_boot(&work, &pool, volume, &built.image)
+            deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Data(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Files => config::change(&setup.workspace, name, |files| {

@@ -20,8 +20,10 @@ pub fn of(pool: &Pool, domain: &Owned) -> Result<BTreeSet<String>> {
 /// Returns the volumes that the definition names itself.
 fn named(metadata: &Metadata, layer: u32) -> Vec<String> {
     let builds = metadata.generations.all().iter().map(|build| Role::Boot(build.number));
-    let frozen = metadata.snapshots.iter().flat_map(|s| [Role::Data(s.layer), Role::FrozenNvram(s.layer)]);
-    let own = [Role::Data(layer), Role::Identity, Role::Nvram, Role::SerialLog(None)];
+    // While a layer is merged into the one below, the snapshot is in both.
+    let layers = metadata.snapshots.iter().flat_map(|snapshot| [Some(snapshot.layer), snapshot.merging]);
+    let frozen = layers.flatten().flat_map(|layer| [Role::Data(layer), Role::FrozenNvram(layer)]);
+    let own = [Role::Data(layer), Role::Identity, Role::Nvram, Role::NextNvram(layer), Role::SerialLog(None)];
     let roles = own.into_iter().chain(builds).chain(frozen);
     let bases = metadata.generations.all().iter().map(|build| build.base.clone());
     roles.map(|role| role.of(&metadata.stem)).chain(bases).collect()
@@ -49,8 +51,8 @@ fn reachable(named: Vec<String>, backing: &BTreeMap<String, String>) -> Result<B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::record::Generations;
     use crate::model::record::tests::{build, snapshot};
+    use crate::model::record::{Generations, Snapshot};
 
     #[test]
     fn what_lies_below_a_snapshot_is_kept_and_what_nothing_names_is_not() {
@@ -60,7 +62,7 @@ mod tests {
             stem: "web_2".parse().unwrap(),
             ssh_port: None,
             generations: Generations::first(build(1)).with(build(3)),
-            snapshots: vec![snapshot("before", 2)],
+            snapshots: vec![Snapshot { merging: Some(1), ..snapshot("before", 2) }],
         };
         let backing =
             [("web_2.data-4.qcow2", "web_2.data-2.qcow2"), ("web_2.data-2.qcow2", "web_2.data-1.qcow2")]
@@ -73,7 +75,9 @@ mod tests {
             "data-4.qcow2",
             "boot-1.qcow2",
             "boot-3.qcow2",
+            "nvram-1.fd",
             "nvram-2.fd",
+            "nvram-next-4.fd",
             "nvram.fd",
         ] {
             assert!(found.contains(&format!("web_2.{kept}")), "{kept} of {found:?}");

@@ -8,9 +8,8 @@ use crate::hypervisor::Owned;
 use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
-use super::deploy;
 use super::work::Work;
-use super::{Setup, Watch};
+use super::{Setup, Watch, deploy, layers, nvram};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -39,12 +38,15 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
 /// Starts a machine that is off, as its files and its domain's metadata are now.
 ///
 /// # Errors
-/// Its files are not valid, or libvirt cannot start it.
+/// Its files are not valid, its data disk is not whole, or libvirt cannot start it.
 pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     let (setup, host) = (work.setup, &work.host);
     let machine = config::load(&setup.workspace, &work.name)?;
     work.watch.step(&format!("Starting {}", work.name));
     let pool = work.pool()?;
+    // QEMU would say no more than that it cannot open a file.
+    layers::check_chain(&pool, domain)?;
+    nvram::put_in_force(&pool, domain)?;
     fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.
     deploy::put_identity(&pool, &domain.metadata().stem, &machine)?;

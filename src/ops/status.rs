@@ -15,6 +15,7 @@ use crate::storage::Pool;
 
 use super::Setup;
 use super::deploy::open_pool;
+use super::layers::check_chain;
 use super::reach::endpoint;
 
 /// One machine, as declared and as observed.
@@ -40,6 +41,10 @@ pub struct Status {
     pub mac_address: String,
     /// Its volumes.
     pub disks: Vec<Disk>,
+    /// How many snapshots it has.
+    pub snapshots: usize,
+    /// How many layers its data disk lies on, itself among them; `None` where it has no domain or one of them is missing.
+    pub chain: Option<usize>,
     /// The workspace that made the domain, if it is not this one.
     pub other_workspace: Option<String>,
     /// What is being done to the machine, or was cut short.
@@ -82,7 +87,10 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let address = address.and_then(|domain| endpoint(domain, machine.mac));
     let metadata = domain.as_ref().map(Owned::metadata);
     let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());
-    let disks = disks(&open_pool(setup, &host)?, &stem)?;
+    let pool = open_pool(setup, &host)?;
+    // A chain that is not whole is for `start` to refuse; this shows what there is.
+    let chain = domain.as_ref().and_then(|domain| check_chain(&pool, domain).ok());
+    let disks = disks(&pool, &stem)?;
     let here = setup.workspace.root().display().to_string();
     Ok(Status {
         name: name.to_string(),
@@ -95,6 +103,8 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         network: machine.network.to_string(),
         mac_address: machine.mac.to_string(),
         disks,
+        snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),
+        chain: chain.map(|chain| chain.len()),
         work: work_in_hand(setup, name)?,
         other_workspace: metadata.map(|m| m.workspace.clone()).filter(|workspace| *workspace != here),
     })

@@ -13,6 +13,8 @@ use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::journal::{self, Entry, Holder, Journal, Lock};
 use crate::model::MachineName;
+use crate::model::volume::{self, Role};
+use crate::render;
 use crate::storage::Pool;
 
 use super::deploy::open_pool;
@@ -46,7 +48,7 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
-    /// Whether the same command was cut short before, and can only be finished.
+    /// Whether the same command was cut short before.
     pub resumed: bool,
     holder: Holder,
     _lock: Lock,
@@ -82,7 +84,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn begin_command(
+    /// Does the same for a command that is told by more than its verb and the machine.
+    ///
+    /// # Errors
+    /// As [`Work::begin`].
+    pub fn begin_command(
         setup: &'a Setup,
         name: &MachineName,
         command: String,
@@ -93,7 +99,9 @@ impl<'a> Work<'a> {
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
-        match journal::read(&setup.workspace.work_dir(), name)? {
+        let left = journal::read(&setup.workspace.work_dir(), name)?;
+        work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
+        match left {
             Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
                     "`nixvm {}` was cut short at {}",
@@ -103,10 +111,7 @@ impl<'a> Work<'a> {
                 .hint(format!("it can only be finished: run `nixvm {}` again", entry.holder.command))
                 .into());
             }
-            Some(entry) if entry.only_onward => {
-                watch.note("going on where an earlier command was cut short");
-                work.resumed = entry.holder.command == work.holder.command;
-            }
+            Some(entry) if entry.only_onward => watch.note("going on where an earlier command was cut short"),
             Some(entry) => {
                 watch.note(&format!(
                     "`nixvm {}` was cut short at {}; removing what it left",
@@ -210,11 +215,25 @@ impl<'a> Work<'a> {
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
     fn settle(&self, entry: &Entry) -> Result<()> {
-        let domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        let mut domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        if let Some(domain) = &mut domain {
+            // libvirt may still be at what the dead command asked for, such as to go on in one of its volumes, and
+            // until then its answers are those of before. It writes down what is written down already after that only.
+            let same = domain.metadata().clone();
+            let xml = render::metadata_xml(&same)?;
+            domain.set_metadata(same, &xml)?;
+        }
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
             pool.refresh()?;
+            if let Some(domain) = domain.as_ref().filter(|_| entry.volumes.iter().any(|v| is_backup(v))) {
+                // QEMU would go on writing to what is deleted here, and a guest would stand still for ever.
+                domain.end_backup()?;
+                if domain.is_frozen() == Some(true) {
+                    domain.thaw()?;
+                }
+            }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
                 pool.delete(volume)?;
@@ -229,6 +248,10 @@ impl<'a> Work<'a> {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
+}
+
+fn is_backup(name: &str) -> bool {
+    matches!(volume::parse(name), Some((_, Role::Backup)))
 }
 
 /// Returns the time, in seconds since 1970.

@@ -10,7 +10,10 @@ mod blank;
 mod chain;
 mod copy;
 mod pool;
+mod pour;
 mod put;
+mod qcow2;
+mod reader;
 mod sparse;
 #[cfg(test)]
 mod trials;
@@ -18,5 +21,7 @@ mod xml;
 
 pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
+pub use pour::Incoming;
 pub use put::Stored;
+pub use reader::VolumeReader;
 pub use sparse::Piece;

@@ -18,7 +18,7 @@ use crate::model::Progress;
 use super::Pool;
 
 /// Bytes of one message: what every version of libvirt takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
-const CHUNK: usize = 262_120;
+pub(super) const CHUNK: usize = 262_120;
 
 /// What comes next in a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ fn send(
     progress(end)
 }
 
-fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
+pub(super) fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         let length = stream.send(bytes).map_err(|error| said(&error))?;
         bytes = bytes.get(length.unsigned_abs()..).unwrap_or_default();

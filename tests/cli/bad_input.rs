@@ -76,6 +76,31 @@ fn an_unknown_profile_is_met_with_what_was_meant() {
 }
 
 #[test]
+fn snapshots() {
+    let sandbox = Sandbox::new().with_web();
+    for verb in ["snapshot", "restore-snapshot", "delete-snapshot"] {
+        let said = refused(&sandbox, &[verb, "web", "a/b"], 2);
+        assert!(said.starts_with("error: `a/b` cannot be a snapshot's name: it holds `/`\nhint: "), "{said}");
+        let said = refused(&sandbox, &[verb, "Web", "a"], 2);
+        assert!(said.starts_with("error: `Web` cannot be a machine's name"), "{said}");
+    }
+    for verb in ["restore-snapshot", "delete-snapshot"] {
+        let said = refused(&sandbox, &[verb, "web", "a"], 2);
+        assert!(
+            said.starts_with("error: cannot ask without a terminal: ") && said.contains("`--yes`"),
+            "{said}"
+        );
+        let said = refused(&sandbox, &[verb, "web", "a", "--yes"], 1);
+        assert!(said.contains("has no domain `web`\nhint: make it: `nixvm create web`"), "{said}");
+    }
+    for arguments in [&["snapshot", "web"][..], &["snapshots", "web"]] {
+        let said = refused(&sandbox, arguments, 1);
+        assert!(said.contains("has no domain `web`"), "{said}");
+    }
+    assert!(refused(&sandbox, &["snapshot", "web", "--keep", "0"], 2).contains("--keep"));
+}
+
+#[test]
 fn ports() {
     for port in ["0", "65536", "80-90", "http", "", "-1", "80,443"] {
         assert_eq!(first_line(&refused_value("tcp-port", port)), format!("error: `{port}` is not a port"));

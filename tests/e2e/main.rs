@@ -6,6 +6,7 @@
 //! minute. A test that needs a machine asks the world for it; the first to ask
 //! waits for the boot, so any test can also be run alone.
 
+mod backups;
 mod console;
 mod copies;
 mod create;
@@ -22,6 +23,7 @@ mod secrets;
 mod session;
 mod settings;
 mod sharing;
+mod snapshots;
 mod upgrade;
 mod world;
 
@@ -52,6 +54,8 @@ const TESTS: &[(&str, Test)] = tests![
     console::root_can_log_in_only_with_the_declared_password,
     settings::what_a_machine_is_set_to_is_in_force_when_the_output_says,
     copies::a_machine_is_renamed_cloned_and_recreated,
+    snapshots::snapshots_keep_and_bring_back_exactly_what_was,
+    backups::promise_7_a_backup_of_a_running_machine_restores_anywhere,
     session::a_session_without_root,
     upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
     upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,

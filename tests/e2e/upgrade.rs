@@ -30,7 +30,7 @@ const NO_NETWORK: &str = "{ lib, ... }: { systemd.network.networks.\"10-nixvm\".
 const PANIC: &str = "{ nixvm.image.layout = \"whole\"; boot.kernelParams = [ \"rdinit=/e2e-missing\" ]; }\n";
 
 /// Seconds that a guest is given, instead of the ten minutes that it would have.
-const TIMEOUT: &str = "240";
+const TIMEOUT: &str = "400";
 
 /// What no upgrade may change, and by what its boots are told apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -205,6 +205,16 @@ pub fn clean_frees_what_nothing_needs_and_says_so_first(world: &mut World) -> Re
             .map(|all| all.into_iter().filter(|v| v.contains("data")).collect::<Vec<_>>())
     };
     let before = data()?;
+    // One build with a base image to itself that two later ones leave behind; the guest runs on.
+    let (whole, one, two) = (
+        "{ nixvm.image.layout = \"whole\"; boot.kernelParams = [ \"e2e.clean\" ]; }\n",
+        "{ environment.etc.\"e2e-clean\".text = \"1\"; }\n",
+        "{ environment.etc.\"e2e-clean\".text = \"2\"; }\n",
+    );
+    for text in [whole, one, two] {
+        extra(world, text)?;
+        world.nixvm(&["upgrade", U, "--no-start"])?.ok()?;
+    }
     let volumes = host::volumes(&world.pool)?;
     // What was just put there may be about to be used.
     for base in volumes.iter().filter(|volume| volume.starts_with("nixvm-base-")) {
@@ -215,6 +225,9 @@ pub fn clean_frees_what_nothing_needs_and_says_so_first(world: &mut World) -> Re
     let dry = world.nixvm(&["clean", "--dry-run", "--json"])?.ok()?;
     ensure!(host::volumes(&world.pool)? == volumes, "a dry run deleted something:\n{dry}");
     let listed: Vec<Value> = serde_json::from_str(&dry.stdout)?;
+    for kind in ["generation", "base"] {
+        ensure!(listed.iter().any(|item| item["kind"] == kind), "no {kind} is listed:\n{dry}");
+    }
     world.nixvm(&["clean"])?.refused(2, &["--yes"])?;
     let done = world.nixvm(&["clean", "--yes"])?.ok()?;
     let left = host::volumes(&world.pool)?;

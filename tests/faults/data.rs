@@ -42,6 +42,15 @@ pub fn read_volume(world: &World, volume: &str) -> Result<String> {
     Ok(said.stdout)
 }
 
+/// Returns the SHA-256 of the whole disk that a guest would see whose top is the file at `volume`.
+pub fn digest(world: &World, volume: &str) -> Result<String> {
+    let raw = world.dir.join("digest.raw");
+    root("qemu-img", &["convert", "-U", "-f", "qcow2", "-O", "raw", volume, path(&raw)?])?;
+    let digest = host::sha256(&[path(&raw)?.to_owned()])?;
+    root("rm", &["-f", path(&raw)?])?;
+    Ok(digest.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
 /// Returns the path of the image that the domain's definition has as its data disk.
 pub fn top(world: &World, machine: &str) -> Result<String> {
     let xml = host::defined(machine)?;

@@ -25,6 +25,7 @@ mod process;
 #[allow(dead_code)]
 mod world;
 
+mod backups;
 mod copies;
 mod data;
 mod deletion;
@@ -32,6 +33,7 @@ mod generations;
 mod kill;
 mod making;
 mod outside;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,11 @@ const TESTS: &[(&str, Test)] = tests![
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
+    backups::backup_killed_anywhere_leaves_no_half_archive,
+    backups::incremental_backup_killed_anywhere_leaves_one_checkpoint,
+    backups::restore_backup_killed_anywhere_loses_neither_data,
+    backups::restore_backup_killed_anywhere_makes_the_machine_again,
+    backups::killed_while_bytes_flow_and_nothing_half_is_taken_for_whole,
     copies::recreate_killed_anywhere_is_completed_by_recreate,
     copies::clone_killed_anywhere_is_completed_by_clone,
     copies::clone_of_a_running_machine_killed_anywhere_is_completed_by_clone,
@@ -51,6 +58,9 @@ const TESTS: &[(&str, Test)] = tests![
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     outside::a_network_that_is_down_is_started_with_the_machine,
     outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
+    snapshots::snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::delete_snapshot_killed_anywhere_loses_nothing,
 ];
 
 fn main() -> ExitCode {

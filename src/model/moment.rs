@@ -1,4 +1,4 @@
-//! Moments, as archives are named after them.
+//! Moments, as snapshots and archives are named after them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment in whole seconds since 1970-01-01 00:00:00 UTC, up to the end of the year 9999.
 ///
-/// Its text is that of an archive's name, `YYYYmmdd-HHMMSS` in UTC: always as long, so that it sorts as time does.
+/// Its text is that of a name, `YYYYmmdd-HHMMSS` in UTC: always as long, so that it sorts as time does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
@@ -30,6 +30,14 @@ impl Moment {
     /// Returns the seconds since 1970-01-01 00:00:00 UTC.
     pub fn unix(self) -> u64 {
         self.0
+    }
+
+    /// Returns the moment for people: `2026-01-21 17:11:47 UTC`.
+    pub fn in_words(self) -> String {
+        let (year, month, day) = civil(self.0 / DAY);
+        let second = self.0 % DAY;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
     }
 
     /// Returns the moment one second later, `None` at the end of the year 9999.
@@ -114,6 +122,7 @@ mod tests {
             assert_eq!(Moment(seconds).to_string(), text);
             assert_eq!(text.parse(), Ok(Moment(seconds)));
         }
+        assert_eq!(Moment(1_769_015_507).in_words(), "2026-01-21 17:11:47 UTC");
         assert_eq!(Moment::from_unix(END), None);
         assert_eq!(Moment(END - 1).next(), None);
     }

@@ -1,0 +1,177 @@
+//! A machine's files as an archive holds them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::create::beside;
+use super::declared::Declared;
+use super::{Workspace, exists};
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::model::{Machine, MachineName};
+
+/// A file of a machine that comes from elsewhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ArchivedFile {
+    /// What it is called: a plain name without a `/`.
+    pub name: String,
+    /// Whether its owner may run it.
+    pub executable: bool,
+    /// What is in it; secrets, for some.
+    pub bytes: Vec<u8>,
+}
+
+/// Returns the machine that these files declare.
+///
+/// # Errors
+/// One of them is wrong or missing.
+pub fn from_archive(name: &MachineName, files: &[ArchivedFile]) -> Result<Machine> {
+    declared(files)?.complete(name, LABEL)
+}
+
+/// How messages call the folder in the archive.
+const LABEL: &str = "the archive's machine";
+
+fn declared(files: &[ArchivedFile]) -> Result<Declared> {
+    Declared::parse(LABEL, |name| {
+        let Some(file) = files.iter().find(|file| file.name == name) else { return Ok(None) };
+        let text = std::str::from_utf8(&file.bytes);
+        text.map(|text| Some(text.to_owned()))
+            .explain(|| Failure::user(format!("{LABEL}/{name} is not UTF-8 text")))
+    })
+}
+
+/// Makes `machines/NAME` of an archive's files, byte for byte but for what `machine` has otherwise.
+///
+/// A folder that is not there appears complete or not at all. In one that is there, each file is replaced likewise; what
+/// nixvm would read and the archive does not have is removed, and every other file is left alone.
+///
+/// # Errors
+/// A file is wrong; the folder cannot be written.
+pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) -> Result<()> {
+    let (wanted, gone) = wanted(machine, files)?;
+    let folder = workspace.machine_dir(&machine.name);
+    if !exists(workspace, &machine.name) {
+        return beside(workspace, &machine.name, |new| {
+            wanted.iter().try_for_each(|(name, file)| write(&new.join(name), file))
+        });
+    }
+    for (name, file) in &wanted {
+        write(&folder.join(name), file)?;
+    }
+    gone.iter().try_for_each(|name| file::remove(&folder.join(name)).map(drop))?;
+    file::sync_folder(&folder)
+}
+
+struct Wanted {
+    bytes: Vec<u8>,
+    executable: bool,
+}
+
+/// Returns the files that the folder is to have, and the names of those that it must not have.
+fn wanted(
+    machine: &Machine,
+    files: &[ArchivedFile],
+) -> Result<(BTreeMap<String, Wanted>, Vec<&'static str>)> {
+    let there = declared(files)?;
+    let entry = |file: &ArchivedFile| {
+        (file.name.clone(), Wanted { bytes: file.bytes.clone(), executable: file.executable })
+    };
+    let mut all: BTreeMap<String, Wanted> = files.iter().map(entry).collect();
+    let mut gone = Vec::new();
+    for ((name, before), (_, after)) in there.files().into_iter().zip(Declared::from(machine).files()) {
+        match after {
+            // As a person wrote it, with comments.
+            Some(_) if after == before => {}
+            Some(text) => drop(all.insert(name.to_owned(), Wanted { bytes: text.into(), executable: false })),
+            None => {
+                all.remove(name);
+                gone.push(name);
+            }
+        }
+    }
+    Ok((all, gone))
+}
+
+fn write(path: &Path, file: &Wanted) -> Result<()> {
+    let mode = if file.executable { 0o700 } else { 0o600 };
+    file::replace(path, &file.bytes)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .explain(|| Failure::user(format!("cannot set the mode of {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::workspace::tests::workspace;
+    use crate::config::{NewMachine, create, load, with_new_identity};
+    use crate::model::Size;
+
+    fn files(folder: &Path) -> Vec<ArchivedFile> {
+        let mut files: Vec<ArchivedFile> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| ArchivedFile {
+                name: entry.file_name().into_string().unwrap(),
+                executable: entry.metadata().unwrap().permissions().mode() & 0o100 != 0,
+                bytes: fs::read(entry.path()).unwrap(),
+            })
+            .collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files
+    }
+
+    #[test]
+    fn a_folder_comes_back_byte_for_byte_and_another_with_its_own_identity() {
+        let (_dir, workspace) = workspace();
+        let web: MachineName = "web".parse().unwrap();
+        let machine = create(&workspace, &NewMachine::named(web.clone())).unwrap();
+        let folder = workspace.machine_dir(&web);
+        fs::write(folder.join("tcp_ports"), "# mine\n8080\n").unwrap();
+        fs::write(folder.join("notes.bin"), b"\xff\0").unwrap();
+        fs::write(folder.join("health-check"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(folder.join("health-check"), Permissions::from_mode(0o700)).unwrap();
+        let before = files(&folder);
+        let archived = from_archive(&web, &before).unwrap();
+        assert_eq!(archived.machine_id, machine.machine_id);
+
+        fs::remove_dir_all(&folder).unwrap();
+        unpack(&workspace, &archived, &before).unwrap();
+        assert!(files(&folder) == before);
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(workspace.machines_dir()).unwrap().count(), 1);
+
+        // Over one that is there: what nixvm would read goes, what it would not stays.
+        fs::write(folder.join("extra.nix"), "{ }").unwrap();
+        fs::write(folder.join("todo"), "").unwrap();
+        fs::write(folder.join("memory"), "9G\n").unwrap();
+        let larger = Machine { var_size: Size::from_bytes(30 << 30), ..archived.clone() };
+        unpack(&workspace, &larger, &before).unwrap();
+        assert_eq!(load(&workspace, &web).unwrap(), larger);
+        assert!(folder.join("todo").exists() && !folder.join("extra.nix").exists());
+        assert_eq!(fs::read_to_string(folder.join("tcp_ports")).unwrap(), "# mine\n8080\n");
+
+        let other = with_new_identity(&archived, &"other".parse().unwrap()).unwrap();
+        unpack(&workspace, &other, &before).unwrap();
+        assert_eq!(load(&workspace, &other.name).unwrap(), other);
+        let folder = workspace.machine_dir(&other.name);
+        assert_eq!(fs::read(folder.join("notes.bin")).unwrap(), b"\xff\0");
+        assert_eq!(fs::metadata(folder.join("health-check")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn files_that_make_no_machine_are_refused() {
+        let file = |name: &str, bytes: &[u8]| ArchivedFile {
+            name: name.into(),
+            executable: false,
+            bytes: bytes.into(),
+        };
+        let web: MachineName = "web".parse().unwrap();
+        let why = |files: &[ArchivedFile]| from_archive(&web, files).unwrap_err().to_string();
+        assert_eq!(why(&[file("profile", b"core")]), "the archive's machine/machine-id is missing");
+        assert_eq!(why(&[file("profile", b"\xff")]), "the archive's machine/profile is not UTF-8 text");
+        assert_eq!(why(&[file("vcpus", b"0")]), "the archive's machine/vcpus, line 1, is wrong");
+    }
+}

@@ -1,0 +1,171 @@
+//! Snapshots of a real guest: taken while it runs, gone back to, deleted, and every one exactly what it was.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::Outcome;
+use crate::host::{self, against};
+use crate::process::{host as run_here, root};
+use crate::world::World;
+
+/// A machine of this test's own: what it holds changes.
+const S: &str = "e2e-s";
+
+/// Seconds. issue: "no pause over 1 s".
+const PAUSE_BUDGET: f64 = 1.0;
+
+pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Result<Outcome> {
+    let made = [S, "core", "1024", "2", "512M", "nat", "--from-agent"];
+    world.nixvm(&[&["create"], &made[..]].concat())?.ok()?;
+    // Off, and never started: there are no firmware variables yet.
+    world.nixvm(&["snapshot", S, "unborn"])?.ok()?;
+    let unborn = digest(world, "unborn")?;
+    world.nixvm(&["start", S, "--wait"])?.ok()?;
+
+    write(world, "one")?;
+    pause(world)?;
+    let first = digest(world, "first")?;
+    // A definition that is written again while the machine runs, as by an upgrade, changes nothing of it.
+    host::define("define", &host::defined(S)?)?;
+    write(world, "two")?;
+    let taken = world.nixvm(&["snapshot", S, "second", "--json"])?.ok()?;
+    ensure!(json(&taken.stdout)?["consistent"] == true, "the guest's agent was not asked:\n{taken}");
+    let second = digest(world, "second")?;
+    write(world, "three")?;
+    world.nixvm(&["snapshot", S, "second"])?.refused(1, &["second"])?;
+    world.nixvm(&["restore-snapshot", S, "first"])?.refused(2, &["--yes"])?;
+    world.nixvm(&["restore-snapshot", S, "frist", "--yes"])?.refused(1, &["first"])?;
+
+    restore(world, "first", "one")?;
+    ensure!(digest(world, "second")? == second, "restoring the first snapshot changed the second");
+    restore(world, "second", "two")?;
+    for (name, was) in [("unborn", &unborn), ("first", &first), ("second", &second)] {
+        ensure!(digest(world, name)? == *was, "restoring changed the snapshot {name}");
+    }
+
+    // In the middle and live: `before-first` lies on the layer of `second`, and so does what runs.
+    write(world, "four")?;
+    world.nixvm(&["snapshot", S, "third"])?.ok()?;
+    let third = digest(world, "third")?;
+    let deleted = world.nixvm(&["delete-snapshot", S, "second", "--yes", "--json"])?.ok()?;
+    ensure!(json(&deleted.stdout)?["link"].is_string(), "a layer with two on it cannot go:\n{deleted}");
+    let deleted = world.nixvm(&["delete-snapshot", S, "before-first", "--yes", "--json"])?.ok()?;
+    println!("    deleted live in {:.1} s", deleted.seconds);
+    for (name, was) in [("unborn", &unborn), ("first", &first), ("third", &third)] {
+        ensure!(digest(world, name)? == *was, "deleting live changed the snapshot {name}");
+    }
+    ensure!(read(world)? == "four", "the guest sees {:?} after a live deletion", read(world)?);
+
+    // Off.
+    world.nixvm(&["stop", S])?.ok()?;
+    let now = image_digest(world, &host::volume_path(&world.pool, &current(world)?)?)?;
+    let deleted = world.nixvm(&["delete-snapshot", S, "third", "--yes"])?.ok()?;
+    println!("    deleted off in {:.1} s", deleted.seconds);
+    ensure!(host::state(S)? == "shut off", "a deletion left the machine {}", host::state(S)?);
+    ensure!(image_digest(world, &host::volume_path(&world.pool, &current(world)?)?)? == now, "data was lost");
+    for (name, was) in [("unborn", &unborn), ("first", &first)] {
+        ensure!(digest(world, name)? == *was, "deleting while off changed the snapshot {name}");
+    }
+    broken_chain(world)?;
+    world.nixvm(&["destroy", S, "--yes"])?.ok()?;
+    let left = host::volumes_of(&world.pool, S)?;
+    ensure!(left.is_empty(), "`destroy` left {left:?}");
+    Ok(Outcome::Passed)
+}
+
+/// A layer that is missing is told before QEMU is asked.
+fn broken_chain(world: &World) -> Result<()> {
+    let lost = layer(world, "first")?;
+    let [path, away] = [lost.clone(), format!("{lost}.away")];
+    root("mv", &[&path, &away])?;
+    world.nixvm(&["start", S])?.refused(1, &["not whole", "is missing"])?;
+    world.nixvm(&["snapshot", S])?.refused(1, &["not whole", "is missing"])?;
+    let status = world.nixvm(&["status", S])?.ok()?;
+    ensure!(status.stdout.contains("NOT WHOLE"), "`status` does not tell:\n{status}");
+    root("mv", &[&away, &path]).map(drop)
+}
+
+/// Takes the snapshot `first` while a writer in the guest stamps the time every 10 ms, and shows its longest gap.
+fn pause(world: &World) -> Result<()> {
+    let writer = r#"
+cat > /var/stamp.sh <<'END'
+end=$((SECONDS + 25))
+exec {never}<> <(:)
+while [ $SECONDS -lt $end ]; do echo $EPOCHREALTIME; read -t 0.01 -u $never; done > /var/stamps
+END
+systemd-run --quiet --unit stamps bash /var/stamp.sh"#;
+    world.guest_root(S, writer)?.ok()?;
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let before = world.admin(S, &["date", "+%s.%N"])?.ok()?.text().to_owned();
+    let taken = world.nixvm(&["snapshot", S, "first", "--json"])?.ok()?;
+    let switched = json(&taken.stdout)?["seconds"].as_f64().context("no seconds")?;
+    let gap = format!("from={before}\n")
+        + r#"
+while systemctl is-active --quiet stamps; do sleep 1; done
+awk -v from=$from 'l { d = $1 - l; if (l < from) { if (d > b) b = d } else if (d > g) g = d } { l = $1 }
+END { printf "%d %.3f %.3f\n", NR, b, g }' /var/stamps"#;
+    let said = world.guest_root(S, &gap)?.ok()?;
+    let said: Vec<f64> = said.text().split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let [stamps, idle, gap] = said[..] else { bail!("no gap in {said:?}") };
+    println!(
+        "    snapshot {:.2} s in all, {switched:.2} s for the switch; longest gap of {stamps} stamps {:.0} ms, {:.0} ms before it; budget {:.0} ms ({})",
+        taken.seconds,
+        gap * 1000.0,
+        idle * 1000.0,
+        PAUSE_BUDGET * 1000.0,
+        against(gap, PAUSE_BUDGET)
+    );
+    Ok(())
+}
+
+fn restore(world: &World, snapshot: &str, text: &str) -> Result<()> {
+    let restored = world.nixvm(&["restore-snapshot", S, snapshot, "--yes", "--json"])?.ok()?;
+    ensure!(json(&restored.stdout)?["before"] == format!("before-{snapshot}"), "{restored}");
+    world.nixvm(&["start", S, "--wait"])?.ok()?;
+    let status = world.nixvm(&["status", S])?.ok()?;
+    ensure!(read(world)? == text, "after restoring {snapshot} the guest sees {:?}\n{status}", read(world)?);
+    println!("    restored {snapshot} in {:.1} s, shutdown and start included", restored.seconds);
+    Ok(())
+}
+
+fn write(world: &World, text: &str) -> Result<()> {
+    world.guest_root(S, &format!("echo {text} > /var/lib/e2e && sync")).and_then(|said| said.ok()).map(drop)
+}
+
+fn read(world: &World) -> Result<String> {
+    Ok(world.admin(S, &["cat", "/var/lib/e2e"])?.ok()?.text().to_owned())
+}
+
+/// Returns the SHA-256 of the whole disk that a snapshot shows.
+fn digest(world: &World, snapshot: &str) -> Result<String> {
+    image_digest(world, &layer(world, snapshot)?)
+}
+
+fn image_digest(world: &World, path: &str) -> Result<String> {
+    let raw = world.dir.join("digest.raw").display().to_string();
+    root("qemu-img", &["convert", "-U", "-f", "qcow2", "-O", "raw", path, &raw])?;
+    let digest = host::sha256(std::slice::from_ref(&raw))?;
+    root("rm", &["-f", &raw])?;
+    Ok(digest)
+}
+
+/// Returns the path of the layer that a snapshot froze.
+fn layer(world: &World, snapshot: &str) -> Result<String> {
+    let listed = json(&world.nixvm(&["snapshots", S, "--json"])?.ok()?.stdout)?;
+    let all = listed["snapshots"].as_array().context("no list")?;
+    let found =
+        all.iter().find(|listed| listed["name"] == snapshot).and_then(|found| found["volume"].as_str());
+    host::volume_path(&world.pool, found.with_context(|| format!("no snapshot {snapshot} in {listed}"))?)
+}
+
+/// Returns the name of the volume that the machine's data disk is defined on.
+fn current(_: &World) -> Result<String> {
+    let listed =
+        run_here(&["virsh", "--quiet", "--connect", "qemu:///system", "domblklist", "--inactive", S])?;
+    let line = listed.stdout.lines().find(|line| line.contains("vdb")).context("no vdb")?;
+    let source = line.split_whitespace().last().unwrap_or_default();
+    Ok(source.rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+fn json(text: &str) -> Result<serde_json::Value> {
+    serde_json::from_str(text).with_context(|| text.to_owned())
+}
