@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use console::strip_ansi_codes;
 use serde_json::json;
 
 use crate::error::{Failure, Result};
@@ -68,8 +67,7 @@ struct Lines {
 impl Lines {
     fn print(&mut self, line: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(line);
-        let plain: String =
-            strip_ansi_codes(&text).chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
+        let plain = ops::plain(&text);
         match &mut self.to {
             Some(to) => to.write_all(plain.as_bytes()),
             None => {
@@ -112,7 +110,7 @@ mod tests {
     #[test]
     fn a_guest_cannot_move_the_cursor_of_who_reads_its_log() {
         let mut lines = Lines { to: None, open: Vec::new(), all: String::new() };
-        for part in ["\x1b[2J\x1b[01;01HUEFI\r\nwel", "come \x1b[0;1;32mOK\x1b[0m\x07\n", "login: "] {
+        for part in ["\x1b[=3h\x1b[2J\x1b[01;01HUEFI\r\nwel", "come \x1b[0;1;32mOK\x1b[0m\x07\n", "login: "] {
             lines.write_all(part.as_bytes()).unwrap();
         }
         assert_eq!(lines.end().unwrap(), "UEFI\nwelcome OK\nlogin: \n");

@@ -57,7 +57,7 @@ fn read(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u8>> {
 }
 
 /// Returns text without control characters and the sequences that begin with ESC (ECMA-48): a log is shown on a terminal.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {

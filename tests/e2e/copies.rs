@@ -12,7 +12,7 @@ const CLONE: &str = "e2e-d";
 
 /// Prints the machine-id, the hostname, the hardware address, the key that ssh shows and the UUID.
 const IDENTITY: &str = "cat /etc/machine-id; hostname; cat /sys/class/net/e*/address; \
-    cut -d' ' -f2 < <(ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null | cut -d' ' -f2-); cat /sys/class/dmi/id/product_uuid";
+    ssh-keyscan -t ed25519 127.0.0.1 2>/dev/null | grep -v '^#' | cut -d' ' -f3; cat /sys/class/dmi/id/product_uuid";
 
 /// Three boots for all of them.
 pub fn a_machine_is_renamed_cloned_and_recreated(world: &mut World) -> Result<Outcome> {
