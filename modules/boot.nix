@@ -33,7 +33,10 @@ in
     # Mount what fstab names and no partition beside it. The generator would put /boot behind an automount, which
     # dbus-broker's mount namespace triggers at every boot; dbus and logind then fail with it.
     "systemd.gpt_auto=0"
-  ];
+  ]
+  # Without KVM on a busy host the kernel finds its timer too slow and panics ("IO-APIC + timer doesn't work"). Under KVM
+  # it does not check by itself (arch/x86/kernel/kvm.c).
+  ++ lib.optional pkgs.stdenv.hostPlatform.isx86_64 "no_timer_check";
 
   # The ESP, for reading only. `nofail`: nobody needs it to run, so it must not keep a machine from booting.
   fileSystems."/boot" = {
