@@ -51,7 +51,8 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     let full = backup(world, &[])?;
     let busy = gaps(world)?;
     println!(
-        "    writer: {idle:.1} ms the longest gap without a backup, {busy:.1} ms during one ({} of {PAUSE} ms)",
+        "    writer: {idle:.1} ms the longest gap without a backup, {busy:.1} ms during one, {} ms of it frozen ({} of {PAUSE} ms)",
+        full.frozen_ms,
         host::against(busy, PAUSE)
     );
     ensure!(full.state == "frozen", "the guest's agent answers, and the data is {}", full.state);
@@ -183,6 +184,7 @@ struct Made {
     bytes: u64,
     data: u64,
     state: String,
+    frozen_ms: u64,
     parent: Option<String>,
     seconds: f64,
 }
@@ -196,6 +198,7 @@ fn backup(world: &World, more: &[&str]) -> Result<Made> {
         file: made["file"].as_str().context("no file")?.into(),
         bytes: number("bytes")?,
         data: number("data_bytes")?,
+        frozen_ms: made["frozen_ms"].as_u64().unwrap_or_default(),
         state: made["state"].as_str().unwrap_or_default().to_owned(),
         parent: made["parent"].as_str().map(str::to_owned),
         seconds: said.seconds,
