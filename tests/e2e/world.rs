@@ -150,6 +150,23 @@ impl World {
         self.made.remove(name);
     }
 
+    /// Switches every guest of this world off and removes the machines that could not be made: the next test starts
+    /// what it needs.
+    pub fn begin_again(&mut self) -> Result<()> {
+        for domain in host::running_domains()? {
+            if host::defined(&domain)?.contains(&self.pool) {
+                host::virsh_any(&["destroy", &domain])?;
+            }
+        }
+        let unmade: Vec<&str> =
+            self.made.iter().filter(|(_, made)| made.is_err()).map(|(name, _)| *name).collect();
+        for name in unmade {
+            self.nixvm(&["purge", name, "--yes"])?;
+            self.made.remove(name);
+        }
+        Ok(())
+    }
+
     fn machine(&mut self, name: &'static str, make: impl FnOnce(&mut Self) -> Result<()>) -> Result<Machine> {
         let made = match self.made.get(name) {
             Some(Err(_)) => bail!("{name} could not be made; see the first failure"),
