@@ -110,7 +110,7 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
     let identity = world.file(M, "machine-id")?;
     world.nixvm(&["purge", M, "--yes"])?.ok()?;
 
-    let other = world.dir.join("other");
+    let other = world.dir.join("elsewhere");
     root("cp", &["-R", text(&world.workspace)?, text(&other)?])?;
     root("rm", &["-rf", text(&other.join("output"))?, text(&other.join("machines"))?])?;
     let pool = format!("{}-other", world.pool);

@@ -6,9 +6,9 @@ use crate::harness::Outcome;
 use crate::host;
 use crate::world::World;
 
-const FIRST: &str = "e2e-c";
+const FIRST: &str = "e2e-f";
 const RENAMED: &str = "e2e-r";
-const CLONE: &str = "e2e-d";
+const CLONE: &str = "e2e-g";
 
 /// Prints the machine-id, the hostname, the hardware address, the key that ssh shows and the UUID.
 const IDENTITY: &str = "cat /etc/machine-id; hostname; cat /sys/class/net/e*/address; \

@@ -54,7 +54,7 @@ pub fn the_host_key_is_the_machines_own(world: &mut World) -> Result<Outcome> {
     // A guest that is not who the files say: nothing may be run in it.
     let folder = world.machine_dir(A);
     let files = ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"].map(|name| folder.join(name));
-    let other = world.dir.join("other");
+    let other = world.dir.join("other-key");
     host_any(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", &other.display().to_string()])?
         .ok()?;
     let kept = [fs::read(&files[0])?, fs::read(&files[1])?];

@@ -10,7 +10,7 @@ use crate::host;
 use crate::process::wait_for;
 use crate::world::World;
 
-const M: &str = "e2e-s";
+const M: &str = "e2e-t";
 const PASSWORD: &str = "p4ss & \"w0rd\" $HOME";
 
 /// Two boots for all of them.

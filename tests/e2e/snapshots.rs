@@ -8,7 +8,7 @@ use crate::process::{host as run_here, root};
 use crate::world::World;
 
 /// A machine of this test's own: what it holds changes.
-const S: &str = "e2e-s";
+const S: &str = "e2e-p";
 
 /// Seconds. issue: "no pause over 1 s".
 const PAUSE_BUDGET: f64 = 1.0;

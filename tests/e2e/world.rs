@@ -150,7 +150,7 @@ impl World {
         self.made.remove(name);
     }
 
-    /// Switches every guest of this world off and removes the machines that could not be made: the next test starts
+    /// Switches every guest of this world off, and removes the machines that a test left half way: the next test starts
     /// what it needs.
     pub fn begin_again(&mut self) -> Result<()> {
         for domain in host::running_domains()? {
@@ -158,11 +158,10 @@ impl World {
                 host::virsh_any(&["destroy", &domain])?;
             }
         }
-        let unmade: Vec<&str> =
-            self.made.iter().filter(|(_, made)| made.is_err()).map(|(name, _)| *name).collect();
-        for name in unmade {
+        self.made.retain(|_, made| made.is_ok());
+        let declared = self.nixvm(&["list-machines"])?.ok()?;
+        for name in declared.stdout.lines().filter(|name| !self.made.contains_key(*name)) {
             self.nixvm(&["purge", name, "--yes"])?;
-            self.made.remove(name);
         }
         Ok(())
     }
