@@ -30,7 +30,7 @@ const SEAL: usize = 32;
 /// zstd's compression for the manifest; it takes no time.
 const LEVEL: i32 = 19;
 
-/// Largest window that a frame may ask its reader for, as a power of two: 8 MiB. nixvm's own have 1 MiB.
+/// Largest window that a frame may ask its reader for, as a power of two: 8 MiB. nixvm's own have 512 KiB.
 pub(super) const LARGEST_WINDOW: u32 = 23;
 
 /// Returns the bytes to leave free for a manifest of that length.

@@ -22,9 +22,10 @@ const LEVEL: i32 = 3;
 
 /// Bytes that zstd looks back, as a power of two, and bytes that it gives to a thread at a time.
 ///
-/// Its defaults, 2 and 8 MiB, would take more memory than a command may have.
-const WINDOW: u32 = 20;
-const JOB: u32 = 1 << 20;
+/// Its defaults, 2 and 8 MiB, would take more memory than a command may have, of which libvirt's libraries have 20 MiB
+/// before anything is done. These are the smallest that it takes.
+const WINDOW: u32 = 19;
+const JOB: u32 = 1 << 19;
 
 /// Most threads: each has its share of memory.
 const MOST_THREADS: usize = 4;
@@ -33,7 +34,7 @@ const MOST_THREADS: usize = 4;
 const CHUNK: usize = 128 << 10;
 
 /// Chunks that wait to be compressed.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 /// What goes into an archive.
 pub struct Source<'a> {

@@ -4,6 +4,7 @@
 //! From there it is streamed into the archive, and the volume is deleted. Nothing of the machine is changed, but for the
 //! checkpoint that an incremental backup leaves: its instant has a name, and QEMU notes what is written from then on.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -307,8 +308,10 @@ impl Job<'_> {
             parent: copy.parent.clone(),
             checkpoint: copy.checkpoint.clone(),
         };
-        let mut data = self.pool.reader(volume)?;
+        let data = self.pool.reader(volume)?;
         let data_size = data.length();
+        // libvirt's messages have up to 256 KiB, and each call of it has its price.
+        let mut data = BufReader::with_capacity(256 << 10, data);
         let source = Source { files, data: &mut data, data_size, nvram: nvram.as_deref() };
         let mut shown = moved(self.work.watch);
         let written = backup::write(self.folder, &about, source, &mut |progress| {
