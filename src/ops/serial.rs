@@ -10,6 +10,9 @@ const PANIC: &str = "Kernel panic - not syncing";
 /// How the firmware (OVMF, AAVMF) says what it boots.
 const FIRMWARE: &str = "BdsDxe: starting Boot";
 
+/// What its shell begins with; it comes up where no disk boots.
+const SHELL: &str = "UEFI Interactive Shell v";
+
 /// How many bytes of a log are looked at, from its end: libvirt keeps 2 MiB.
 const MOST: usize = 256 << 10;
 
@@ -20,6 +23,8 @@ pub struct Told {
     pub panic: Option<String>,
     /// How often the firmware began to boot.
     pub boots: usize,
+    /// Whether the firmware found nothing to boot from and waits for a person at its shell.
+    pub shell: bool,
 }
 
 /// Returns how many bytes a machine's serial log has by now.
@@ -41,7 +46,8 @@ pub fn since(pool: &Pool, stem: &VolumeStem, mark: u64) -> String {
 /// Returns what a log tells.
 pub fn tell(log: &str) -> Told {
     let panic = log.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim().to_owned()));
-    Told { panic, boots: log.lines().filter(|line| line.contains(FIRMWARE)).count() }
+    let boots = log.lines().filter(|line| line.contains(FIRMWARE)).count();
+    Told { panic, boots, shell: log.contains(SHELL) }
 }
 
 /// Returns the last lines that say something.
@@ -98,5 +104,8 @@ mod tests {
         assert_eq!(told.panic.as_deref(), Some("Kernel panic - not syncing: VFS: Unable to mount root fs"));
         assert_eq!(told.boots, 1);
         assert_eq!(tell("all is well"), Told::default());
+        let lost =
+            "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\": Not Found\nUEFI Interactive Shell v2.2\n";
+        assert_eq!(tell(lost), Told { shell: true, ..Told::default() });
     }
 }

@@ -90,6 +90,9 @@ pub fn judge(before: &Observation, now: &Moment) -> Verdict {
     if now.off {
         return Verdict::Unhealthy("it switched itself off while it was starting".into());
     }
+    if now.told.shell && !seen.answers() {
+        return Verdict::Unhealthy("its firmware found nothing to boot from".into());
+    }
     if now.told.boots >= LOOP && !seen.answers() {
         return Verdict::Unhealthy(format!("it began to boot {} times", now.told.boots));
     }
@@ -195,6 +198,7 @@ mod tests {
         assert!(unhealthy(&moment(|m| m.off = true), "switched itself off"));
         assert!(unhealthy(&moment(|m| m.told.panic = Some("Kernel panic".into())), "Kernel panic"));
         assert!(unhealthy(&moment(|m| m.told.boots = LOOP), "4 times"));
+        assert!(unhealthy(&moment(|m| m.told.shell = true), "nothing to boot from"));
         assert!(matches!(moment(|m| m.told.boots = 1), Verdict::Early(_)));
         assert!(unhealthy(&verdict(&well(), seen(true, true, Some(System::Maintenance), &[])), "console"));
     }
