@@ -39,7 +39,7 @@ pub struct BackupRequest<'a> {
 impl Owned {
     /// Copies the running machine's data disk, and returns for how long its guest stood still.
     ///
-    /// `None` where its agent does not answer: the copy is then as after a power cut. An error of `progress` or an
+    /// `None` where its agent does not answer or cannot freeze: the copy is then as after a power cut. An error of `progress` or an
     /// interruption ends the copy; the file is then not whole, and the checkpoint stays.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Owned {
         let backup = backup_xml(&disks, data, &request);
         let checkpoint = request.checkpoint.map(|name| checkpoint_xml(&disks, data, name));
 
-        let frozen = if self.agent_answers() { Some(self.freeze()?) } else { None };
+        let frozen = if self.agent_answers() { self.freeze().ok() } else { None };
         let run = Run::begin(&self.domain, &backup, checkpoint.as_deref()).explain(say)?;
         let stood = frozen.map(Frozen::thaw).transpose().explain(say)?;
         run.follow(progress).explain(say)?;
