@@ -54,28 +54,31 @@ pub fn main(tests: &[(&'static str, Test)]) -> ExitCode {
 }
 
 /// Runs the tests and returns how many failed.
-///
-/// One that fails is tried a second time, on guests that are started anew: without KVM on a busy host, a guest now and
-/// then loses the race with one of its own timeouts. Both are told, and a test that fails twice has failed.
 fn run(chosen: &[&(&'static str, Test)]) -> Result<usize> {
     process::listen_for_signals()?;
     let began = Instant::now();
     let mut world = World::new()?;
     println!("nixpkgs: {}\nworld:   {}\n", world.nixpkgs, world.dir.display());
-    let (mut passed, mut skipped, mut failed, mut again) = (0, 0, Vec::new(), Vec::new());
+    let (mut passed, mut skipped, mut failed) = (0, 0, Vec::new());
     for (name, test) in chosen.iter().copied() {
-        let mut result = attempt(&mut world, name, test);
-        if result.is_err() && !process::interrupted() {
-            again.push(name);
-            if let Err(error) = world.begin_again() {
-                println!("the guests could not be started anew: {error:#}");
-            }
-            result = attempt(&mut world, name, test);
-        }
+        println!("test {name} ...");
+        let test_began = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| test(&mut world)))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked, as said above")));
+        let seconds = test_began.elapsed().as_secs_f64();
         match result {
-            Ok(Outcome::Passed) => passed += 1,
-            Ok(Outcome::Skipped(_)) => skipped += 1,
-            Err(()) => failed.push(name),
+            Ok(Outcome::Passed) => {
+                passed += 1;
+                println!("test {name} ... ok ({seconds:.1} s)\n");
+            }
+            Ok(Outcome::Skipped(why)) => {
+                skipped += 1;
+                println!("test {name} ... SKIPPED ({seconds:.1} s): {why}\n");
+            }
+            Err(error) => {
+                failed.push(name);
+                println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
+            }
         }
         if process::interrupted() {
             println!("interrupted; cleaning up");
@@ -83,26 +86,11 @@ fn run(chosen: &[&(&'static str, Test)]) -> Result<usize> {
         }
     }
     drop(world);
-    again.retain(|name| !failed.contains(name));
-    again.iter().for_each(|name| println!("passed at the second try only: {name}"));
-    failed.iter().for_each(|name| println!("failed: {name}"));
+    for name in &failed {
+        println!("failed: {name}");
+    }
     let seconds = began.elapsed().as_secs_f64();
     println!("{passed} passed, {} failed, {skipped} skipped ({seconds:.0} s)", failed.len());
     let missing = chosen.len() - passed - skipped - failed.len();
     Ok(failed.len() + missing)
-}
-
-/// Runs one test, and says how it went and how long it took.
-fn attempt(world: &mut World, name: &str, test: &Test) -> Result<Outcome, ()> {
-    println!("test {name} ...");
-    let began = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(|| test(world)))
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked, as said above")));
-    let seconds = began.elapsed().as_secs_f64();
-    match &result {
-        Ok(Outcome::Passed) => println!("test {name} ... ok ({seconds:.1} s)\n"),
-        Ok(Outcome::Skipped(why)) => println!("test {name} ... SKIPPED ({seconds:.1} s): {why}\n"),
-        Err(error) => println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n"),
-    }
-    result.map_err(drop)
 }

@@ -150,22 +150,6 @@ impl World {
         self.made.remove(name);
     }
 
-    /// Switches every guest of this world off, and removes the machines that a test left half way: the next test starts
-    /// what it needs.
-    pub fn begin_again(&mut self) -> Result<()> {
-        for domain in host::running_domains()? {
-            if host::defined(&domain)?.contains(&self.pool) {
-                host::virsh_any(&["destroy", &domain])?;
-            }
-        }
-        self.made.retain(|_, made| made.is_ok());
-        let declared = self.nixvm(&["list-machines"])?.ok()?;
-        for name in declared.stdout.lines().filter(|name| !self.made.contains_key(*name)) {
-            self.nixvm(&["purge", name, "--yes"])?;
-        }
-        Ok(())
-    }
-
     fn machine(&mut self, name: &'static str, make: impl FnOnce(&mut Self) -> Result<()>) -> Result<Machine> {
         let made = match self.made.get(name) {
             Some(Err(_)) => bail!("{name} could not be made; see the first failure"),
