@@ -236,7 +236,7 @@ impl<'a> Work<'a> {
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
-                pool.delete(volume)?;
+                pool.clear(volume)?;
             }
         }
         journal::forget(&self.setup.workspace.work_dir(), &self.name)
