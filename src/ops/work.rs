@@ -51,7 +51,7 @@ pub struct Work<'a> {
     /// Whether the same command was cut short before.
     pub resumed: bool,
     holder: Holder,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl<'a> Work<'a> {
@@ -98,7 +98,7 @@ impl<'a> Work<'a> {
         let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
+        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
         match left {
@@ -130,6 +130,14 @@ impl<'a> Work<'a> {
         let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
         // While a machine has two names, half of it could be taken for the whole.
         self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
+    }
+
+    /// Ends the work on a machine that is no more: nothing says any longer that there was one.
+    ///
+    /// # Errors
+    /// The lock cannot be removed.
+    pub fn end_of_machine(self) -> Result<()> {
+        self.lock.remove()
     }
 
     /// Returns the machine's domain.
