@@ -79,7 +79,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
     let workspace = &setup.workspace;
     let (work, under_new) = Work::begin_both(setup, (old, new), "rename", watch)?;
     let renamed = Renamed { machine: new.clone(), was: old.clone() };
-    if (work.resumed || under_new.resumed)
+    if (work.resumed.is_some() || under_new.resumed.is_some())
         && !config::exists(workspace, old)
         && config::exists(workspace, new)
     {
