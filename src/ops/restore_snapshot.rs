@@ -165,6 +165,10 @@ fn restore(
     ran: bool,
 ) -> Result<Option<SnapshotName>> {
     nvram::put_in_force(pool, domain)?;
+    if domain.state()?.is_active() {
+        // The layers are to be the same when it is off.
+        domain.end_merge()?;
+    }
     let layers = Layers::of(pool, domain)?;
     let to = find(&layers, pool, name)?;
     let machine = config::load(&work.setup.workspace, &work.name)?;
