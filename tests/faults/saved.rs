@@ -4,6 +4,7 @@
 //! left that was killed cannot be in its way.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 
@@ -29,9 +30,11 @@ impl Saved {
         ensure!(host::state(machine)? == "shut off", "{machine} is {}", host::state(machine)?);
         let definition = host::defined(machine)?;
         let pool = middle::folder(world);
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let saved = Saved {
             machine: machine.to_owned(),
-            folder: world.dir.join(format!("saved-{machine}")),
+            folder: world.dir.join(format!("saved-{number}")),
             pool,
             definition,
         };
@@ -61,9 +64,15 @@ impl Saved {
     }
 }
 
+impl Drop for Saved {
+    fn drop(&mut self) {
+        let _ = root("rm", &["-rf".as_ref(), self.folder.as_os_str()]);
+    }
+}
+
 const SAVE: &str = r#"
 machine=$1 folder=$2 pool=$3 workspace=$4; shift 4
-rm -rf "$folder"; mkdir "$folder"
+mkdir "$folder"
 cp -a --sparse=always "$pool/$machine".* "$folder"
 for part; do
     mkdir -p "$folder/$part"
