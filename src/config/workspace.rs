@@ -117,6 +117,11 @@ impl Workspace {
         self.output_dir().join("generations")
     }
 
+    /// Returns the folder of the host keys that `ssh` pins.
+    pub fn known_hosts_dir(&self) -> PathBuf {
+        self.output_dir().join("known_hosts")
+    }
+
     /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")

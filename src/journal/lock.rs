@@ -1,8 +1,8 @@
 //! One process at a time works on a machine.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub struct Holder {
 /// The right to work on a machine, until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
+    path: PathBuf,
     _file: File,
 }
 
@@ -44,27 +45,43 @@ impl Lock {
         file::create_private_folder(folder)?;
         let path = path(folder, machine);
         let cannot = || Failure::user(format!("cannot lock {}", path.display()));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .explain(cannot)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let locked = interrupt::poll(patience, POLL, || {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => Ok(Some(())),
-                Err(Errno::WOULDBLOCK) => Ok(None),
-                Err(error) => Err(error).explain(cannot),
+            loop {
+                let file = options.open(&path).explain(cannot)?;
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) if is_at(&file, &path) => return Ok(Some(file)),
+                    // Its holder removed it meanwhile: another process may have the lock of that name.
+                    Ok(()) => {}
+                    Err(Errno::WOULDBLOCK) => return Ok(None),
+                    Err(error) => return Err(error).explain(cannot),
+                }
             }
         })?;
-        if locked.is_none() {
-            return Err(busy(machine, read(&mut file)).into());
-        }
+        let Some(mut file) = locked else {
+            return Err(busy(machine, File::open(&path).ok().and_then(|mut file| read(&mut file))).into());
+        };
         let text = serde_json::to_vec(holder).explain(cannot)?;
         file.set_len(0).and_then(|()| file.write_all(&text)).explain(cannot)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { path, _file: file })
+    }
+
+    /// Gives the lock up and removes its file.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        file::remove(&self.path).map(drop)
+    }
+}
+
+/// Returns whether a file that is open is the one at that path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
     }
 }
 
@@ -132,5 +149,21 @@ mod tests {
             drop(first);
             second.join().unwrap().unwrap();
         });
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_is_not_taken_for_one_that_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let web: MachineName = "web".parse().unwrap();
+        let first = Lock::take(dir.path(), &web, &me("purge web"), Duration::ZERO).unwrap();
+        let old = File::open(path(dir.path(), &web)).unwrap();
+        first.remove().unwrap();
+        assert!(!path(dir.path(), &web).exists());
+        let _second = Lock::take(dir.path(), &web, &me("create web"), Duration::ZERO).unwrap();
+        // Who opened the file before it was removed can lock that, and would be the second to have the lock.
+        flock(&old, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(!is_at(&old, &path(dir.path(), &web)));
+        let third = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
+        assert!(third.to_string().contains("create web"), "{third}");
     }
 }

@@ -4,19 +4,17 @@
 //! too, and of every volume what it lies on. Where one of them cannot be read, nothing is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use walkdir::WalkDir;
 
 use crate::config;
-use crate::error::{Explain, Failure, Result};
+use crate::error::Result;
 use crate::file;
 use crate::hypervisor::Hypervisor;
+use crate::model::MachineName;
 use crate::model::record::Metadata;
 use crate::model::volume::Role;
-use crate::model::{MachineName, ProfileName};
 use crate::render;
 use crate::storage::Pool;
 use crate::storage::image::is_base_volume;
@@ -24,7 +22,7 @@ use crate::storage::image::is_base_volume;
 use super::generations::{remove, superfluous};
 use super::upgrade::running;
 use super::work::{Work, now};
-use super::{Setup, Watch, deploy, kept};
+use super::{Setup, Watch, deploy, kept, stale};
 
 /// How many generations of a machine stay.
 const KEEP: usize = 2;
@@ -137,7 +135,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
             found.push(Garbage::Base { volume, bytes: usage.allocation });
         }
     }
-    found.extend(stale_files(setup, &names, &records)?);
+    found.extend(stale::files(setup, &names, &records)?);
     Ok(found)
 }
 
@@ -146,49 +144,6 @@ fn unused_bases(volumes: &[String], records: &[Metadata], backing: &BTreeMap<Str
     let recorded = records.iter().flat_map(|record| record.generations.all()).map(|build| &build.base);
     let used: BTreeSet<&String> = recorded.chain(backing.values()).collect();
     volumes.iter().filter(|volume| is_base_volume(volume) && !used.contains(volume)).cloned().collect()
-}
-
-/// Returns what lies in the workspace's output for machines, generations and profiles that are no more.
-fn stale_files(setup: &Setup, domains: &BTreeSet<MachineName>, records: &[Metadata]) -> Result<Vec<Garbage>> {
-    let workspace = &setup.workspace;
-    let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
-    let mut found = Vec::new();
-    let profiles = workspace.profile_names()?;
-    for (path, name) in entries(&workspace.build_dir())? {
-        let machine = name.strip_prefix("vm-").and_then(|name| name.parse::<MachineName>().ok());
-        let profile = name.strip_prefix("profile-").and_then(|name| name.parse::<ProfileName>().ok());
-        let stale = machine.is_some_and(|name| !lives(&name))
-            || profile.is_some_and(|name| !profiles.contains(&name));
-        if stale && path.is_symlink() {
-            found.push(Garbage::OutLink { path });
-        }
-    }
-    let files = |machine: &MachineName, path: PathBuf| -> Result<Garbage> {
-        Ok(Garbage::Files { machine: machine.clone(), bytes: size(&path)?, path })
-    };
-    for (path, name) in entries(&workspace.rendered_dir())? {
-        match name.parse::<MachineName>() {
-            Ok(machine) if !lives(&machine) => found.push(files(&machine, path)?),
-            _ => {}
-        }
-    }
-    for (path, name) in entries(&workspace.generations_dir())? {
-        let Ok(machine) = name.parse::<MachineName>() else { continue };
-        if !domains.contains(&machine) {
-            found.push(files(&machine, path)?);
-            continue;
-        }
-        let known = |number: u32| {
-            records.iter().any(|record| record.machine == machine && record.generations.get(number).is_some())
-        };
-        for (path, number) in entries(&path)? {
-            match number.parse() {
-                Ok(number) if !known(number) => found.push(files(&machine, path)?),
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Deletes those of `agreed` that still nothing needs, and returns them; no other command works on a machine meanwhile.
@@ -217,20 +172,34 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
     }
     // Anew: what those generations lay on may be free now, and may have found another user.
     let now = survey(setup, &host, &pool)?;
-    for item in agreed.iter().filter(|item| still(item, &now)) {
+    let (here, records) = (setup.workspace.as_str(), host.records()?);
+    let is_no_more = |name: &MachineName| {
+        let has_domain = records.iter().any(|record| record.workspace == here && record.machine == *name);
+        !has_domain && !config::exists(&setup.workspace, name)
+    };
+    let is_lock = |path: &Path| path.parent() == Some(&setup.workspace.work_dir());
+    for item in agreed {
         match item {
             Garbage::Generation { .. } => continue,
+            // This process has it, and gives it up last.
+            Garbage::Files { machine, path, .. } if is_lock(path) && is_no_more(machine) => {}
+            item if !still(item, &now) => continue,
             Garbage::Base { volume, .. } => drop(pool.delete(volume)?),
             Garbage::OutLink { path } => drop(file::remove(path)?),
             Garbage::Files { machine, path, .. } => {
                 if *path == setup.workspace.rendered_dir().join(machine.as_str()) {
                     render::remove(&setup.workspace.rendered_dir(), machine)?;
-                } else {
+                } else if path.is_dir() {
                     kept::remove_folder(path)?;
+                } else {
+                    file::remove(path)?;
                 }
             }
         }
         deleted.push(item.clone());
+    }
+    for work in locked.into_iter().filter(|work| is_no_more(&work.name)) {
+        work.end_of_machine()?;
     }
     let bytes: u64 = deleted.iter().filter_map(Garbage::bytes).sum();
     watch.done(&format!("Deleted {} thing(s), {} MiB", deleted.len(), bytes >> 20));
@@ -252,35 +221,6 @@ fn lock<'a>(
         Garbage::Base { .. } | Garbage::OutLink { .. } => None,
     }));
     names.iter().map(|name| Work::begin(setup, name, "clean", watch)).collect()
-}
-
-/// Returns what is in a folder, with its name; nothing, if there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
-    let listed = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.explain(say)?,
-    };
-    let mut found = Vec::new();
-    for entry in listed {
-        let entry = entry.explain(say)?;
-        found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Returns the bytes of all files below a folder.
-fn size(folder: &Path) -> Result<u64> {
-    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
-    let mut bytes = 0;
-    for entry in WalkDir::new(folder) {
-        let entry = entry.explain(say)?;
-        if entry.file_type().is_file() {
-            bytes += entry.metadata().explain(say)?.len();
-        }
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

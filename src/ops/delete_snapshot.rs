@@ -131,7 +131,7 @@ pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     }
     let layers = Layers::of(&pool, &domain)?;
     let gone = layers.metadata.snapshot(name).cloned();
-    if gone.is_none() && !work.resumed {
+    if gone.is_none() && work.resumed.is_none() {
         return Err(no_snapshot(&layers.metadata, name).into());
     }
     let mut after = layers.metadata.clone();

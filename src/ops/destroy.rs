@@ -6,9 +6,9 @@ use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Hypervisor;
 use crate::model::{MachineName, volume};
-use crate::render;
 
 use super::deploy;
+use super::kept;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
 
@@ -31,8 +31,9 @@ pub struct Destroyed {
 enum Step {
     PowerOff,
     Volume(String),
+    Kept,
     Undefine,
-    Rendered,
+    Made,
     Files,
 }
 
@@ -41,8 +42,9 @@ impl Plan for Step {
         match self {
             Step::PowerOff => "switch the machine off".into(),
             Step::Volume(volume) => format!("delete {volume}"),
+            Step::Kept => "forget what its generations were made from".into(),
             Step::Undefine => "undefine the domain".into(),
-            Step::Rendered => "delete the rendered module".into(),
+            Step::Made => "delete what was made from the machine's files".into(),
             Step::Files => "delete the machine's files".into(),
         }
     }
@@ -55,12 +57,13 @@ fn plan(domain: bool, volumes: &[String], files: bool) -> Vec<Step> {
         steps.push(Step::PowerOff);
     }
     steps.extend(volumes.iter().cloned().map(Step::Volume));
+    steps.push(Step::Kept);
     if domain {
         steps.push(Step::Undefine);
     }
     if files {
         // First what the flake offers, or it would go on offering a machine that is no more.
-        steps.extend([Step::Rendered, Step::Files]);
+        steps.extend([Step::Made, Step::Files]);
     }
     steps
 }
@@ -78,7 +81,10 @@ pub fn destroy(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<D
 /// # Errors
 /// There is nothing of that name at all, the domain is not nixvm's, libvirt refuses, or the folder cannot be deleted.
 pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
-    delete(&Work::begin(setup, name, "purge", watch)?, true)
+    let work = Work::begin(setup, name, "purge", watch)?;
+    let purged = delete(&work, true)?;
+    work.end_of_machine()?;
+    Ok(purged)
 }
 
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
@@ -106,7 +112,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         Step::PowerOff => host.own(name)?.force_off().map(drop),
         Step::Volume(volume) => pool.delete(volume).map(drop),
         Step::Undefine => host.own(name)?.undefine(),
-        Step::Rendered => render::remove(&setup.workspace.rendered_dir(), name).map(drop),
+        Step::Kept => kept::remove_folder(&kept::of_machine(setup, name)),
+        Step::Made => kept::forget_made(setup, name),
         Step::Files => config::remove(&setup.workspace, name).map(drop),
     })?;
     if domain.is_some() || !volumes.is_empty() {
@@ -149,9 +156,9 @@ mod tests {
         let [boot, data] = volumes.clone().map(Step::Volume);
         assert_eq!(
             plan(true, &volumes, true),
-            [Step::PowerOff, boot, data, Step::Undefine, Step::Rendered, Step::Files]
+            [Step::PowerOff, boot, data, Step::Kept, Step::Undefine, Step::Made, Step::Files]
         );
-        assert_eq!(plan(false, &[], true), [Step::Rendered, Step::Files]);
+        assert_eq!(plan(false, &[], true), [Step::Kept, Step::Made, Step::Files]);
         assert!(!plan(true, &volumes, false).contains(&Step::Files));
     }
 }

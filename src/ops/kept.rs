@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::MachineName;
+use crate::render;
 
 use super::{BuiltMachine, Setup};
 
@@ -47,6 +48,18 @@ pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
 /// It cannot be removed.
 pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
     remove_folder(&folder(setup, name, number))
+}
+
+/// Removes what is made of a machine's files and made anew when it is needed: its rendered module, the link to its image,
+/// its host key for ssh.
+///
+/// # Errors
+/// Something of it cannot be removed, or the rendered module is not nixvm's.
+pub fn forget_made(setup: &Setup, name: &MachineName) -> Result<()> {
+    let workspace = &setup.workspace;
+    render::remove(&workspace.rendered_dir(), name)?;
+    file::remove(&workspace.build_dir().join(format!("vm-{name}")))?;
+    file::remove(&workspace.known_hosts_dir().join(name.as_str())).map(drop)
 }
 
 /// Removes a folder of nixvm's own output with all that is in it; one that is not there is removed already.

@@ -39,6 +39,7 @@ mod set;
 mod setup;
 mod snapshot;
 mod snapshots;
+mod stale;
 mod start;
 mod status;
 mod trial;

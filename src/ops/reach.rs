@@ -119,7 +119,7 @@ fn alias(name: &MachineName) -> String {
 
 /// Writes the machine's host key to a file of its own for ssh, and returns that.
 fn pin(setup: &Setup, machine: &Machine) -> Result<PathBuf> {
-    let known_hosts = setup.workspace.output_dir().join("known_hosts").join(machine.name.as_str());
+    let known_hosts = setup.workspace.known_hosts_dir().join(machine.name.as_str());
     write(&known_hosts, &format!("{} {}\n", alias(&machine.name), machine.host_key.public_line()))?;
     Ok(known_hosts)
 }

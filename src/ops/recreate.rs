@@ -143,7 +143,7 @@ pub fn recreate(
     let pool = work.pool()?;
     let stem = &before.stem;
     let layer = deploy::layers(&pool, stem)?.last().map_or(1, |last| last + 1);
-    let running = domain.state()?.is_active();
+    let running = domain.state()?.is_active() || work.was_to(&Step::Start);
     let after = Metadata {
         generations: Generations::first(deploy::record(&machine, &built)),
         snapshots: Vec::new(),

@@ -13,7 +13,6 @@ use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::Owned;
 use crate::model::record::Metadata;
 use crate::model::{Machine, MachineName};
-use crate::render;
 
 use super::deploy;
 use super::kept;
@@ -80,7 +79,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
     let workspace = &setup.workspace;
     let (work, under_new) = Work::begin_both(setup, (old, new), "rename", watch)?;
     let renamed = Renamed { machine: new.clone(), was: old.clone() };
-    if (work.resumed || under_new.resumed)
+    if (work.resumed.is_some() || under_new.resumed.is_some())
         && !config::exists(workspace, old)
         && config::exists(workspace, new)
     {
@@ -159,27 +158,13 @@ fn require_off(domain: &Owned, old: &MachineName) -> Result<()> {
 
 /// Removes what is made anew under the new name when it is needed, and takes along what its generations were made from.
 fn tidy(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
-    let workspace = &setup.workspace;
     let [from, to] = [old, new].map(|name| kept::of_machine(setup, name));
     if from.exists() {
         // Of a machine that had the name before.
         kept::remove_folder(&to)?;
         fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename {}", from.display())))?;
     }
-    render::remove(&workspace.rendered_dir(), old)?;
-    let links = [
-        workspace.build_dir().join(format!("vm-{old}")),
-        workspace.output_dir().join("known_hosts").join(old.as_str()),
-    ];
-    for path in links {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).explain(|| Failure::user(format!("cannot remove {}", path.display())));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    kept::forget_made(setup, old)
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ pub struct Restored {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
+    PowerOff,
     Overlay { volume: String, on: String },
     KeepNvram(String),
     NextNvram(String),
@@ -57,11 +58,13 @@ enum Step {
     PutNvram,
     DropNvram,
     Delete(String),
+    Start,
 }
 
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
+            Step::PowerOff => "shut the machine down".into(),
             Step::Overlay { .. } => "make a new layer on the snapshot's".into(),
             Step::KeepNvram(_) => "keep the firmware's variables".into(),
             Step::NextNvram(_) => "make the snapshot's firmware variables ready".into(),
@@ -69,6 +72,7 @@ impl Plan for Step {
             Step::PutNvram => "put the snapshot's firmware variables in force".into(),
             Step::DropNvram => "delete the firmware's variables".into(),
             Step::Delete(volume) => format!("delete {volume}"),
+            Step::Start => "start the machine".into(),
         }
     }
 
@@ -78,7 +82,7 @@ impl Plan for Step {
             | Step::KeepNvram(volume)
             | Step::NextNvram(volume)
             | Step::Delete(volume) => vec![volume.clone()],
-            Step::Define | Step::PutNvram | Step::DropNvram => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }
@@ -134,21 +138,21 @@ pub fn restore_snapshot(
     // Before the machine is stopped for nothing.
     find(&Layers::of(&pool, &domain)?, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
-    let ran = domain.state()?.is_active();
-    if ran && options.force {
-        power::force_stop(setup, name, watch)?;
-    } else if ran {
-        power::stop(setup, name, options.timeout, watch)?;
-    }
-    let restored = restore(&work, &pool, &domain, snapshot, options.discard);
-    if ran {
-        let started = work.domain().and_then(|domain| start::power_on(&work, &domain));
+    let runs = domain.state()?.is_active();
+    let ran = runs || work.was_to(&Step::Start);
+    // What runs was started since, and what it wrote is what there is to keep.
+    let restored = if !runs && was_committed(&work, &domain)? {
+        finish(&work, &pool, &domain, snapshot, ran)
+    } else {
+        restore(&work, &pool, &domain, snapshot, options, ran)
+    };
+    if ran && restored.is_err() && !work.domain()?.state()?.is_active() {
         // Why it was not restored says more than that it does not start either.
-        if restored.is_ok() {
-            started?;
-        }
+        let _ = start::power_on(&work, &work.domain()?);
     }
     let before = restored?;
+    let kept = before.as_ref().map(|before| format!("; what was there is the snapshot {before}"));
+    watch.done(&format!("Restored the snapshot {snapshot} of {name}{}", kept.unwrap_or_default()));
     Ok(Restored { machine: name.clone(), snapshot: snapshot.clone(), before, running: ran })
 }
 
@@ -157,9 +161,14 @@ fn restore(
     pool: &Pool,
     domain: &Owned,
     name: &SnapshotName,
-    discard: bool,
+    options: RestoreOptions,
+    ran: bool,
 ) -> Result<Option<SnapshotName>> {
     nvram::put_in_force(pool, domain)?;
+    if domain.state()?.is_active() {
+        // The layers are to be the same when it is off.
+        domain.end_merge()?;
+    }
     let layers = Layers::of(pool, domain)?;
     let to = find(&layers, pool, name)?;
     let machine = config::load(&work.setup.workspace, &work.name)?;
@@ -168,7 +177,7 @@ fn restore(
     let nvram = nvram::exists(pool, stem)?;
 
     let mut metadata = layers.metadata.clone();
-    let before = match discard {
+    let before = match options.discard {
         true => None,
         false => Some(before(&metadata, name)?),
     };
@@ -181,12 +190,18 @@ fn restore(
         generation: metadata.current().number,
         consistent: true,
     }));
-    let unused = discard.then(|| layers.unused_from(old, &metadata, new));
+    let unused = options.discard.then(|| layers.unused_from(old, &metadata, new));
     let mut steps = plan(stem, &to, old, new, nvram, unused.as_deref());
     steps.extend(layers.merged.iter().cloned().map(Step::Delete));
+    if ran {
+        steps.insert(0, Step::PowerOff);
+        steps.push(Step::Start);
+    }
 
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
     work.carry_out(&steps, |step| match step {
+        Step::PowerOff if options.force => power::force_stop(work.setup, &work.name, work.watch).map(drop),
+        Step::PowerOff => power::stop(work.setup, &work.name, options.timeout, work.watch).map(drop),
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
@@ -202,10 +217,38 @@ fn restore(
         Step::PutNvram => nvram::put_in_force(pool, &work.domain()?),
         Step::DropNvram => pool.delete(&Role::Nvram.of(stem)).map(drop),
         Step::Delete(volume) => pool.delete(volume).map(drop),
+        Step::Start => start::power_on(work, &work.domain()?),
     })?;
-    let kept = before.as_ref().map(|before| format!("; what was there is the snapshot {before}"));
-    work.watch.done(&format!("Restored the snapshot {name} of {}{}", work.name, kept.unwrap_or_default()));
     Ok(before)
+}
+
+/// Returns whether the same command was cut short when the machine was defined already on the layer that it had made.
+fn was_committed(work: &Work, domain: &Owned) -> Result<bool> {
+    let Some(cut) = &work.resumed else { return Ok(false) };
+    Ok(cut.volumes.contains(&Role::Data(deploy::layer_of(domain)?).of(&domain.metadata().stem)))
+}
+
+/// Does what is left of such a restore, and returns the snapshot that keeps what was there.
+///
+/// Done from the beginning, it would keep the new layer, in which there is nothing, as what was there.
+fn finish(
+    work: &Work,
+    pool: &Pool,
+    domain: &Owned,
+    name: &SnapshotName,
+    ran: bool,
+) -> Result<Option<SnapshotName>> {
+    nvram::put_in_force(pool, domain)?;
+    let layers = Layers::of(pool, domain)?;
+    if !find(&layers, pool, name)?.nvram {
+        pool.delete(&Role::Nvram.of(&layers.stem))?;
+    }
+    if ran {
+        start::power_on(work, domain)?;
+    }
+    let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
+    let last = layers.metadata.snapshots.last().filter(|last| last.taken >= since);
+    Ok(last.map(|last| last.name.clone()))
 }
 
 /// Returns the snapshot of that name, all its volumes being there.

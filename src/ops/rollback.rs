@@ -35,7 +35,7 @@ pub struct RolledBack {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Define,
+    Define(u32),
     Stop,
     PowerOn,
     Look,
@@ -44,23 +44,24 @@ enum Step {
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Define => "define the domain on that generation",
-            Step::Stop => "shut the machine down",
-            Step::PowerOn => "start that generation",
-            Step::Look => "see how it comes up",
+            Step::Define(number) => format!("define the domain on generation {number}"),
+            Step::Stop => "shut the machine down".into(),
+            Step::PowerOn => "start that generation".into(),
+            Step::Look => "see how it comes up".into(),
         }
-        .into()
     }
 }
 
-/// Returns what is left to do.
-fn plan(target: u32, current: u32, running: Option<u32>) -> Vec<Step> {
+/// Returns what is left to do; `ran` says whether the same command was cut short that found the machine running.
+fn plan(target: u32, current: u32, running: Option<u32>, ran: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if target != current {
-        steps.push(Step::Define);
+        steps.push(Step::Define(target));
     }
-    if running.is_some_and(|running| running != target) {
-        steps.extend([Step::Stop, Step::PowerOn, Step::Look]);
+    match running {
+        Some(running) if running != target => steps.extend([Step::Stop, Step::PowerOn, Step::Look]),
+        None if ran => steps.extend([Step::PowerOn, Step::Look]),
+        _ => {}
     }
     steps
 }
@@ -85,10 +86,13 @@ pub fn rollback(
     let domain = work.domain()?;
     let (old, running) = (domain.metadata().clone(), running(&domain)?);
     let layer = deploy::layer_of(&domain)?;
+    // Where none was named, the last one before the current one is by now another.
+    let mut known = old.generations.all().iter().map(|build| build.number);
+    let generation = generation.or_else(|| known.find(|number| work.was_to(&Step::Define(*number))));
     let target = choose(&old, generation)?.clone();
     require_volumes(&work.pool()?, &old, &target)?;
 
-    let steps = plan(target.number, old.current().number, running);
+    let steps = plan(target.number, old.current().number, running, work.was_to(&Step::PowerOn));
     let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
     // A system that is left for being broken sets no standard; one that is well does.
@@ -98,7 +102,7 @@ pub fn rollback(
     work.carry_out(&steps, |step| {
         let step_began = Instant::now();
         match step {
-            Step::Define => {
+            Step::Define(_) => {
                 return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
             }
             Step::Stop => {
@@ -189,11 +193,18 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_off_stays_off_and_one_that_runs_it_goes_on() {
-        assert_eq!(plan(1, 2, None), [Step::Define]);
-        assert_eq!(plan(1, 2, Some(2)), [Step::Define, Step::Stop, Step::PowerOn, Step::Look]);
-        assert_eq!(plan(1, 2, Some(1)), [Step::Define]);
-        assert_eq!(plan(1, 1, Some(2)), [Step::Stop, Step::PowerOn, Step::Look]);
-        assert_eq!(plan(1, 1, Some(1)), []);
+        assert_eq!(plan(1, 2, None, false), [Step::Define(1)]);
+        assert_eq!(plan(1, 2, Some(2), false), [Step::Define(1), Step::Stop, Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 2, Some(1), false), [Step::Define(1)]);
+        assert_eq!(plan(1, 1, Some(2), false), [Step::Stop, Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 1, Some(1), false), []);
+    }
+
+    #[test]
+    fn one_that_ran_when_it_was_cut_short_runs_at_its_end() {
+        assert_eq!(plan(1, 1, None, true), [Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 1, Some(2), true), plan(1, 1, Some(2), false));
+        assert_eq!(plan(1, 1, Some(1), true), []);
     }
 
     #[test]

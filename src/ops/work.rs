@@ -48,10 +48,10 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
-    /// Whether the same command was cut short before.
-    pub resumed: bool,
+    /// What is known of the same command, where it was cut short before.
+    pub resumed: Option<Entry>,
     holder: Holder,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl<'a> Work<'a> {
@@ -98,9 +98,9 @@ impl<'a> Work<'a> {
         let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        let mut work = Work { setup, host, name: name.clone(), watch, resumed: false, holder, _lock: lock };
+        let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
-        work.resumed = left.as_ref().is_some_and(|entry| entry.holder.command == work.holder.command);
+        work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
         match left {
             Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
@@ -130,6 +130,21 @@ impl<'a> Work<'a> {
         let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
         // While a machine has two names, half of it could be taken for the whole.
         self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
+    }
+
+    /// Returns whether the same command was cut short with that step in its plan.
+    ///
+    /// For what nothing else remembers: that a machine ran which it shut down, and which of several it was about to take.
+    pub fn was_to(&self, step: &impl Step) -> bool {
+        self.resumed.as_ref().is_some_and(|cut| cut.steps.contains(&step.title()))
+    }
+
+    /// Ends the work on a machine that is no more: nothing says any longer that there was one.
+    ///
+    /// # Errors
+    /// The lock cannot be removed.
+    pub fn end_of_machine(self) -> Result<()> {
+        self.lock.remove()
     }
 
     /// Returns the machine's domain.
@@ -236,7 +251,7 @@ impl<'a> Work<'a> {
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
-                pool.delete(volume)?;
+                pool.clear(volume)?;
             }
         }
         journal::forget(&self.setup.workspace.work_dir(), &self.name)

@@ -180,7 +180,7 @@ impl Pool {
     pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
         let say = || self.cannot("grow", volume);
         // libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
-        self.pool.refresh(0).say(say)?;
+        self.refresh()?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         found.resize(capacity.bytes(), 0).say(say)
     }

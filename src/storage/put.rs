@@ -146,6 +146,20 @@ impl Pool {
         Err(say().because(Failure::user("another process has been making it for two minutes")).into())
     }
 
+    /// Deletes a volume that nobody makes any more, and what uploads of it left that were killed; missing ones are deleted
+    /// already.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or cannot delete one.
+    pub fn clear(&self, name: &str) -> Result<()> {
+        let prefix = format!("{name}.");
+        let of_it = |other: &String| other == name || other.starts_with(&prefix) && other.ends_with(PART);
+        self.volumes()?
+            .iter()
+            .filter(|other| of_it(other))
+            .try_for_each(|volume| self.delete(volume).map(drop))
+    }
+
     fn look(&self, name: &str) -> std::result::Result<Seen, Error> {
         let Some(volume) = self.volume(name)? else { return Ok(Seen::Missing) };
         match beginning(&self.connection, &volume, HEAD as usize) {

@@ -30,12 +30,13 @@ pub fn lock() -> Result<fs::File> {
 
 /// Removes a run's pool with every volume in it, and the domains of its world.
 pub fn remove_machines(pool: &str) -> Result<()> {
-    for domain in host::domains()? {
-        let xml = host::defined(&domain)?;
+    // Others come and go meanwhile.
+    for domain in host::domains()?.iter().filter(|name| name.starts_with("e2e-")) {
+        let xml = host::defined(domain)?;
         // Not only the name: a machine of the user's may be called e2e-a too.
-        if xml.contains("urn:nixvm:") && xml.contains(pool) && domain.starts_with("e2e-") {
-            host::virsh_any(&["destroy", &domain])?;
-            host::virsh(&["undefine", &domain, "--nvram"])?;
+        if xml.contains("urn:nixvm:") && xml.contains(pool) {
+            host::virsh_any(&["destroy", domain])?;
+            host::virsh(&["undefine", domain, "--nvram"])?;
         }
     }
     for pool in pools()?.iter().filter(|name| name.starts_with(pool)) {

@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
-use crate::making::{K, fresh, gone};
-use crate::process::wait_for;
+use crate::kill::{Case, Middle, at_every_boundary, in_the_middle};
+use crate::making::{K, fill, fresh, gone, roomy};
+use crate::middle;
+use crate::running;
+use crate::saved::Saved;
 use crate::world::World;
 
 pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Result<Outcome> {
@@ -24,11 +24,11 @@ pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Resul
             machine: K,
             prepare: &|_| Ok(()),
             survived: &|world| {
-                all_whole(world)?;
+                newest_is_whole(world)?;
                 holds(world, &["mine"])
             },
             completed: &|world| {
-                ensure!(all_whole(world)? > 0, "there is no archive");
+                ensure!(newest_is_whole(world)?, "there is no archive");
                 no_copy(world)?;
                 holds(world, &["mine"])
             },
@@ -47,11 +47,11 @@ pub fn incremental_backup_killed_anywhere_leaves_one_checkpoint(world: &mut Worl
             machine: K,
             prepare: &|_| Ok(()),
             survived: &|world| {
-                all_whole(world)?;
+                newest_is_whole(world)?;
                 holds(world, &["mine"])
             },
             completed: &|world| {
-                ensure!(all_whole(world)? > 0, "there is no archive");
+                ensure!(newest_is_whole(world)?, "there is no archive");
                 let checkpoints = host::virsh(&["checkpoint-list", K, "--name"])?;
                 let count = checkpoints.stdout.split_whitespace().count();
                 ensure!(count == 1, "{K} has {count} checkpoints: {checkpoints}");
@@ -68,12 +68,14 @@ pub fn incremental_backup_killed_anywhere_leaves_one_checkpoint(world: &mut Worl
 pub fn restore_backup_killed_anywhere_loses_neither_data(world: &mut World) -> Result<Outcome> {
     let file = archive_of(world, "mine")?;
     let file = file.to_str().context("a path that is no UTF-8")?;
+    fresh(world, K, "later")?;
+    let saved = Saved::of(world, K)?;
     let points = at_every_boundary(
         world,
         &Case {
             command: &["restore-backup", K, file, "--yes"],
             machine: K,
-            prepare: &|world| fresh(world, K, "later"),
+            prepare: &|world| saved.put_back(world),
             survived: &|world| holds(world, &["later", "mine"]),
             completed: &|world| {
                 holds(world, &["mine"])?;
@@ -109,68 +111,162 @@ pub fn restore_backup_killed_anywhere_makes_the_machine_again(world: &mut World)
     points.map(|_| Outcome::Passed)
 }
 
-pub fn killed_while_bytes_flow_and_nothing_half_is_taken_for_whole(world: &mut World) -> Result<Outcome> {
-    // Enough that there is a middle to be killed in.
-    let text = host::virsh(&["--version"])?.stdout + &noise();
-    fresh(world, K, &text)?;
-    let folder = world.workspace.join("output/backups");
-    if folder.exists() {
-        // Those of other tests.
-        fs::remove_dir_all(&folder)?;
+pub fn backup_killed_in_the_middle_of_a_step_leaves_no_half_archive(world: &mut World) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    fill(world, K, 96)?;
+    for runs in [false, true] {
+        if runs {
+            running::suspended(world, K)?;
+        }
+        let disk = data::digest(world, &data::top(world, K)?)?;
+        let steps = [
+            middle::grows(world, "copy the data", &format!("{K}.backup.qcow2")),
+            Middle { of: "write the archive", begun: true, reached: is_written(world) },
+        ];
+        in_the_middle(
+            world,
+            &Case {
+                command: &["backup", K],
+                machine: K,
+                prepare: &without_archives,
+                survived: &|world| {
+                    ensure!(archives(world)?.is_empty(), "half an archive has an archive's name");
+                    ensure!((host::state(K)? == "paused") == runs, "{K} is {}", host::state(K)?);
+                    host::unchanged("a backup", &disk, &data::digest(world, &data::top(world, K)?)?)
+                },
+                completed: &|world| {
+                    ensure!(newest_is_whole(world)?, "there is no archive");
+                    no_copy(world)?;
+                    let left = fs::read_dir(folder(world))?.count();
+                    ensure!(left == 1, "beside the archive there are {} files", left - 1);
+                    Ok(())
+                },
+            },
+            // The copy once made, both go the same way.
+            &steps[..if runs { 1 } else { 2 }],
+        )?;
     }
-    let parts = || -> Result<Option<()>> {
-        let entries = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
-        let large = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.len() > 1 << 20);
-        let mut parts = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
-        Ok(parts.any(|entry| large(&entry)).then_some(()))
-    };
-    killed_when(world, &["backup", K], &parts)?;
-    all_whole(world)?;
-    world.nixvm(&["backup", K])?.ok()?;
-    no_copy(world)?;
-    ensure!(all_whole(world)? == 1, "the archive that was cut short has an archive's name");
-    let left: Vec<_> = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
-    ensure!(left.len() == 1, "beside the archive there is {left:?}");
-    ensure!(data::read(world, K)? == text, "the data is another");
+    gone(world, K).map(|()| Outcome::Passed)
+}
 
+pub fn restore_backup_killed_in_the_middle_of_the_upload_loses_neither_data(
+    world: &mut World,
+) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    fill(world, K, 96)?;
+    let disk = data::digest(world, &data::top(world, K)?)?;
+    without_archives(world)?;
+    world.nixvm(&["backup", K])?.ok()?;
     let file = kept(world)?;
     fresh(world, K, "later")?;
-    let uploads = || -> Result<Option<()>> {
-        let volumes = host::volumes_of(&world.pool, K)?;
-        Ok(volumes.iter().any(|name| name.contains(".data-2.") && name.ends_with(".part")).then_some(()))
+    let saved = Saved::of(world, K)?;
+    in_the_middle(
+        world,
+        &Case {
+            command: &["restore-backup", K, file.to_str().context("a path that is no UTF-8")?, "--yes"],
+            machine: K,
+            prepare: &|world| saved.put_back(world),
+            survived: &|world| holds(world, &["later"]),
+            completed: &|world| {
+                only(world, "the old data was not deleted")?;
+                host::unchanged("a restore", &disk, &data::digest(world, &data::top(world, K)?)?)
+            },
+        },
+        &[
+            middle::grows(world, "upload the data", &format!("{K}.data-2.*.part")),
+            middle::grows(world, "have libvirt copy the data", &format!("{K}.data-2.qcow2")),
+        ],
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// The machine runs with nobody in it who could shut it down; nixvm then pulls the plug.
+pub fn restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data(
+    world: &mut World,
+) -> Result<Outcome> {
+    let file = archive_of(world, "mine")?;
+    let file = file.to_str().context("a path that is no UTF-8")?;
+    fresh(world, K, "later")?;
+    let saved = Saved::of(world, K)?;
+    at_every_boundary(
+        world,
+        &Case {
+            command: &["restore-backup", K, file, "--yes", "--timeout", "0"],
+            machine: K,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                running::suspended(world, K)
+            },
+            survived: &|world| {
+                let state = host::state(K)?;
+                ensure!(["paused", "shut off"].contains(&state.as_str()), "{K} is {state}");
+                // What runs, runs on what it had.
+                holds(world, if state == "paused" { &["later"] } else { &["later", "mine"] })
+            },
+            completed: &|world| {
+                holds(world, &["mine"])?;
+                let volumes = host::volumes_of(&world.pool, K)?;
+                let layers = volumes.iter().filter(|name| name.contains(".data-")).count();
+                ensure!(layers == 1, "the old data was not deleted: {volumes:?}");
+                ensure!(host::state(K)? == "running", "{K} was not started again");
+                Ok(())
+            },
+        },
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// What QEMU noted of the disk's changes, it noted in the layer that was left.
+pub fn an_incremental_backup_after_a_restored_snapshot_is_a_full_one(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    without_archives(world)?;
+    let backup = |world: &World| -> Result<(String, serde_json::Value)> {
+        // Two archives of one second would have one name.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let said = world.nixvm(&["backup", K, "--incremental", "--json"])?.ok()?;
+        let json: serde_json::Value = serde_json::from_str(&said.stdout)?;
+        Ok((said.stderr, json[0]["parent"].clone()))
     };
-    let command = ["restore-backup", K, file.to_str().context("a path that is no UTF-8")?, "--yes"];
-    killed_when(world, &command, &uploads)?;
-    holds(world, &["later"])?;
-    world.nixvm(&command)?.ok()?;
-    ensure!(data::read(world, K)? == text, "the restored data is another");
-    gone(world, K)?;
-    Ok(Outcome::Passed)
-}
-
-/// Returns text that compresses to no less than half, always the same.
-fn noise() -> String {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut text = String::new();
-    while text.len() < 24 << 20 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        text += &format!("{state:016x}");
+    for what in ["taken", "restored"] {
+        backup(world)?;
+        let (said, parent) = backup(world)?;
+        ensure!(!parent.is_null(), "before a snapshot was {what}, it is no increment:\n{said}");
+        let verb = if what == "taken" { "snapshot" } else { "restore-snapshot" };
+        let arguments = [verb, K, "a", "--yes"];
+        let told = world.nixvm(&arguments[..if what == "taken" { 3 } else { 4 }])?.ok()?;
+        ensure!(told.stderr.contains("the next incremental backup will be a full one"), "not told:\n{told}");
+        let (said, parent) = backup(world)?;
+        ensure!(parent.is_null(), "after a snapshot was {what}, it adds to {parent}:\n{said}");
+        ensure!(said.contains("this is a full one"), "after a snapshot was {what}, not told:\n{said}");
+        ensure!(newest_is_whole(world)?, "there is no archive");
     }
-    text
+    let newest = kept(world)?;
+    let file = newest.to_str().context("a path that is no UTF-8")?;
+    fresh(world, K, "later")?;
+    world.nixvm(&["restore-backup", K, file, "--yes"])?.ok()?;
+    holds(world, &["mine"])?;
+    gone(world, K).map(|()| Outcome::Passed)
 }
 
-/// Begins a command and kills it from outside as soon as `reached` says so.
-fn killed_when(world: &World, command: &[&str], reached: &dyn Fn() -> Result<Option<()>>) -> Result<()> {
-    let mut child = world.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let seen = wait_for(Duration::from_secs(120), || match child.try_wait()? {
-        Some(status) => bail!("`nixvm {}` ended ({status}) before it could be killed", command.join(" ")),
-        None => reached(),
-    });
-    child.kill()?;
-    child.wait()?;
-    seen?.with_context(|| format!("`nixvm {}` never came so far", command.join(" ")))
+/// Returns the question whether an archive is on its way.
+fn is_written(world: &World) -> Box<dyn Fn() -> Result<bool>> {
+    let folder = folder(world);
+    Box::new(move || {
+        let mut entries = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+        Ok(entries.any(|entry| entry.file_name().to_string_lossy().ends_with(".part")))
+    })
+}
+
+fn folder(world: &World) -> PathBuf {
+    world.workspace.join("output/backups")
+}
+
+/// Removes what other rounds made.
+fn without_archives(world: &World) -> Result<()> {
+    match fs::remove_dir_all(folder(world)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes an archive of the machine with that marker, and leaves neither machine nor other archives.
@@ -192,21 +288,19 @@ fn kept(world: &World) -> Result<PathBuf> {
 }
 
 fn archives(world: &World) -> Result<Vec<PathBuf>> {
-    let folder = world.workspace.join("output/backups");
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let entries = fs::read_dir(folder(world)).into_iter().flatten().filter_map(Result::ok);
     let mut archives: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     archives.retain(|path| path.to_string_lossy().ends_with(".tar.zst"));
     archives.sort();
     Ok(archives)
 }
 
-/// Verifies all archives, and returns how many there are.
-fn all_whole(world: &World) -> Result<usize> {
+/// Verifies the newest archive with all that it adds to, and returns whether there is one.
+fn newest_is_whole(world: &World) -> Result<bool> {
     let archives = archives(world)?;
-    for archive in &archives {
-        world.nixvm(&["verify-backup", archive.to_str().context("a path that is no UTF-8")?])?.ok()?;
-    }
-    Ok(archives.len())
+    let Some(newest) = archives.last() else { return Ok(false) };
+    world.nixvm(&["verify-backup", newest.to_str().context("a path that is no UTF-8")?])?.ok()?;
+    Ok(true)
 }
 
 fn no_copy(world: &World) -> Result<()> {

@@ -5,8 +5,11 @@ use anyhow::{Result, ensure};
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
-use crate::making::{K, fresh, gone};
+use crate::kill::{Case, at_every_boundary, in_the_middle};
+use crate::making::{K, fill, fresh, gone, roomy};
+use crate::middle;
+use crate::running;
+use crate::saved::Saved;
 use crate::world::World;
 
 /// The machine that comes of the other.
@@ -19,18 +22,13 @@ pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> R
         let identity = ["machine-id", "mac-address", "ssh_host_ed25519_key"];
         Ok(identity.map(|file| world.file(K, file)).into_iter().collect::<Result<Vec<_>>>()?.join(""))
     };
-    let identity = made(world)?;
+    let (saved, identity) = (Saved::of(world, K)?, made(world)?);
     let points = at_every_boundary(
         world,
         &Case {
             command: &["recreate", K, "128M", "--yes"],
             machine: K,
-            prepare: &|world| {
-                if !has_marker(world)? {
-                    data::write(world, K, "mine")?;
-                }
-                Ok(())
-            },
+            prepare: &|world| saved.put_back(world),
             survived: &|world| {
                 // Old or new, and nothing between: all of the disks that the domain is defined on are there.
                 let old = has_marker(world)?;
@@ -53,6 +51,72 @@ pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> R
     );
     gone(world, K)?;
     points.map(|_| Outcome::Passed)
+}
+
+pub fn recreate_killed_in_the_middle_of_a_step_is_completed_by_recreate(
+    world: &mut World,
+) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    middle::declare_slow_build(world, K)?;
+    let saved = Saved::of(world, K)?;
+    let [build, .., boot_disk] = middle::images(world, K, "boot-2");
+    in_the_middle(
+        world,
+        &Case {
+            command: &["recreate", K, "--yes"],
+            machine: K,
+            prepare: &|world| saved.put_back(world),
+            survived: &|world| {
+                ensure!(has_marker(world)?, "the data was deleted before the new disks were there");
+                Ok(())
+            },
+            completed: &|world| {
+                ensure!(!has_marker(world)?, "the old data is there");
+                middle::as_built(world, K, "boot-2")
+            },
+        },
+        &[build, boot_disk],
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+pub fn clone_killed_in_the_middle_of_the_copy_is_completed_by_clone(world: &mut World) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    fill(world, K, 96)?;
+    for runs in [false, true] {
+        if runs {
+            running::suspended(world, K)?;
+        }
+        let disk = data::digest(world, &data::top(world, K)?)?;
+        let steps = [
+            middle::grows(world, "copy the data", &format!("{N}.data-1.qcow2.*.part")),
+            middle::grows(world, "have libvirt copy the copy", &format!("{N}.data-1.qcow2")),
+        ];
+        in_the_middle(
+            world,
+            &Case {
+                command: &["clone", K, N],
+                machine: N,
+                prepare: &|world| gone(world, N),
+                survived: &|_| {
+                    ensure!(host::definition(N)?.is_none(), "a clone was defined without its data");
+                    ensure!((host::state(K)? == "paused") == runs, "the original is {}", host::state(K)?);
+                    Ok(())
+                },
+                completed: &|world| {
+                    let copy = data::digest(world, &data::top(world, N)?)?;
+                    host::unchanged("`clone`, of the data,", &disk, &copy)?;
+                    let volumes = host::volumes_of(&world.pool, N)?;
+                    ensure!(volumes.len() == 3, "{N} has {volumes:?}");
+                    Ok(())
+                },
+            },
+            // The copy once made, both go the same way.
+            &steps[..if runs { 1 } else { 2 }],
+        )?;
+    }
+    gone(world, N)?;
+    gone(world, K).map(|()| Outcome::Passed)
 }
 
 /// The machine runs, and nobody waits for its guest: its disk can be copied all the same.
@@ -132,6 +196,8 @@ pub fn clone_killed_anywhere_is_completed_by_clone(world: &mut World) -> Result<
 }
 
 pub fn rename_killed_anywhere_is_completed_by_rename(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    let saved = Saved::of(world, K)?;
     let points = at_every_boundary(
         world,
         &Case {
@@ -139,7 +205,7 @@ pub fn rename_killed_anywhere_is_completed_by_rename(world: &mut World) -> Resul
             machine: K,
             prepare: &|world| {
                 gone(world, N)?;
-                fresh(world, K, "mine")
+                saved.put_back(world)
             },
             survived: &|world| {
                 let name =

@@ -42,11 +42,13 @@ pub fn read_volume(world: &World, volume: &str) -> Result<String> {
     Ok(said.stdout)
 }
 
-/// Returns the SHA-256 of the whole disk that a guest would see whose top is the file at `volume`.
+/// Returns the checksum of the whole disk that a guest would see whose top is the file at `volume`.
+///
+/// There are hundreds of these, and SHA-256 would take ten times as long to see what no attacker made.
 pub fn digest(world: &World, volume: &str) -> Result<String> {
     let raw = world.dir.join("digest.raw");
     root("qemu-img", &["convert", "-U", "-f", "qcow2", "-O", "raw", volume, path(&raw)?])?;
-    let digest = host::sha256(&[path(&raw)?.to_owned()])?;
+    let digest = root("cksum", &[path(&raw)?])?.stdout;
     root("rm", &["-f", path(&raw)?])?;
     Ok(digest.split_whitespace().next().unwrap_or_default().to_owned())
 }

@@ -6,13 +6,15 @@ use serde_json::Value;
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
+use crate::kill::{Case, at_every_boundary, in_the_middle};
 use crate::making::{K, fresh, gone};
+use crate::middle;
+use crate::saved::Saved;
 use crate::world::World;
 
-const MARKER: &str = "generations";
+pub const MARKER: &str = "generations";
 
-fn extra(world: &World, number: u32) -> Result<()> {
+pub fn extra(world: &World, number: u32) -> Result<()> {
     let text = format!("{{ environment.etc.\"e2e-number\".text = \"{number}\\n\"; }}\n");
     host::write_private(&world.machine_dir(K).join("extra.nix"), &text)
 }
@@ -28,9 +30,14 @@ fn generations(world: &World) -> Result<(u64, Vec<u64>)> {
 }
 
 /// The machine is whole: its data is there, and so is the disk of every generation that it is said to have.
-fn whole(world: &World) -> Result<()> {
+pub fn whole(world: &World) -> Result<()> {
     ensure!(data::read(world, K)? == MARKER, "the data of {K} changed");
     generations(world).map(drop)
+}
+
+/// Returns the generation that the machine is defined on.
+pub fn current(world: &World) -> Result<u64> {
+    Ok(generations(world)?.0)
 }
 
 /// The machine has these generations, and no boot disk beside theirs.
@@ -44,23 +51,29 @@ fn has(world: &World, current: u64, all: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// Brings the machine to two generations, the second current.
-fn two(world: &World) -> Result<()> {
+/// Makes a machine that has one generation and is declared to have another.
+pub fn one(world: &World) -> Result<Saved> {
     fresh(world, K, MARKER)?;
     extra(world, 2)?;
-    world.nixvm(&["upgrade", K])?.ok().map(drop)
+    Saved::of(world, K)
+}
+
+/// Makes a machine of two generations, the second current.
+fn two(world: &World) -> Result<Saved> {
+    fresh(world, K, MARKER)?;
+    extra(world, 2)?;
+    world.nixvm(&["upgrade", K])?.ok()?;
+    Saved::of(world, K)
 }
 
 pub fn upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut World) -> Result<Outcome> {
+    let saved = one(world)?;
     let points = at_every_boundary(
         world,
         &Case {
             command: &["upgrade", K],
             machine: K,
-            prepare: &|world| {
-                fresh(world, K, MARKER)?;
-                extra(world, 2)
-            },
+            prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 2, &[1, 2]),
         },
@@ -69,13 +82,43 @@ pub fn upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut World) -> Res
     points.map(|_| Outcome::Passed)
 }
 
+pub fn upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, MARKER)?;
+    middle::declare_slow_build(world, K)?;
+    let saved = Saved::of(world, K)?;
+    in_the_middle(
+        world,
+        &Case {
+            command: &["upgrade", K],
+            machine: K,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                // The machine is off, and to its next generation this is the base of a profile that is new.
+                middle::without_base(world)
+            },
+            survived: &|world| {
+                whole(world)?;
+                ensure!(generations(world)? == (1, vec![1]), "{K} has {:?}", generations(world)?);
+                Ok(())
+            },
+            completed: &|world| {
+                has(world, 2, &[1, 2])?;
+                middle::as_built(world, K, "boot-2")
+            },
+        },
+        &middle::images(world, K, "boot-2"),
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
 pub fn rollback_killed_anywhere_is_completed_by_rollback(world: &mut World) -> Result<Outcome> {
+    let saved = two(world)?;
     let points = at_every_boundary(
         world,
         &Case {
             command: &["rollback", K, "1"],
             machine: K,
-            prepare: &two,
+            prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 1, &[1, 2]),
         },
@@ -85,12 +128,13 @@ pub fn rollback_killed_anywhere_is_completed_by_rollback(world: &mut World) -> R
 }
 
 pub fn old_generations_killed_anywhere_are_removed_by_the_same(world: &mut World) -> Result<Outcome> {
+    let saved = two(world)?;
     let points = at_every_boundary(
         world,
         &Case {
             command: &["generations", K, "--keep", "1"],
             machine: K,
-            prepare: &two,
+            prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 2, &[2]),
         },

@@ -1,14 +1,21 @@
 //! The kill, and what must hold after it.
 
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{Output, run};
 use crate::world::World;
 
 /// 128 + SIGKILL.
 const KILLED: i32 = 137;
+
+/// How long a command may take to come to a step that it is to be killed in.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often it is looked at meanwhile: a step that takes long for a person may take a quarter of a second here.
+const POLL: Duration = Duration::from_millis(5);
 
 /// One command, and what it is to find, leave and do.
 pub struct Case<'a> {
@@ -22,6 +29,16 @@ pub struct Case<'a> {
     pub survived: &'a dyn Fn(&World) -> Result<()>,
     /// Holds when the same command was run again.
     pub completed: &'a dyn Fn(&World) -> Result<()>,
+}
+
+/// The middle of a long step.
+pub struct Middle {
+    /// What the command does then.
+    pub of: &'static str,
+    /// Whether it has written down by then what it is about to do: `status` has to tell of it.
+    pub begun: bool,
+    /// Returns whether it is there, as seen from outside.
+    pub reached: Box<dyn Fn() -> Result<bool>>,
 }
 
 /// Kills the command at every boundary in turn, the one before its first step included, and returns how many there were.
@@ -41,17 +58,59 @@ pub fn at_every_boundary(world: &World, case: &Case) -> Result<usize> {
         ensure!(ended.code == KILLED, "it was not killed, but failed:\n{ended}");
         // Killed after the last step, it is complete, and run again it would be a second command.
         if is_cut_short(world, case).with_context(point)? {
-            (case.survived)(world).with_context(point)?;
-            world.nixvm(case.command)?.ok().with_context(point)?;
-            ensure!(
-                !is_cut_short(world, case)?,
-                "{}, and then completed, is still said to be cut short",
-                point()
-            );
+            again(world, case).with_context(point)?;
         }
         (case.completed)(world).with_context(point)?;
     }
     Ok(0)
+}
+
+/// Kills the command in the middle of each of these steps in turn.
+pub fn in_the_middle(world: &World, case: &Case, steps: &[Middle]) -> Result<()> {
+    let command = case.command.join(" ");
+    for step in steps {
+        let point = || format!("`nixvm {command}`, killed while it was to {}", step.of);
+        (case.prepare)(world).with_context(|| format!("before {}", point()))?;
+        killed_when(world, case.command, &step.reached).with_context(point)?;
+        let told = is_cut_short(world, case).with_context(point)?;
+        ensure!(told == step.begun, "{}: `status` tells {}", point(), if told { "of it" } else { "nothing" });
+        again(world, case).with_context(point)?;
+        (case.completed)(world).with_context(point)?;
+    }
+    let steps: Vec<&str> = steps.iter().map(|step| step.of).collect();
+    println!("    {} kill points in the middle: nixvm {command}: {}", steps.len(), steps.join(", "));
+    Ok(())
+}
+
+/// Checks what a killed command left, and runs it again.
+fn again(world: &World, case: &Case) -> Result<()> {
+    (case.survived)(world)?;
+    world.nixvm(case.command)?.ok()?;
+    ensure!(!is_cut_short(world, case)?, "it was completed, and is still said to be cut short");
+    Ok(())
+}
+
+/// Begins a command and kills it from outside as soon as `reached` says so.
+pub fn killed_when(world: &World, command: &[&str], reached: &dyn Fn() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    let mut program = world.command(command);
+    let mut child = program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let seen = loop {
+        match reached() {
+            Ok(false) if began.elapsed() > PATIENCE => break Err(anyhow::anyhow!("it never came so far")),
+            Ok(false) => {}
+            Ok(true) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended ({status}) before it could be killed");
+        }
+        std::thread::sleep(POLL);
+    };
+    child.kill()?;
+    let ended = child.wait()?;
+    ensure!(seen.is_err() || ended.code().is_none(), "it ended ({ended}) before it could be killed");
+    seen
 }
 
 /// Returns whether the command was cut short, as `status` says; where the machine's files are gone and there is nobody to

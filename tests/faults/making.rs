@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
+use crate::kill::{Case, at_every_boundary, in_the_middle};
+use crate::middle;
+use crate::process::root;
 use crate::world::World;
 
 pub const K: &str = "e2e-k";
@@ -42,6 +44,35 @@ pub fn create_killed_anywhere_is_completed_by_create(world: &mut World) -> Resul
     points.map(|_| Outcome::Passed)
 }
 
+pub fn create_killed_in_the_middle_of_a_step_is_completed_by_create(world: &mut World) -> Result<Outcome> {
+    gone(world, K)?;
+    middle::declare_slow_build(world, K)?;
+    in_the_middle(
+        world,
+        &Case {
+            command: CREATE,
+            machine: K,
+            prepare: &|world| {
+                if host::definition(K)?.is_some() {
+                    world.nixvm(&["destroy", K, "--yes"])?.ok()?;
+                }
+                middle::without_base(world)
+            },
+            survived: &|_| {
+                ensure!(host::definition(K)?.is_none(), "a domain was defined without its disks");
+                Ok(())
+            },
+            completed: &|world| {
+                middle::as_built(world, K, "boot-1")?;
+                ensure!(host::state(K)? == "shut off", "{K} is {}", host::state(K)?);
+                Ok(())
+            },
+        },
+        &middle::images(world, K, "boot-1"),
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
 /// Sees to it that there is nothing of a machine.
 pub fn gone(world: &World, machine: &str) -> Result<()> {
     if host::definition(machine)?.is_some()
@@ -51,6 +82,19 @@ pub fn gone(world: &World, machine: &str) -> Result<()> {
         world.nixvm(&["purge", machine, "--yes"])?.ok()?;
     }
     Ok(())
+}
+
+/// Sees to it that the machine is there, new and off, with a marker in its data and room for [`fill`].
+pub fn roomy(world: &World, machine: &str, marker: &str) -> Result<()> {
+    gone(world, machine)?;
+    world.nixvm(&["create", machine, "core", "256", "1", "512M", "nat", "--from-agent"])?.ok()?;
+    crate::data::write(world, machine, marker)
+}
+
+/// Writes that many MiB, 200 at most, to a part of the machine's disk that no file is in: more than is copied at once.
+pub fn fill(world: &World, machine: &str, mib: u32) -> Result<()> {
+    let command = format!("write -P 7 300M {mib}M");
+    root("qemu-io", &["-f", "qcow2", "-c", &command, &crate::data::top(world, machine)?]).map(drop)
 }
 
 /// Sees to it that the machine is there, new and off, with a marker in its data.

@@ -9,12 +9,55 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::making::{K, fresh, gone};
+use crate::making::{CREATE, K, fresh, gone};
 use crate::process::{as_root, host_any, root, run, wait_for};
 use crate::world::World;
 
 /// A pool of the tests' own that can be filled up.
 const FULL: &str = "full";
+
+/// A build that fails leaves everything as it was, and where it does not any more, the same command works.
+pub fn a_build_that_fails_changes_nothing(world: &mut World) -> Result<Outcome> {
+    const COPY: &str = "e2e-k-copy";
+    let broken = "{ pkgs, ... }: { environment.etc.\"e2e-broken\".source = \
+                  pkgs.runCommand \"e2e-broken\" { } \"exit 7\"; }\n";
+    let extra = world.machine_dir(K).join("extra.nix");
+    gone(world, K)?;
+    host::write_private(&extra, broken)?;
+    let left = || Ok::<_, anyhow::Error>(host::volumes_of(&world.pool, K)?.len());
+    world.nixvm(CREATE)?.refused(1, &["e2e-broken"])?;
+    ensure!(host::definition(K)?.is_none() && left()? == 0, "a `create` that failed left something");
+    fs::remove_file(&extra)?;
+    world.nixvm(CREATE)?.ok()?;
+    data::write(world, K, "kept")?;
+
+    for command in [&["upgrade", K][..], &["clone", K, COPY], &["recreate", K, "--yes"]] {
+        host::write_private(&extra, broken)?;
+        let facts = || -> Result<String> {
+            let files = host::tree(&world.workspace.join("machines"))?;
+            let copy = format!("a copy: {}", host::definition(COPY)?.is_some());
+            Ok([
+                copy,
+                host::defined(K)?,
+                host::volumes(&world.pool)?.join("\n"),
+                data::read(world, K)?,
+                files,
+            ]
+            .join("\n"))
+        };
+        let before = facts()?;
+        world.nixvm(command)?.refused(1, &["e2e-broken"])?;
+        host::unchanged(&format!("{command:?}, whose build failed,"), &before, &facts()?)?;
+        host::write_private(
+            &extra,
+            &format!("{{ environment.etc.\"e2e-mended\".text = {:?}; }}\n", command[0]),
+        )?;
+        world.nixvm(command)?.ok()?;
+    }
+    gone(world, COPY)?;
+    gone(world, K)?;
+    Ok(Outcome::Passed)
+}
 
 /// Commands that need room in the pool: refused without it, they change nothing; with it they work.
 pub fn a_full_pool_refuses_what_needs_room_and_nothing_is_lost(world: &mut World) -> Result<Outcome> {

@@ -10,9 +10,12 @@ use anyhow::{Context, Result, ensure};
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
-use crate::making::{K, fresh, gone};
+use crate::kill::{Case, at_every_boundary, in_the_middle};
+use crate::making::{K, fill, fresh, gone, roomy};
+use crate::middle;
 use crate::process::root;
+use crate::running;
+use crate::saved::Saved;
 use crate::world::World;
 
 /// What each snapshot, and the machine itself under the name of `NOW`, shows.
@@ -20,24 +23,22 @@ type Shown = BTreeMap<String, String>;
 const NOW: &str = "";
 
 pub fn snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    scribble(world, 1)?;
+    let (saved, expected) = (Saved::of(world, K)?, shown(world)?);
     for runs in [false, true] {
-        let before = || shown(world);
-        let expected = std::cell::RefCell::new(Shown::new());
         at_every_boundary(
             world,
             &Case {
                 command: &["snapshot", K],
                 machine: K,
                 prepare: &|world| {
-                    fresh(world, K, "mine")?;
-                    scribble(world, 1)?;
-                    set_running(world, runs)?;
-                    expected.replace(before()?);
-                    Ok(())
+                    saved.put_back(world)?;
+                    set_running(world, runs)
                 },
-                survived: &|world| all_show(world, &expected.borrow()[NOW]),
+                survived: &|world| all_show(world, &expected[NOW]),
                 completed: &|world| {
-                    all_show(world, &expected.borrow()[NOW])?;
+                    all_show(world, &expected[NOW])?;
                     ensure!(shown(world)?.len() == 2, "not one snapshot, but {:?}", shown(world)?);
                     in_one_place(world)
                 },
@@ -48,19 +49,16 @@ pub fn snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Result<Outco
 }
 
 pub fn restore_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Result<Outcome> {
-    let expected = std::cell::RefCell::new(Shown::new());
+    with_snapshots(world, &["a", "b"])?;
+    let (saved, was) = (Saved::of(world, K)?, shown(world)?);
     at_every_boundary(
         world,
         &Case {
             command: &["restore-snapshot", K, "a", "--yes"],
             machine: K,
-            prepare: &|world| {
-                with_snapshots(world, &["a", "b"])?;
-                expected.replace(shown(world)?);
-                Ok(())
-            },
+            prepare: &|world| saved.put_back(world),
             survived: &|world| {
-                let (now, was) = (shown(world)?, expected.borrow());
+                let now = shown(world)?;
                 same(&now, &was, &["a", "b"])?;
                 ensure!(
                     now[NOW] == was[NOW] || (now[NOW] == was["a"] && now["before-a"] == was[NOW]),
@@ -69,10 +67,11 @@ pub fn restore_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resu
                 Ok(())
             },
             completed: &|world| {
-                let (now, was) = (shown(world)?, expected.borrow());
+                let now = shown(world)?;
                 same(&now, &was, &["a", "b"])?;
                 ensure!(now[NOW] == was["a"], "it is not as `a` was: {now:?} instead of {was:?}");
                 ensure!(now["before-a"] == was[NOW], "what was there is lost: {now:?} instead of {was:?}");
+                ensure!(now.len() == was.len() + 1, "snapshots of nothing were taken: {:?}", now.keys());
                 Ok(())
             },
         },
@@ -80,31 +79,65 @@ pub fn restore_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resu
     gone(world, K).map(|()| Outcome::Passed)
 }
 
+/// The machine runs; its guest goes down when nixvm that asked for it is no more.
+pub fn restore_snapshot_killed_in_the_middle_of_the_shutdown_is_completed(
+    world: &mut World,
+) -> Result<Outcome> {
+    with_snapshots(world, &["a"])?;
+    running::make_unbootable(world, K)?;
+    let (saved, was) = (Saved::of(world, K)?, shown(world)?);
+    in_the_middle(
+        world,
+        &Case {
+            command: &["restore-snapshot", K, "a", "--yes"],
+            machine: K,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                world.nixvm(&["start", K])?.ok().map(drop)
+            },
+            survived: &|world| {
+                same(&shown(world)?, &was, &["a", NOW])?;
+                ensure!(host::state(K)? == "running", "{K} is {}", host::state(K)?);
+                host::virsh(&["destroy", K]).map(drop)
+            },
+            completed: &|world| {
+                ensure!(host::state(K)? == "running", "{K} was not started again");
+                host::virsh(&["destroy", K])?;
+                let now = shown(world)?;
+                same(&now, &was, &["a"])?;
+                ensure!(now["before-a"] == was[NOW], "what was there is lost: {now:?} instead of {was:?}");
+                Ok(())
+            },
+        },
+        &[running::shutdown(world)],
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
 pub fn delete_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Result<Outcome> {
+    with_snapshots(world, &["a", "b", "c"])?;
+    let (saved, expected) = (Saved::of(world, K)?, shown(world)?);
     // In the middle, the layer above is another snapshot's; the newest one, it is the one in use.
     for (name, runs, kept) in
         [("b", false, &["a", "c", NOW][..]), ("b", true, &["a", "c", NOW]), ("c", true, &["a", "b", NOW])]
     {
-        let expected = std::cell::RefCell::new(Shown::new());
         at_every_boundary(
             world,
             &Case {
                 command: &["delete-snapshot", K, name, "--yes"],
                 machine: K,
                 prepare: &|world| {
-                    with_snapshots(world, &["a", "b", "c"])?;
-                    set_running(world, runs)?;
-                    expected.replace(shown(world)?);
-                    Ok(())
+                    saved.put_back(world)?;
+                    set_running(world, runs)
                 },
                 survived: &|world| {
                     let now = shown(world)?;
-                    same(&now, &expected.borrow(), kept)?;
-                    now.get(name).map_or(Ok(()), |_| same(&now, &expected.borrow(), &[name]))
+                    same(&now, &expected, kept)?;
+                    now.get(name).map_or(Ok(()), |_| same(&now, &expected, &[name]))
                 },
                 completed: &|world| {
                     let now = shown(world)?;
-                    same(&now, &expected.borrow(), kept)?;
+                    same(&now, &expected, kept)?;
                     ensure!(now.len() == kept.len(), "there are {:?}", now.keys());
                     let left = host::volumes_of(&world.pool, K)?;
                     let layers = left.iter().filter(|volume| volume.contains(".data-")).count();
@@ -114,6 +147,47 @@ pub fn delete_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resul
                     in_one_place(world)
                 },
             },
+        )?;
+    }
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+pub fn delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing(world: &mut World) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    world.nixvm(&["snapshot", K, "a"])?.ok()?;
+    fill(world, K, 200)?;
+    let in_use = Saved::of(world, K)?;
+    for (runs, above) in [(false, &[NOW][..]), (true, &[NOW]), (false, &["b", NOW]), (true, &["b", NOW])] {
+        in_use.put_back(world)?;
+        if above.len() > 1 {
+            world.nixvm(&["snapshot", K, "b"])?.ok()?;
+            scribble(world, 3)?;
+        }
+        let (saved, expected) = (Saved::of(world, K)?, shown(world)?);
+        in_the_middle(
+            world,
+            &Case {
+                command: &["delete-snapshot", K, "a", "--yes"],
+                machine: K,
+                prepare: &|world| {
+                    saved.put_back(world)?;
+                    set_running(world, runs)
+                },
+                survived: &|world| {
+                    let now = shown(world)?;
+                    ensure!(!now.contains_key("a"), "`a` is listed, and half of another layer is in it");
+                    same(&now, &expected, above)
+                },
+                completed: &|world| {
+                    let now = shown(world)?;
+                    same(&now, &expected, above)?;
+                    let left = host::volumes_of(&world.pool, K)?;
+                    let layers = left.iter().filter(|volume| volume.contains(".data-")).count();
+                    ensure!(layers == above.len(), "{layers} layers for {above:?}: {left:?}");
+                    in_one_place(world)
+                },
+            },
+            &[middle::grows(world, "merge", &format!("{K}.data-1.qcow2"))],
         )?;
     }
     gone(world, K).map(|()| Outcome::Passed)
@@ -136,11 +210,7 @@ fn scribble(world: &World, value: u8) -> Result<()> {
 }
 
 fn set_running(world: &World, runs: bool) -> Result<()> {
-    if runs {
-        world.nixvm(&["start", K])?.ok()?;
-        host::virsh(&["suspend", K])?;
-    }
-    Ok(())
+    if runs { running::suspended(world, K) } else { Ok(()) }
 }
 
 /// Returns the checksum of what each snapshot shows, and of what the machine does.

@@ -280,7 +280,8 @@ impl Job<'_> {
         let is_nvram = |member: &backup::Member| matches!(member.role, backup::Role::Nvram);
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
-            running: domain.map(Owned::state).transpose()?.is_some_and(|state| state.is_active()),
+            running: domain.map(Owned::state).transpose()?.is_some_and(|state| state.is_active())
+                || domain.is_some() && self.work.was_to(&Step::Start),
             build: built.map(|built| built.generation.number),
             highest,
             archives: self.chain.len(),
