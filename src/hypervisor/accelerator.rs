@@ -18,6 +18,7 @@ use super::domain::state;
 use super::exchange::Exchange;
 use super::{Hypervisor, exchange};
 use crate::error::{Failure, Result};
+use crate::interrupt;
 use crate::libvirt::Say;
 use crate::model::MachineId;
 use crate::model::domain::{Accelerator, Arch, DomainState};
@@ -44,7 +45,7 @@ impl Hypervisor {
     /// and no network, and libvirt ends it if this process dies.
     ///
     /// # Errors
-    /// libvirt does not answer.
+    /// libvirt does not answer, or an interruption.
     pub fn probe_accelerator(&self, arch: Arch) -> Result<Probe> {
         let tcg = |reason: String| Ok(Probe { accelerator: Accelerator::Tcg, reason });
         let offered = self.connection().domain_capabilities(None, Some(arch.as_str()), None, Some("kvm"), 0);
@@ -110,6 +111,7 @@ impl Hypervisor {
         let start = Instant::now();
         domain.resume().say(say)?;
         while start.elapsed() < limit {
+            interrupt::check()?;
             match port.run(Some(LOOK))? {
                 Some(exchange::End::Caller) => return Ok(Life::Seen(start.elapsed())),
                 Some(_) => return Ok(Life::Died(DomainState::Shutoff)),
