@@ -12,7 +12,7 @@ use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::Role;
 use crate::storage::Pool;
 
-use super::health::{self, Observation};
+use super::health::{self, Judged, Observation};
 use super::start::power_on;
 use super::upgrade::{STOP_LIMIT, record_health, running};
 use super::work::{Step as Plan, Work};
@@ -29,8 +29,6 @@ pub struct RolledBack {
     pub to: u32,
     /// Whether it was restarted.
     pub restarted: bool,
-    /// Why it is not well; `None` where it is, or was not started.
-    pub fault: Option<String>,
     /// Seconds it took beside the guest's own shutdown and boot.
     pub seconds: f64,
 }
@@ -72,7 +70,8 @@ fn plan(target: u32, current: u32, running: Option<u32>) -> Vec<Step> {
 /// A machine that is off is not started.
 ///
 /// # Errors
-/// There is no such generation, or the guest does not shut down: nothing has changed then.
+/// There is no such generation, or the guest does not shut down: nothing has changed then. Or the machine was restarted
+/// and is not well: it has the generation that was asked for, for a person may want another look at it.
 pub fn rollback(
     setup: &Setup,
     name: &MachineName,
@@ -91,7 +90,9 @@ pub fn rollback(
 
     let steps = plan(target.number, old.current().number, running);
     let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
-    let (mut away, mut fault, mut mark) = (Duration::ZERO, None, 0);
+    let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
+    // A system that is left for being broken sets no standard; one that is well does.
+    let mut before = Observation::default();
     // Whatever an upgrade was trying, this is its end.
     trial::forget(setup, name)?;
     work.carry_out(&steps, |step| {
@@ -101,6 +102,7 @@ pub fn rollback(
                 return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
             }
             Step::Stop => {
+                before = health::observe(&work, &domain, &machine);
                 let stopped = power::stop(setup, name, timeout.unwrap_or(STOP_LIMIT), watch);
                 if let Err(error) = stopped {
                     interrupt::check()?;
@@ -114,10 +116,14 @@ pub fn rollback(
                 power_on(&work, &work.domain()?)?;
             }
             Step::Look => {
-                fault = health::wait(&work, &machine, &Observation::default(), mark, timeout)?.fault;
-                if fault.is_none() {
-                    record_health(&work, target.number, BuildHealth::Healthy)?;
-                }
+                let seen = health::wait(&work, &machine, &before, mark, timeout)?;
+                let well = seen.fault.is_none();
+                record_health(
+                    &work,
+                    target.number,
+                    if well { BuildHealth::Healthy } else { BuildHealth::Unhealthy },
+                )?;
+                judged = Some(seen);
             }
         }
         away += step_began.elapsed();
@@ -127,15 +133,18 @@ pub fn rollback(
     let seconds = began.elapsed().saturating_sub(away).as_secs_f64();
     let restarted = steps.contains(&Step::PowerOn);
     let to = target.number;
-    match &fault {
-        _ if steps.is_empty() => watch.note(&format!("{name} has generation {to} already")),
-        None if restarted => {
-            watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart"));
-        }
-        None => watch.done(&format!("{name} has generation {to} at its next start")),
-        Some(fault) => watch.note(&format!("{name} runs generation {to}, but {fault}")),
+    if let Some(Judged { fault: Some(fault), log, .. }) = judged {
+        return Err(Failure::user(format!("{name} runs generation {to}, and is not well"))
+            .hint(format!("`nixvm generations {name}` lists what else it can run"))
+            .because(health::cause(&fault, &log))
+            .into());
     }
-    Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, fault, seconds })
+    match (steps.is_empty(), restarted) {
+        (true, _) => watch.note(&format!("{name} has generation {to} already")),
+        (_, true) => watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart")),
+        (_, false) => watch.done(&format!("{name} has generation {to} at its next start")),
+    }
+    Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, seconds })
 }
 
 /// Returns the generation to go back to.

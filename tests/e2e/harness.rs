@@ -78,6 +78,7 @@ fn run(chosen: &[&(&'static str, Test)]) -> Result<usize> {
             Err(error) => {
                 failed.push(name);
                 println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
+                println!("{}", world.guests().unwrap_or_else(|error| format!("{error:#}\n")));
             }
         }
         if process::interrupted() {

@@ -31,7 +31,7 @@ const NO_NETWORK: &str = "{ lib, ... }: { systemd.network.networks.\"10-nixvm\".
 const PANIC: &str = "{ nixvm.image.layout = \"whole\"; boot.kernelParams = [ \"rdinit=/e2e-missing\" ]; }\n";
 
 /// Seconds that a guest is given, instead of the ten minutes that it would have.
-const TIMEOUT: &str = "400";
+const TIMEOUT: &str = "240";
 
 /// What no upgrade may change, and by what its boots are told apart.
 #[derive(Debug, PartialEq, Eq)]

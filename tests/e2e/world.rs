@@ -188,6 +188,17 @@ impl World {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
+    /// Returns what can be seen of the guests that run, for whoever wonders why a test failed.
+    pub fn guests(&self) -> Result<String> {
+        let mut seen = String::new();
+        for domain in host::running_domains()?.iter().filter(|name| name.starts_with("e2e-")) {
+            let addresses = host::virsh_any(&["domifaddr", domain, "--source", "agent"])?;
+            let log = self.nixvm(&["logs", domain, "-n", "60"])?;
+            seen += &format!("{domain} runs.\n{addresses}\n{log}\n");
+        }
+        Ok(seen)
+    }
+
     // --- keys
 
     fn agent_socket(&self) -> PathBuf {

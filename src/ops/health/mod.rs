@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::config;
-use crate::error::{Report, Result};
+use crate::error::{Failure, Report, Result};
 use crate::exec::Command;
 use crate::hypervisor::Owned;
 use crate::interrupt;
@@ -30,6 +30,9 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// How long a command in the guest may take that asks for its state: a busy guest without KVM needs seconds.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
+
+/// Lines of the serial log that a failure shows.
+const LOG_LINES: usize = 12;
 
 /// How long one run of the user's health check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
@@ -172,6 +175,15 @@ pub fn wait(
         fault = check(work, machine, &domain, limit.saturating_sub(began.elapsed()))?;
     }
     Ok(Judged { fault, answered, log: log() })
+}
+
+/// Returns why a guest is not well, as the cause of a failure: the end of its serial log below it.
+pub fn cause(fault: &str, log: &str) -> Failure {
+    let cause = Failure::user(fault);
+    match serial::tail(log, LOG_LINES) {
+        tail if tail.is_empty() => cause,
+        tail => cause.because(anyhow::Error::msg(format!("the end of its serial log:\n{tail}"))),
+    }
 }
 
 /// Runs the user's health check, again and again where it fails, and returns why the machine does not pass it.

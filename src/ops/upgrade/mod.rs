@@ -30,9 +30,6 @@ use plan::{Facts, Step, plan, starts};
 /// How long a guest has to shut down.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// Lines of the serial log that a failure shows.
-const LOG_LINES: usize = 12;
-
 /// What is asked of an upgrade.
 #[derive(Debug, Clone, Copy)]
 pub struct UpgradeRequest {
@@ -351,11 +348,6 @@ impl<'a> Upgrade<'a> {
             Some(Some(fault)) => format!("generation {from} was started again, but {fault}"),
             None => format!("it is defined on generation {from} again"),
         };
-        let mut cause = Failure::user(fault);
-        let tail = serial::tail(log, LOG_LINES);
-        if !tail.is_empty() {
-            cause = cause.because(anyhow::Error::msg(format!("the end of its serial log:\n{tail}")));
-        }
         Failure::rolled_back(format!(
             "{name} did not come up healthy with generation {}; {now}",
             self.target()
@@ -363,7 +355,7 @@ impl<'a> Upgrade<'a> {
         .hint(format!(
             "mend the machine's files and run `nixvm upgrade {name}` again; its data was not touched"
         ))
-        .because(cause)
+        .because(health::cause(fault, log))
         .into()
     }
 }
