@@ -112,7 +112,7 @@ fn password(world: &World) -> Result<String> {
 
 /// At a terminal, until ^C.
 fn journal_as_it_grows(world: &World) -> Result<()> {
-    let mut follow = Console::run(world, &["logs", M, "-n", "1", "-f"])?;
+    let mut follow = Console::run(world, &["logs", M, "-n", "20", "-f"])?;
     // Its own login: from here on it is in the guest.
     follow.expect("session opened")?;
     world.guest_root(M, "logger -t e2e-logs 'while it is watched'")?.ok()?;
