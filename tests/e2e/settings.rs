@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::console::Console;
 use crate::harness::Outcome;
 use crate::host;
-use crate::process::wait_for;
+use crate::process::{run, wait_for};
 use crate::world::World;
 
 const M: &str = "e2e-t";
@@ -20,6 +20,7 @@ pub fn what_a_machine_is_set_to_is_in_force_when_the_output_says(world: &mut Wor
         .ok()?;
     journal(world)?;
     journal_as_it_grows(world)?;
+    journal_until_nobody_reads(world)?;
     journal_without_ssh(world)?;
     live(world)?;
     let hash = password(world)?;
@@ -119,7 +120,19 @@ fn journal_as_it_grows(world: &World) -> Result<()> {
     follow.expect("while it is watched")?;
     follow.send("\x03")?;
     let (code, said) = follow.end()?;
-    ensure!(code != 0 && !said.contains("error:"), "^C ended it with {code}:\n{said}");
+    ensure!(code == 130, "^C ended it with {code}:\n{said}");
+    Ok(())
+}
+
+/// Who has seen enough makes no error of it.
+fn journal_until_nobody_reads(world: &World) -> Result<()> {
+    let nixvm = world.command(&["logs", M, "-n", "100000"]);
+    let words = std::iter::once(nixvm.get_program()).chain(nixvm.get_args());
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", "\"$@\" | head -n 1; exit ${PIPESTATUS[0]}", "bash"]).args(words);
+    bash.envs(nixvm.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let said = run(&mut bash, b"", Duration::from_secs(120))?.ok()?;
+    ensure!(said.stdout.lines().count() == 1 && said.stderr.is_empty(), "one line is\n{said}");
     Ok(())
 }
 
