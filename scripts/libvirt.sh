@@ -34,7 +34,7 @@ join_libvirt_groups() {
 # Without udev /dev/kvm stays root's. QEMU runs as another user, cannot open it, and libvirt then throws away what
 # it knows of QEMU at every call: 56 s to start any guest, one without KVM too (measured with libvirt 9.0).
 kvm_is_closed() {
-  [[ -c /dev/kvm ]] && getent group kvm >/dev/null && [[ ! $(stat -c %A /dev/kvm) =~ ^c...rw ]]
+  [[ -c /dev/kvm ]] && getent group kvm >/dev/null && [[ ! $(stat -c %A:%G /dev/kvm) =~ ^c(...rw.*:kvm$|......rw) ]]
 }
 
 open_kvm() {

@@ -145,11 +145,16 @@ pub struct Report {
 
 impl Report {
     /// Returns the report of `error`, its kind being that of the outermost [`Failure`] in the chain.
+    ///
+    /// What failed because somebody pressed ^C is an interruption, however much was said on top of it.
     pub fn of(error: &anyhow::Error) -> Self {
         let mut kind = None;
         let mut hints: Vec<String> = Vec::new();
         for failure in error.chain().filter_map(|link| link.downcast_ref::<Failure>()) {
-            kind.get_or_insert(failure.kind);
+            match (kind, failure.kind) {
+                (None, found) | (Some(Kind::User), found @ Kind::Interrupted) => kind = Some(found),
+                _ => {}
+            }
             hints.extend(
                 failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
             );
@@ -193,6 +198,15 @@ mod tests {
     #[test]
     fn what_was_taken_back_has_a_code_of_its_own_whatever_the_cause() {
         let inner: Result<()> = Err(Failure::user("a unit failed").into());
+        assert_eq!(report(inner.explain(|| Failure::rolled_back("not healthy"))).exit_code, 3);
+    }
+
+    #[test]
+    fn what_failed_by_an_interruption_is_one() {
+        let inner: Result<()> = Err(Failure::interrupted().into());
+        let shown = report(inner.explain(|| Failure::user("cannot store the disk")).context("top"));
+        assert_eq!((shown.exit_code, shown.causes.len()), (130, 2));
+        let inner: Result<()> = Err(Failure::interrupted().into());
         assert_eq!(report(inner.explain(|| Failure::rolled_back("not healthy"))).exit_code, 3);
     }
 

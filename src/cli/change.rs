@@ -78,7 +78,7 @@ pub fn network_config(setup: &Setup, args: &NetworkConfig, terminal: &Terminal) 
     let name = machine_name(&args.name)?;
     let now = config::load(&setup.workspace, &name)?.network.to_string();
     let instead = "name the network: `nixvm network-config NAME nat`, `bridge:IF` or `user`";
-    let Some(wanted) = network(args.network.as_deref(), Some(&now), instead)? else {
+    let Some(wanted) = network(setup, args.network.as_deref(), Some(&now), instead)? else {
         return Err(Failure::bug("a question that was asked has no answer").into());
     };
     let change = ops::network_config(setup, &name, &wanted, terminal)?;

@@ -157,7 +157,7 @@ pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
 /// Does the same with each of several machines; a fault with one does not keep the others from their turn.
 ///
 /// # Errors
-/// A name is none; one or more of them failed.
+/// A name is none; one or more of them failed; an interruption, after which no other machine is begun.
 pub fn each(
     names: &[String],
     mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>,
@@ -168,27 +168,33 @@ pub fn each(
     for name in &names {
         match work(name) {
             Ok(result) => results.push(result),
-            Err(error) if names.len() == 1 => return Err(error),
+            // Who presses ^C does not want the next machine to be begun.
+            Err(error) if names.len() == 1 || is(&error, Kind::Interrupted) => return Err(error),
             Err(error) => failed.push((name, error)),
         }
     }
     match failed.as_slice() {
         [] => Ok(Shown::said(&results)),
-        failed => {
-            let said = failed
-                .iter()
-                .map(|(name, error)| format!("{name}: {error:#}"))
-                .collect::<Vec<_>>()
-                .join("\n");
-            let counted =
-                format!("{} of {} machines failed; the others were done", failed.len(), names.len());
-            // That a machine went back to what it was is what a program that upgrades many has to know first.
-            let went_back =
-                failed.iter().any(|(_, error)| Report::of(error).exit_code == Kind::RolledBack.exit_code());
-            let failure = if went_back { Failure::rolled_back(counted) } else { Failure::user(counted) };
-            Err(failure.because(anyhow::Error::msg(said)).into())
-        }
+        failed => Err(some_failed(failed, names.len()).into()),
     }
+}
+
+fn is(error: &anyhow::Error, kind: Kind) -> bool {
+    Report::of(error).exit_code == kind.exit_code()
+}
+
+fn some_failed(failed: &[(&MachineName, anyhow::Error)], of: usize) -> Failure {
+    let said: Vec<String> = failed.iter().map(|(name, error)| format!("{name}: {error:#}")).collect();
+    let counted = match failed.len() {
+        all if all == of => format!("all {of} machines failed"),
+        some => format!("{some} of {of} machines failed; the others were done"),
+    };
+    // That a machine went back to what it was is what a program that upgrades many has to know first.
+    let failure = match failed.iter().any(|(_, error)| is(error, Kind::RolledBack)) {
+        true => Failure::rolled_back(counted),
+        false => Failure::user(counted),
+    };
+    failure.because(anyhow::Error::msg(said.join("\n")))
 }
 
 /// Waits for a machine's ssh if that was asked for, `timeout` seconds at most, and returns what is known of it then.
@@ -274,4 +280,23 @@ fn completions(shell: clap_complete::Shell) -> Shown {
     clap_complete::generate(shell, &mut Cli::command(), "nixvm", &mut script);
     let text = String::from_utf8_lossy(&script).into_owned();
     Shown::new(&text, text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_machines_one_that_was_taken_back_gives_the_code() {
+        let [web, db]: [MachineName; 2] = ["web".parse().unwrap(), "db".parse().unwrap()];
+        let off = || Failure::user("it is off").into();
+        let back = || Failure::rolled_back("not healthy").into();
+        let report =
+            |failed: &[(&MachineName, anyhow::Error)], of| Report::of(&some_failed(failed, of).into());
+        let both = report(&[(&web, off()), (&db, back())], 2);
+        assert_eq!((both.exit_code, both.error.as_str()), (3, "all 2 machines failed"));
+        assert_eq!(both.causes, ["web: it is off\ndb: not healthy"]);
+        let one = report(&[(&web, off())], 2);
+        assert_eq!((one.exit_code, one.error.as_str()), (1, "1 of 2 machines failed; the others were done"));
+    }
 }

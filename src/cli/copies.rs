@@ -23,7 +23,7 @@ pub fn recreate(setup: &Setup, args: &Recreate, terminal: &Terminal) -> Result<S
     let wanted = args.network_position.as_deref().or(args.network.as_deref());
     let anew = Anew {
         var_size: size.map(|text| typed(Size::parse_disk(text))).transpose()?,
-        network: network(wanted, None, "")?,
+        network: network(setup, wanted, None, "")?,
     };
     // Before somebody is asked to type a name: is there anything to delete?
     setup.hypervisor()?.own(&name)?;

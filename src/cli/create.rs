@@ -66,7 +66,8 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
     if let Some(profile) = &profile {
         setup.workspace.check_profile(profile)?;
     }
-    let network = network(given(&args.network_position, &args.network), ask.then_some("nat"), NAME_INSTEAD)?;
+    let network =
+        network(setup, given(&args.network_position, &args.network), ask.then_some("nat"), NAME_INSTEAD)?;
     if !args.no_build {
         ops::preflight(setup, &name, network.as_ref())?;
     }

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::error::{Failure, Result};
+use crate::interrupt;
 use crate::ops::{self, Log, LogRequest, Setup};
 
 use super::change_args::Logs;
@@ -27,7 +29,17 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
         LogRequest { unit: args.unit.clone(), lines: args.lines, follow: args.follow, serial: args.serial };
     let (source, text) = match ops::logs(setup, &name, &asked, terminal)? {
         Log::Ssh(command) if json => ("journal", String::from_utf8_lossy(&command.output()?).into_owned()),
-        Log::Ssh(command) => return Err(command.replace()),
+        Log::Ssh(command) => {
+            // Not replaced by ssh, which ends with the code of a bug of nixvm's where it fails and where ^C ends it.
+            let ended = command.interactive()?;
+            interrupt::check()?;
+            if !ended.success() && !reader_went_away() {
+                return Err(Failure::user(format!("{name} cannot show its journal ({ended})"))
+                    .hint(format!("`nixvm logs {name} --serial` shows what it printed on its serial port"))
+                    .into());
+            }
+            ("journal", String::new())
+        }
         Log::Journal(text) => ("journal", text),
         Log::Serial => {
             terminal.rest();
@@ -54,6 +66,14 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
 fn went_away(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// Returns whether nobody reads standard output any more, as poll(2) tells of a pipe.
+fn reader_went_away() -> bool {
+    let stdout = io::stdout();
+    let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+    let polled = poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && pipe[0].revents().contains(PollFlags::ERR)
 }
 
 /// Prints whole lines of a serial log, without what would move the cursor or clear the screen.

@@ -1,7 +1,9 @@
 //! The question for a machine's network.
 
 use crate::error::{Failure, Result};
+use crate::hypervisor::Remote;
 use crate::model::Network;
+use crate::ops::Setup;
 
 use super::commands::typed;
 use super::prompt;
@@ -10,8 +12,14 @@ use super::prompt;
 /// of this host's bridges is meant.
 ///
 /// # Errors
-/// It is none, or there is nobody to ask; `instead` says what answers the question there.
-pub fn network(given: Option<&str>, default: Option<&str>, instead: &str) -> Result<Option<Network>> {
+/// It is none, or there is nobody to ask; `instead` says what answers the question there. `bridge` alone, and the
+/// machine is another host's.
+pub fn network(
+    setup: &Setup,
+    given: Option<&str>,
+    default: Option<&str>,
+    instead: &str,
+) -> Result<Option<Network>> {
     let text = match (given, default) {
         (Some(text), _) => text.to_owned(),
         (None, Some(default)) => {
@@ -21,6 +29,11 @@ pub fn network(given: Option<&str>, default: Option<&str>, instead: &str) -> Res
     };
     if text != "bridge" {
         return typed(text.parse()).map(Some);
+    }
+    if let Some(remote) = Remote::of(&setup.connect) {
+        return Err(Failure::usage(format!("the bridges of `{}` cannot be seen from here", remote.host))
+            .hint("name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them there")
+            .into());
     }
     let bridges = bridges();
     let instead = "name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them";

@@ -18,6 +18,7 @@ use super::domain::state;
 use super::exchange::Exchange;
 use super::{Hypervisor, exchange};
 use crate::error::{Failure, Result};
+use crate::interrupt;
 use crate::libvirt::Say;
 use crate::model::MachineId;
 use crate::model::domain::{Accelerator, Arch, DomainState};
@@ -44,7 +45,7 @@ impl Hypervisor {
     /// and no network, and libvirt ends it if this process dies.
     ///
     /// # Errors
-    /// libvirt does not answer.
+    /// libvirt does not answer, or an interruption.
     pub fn probe_accelerator(&self, arch: Arch) -> Result<Probe> {
         let tcg = |reason: String| Ok(Probe { accelerator: Accelerator::Tcg, reason });
         let offered = self.connection().domain_capabilities(None, Some(arch.as_str()), None, Some("kvm"), 0);
@@ -89,8 +90,9 @@ impl Hypervisor {
         if !self.is_local() || self.is_session() {
             return None;
         }
-        let mode = std::fs::metadata("/dev/kvm").ok()?.mode();
-        is_closed(mode).then_some(
+        let device = std::fs::metadata("/dev/kvm").ok()?;
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        is_closed(device.mode(), device.gid(), kvm_group(&groups)).then_some(
             "let QEMU use KVM, as udev would: `sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm`",
         )
     }
@@ -110,6 +112,7 @@ impl Hypervisor {
         let start = Instant::now();
         domain.resume().say(say)?;
         while start.elapsed() < limit {
+            interrupt::check()?;
             match port.run(Some(LOOK))? {
                 Some(exchange::End::Caller) => return Ok(Life::Seen(start.elapsed())),
                 Some(_) => return Ok(Life::Died(DomainState::Shutoff)),
@@ -131,9 +134,15 @@ enum Life {
     Silent,
 }
 
-/// Returns whether the mode lets only the owner read and write.
-fn is_closed(mode: u32) -> bool {
-    mode & 0o060 != 0o060 && mode & 0o006 != 0o006
+/// Returns whether neither everybody may read and write nor the group `kvm`, in which every distribution has QEMU.
+fn is_closed(mode: u32, group: u32, kvm: Option<u32>) -> bool {
+    let by_group = mode & 0o060 == 0o060 && kvm.is_none_or(|kvm| kvm == group);
+    !by_group && mode & 0o006 != 0o006
+}
+
+/// Returns the number of the group `kvm`, from a file as group(5) describes it.
+fn kvm_group(file: &str) -> Option<u32> {
+    file.lines().find_map(|line| line.strip_prefix("kvm:")?.split(':').nth(1)?.parse().ok())
 }
 
 /// Returns the beginning of a message, which may quote all that QEMU said.
@@ -220,12 +229,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_for_root_alone_is_closed() {
-        for (mode, closed) in
-            [(0o20600, true), (0o20640, true), (0o20660, false), (0o20666, false), (0o20606, false)]
-        {
-            assert_eq!(is_closed(mode), closed, "{mode:o}");
+    fn a_device_that_only_others_may_open_is_closed() {
+        let kvm = kvm_group("root:x:0:\nkvm:x:107:\nlibvirt:x:112:\n");
+        assert_eq!((kvm, kvm_group("x:kvm:1:\n")), (Some(107), None));
+        for (mode, group, closed) in [
+            (0o20600, 107, true),
+            (0o20640, 107, true),
+            (0o20660, 107, false),
+            // A group of another system's, as in a container.
+            (0o20660, 993, true),
+            (0o20666, 993, false),
+            (0o20606, 0, false),
+        ] {
+            assert_eq!(is_closed(mode, group, kvm), closed, "{mode:o} {group}");
         }
+        assert!(!is_closed(0o20660, 993, None), "without that group nobody can tell");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub use network::Ensured;
 pub use owned::{Ended, Owned};
 pub use snapshot::Switched;
 
+pub use crate::libvirt::Remote;
+
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {
     connection: Connect,

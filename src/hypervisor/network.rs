@@ -59,7 +59,7 @@ impl Hypervisor {
         if self.is_session() {
             "a user's own libvirt may make no networks; use `--network user`, which needs none"
         } else {
-            "it needs dnsmasq and iptables or nftables, and its address range must be free on this host"
+            "it needs dnsmasq and iptables or nftables, and its address range must be free on the host"
         }
     }
 

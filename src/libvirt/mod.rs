@@ -5,6 +5,7 @@
 
 mod alive;
 mod sys;
+mod uri;
 pub mod xml;
 
 use std::io;
@@ -21,6 +22,7 @@ pub use sys::{
     block_job_abort, checkpoint_delete, checkpoints, domain_job, freeze, receive, send_hole, set_live_memory,
     thaw,
 };
+pub use uri::{Remote, is_local, is_session};
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///
@@ -53,17 +55,6 @@ fn prepare() -> Result<()> {
         virt::event::event_register_default_impl()
     });
     ready.clone().say(|| Failure::bug("cannot set up libvirt's event loop"))
-}
-
-/// Returns whether the daemon at `uri` runs on this host.
-pub fn is_local(uri: &str) -> bool {
-    uri.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/'))
-}
-
-/// Returns whether the daemon at `uri` is one user's own, without root's rights.
-pub fn is_session(uri: &str) -> bool {
-    let path = uri.split(['?', '#']).next().unwrap_or(uri);
-    path.ends_with("/session")
 }
 
 /// Returns the error's code, if this version of the `virt` crate knows it.
@@ -159,21 +150,6 @@ impl<T> Say<T> for std::result::Result<T, Error> {
 mod tests {
     use super::*;
     use crate::error::Report;
-
-    #[test]
-    fn uris_tell_where_and_whose_the_daemon_is() {
-        for (uri, local, session) in [
-            ("qemu:///system", true, false),
-            ("qemu:///session", true, true),
-            ("qemu:///session?socket=/run/x", true, true),
-            ("qemu+unix:///session", true, true),
-            ("qemu+ssh://root@host/system", false, false),
-            ("qemu+ssh://host/session", false, true),
-            ("test:///default", true, false),
-        ] {
-            assert_eq!((is_local(uri), is_session(uri)), (local, session), "{uri}");
-        }
-    }
 
     #[test]
     fn a_daemon_that_does_not_run_is_told_from_one_that_refuses() {

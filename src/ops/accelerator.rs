@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
 
 use super::{Setup, Watch};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Returns what runs guests, from memory or from a probe.
 ///
@@ -49,12 +54,16 @@ pub fn probe(setup: &Setup, host: &Hypervisor) -> Result<Probe> {
 }
 
 /// Returns the file that remembers; its name holds what the answer depends on: which libvirt, and which boot of its host.
+///
+/// libvirt does not tell when another host was booted, so what is known of one is forgotten with the day.
 fn memory(setup: &Setup, host: &Hypervisor) -> Result<PathBuf> {
-    let boot = if host.is_local() {
+    let since = if host.is_local() {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     } else {
-        "remote".to_owned()
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (now.as_secs() / DAY.as_secs()).to_string()
     };
-    let plain: String = host.uri().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    Ok(setup.cache.join("accelerator").join(format!("{plain}-{boot}")))
+    // A URI with its options can be longer than a file's name.
+    let libvirt = Sha256::digest(host.uri());
+    Ok(setup.cache.join("accelerator").join(format!("{libvirt:.16x}-{since}")))
 }

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
+use rand_core::{OsRng, RngCore};
+
 use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::{DATA, Hypervisor, Owned};
 use crate::interrupt;
@@ -39,9 +41,19 @@ pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
 /// Copies the base image into the pool, unless it is there.
 ///
 /// # Errors
-/// The pool has no room, or libvirt refuses.
+/// The host has another architecture than the image, the pool has no room, or libvirt refuses.
 pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     let profile = &image.profile;
+    let wanted = work.host.arch()?.nix_system();
+    if image.system != wanted {
+        return Err(Failure::user(format!(
+            "the image is for {}, and `{}` is {wanted}",
+            image.system,
+            work.host.uri()
+        ))
+        .hint("Nix builds for the computer that nixvm is called on: run it on one of the host's architecture")
+        .into());
+    }
     work.watch.step(&format!("Copying the base image of {profile} into the pool"));
     if pool.put(&image.base_volume, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
         work.watch
@@ -89,7 +101,7 @@ pub fn define(
     let ssh_port = match (&machine.network, metadata.ssh_port) {
         // Its own QEMU has the port: only a machine that is off can be given another.
         (Network::User, Some(port)) if runs => Some(port),
-        (network, last) => ssh_port(network, last)?,
+        (network, last) => ssh_port(host, network, last)?,
     };
     let spec = DomainSpec {
         name: machine.name.clone(),
@@ -178,13 +190,25 @@ pub fn moved(watch: &dyn Watch) -> impl FnMut(Progress) -> Result<()> {
 /// Returns nixvm's pool, made where it is missing.
 ///
 /// # Errors
-/// libvirt refuses.
+/// libvirt refuses; it is missing in a session on another host, where this user's home may be anywhere.
 pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
-    let path = match host.is_session() {
-        true => setup.session_pool.display().to_string(),
-        false => format!("/var/lib/libvirt/images/{}", setup.pool),
+    let path = match (host.is_session(), host.is_local()) {
+        (false, _) => format!("/var/lib/libvirt/images/{}", setup.pool),
+        (true, true) => setup.session_pool.display().to_string(),
+        (true, false) => return open_elsewhere(setup, host),
     };
     Pool::ensure(host.connection(), &setup.pool, &render::pool_xml(&setup.pool, &path)?)
+}
+
+fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
+    let name = &setup.pool;
+    Pool::find(host.connection(), name)?.ok_or_else(|| {
+        Failure::user(format!("the session at `{}` has no pool `{name}`, and its home is not known here", host.uri()))
+            .hint(format!(
+                "make it on that host: `virsh -c qemu:///session pool-define-as {name} dir --target ~/.local/share/libvirt/images/{name}`, then `pool-build {name}`"
+            ))
+            .into()
+    })
 }
 
 /// Writes a machine's secrets to its identity volume.
@@ -210,7 +234,8 @@ pub fn put_identity(pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result
 pub fn ensure_network(host: &Hypervisor, network: &Network) -> Result<()> {
     match network {
         Network::Nat => {
-            let (bridge, subnet) = free_subnet();
+            // What another host uses is for its libvirt to find out.
+            let (bridge, subnet) = if host.is_local() { free_subnet() } else { ("virbr0".to_owned(), 122) };
             host.ensure_network("default", &render::network_xml(&bridge, subnet)?).map(drop)
         }
         Network::Bridge(_) | Network::User => check_bridge(host, network),
@@ -249,14 +274,41 @@ fn free_subnet() -> (String, u8) {
     (bridge.unwrap_or_default(), (122..=254).find(|subnet| !taken(subnet)).unwrap_or(122))
 }
 
-/// Returns the port of this host's loopback for a network without an address of its own, `None` for the others: the last one, if it is free.
-fn ssh_port(network: &Network, last: Option<u16>) -> Result<Option<u16>> {
+/// Returns the port of the host's loopback for a network without an address of its own, `None` for the others: the last one, if it is free.
+fn ssh_port(host: &Hypervisor, network: &Network, last: Option<u16>) -> Result<Option<u16>> {
     let bound = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     match network {
-        Network::User => {
+        Network::User if host.is_local() => {
             let listener = last.and_then(|port| bound(port).ok()).map_or_else(|| bound(0), Ok)?;
             Ok(Some(listener.local_addr()?.port()))
         }
+        Network::User => {
+            let ports = host.domains()?.into_iter().filter_map(|domain| domain.metadata?.ssh_port);
+            Ok(Some(unseen_port(&ports.collect::<Vec<_>>(), OsRng.next_u32())))
+        }
         Network::Nat | Network::Bridge(_) => Ok(None),
+    }
+}
+
+/// Returns a port of another host, whose sockets cannot be seen from here, that none of its machines has.
+///
+/// It is another one at each start: should something else have it, the next try does not meet that again.
+fn unseen_port(taken: &[u16], random: u32) -> u16 {
+    // Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`).
+    let (first, count) = (20_000, 12_768);
+    let ports = (0..count).map(|offset| first + (random % count + offset) % count);
+    let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| !taken.contains(port)).unwrap_or(20_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_another_host_is_one_that_no_machine_of_it_has() {
+        assert_eq!(unseen_port(&[], 0), 20_000);
+        assert_eq!(unseen_port(&[20_000, 20_001], 0), 20_002);
+        assert_eq!(unseen_port(&[32_767], u32::MAX - u32::MAX % 12_768 - 1), 20_000);
     }
 }

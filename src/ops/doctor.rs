@@ -16,6 +16,7 @@ use crate::nix;
 
 use super::accelerator;
 use super::deploy::open_pool;
+use super::jump::Jump;
 use super::{Setup, Watch};
 
 /// Bytes below which a host's free space is worth a warning: about one base image and one build of it.
@@ -94,7 +95,12 @@ pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
             checks.push(network(&host));
         }
     }
-    checks.push(ufw(Path::new("/etc/ufw")));
+    match Jump::of(setup) {
+        None => checks.push(ufw(Path::new("/etc/ufw"))),
+        Some(jump) => checks.push(Check::of("way to guests", jump.check(), |host| {
+            Check::good("way to guests", format!("ssh goes through {host}"))
+        })),
+    }
     checks.push(space("space for Nix", Path::new("/nix")));
     checks
 }

@@ -59,29 +59,37 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
     }
     let up = domain.state()?.is_active();
     let mac = crate::config::load(&setup.workspace, name)?.mac;
-    if up && endpoint(&domain, mac).as_ref().is_some_and(reach::answers_ssh) {
+    if up && endpoint(&domain, mac).is_some_and(|at| reach::answers_ssh(setup, &at)) {
         let command: Vec<String> =
             ["sudo".into(), "-n".into()].into_iter().chain(journalctl(asked)).collect();
         return reach::ssh(setup, name, "admin", &command).map(Log::Ssh);
     }
-    if up && !asked.follow && domain.agent_answers() {
+    let agent = up && domain.agent_answers();
+    if agent && !asked.follow {
         return journal(&domain, asked).map(Log::Journal);
     }
+    let why = match (up, agent) {
+        (false, _) => "is off",
+        (true, false) => "does not answer",
+        (true, true) => "does not answer ssh, and its agent cannot go on as more is logged",
+    };
     match &asked.unit {
-        Some(unit) => Err(unreachable(name, unit, up).into()),
+        Some(unit) => Err(unreachable(name, unit, why, agent).into()),
         None => {
-            let why = if up { "does not answer" } else { "is off" };
             watch.note(&format!("{name} {why}: this is what it printed on its serial port"));
             Ok(Log::Serial)
         }
     }
 }
 
-fn unreachable(name: &MachineName, unit: &str, up: bool) -> Failure {
-    let why = if up { "does not answer" } else { "is off" };
-    Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal")).hint(format!(
-        "`nixvm start {name} --wait` waits until it answers; `nixvm logs {name} --serial` shows what it printed on its serial port"
-    ))
+fn unreachable(name: &MachineName, unit: &str, why: &str, agent: bool) -> Failure {
+    let failure = Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal"));
+    match agent {
+        true => failure.hint("leave `--follow` out: then the agent shows what there is"),
+        false => failure.hint(format!(
+            "`nixvm start {name} --wait` waits until it answers; `nixvm logs {name} --serial` shows what it printed on its serial port"
+        )),
+    }
 }
 
 /// Returns the command line that prints the journal.

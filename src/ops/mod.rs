@@ -19,6 +19,7 @@ mod diff;
 mod doctor;
 mod generations;
 mod health;
+mod jump;
 mod kept;
 mod layers;
 mod list;

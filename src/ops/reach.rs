@@ -13,12 +13,13 @@ use crate::hypervisor::Owned;
 use crate::interrupt;
 use crate::model::{MacAddress, Machine, MachineName};
 
+use super::jump::Jump;
 use super::{Setup, Watch};
 
 /// How long a question that a guest is asked by ssh may take.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Returns where a machine's ssh is reached; `None` while that is not known.
+/// Returns where a machine's ssh is reached, as seen from the host that runs it; `None` while that is not known.
 pub fn endpoint(domain: &Owned, mac: MacAddress) -> Option<SocketAddr> {
     match domain.metadata().ssh_port {
         // On QEMU's user network the guest's own address means nothing outside it.
@@ -39,6 +40,8 @@ pub fn wait_for_ssh(
 ) -> Result<SocketAddr> {
     let mac = config::load(&setup.workspace, name)?.mac;
     let domain = setup.hypervisor()?.own(name)?;
+    // A host that lets nobody through would look like a guest that does not come up.
+    Jump::of(setup).as_ref().map(Jump::check).transpose()?;
     watch.step(&format!("Waiting for {name} to answer ssh"));
     let began = Instant::now();
     let answered = interrupt::poll(limit, Duration::from_millis(500), || {
@@ -47,7 +50,7 @@ pub fn wait_for_ssh(
                 .hint(format!("watch it boot with `nixvm start {name}` and `nixvm console {name}`"))
                 .into());
         }
-        Ok(endpoint(&domain, mac).filter(answers_ssh))
+        Ok(endpoint(&domain, mac).filter(|at| answers_ssh(setup, at)))
     })?;
     let endpoint = answered.ok_or_else(|| {
         Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs())).hint(format!(
@@ -62,7 +65,8 @@ pub fn wait_for_ssh(
 /// cannot log in so, and where the command fails.
 pub fn ask(machine: &Machine, setup: &Setup, endpoint: &SocketAddr, command: &str) -> Option<String> {
     let known_hosts = pin(setup, machine).ok()?;
-    let options = ["-n", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"];
+    let mut options = ["-n", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"].map(str::to_owned).to_vec();
+    options.extend(Jump::of(setup).into_iter().flat_map(|jump| jump.options(true)));
     let words = [command.to_owned()];
     let said = ssh_command(endpoint, "admin", &alias(&machine.name), &known_hosts, &options, &words)
         .output_within(ASK_LIMIT)
@@ -76,8 +80,11 @@ pub fn ask(machine: &Machine, setup: &Setup, endpoint: &SocketAddr, command: &st
 ///
 /// A slow guest is given time for it: sshd(8) keeps out for a while who often comes and leaves without logging in
 /// (`PerSourcePenalties` of sshd_config(5)), and on QEMU's user network everybody comes from one address.
-pub fn answers_ssh(endpoint: &SocketAddr) -> bool {
+pub fn answers_ssh(setup: &Setup, endpoint: &SocketAddr) -> bool {
     let limit = Duration::from_secs(15);
+    if let Some(jump) = Jump::of(setup) {
+        return jump.to(endpoint).output_within(limit).is_ok_and(|said| said.starts_with(b"SSH-"));
+    }
     let mut banner = [0; 4];
     TcpStream::connect_timeout(endpoint, limit)
         .and_then(|mut stream| {
@@ -109,7 +116,8 @@ pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) ->
         ))
     })?;
     let known_hosts = pin(setup, &machine)?;
-    Ok(ssh_command(&endpoint, user, &alias(name), &known_hosts, &[], command))
+    let options = Jump::of(setup).map(|jump| jump.options(false)).unwrap_or_default();
+    Ok(ssh_command(&endpoint, user, &alias(name), &known_hosts, &options, command))
 }
 
 /// Returns the name under which ssh knows a machine, whatever its address.
@@ -129,7 +137,7 @@ fn ssh_command(
     user: &str,
     alias: &str,
     known_hosts: &Path,
-    options: &[&str],
+    options: &[String],
     command: &[String],
 ) -> Command {
     Command::new("ssh")

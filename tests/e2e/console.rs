@@ -79,9 +79,16 @@ impl Console {
 
     /// Runs any command of nixvm's that asks.
     pub fn run(world: &World, arguments: &[&str]) -> Result<Self> {
-        let nixvm = world.command(arguments);
+        Self::of(&world.command(arguments))
+    }
+
+    /// Runs any command.
+    pub fn of(nixvm: &Command) -> Result<Self> {
         let words = std::iter::once(nixvm.get_program()).chain(nixvm.get_args());
-        let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+        let line = words
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
+            .collect::<Vec<_>>()
+            .join(" ");
         let mut script = Command::new("script");
         script.args(["-qec", &line, "/dev/null"]).envs(nixvm.get_envs().filter_map(|(k, v)| Some((k, v?))));
         let mut child = script
@@ -126,7 +133,7 @@ impl Console {
     }
 
     /// Sees to it that the last thing shown is a login prompt, pressing Enter where it is not.
-    fn prompt(&mut self) -> Result<()> {
+    pub fn prompt(&mut self) -> Result<()> {
         let began = Instant::now();
         loop {
             let text = self.settled()?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -156,6 +156,12 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     Ok(file.write_all(text.as_bytes())?)
+}
+
+/// Writes a program that only its owner reads and runs.
+pub fn write_program(path: &Path, text: &str) -> Result<()> {
+    write_private(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o700))?)
 }
 
 /// Returns a size as people read it.

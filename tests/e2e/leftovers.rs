@@ -65,6 +65,7 @@ pub fn sweep() -> Result<()> {
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
             restore_network(&path)?;
             remove_user(&path)?;
+            remove_remote(&path)?;
             root("sh", &["-c".as_ref(), UNMOUNT.as_ref(), "sh".as_ref(), path.as_os_str()])?;
             root("rm", &["-rf".as_ref(), path.as_os_str()])?;
         }
@@ -144,5 +145,28 @@ pub fn remove_user(world: &Path) -> Result<()> {
     wait_for(Duration::from_secs(20), gone)?.with_context(|| format!("{USER}'s processes do not end"))?;
     root("userdel", &[USER])?;
     root("rm", &["-rf".as_ref(), home.as_os_str()])?;
+    Ok(())
+}
+
+/// The network namespace that is another computer, how its cable's ends begin, and its folder in the world's.
+pub const REMOTE: &str = "nixvm-e2e";
+
+/// Takes away the other computer of the world in that folder, and the ssh server that it used.
+pub fn remove_remote(world: &Path) -> Result<()> {
+    let Ok(pid) = fs::read_to_string(world.join(REMOTE).join("pid")) else { return remove_cable() };
+    // After a crash of the host the number may be another process's.
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    if command.contains(&world.join(REMOTE).display().to_string()) {
+        run(as_root("kill").arg(pid.trim()), b"", Duration::from_secs(10))?.ok()?;
+    }
+    remove_cable()
+}
+
+fn remove_cable() -> Result<()> {
+    // The cable goes with the namespace that one of its ends is in.
+    let known = host_any(&["ip", "netns", "list"])?;
+    if known.stdout.lines().any(|line| line.split(' ').next() == Some(REMOTE)) {
+        root("ip", &["netns", "delete", REMOTE])?;
+    }
     Ok(())
 }

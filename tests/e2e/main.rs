@@ -19,6 +19,7 @@ mod leftovers;
 mod life;
 mod ports;
 mod process;
+mod remote;
 mod secrets;
 mod session;
 mod settings;
@@ -57,6 +58,7 @@ const TESTS: &[(&str, Test)] = tests![
     snapshots::snapshots_keep_and_bring_back_exactly_what_was,
     backups::promise_7_a_backup_of_a_running_machine_restores_anywhere,
     session::a_session_without_root,
+    remote::promise_9_a_remote_host_by_ssh_alone,
     upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
     upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
     upgrade::a_rollback_takes_a_second_beside_the_boot,

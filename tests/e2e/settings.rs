@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::console::Console;
 use crate::harness::Outcome;
 use crate::host;
-use crate::process::wait_for;
+use crate::process::{run, wait_for};
 use crate::world::World;
 
 const M: &str = "e2e-t";
@@ -19,6 +19,9 @@ pub fn what_a_machine_is_set_to_is_in_force_when_the_output_says(world: &mut Wor
         .nixvm(&["create", M, "core", "1024", "1", "256M", "nat", "--from-agent", "--start", "--wait"])?
         .ok()?;
     journal(world)?;
+    journal_as_it_grows(world)?;
+    journal_until_nobody_reads(world)?;
+    journal_without_ssh(world)?;
     live(world)?;
     let hash = password(world)?;
 
@@ -106,6 +109,49 @@ fn password(world: &World) -> Result<String> {
     let hash = world.file(M, "root_password_hash")?.trim().to_owned();
     ensure!(hash.starts_with("$y$"), "the file holds no yescrypt hash");
     Ok(hash)
+}
+
+/// At a terminal, until ^C.
+fn journal_as_it_grows(world: &World) -> Result<()> {
+    let mut follow = Console::run(world, &["logs", M, "-n", "20", "-f"])?;
+    // Its own login: from here on it is in the guest.
+    follow.expect("session opened")?;
+    world.guest_root(M, "logger -t e2e-logs 'while it is watched'")?.ok()?;
+    follow.expect("while it is watched")?;
+    follow.send("\x03")?;
+    let (code, said) = follow.end()?;
+    ensure!(code == 130, "^C ended it with {code}:\n{said}");
+    Ok(())
+}
+
+/// Who has seen enough makes no error of it.
+fn journal_until_nobody_reads(world: &World) -> Result<()> {
+    let nixvm = world.command(&["logs", M, "-n", "100000"]);
+    let words = std::iter::once(nixvm.get_program()).chain(nixvm.get_args());
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", "\"$@\" | head -n 1; exit ${PIPESTATUS[0]}", "bash"]).args(words);
+    bash.envs(nixvm.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let said = run(&mut bash, b"", Duration::from_secs(120))?.ok()?;
+    ensure!(said.stdout.lines().count() == 1 && said.stderr.is_empty(), "one line is\n{said}");
+    Ok(())
+}
+
+/// Through the agent alone, which can show what there is and not what comes.
+fn journal_without_ssh(world: &World) -> Result<()> {
+    world.guest_root(M, "systemctl stop sshd.service")?.ok()?;
+    let said = world.nixvm(&["logs", M, "-n", "2000", "--json"])?.ok()?;
+    let json: serde_json::Value = serde_json::from_str(&said.stdout)?;
+    ensure!(
+        json["source"] == "journal" && said.stdout.contains("while it is watched"),
+        "without ssh, the log is\n{said}"
+    );
+    let unit = world.nixvm(&["logs", M, "-u", "systemd-journald"])?.ok()?;
+    ensure!(unit.stdout.contains("systemd-journald"), "without ssh, one unit's log is\n{unit}");
+    world.nixvm(&["logs", M, "-u", "sshd", "-f"])?.refused(1, &["does not answer ssh", "--follow"])?;
+    let start = r#"{"execute":"guest-exec","arguments":{"path":"/bin/sh","arg":["-c","systemctl start sshd.service"]}}"#;
+    host::virsh(&["qemu-agent-command", M, start])?;
+    let back = || Ok((world.admin(M, &["true"])?.code == 0).then_some(()));
+    wait_for(Duration::from_secs(60), back)?.context("sshd does not come back")
 }
 
 fn journal(world: &World) -> Result<()> {

@@ -1,6 +1,7 @@
 //! New systems under old data: kept if they come up as well as the last one, taken back if not.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -116,7 +117,9 @@ pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
     }
     host::unchanged("`diff`", &untouched, &facts(world)?)?;
 
+    let checked = health_check(world)?;
     let done = world.nixvm(&["upgrade", U, "--json"])?.ok()?;
+    was_checked(world, &checked)?;
     let json: Value = serde_json::from_str(&done.stdout).with_context(|| done.to_string())?;
     let now = guest(world)?;
     ensure!(now.data == before.data, "the data changed: {before:?}, now {now:?}");
@@ -136,6 +139,25 @@ pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
     let reboot = world.nixvm(&["reboot", U, "--wait"])?.ok()?;
     println!("    a reboot for comparison: {:.1} s", reboot.seconds);
     Ok(Outcome::Passed)
+}
+
+/// Gives the machine a health check that is content, and returns the file in which it tells of whom.
+fn health_check(world: &World) -> Result<PathBuf> {
+    let file = world.dir.join("checked");
+    let script =
+        format!("#!/bin/sh\necho \"$NIXVM_MACHINE $1 $NIXVM_SSH_PORT $PWD\" >> {}\n", file.display());
+    host::write_program(&world.machine_dir(U).join("health-check"), &script)?;
+    Ok(file)
+}
+
+/// Sees that the check ran once, told where the guest is, and takes it away.
+fn was_checked(world: &World, file: &Path) -> Result<()> {
+    let status: Value = serde_json::from_str(&world.nixvm(&["status", U, "--json"])?.ok()?.stdout)?;
+    let address = status["address"].as_str().context("no address")?.replace(':', " ");
+    let told = fs::read_to_string(file).context("the health check did not run")?;
+    let expected = format!("{U} {address} {}\n", world.workspace.display());
+    ensure!(told == expected, "the health check was told {told:?} instead of {expected:?}");
+    Ok(fs::remove_file(world.machine_dir(U).join("health-check"))?)
 }
 
 pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) -> Result<Outcome> {

@@ -5,6 +5,8 @@
 mod judge;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -14,8 +16,8 @@ use crate::error::{Failure, Report, Result};
 use crate::exec::Command;
 use crate::hypervisor::Owned;
 use crate::interrupt;
-use crate::model::Machine;
 use crate::model::domain::Accelerator;
+use crate::model::{Machine, MachineName};
 
 use super::accelerator::accelerator;
 use super::reach::{answers_ssh, ask, endpoint};
@@ -85,7 +87,7 @@ fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> Observation
         // Its own boot is not to be slowed down by questions whose answers change nothing yet.
         Ssh::Ask => ready || by_agent.is_none(),
     };
-    let ssh = ssh == Ssh::Answered || asked && at().is_some_and(|at| answers_ssh(&at));
+    let ssh = ssh == Ssh::Answered || asked && at().is_some_and(|at| answers_ssh(work.setup, &at));
     let by_ssh = || {
         at().filter(|_| ssh).and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|s| answer(&s))
     };
@@ -188,8 +190,11 @@ pub fn cause(fault: &str, log: &str) -> Failure {
 fn check(work: &Work, machine: &Machine, domain: &Owned, left: Duration) -> Result<Option<String>> {
     let Some(program) = config::health_check(&work.setup.workspace, &work.name)? else { return Ok(None) };
     work.watch.step(&format!("Running the health check of {}", work.name));
-    let address = endpoint(domain, machine.mac).map(|at| at.ip().to_string()).unwrap_or_default();
-    let command = health_check(program, work.name.as_str(), &address);
+    let at = endpoint(domain, machine.mac);
+    // So that `nixvm ssh` in it means this workspace and this libvirt.
+    let command = health_check(program, &work.name, at)
+        .current_dir(work.setup.workspace.root())
+        .env("NIXVM_CONNECT", &work.setup.connect);
     let mut fault = String::new();
     let passed = interrupt::poll(left.min(CHECK_LIMIT), POLL, || {
         match command.output_within(CHECK_LIMIT) {
@@ -206,8 +211,13 @@ fn check(work: &Work, machine: &Machine, domain: &Owned, left: Duration) -> Resu
 }
 
 /// Returns the command of a health check: the guest's address is its argument, empty where it is not known.
-fn health_check(program: std::path::PathBuf, name: &str, address: &str) -> Command {
-    Command::new(program).arg(address).env("NIXVM_MACHINE", name).env("NIXVM_ADDRESS", address)
+fn health_check(program: PathBuf, name: &MachineName, at: Option<SocketAddr>) -> Command {
+    let address = at.map(|at| at.ip().to_string()).unwrap_or_default();
+    Command::new(program)
+        .arg(&address)
+        .env("NIXVM_MACHINE", name.as_str())
+        .env("NIXVM_ADDRESS", address)
+        .env("NIXVM_SSH_PORT", at.map(|at| at.port().to_string()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -226,13 +236,16 @@ mod tests {
 
     #[test]
     fn a_health_check_is_told_whom_it_is_about() {
-        let command = health_check("/w/machines/web/health-check".into(), "web", "10.0.0.7");
-        assert_eq!(command.to_string(), "/w/machines/web/health-check 10.0.0.7");
-        let dir = tempfile::tempdir().unwrap();
-        let script = dir.path().join("script");
-        std::fs::write(&script, "echo $NIXVM_MACHINE $NIXVM_ADDRESS\n").unwrap();
+        let web: MachineName = "web".parse().unwrap();
+        let at = SocketAddr::from(([10, 0, 0, 7], 22));
+        let command = |program: &str, at| health_check(program.into(), &web, at);
+        assert_eq!(command("/w/health-check", Some(at)).to_string(), "/w/health-check 10.0.0.7");
+        assert_eq!(command("/w/health-check", None).to_string(), "/w/health-check ''");
         // `sh` reads what its argument names: a stand-in for a program that somebody else has just written.
-        let said = health_check("/bin/sh".into(), "web", &script.display().to_string()).output().unwrap();
-        assert_eq!(String::from_utf8(said).unwrap(), format!("web {}\n", script.display()));
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo $NIXVM_MACHINE $NIXVM_ADDRESS $NIXVM_SSH_PORT\n";
+        std::fs::write(dir.path().join("10.0.0.7"), script).unwrap();
+        let said = command("/bin/sh", Some(at)).current_dir(dir.path()).output().unwrap();
+        assert_eq!(String::from_utf8(said).unwrap(), "web 10.0.0.7 22\n");
     }
 }

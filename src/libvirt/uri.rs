@@ -1,0 +1,160 @@
+//! What a connection's URI tells: where its daemon runs, whose it is, and how ssh comes there.
+//!
+//! libvirt's page "Connection URIs" (uri.html) is what this follows.
+
+/// Returns whether the daemon at `uri` runs on this host.
+pub fn is_local(uri: &str) -> bool {
+    uri.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/'))
+}
+
+/// Returns whether the daemon at `uri` is one user's own, without root's rights.
+pub fn is_session(uri: &str) -> bool {
+    let path = uri.split(['?', '#']).next().unwrap_or(uri);
+    path.ends_with("/session")
+}
+
+/// Another host with a libvirt, and what its URI says of how to log in there.
+///
+/// What it does not say is for the user's own ssh configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name or address.
+    pub host: String,
+    /// Whom to log in as.
+    pub user: Option<String>,
+    /// Its ssh server's port.
+    pub port: Option<u16>,
+    /// The program that stands for ssh (`command`).
+    pub program: Option<String>,
+    /// The private key to log in with (`keyfile`).
+    pub key: Option<String>,
+    /// The file that knows the host's key (`known_hosts`).
+    pub known_hosts: Option<String>,
+    /// Whether the host's key is to be taken as it comes (`no_verify`, `known_hosts_verify=ignore`).
+    pub unverified: bool,
+}
+
+impl Remote {
+    /// Returns the other host of a libvirt URI; `None` where the daemon runs on this one.
+    pub fn of(uri: &str) -> Option<Self> {
+        let (scheme, rest) = uri.split_once("://")?;
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = place.split('/').next().filter(|authority| !authority.is_empty())?;
+        let (user, server) = match authority.rsplit_once('@') {
+            Some((user, server)) => (Some(decoded(user)).filter(|user| !user.is_empty()), server),
+            None => (None, authority),
+        };
+        // An IPv6 address stands in brackets, for the sake of its colons.
+        let (host, port) = match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, rest)) => (address, rest.strip_prefix(':')),
+            None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
+        };
+        let remote = Remote { host: decoded(host), ..Remote::default() };
+        let transport = scheme.split_once('+').map_or("tls", |(_, transport)| transport);
+        if !["ssh", "libssh", "libssh2"].contains(&transport) {
+            // Its user and port are of another protocol than ssh.
+            return Some(remote);
+        }
+        let value = |name: &str| {
+            let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+            values.find(|(key, _)| *key == name).map(|(_, value)| decoded(value)).filter(|v| !v.is_empty())
+        };
+        let own = transport == "ssh";
+        Some(Remote {
+            user,
+            port: port.and_then(|port| port.parse().ok()),
+            program: value("command").filter(|_| own),
+            key: value("keyfile"),
+            known_hosts: value("known_hosts").filter(|_| !own),
+            unverified: match own {
+                true => value("no_verify").is_some_and(|value| value != "0"),
+                false => value("known_hosts_verify").as_deref() == Some("ignore"),
+            },
+            ..remote
+        })
+    }
+}
+
+/// Returns the text with every `%` and two hexadecimal digits as the byte that they stand for (RFC 3986).
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let digits = after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_tell_where_and_whose_the_daemon_is() {
+        for (uri, local, session) in [
+            ("qemu:///system", true, false),
+            ("qemu:///session", true, true),
+            ("qemu:///session?socket=/run/x", true, true),
+            ("qemu+unix:///session", true, true),
+            ("qemu+ssh://root@host/system", false, false),
+            ("qemu+ssh://host/session", false, true),
+            ("test:///default", true, false),
+        ] {
+            assert_eq!((is_local(uri), is_session(uri)), (local, session), "{uri}");
+            assert_eq!(Remote::of(uri).is_none(), local, "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_a_uri_says_of_ssh_is_read() {
+        let host = |host: &str| Remote { host: host.into(), ..Remote::default() };
+        let text = |text: &str| Some(text.to_owned());
+        for (uri, remote) in [
+            ("qemu+ssh://host/system", host("host")),
+            (
+                "qemu+ssh://me@host:2222/system?keyfile=/k%20y/a+b&no_verify=1&command=/opt/ssh&known_hosts=/k",
+                Remote {
+                    user: text("me"),
+                    port: Some(2222),
+                    key: text("/k y/a+b"),
+                    program: text("/opt/ssh"),
+                    unverified: true,
+                    ..host("host")
+                },
+            ),
+            (
+                "qemu+libssh2://root@[2001:db8::7]:22/system?known_hosts=/k&known_hosts_verify=ignore&command=/x",
+                Remote {
+                    user: text("root"),
+                    port: Some(22),
+                    known_hosts: text("/k"),
+                    unverified: true,
+                    ..host("2001:db8::7")
+                },
+            ),
+            ("qemu+ssh://[::1]/system", host("::1")),
+            ("qemu+ssh://host/system?no_verify=0&keyfile=#x?", host("host")),
+            // Ports and users of TLS and TCP are none of ssh's.
+            ("qemu+tcp://me@host:16509/system", host("host")),
+            ("qemu://host/system?no_verify=1", host("host")),
+        ] {
+            assert_eq!(Remote::of(uri), Some(remote), "{uri}");
+        }
+        for (text, plain) in [("a%2Fb%", "a/b%"), ("%zz%+4%4", "%zz%+4%4"), ("%é", "%é")] {
+            assert_eq!(decoded(text), plain);
+        }
+    }
+}
