@@ -1,8 +1,8 @@
 //! Backups: a half archive never has an archive's name, and until the restored machine is defined its data is the old.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,27 +15,61 @@ use crate::making::{K, fresh, gone};
 use crate::process::wait_for;
 use crate::world::World;
 
+/// Of a machine whose data is archived from where it is, and of one whose layers are made one in a copy first.
 pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Result<Outcome> {
-    fresh(world, K, "mine")?;
-    let points = at_every_boundary(
-        world,
-        &Case {
-            command: &["backup", K],
-            machine: K,
-            prepare: &|_| Ok(()),
-            survived: &|world| {
-                all_whole(world)?;
-                holds(world, &["mine"])
+    for layers in [1, 2] {
+        fresh(world, K, "mine")?;
+        if layers > 1 {
+            world.nixvm(&["snapshot", K])?.ok()?;
+        }
+        let points = at_every_boundary(
+            world,
+            &Case {
+                command: &["backup", K],
+                machine: K,
+                prepare: &|_| Ok(()),
+                survived: &|world| {
+                    all_whole(world)?;
+                    holds(world, &["mine"])
+                },
+                completed: &|world| {
+                    ensure!(all_whole(world)? > 0, "there is no archive");
+                    no_copy(world)?;
+                    holds(world, &["mine"])
+                },
             },
-            completed: &|world| {
-                ensure!(all_whole(world)? > 0, "there is no archive");
-                no_copy(world)?;
-                holds(world, &["mine"])
-            },
-        },
-    );
+        )?;
+        ensure!(points == [2, 4][layers - 1], "{layers} layers were backed up in {} steps", points - 1);
+    }
     gone(world, K)?;
-    points.map(|_| Outcome::Passed)
+    Ok(Outcome::Passed)
+}
+
+/// nixvm's lock keeps nixvm out, and nobody else.
+pub fn a_machine_that_is_started_under_a_backup_is_no_archive(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, &noise())?;
+    let folder = world.workspace.join("output/backups");
+    if folder.exists() {
+        // Those of other tests.
+        fs::remove_dir_all(&folder)?;
+    }
+    let child = when(world, &["backup", K], &|| large_part(&folder))?;
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::STOP)?;
+    let started = host::virsh(&["start", K]).and_then(|_| host::virsh(&["destroy", K]));
+    rustix::process::kill_process(process, rustix::process::Signal::CONT)?;
+    started?;
+    let ended = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.code() == Some(1), "it ended with {}:\n{said}", ended.status);
+    ensure!(said.contains("cause: it was written while it was read"), "it says\n{said}");
+    ensure!(said.contains("hint: "), "it says not what to do:\n{said}");
+    let left: Vec<_> = fs::read_dir(&folder)?.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    ensure!(left.is_empty(), "it left {left:?}");
+    world.nixvm(&["backup", K])?.ok()?;
+    ensure!(all_whole(world)? == 1, "there is no archive");
+    gone(world, K)?;
+    Ok(Outcome::Passed)
 }
 
 pub fn incremental_backup_killed_anywhere_leaves_one_checkpoint(world: &mut World) -> Result<Outcome> {
@@ -118,13 +152,7 @@ pub fn killed_while_bytes_flow_and_nothing_half_is_taken_for_whole(world: &mut W
         // Those of other tests.
         fs::remove_dir_all(&folder)?;
     }
-    let parts = || -> Result<Option<()>> {
-        let entries = fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
-        let large = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.len() > 1 << 20);
-        let mut parts = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
-        Ok(parts.any(|entry| large(&entry)).then_some(()))
-    };
-    killed_when(world, &["backup", K], &parts)?;
+    killed_when(world, &["backup", K], &|| large_part(&folder))?;
     all_whole(world)?;
     world.nixvm(&["backup", K])?.ok()?;
     no_copy(world)?;
@@ -161,16 +189,35 @@ fn noise() -> String {
     text
 }
 
+/// Returns whether an archive is being written in the folder, and some of it is there.
+fn large_part(folder: &Path) -> Result<Option<()>> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let large = |entry: &fs::DirEntry| entry.metadata().is_ok_and(|metadata| metadata.len() > 1 << 20);
+    let mut parts = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
+    Ok(parts.any(|entry| large(&entry)).then_some(()))
+}
+
 /// Begins a command and kills it from outside as soon as `reached` says so.
 fn killed_when(world: &World, command: &[&str], reached: &dyn Fn() -> Result<Option<()>>) -> Result<()> {
-    let mut child = world.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let seen = wait_for(Duration::from_secs(120), || match child.try_wait()? {
-        Some(status) => bail!("`nixvm {}` ended ({status}) before it could be killed", command.join(" ")),
-        None => reached(),
-    });
+    let mut child = when(world, command, reached)?;
     child.kill()?;
     child.wait()?;
-    seen?.with_context(|| format!("`nixvm {}` never came so far", command.join(" ")))
+    Ok(())
+}
+
+/// Begins a command and returns it as soon as `reached` says so.
+fn when(world: &World, command: &[&str], reached: &dyn Fn() -> Result<Option<()>>) -> Result<Child> {
+    let mut child = world.command(command).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let seen = wait_for(Duration::from_secs(120), || match child.try_wait()? {
+        Some(status) => bail!("`nixvm {}` ended ({status}) too early", command.join(" ")),
+        None => reached(),
+    });
+    match seen {
+        Ok(Some(())) => return Ok(child),
+        _ => drop((child.kill(), child.wait())),
+    }
+    seen?.with_context(|| format!("`nixvm {}` never came so far", command.join(" ")))?;
+    Ok(child)
 }
 
 /// Makes an archive of the machine with that marker, and leaves neither machine nor other archives.

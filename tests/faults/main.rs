@@ -50,6 +50,7 @@ const TESTS: &[(&str, Test)] = tests![
     backups::incremental_backup_killed_anywhere_leaves_one_checkpoint,
     backups::restore_backup_killed_anywhere_loses_neither_data,
     backups::restore_backup_killed_anywhere_makes_the_machine_again,
+    backups::a_machine_that_is_started_under_a_backup_is_no_archive,
     backups::killed_while_bytes_flow_and_nothing_half_is_taken_for_whole,
     copies::recreate_killed_anywhere_is_completed_by_recreate,
     copies::clone_killed_anywhere_is_completed_by_clone,
