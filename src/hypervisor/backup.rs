@@ -59,7 +59,7 @@ impl Owned {
 
         let frozen = if self.agent_answers() { self.freeze().ok() } else { None };
         let run = Run::begin(&self.domain, &backup, checkpoint.as_deref()).explain(say)?;
-        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?;
+        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?.flatten();
         run.follow(progress).explain(say)?;
         Ok(stood)
     }
