@@ -143,9 +143,9 @@ fn what_is_written_while_it_is_read_is_told_at_its_end() {
     trial.0.overlay("b.qcow2", "a.qcow2").unwrap();
     assert!(!trial.0.is_compact("b.qcow2").unwrap());
     trial.make("c.qcow2", None);
-    trial.qemu_io("c.qcow2", "write -P 1 0 8M");
+    trial.qemu_io("c.qcow2", "write -P 1 0 64M");
     assert!(trial.0.is_compact("c.qcow2").unwrap());
-    run("qemu-io", &["-d", "unmap", "-f", "qcow2", "-c", "discard 0 4M"], &trial.file("c.qcow2"));
+    run("qemu-io", &["-d", "unmap", "-f", "qcow2", "-c", "discard 0 48M"], &trial.file("c.qcow2"));
     assert!(!trial.0.is_compact("c.qcow2").unwrap());
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::backup::{self, About, Parent, Source, State, Written, machine_files};
 use crate::config;
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Owned, Paused};
 use crate::model::volume::Role;
@@ -176,7 +176,17 @@ impl Job<'_> {
                 .into());
         }
         let taken = Taken::off();
-        let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp))?;
+        let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
+        let written = written.or_else(|error| match self.pool.stamp(volume) {
+            Ok(now) if now != stamp => Err(error).explain(|| {
+                let name = &self.machine.name;
+                Failure::user(format!("the data disk of {name} was written while it was archived; there is no archive"))
+                    .hint(format!(
+                        "something beside nixvm started the machine, or writes to `{volume}`; a machine that runs can be backed up too: run the command again"
+                    ))
+            }),
+            _ => Err(error),
+        })?;
         Ok((taken, written))
     }
 
