@@ -22,6 +22,7 @@ use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Owned, Paused};
+use crate::interrupt;
 use crate::model::volume::Role;
 use crate::model::{Generation, Machine, MachineName, Moment, Progress};
 use crate::storage::{Pool, VolumeReader};
@@ -177,17 +178,14 @@ impl Job<'_> {
         }
         let taken = Taken::off();
         let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
-        let written = written.or_else(|error| match self.pool.stamp(volume) {
-            Ok(now) if now != stamp => Err(error).explain(|| {
-                let name = &self.machine.name;
-                Failure::user(format!("the data disk of {name} was written while it was archived; there is no archive"))
-                    .hint(format!(
-                        "something beside nixvm started the machine, or writes to `{volume}`; a machine that runs can be backed up too: run the command again"
-                    ))
-            }),
-            _ => Err(error),
-        })?;
-        Ok((taken, written))
+        match written {
+            // Also where that made the read fail in another way, as at a file that became longer.
+            Err(error) if self.pool.stamp(volume).is_ok_and(|now| now != stamp) => {
+                interrupt::check()?;
+                Err(error).explain(|| written_meanwhile(&self.machine.name))
+            }
+            written => Ok((taken, written?)),
+        }
     }
 
     /// Writes the archive and returns it with the number of bytes of data in it.
@@ -240,6 +238,15 @@ impl Job<'_> {
         self.pool.reader(&volume)?.take(LARGEST_NVRAM).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
+}
+
+fn written_meanwhile(machine: &MachineName) -> Failure {
+    Failure::user(format!(
+        "the data disk of {machine} was written while it was archived; there is no archive of it"
+    ))
+    .hint(
+        "something beside nixvm started the machine; run the command again: it can run while it is backed up",
+    )
 }
 
 /// Checks that an archive of that much data fits into a folder, even if nothing of it can be compressed.
