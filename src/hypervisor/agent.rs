@@ -94,14 +94,19 @@ impl Owned {
             "arguments": { "path": "/bin/sh", "arg": ["-c", DEAD_MANS_SWITCH] },
         });
         self.ask(&switch).explain(|| self.cannot("freeze the file systems of"))?;
-        // A file system that freezes writes out all that is dirty while its writers stand still. What can be written
-        // before is; if this fails, they stand still for longer.
-        let _ = self.agent_run(&["/bin/sh", "-c", "sync"], SYNC_PATIENCE);
+        self.write_out();
         // Made before, so that it also undoes what an agent does after libvirt has stopped waiting for it.
         let mut frozen = Frozen { machine: self, since: Some(Instant::now()) };
         libvirt::freeze(&self.domain, FREEZE_PATIENCE).say(|| self.cannot("freeze the file systems of"))?;
         frozen.since = Some(Instant::now());
         Ok(frozen)
+    }
+
+    /// Has the guest write out what is dirty while its writers go on.
+    ///
+    /// A file system that freezes does so while they stand still. If this fails, they stand still for longer.
+    pub(super) fn write_out(&self) {
+        let _ = self.agent_run(&["/bin/sh", "-c", "sync"], SYNC_PATIENCE);
     }
 
     /// Returns whether the guest's file systems are frozen; `None` where its agent does not say.
