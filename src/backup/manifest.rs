@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::files::{LARGEST, LARGEST_SUM};
-use super::member::{Member, Role, TRAILER};
+use super::member::{Member, Role};
 use super::{ArchiveName, Checksum};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{Generation, MachineId, MachineName, Moment, ProfileName, quote};
@@ -153,11 +153,6 @@ impl Manifest {
     /// Returns the bytes of all members.
     pub(super) fn size(&self) -> u64 {
         self.members.iter().map(|member| member.size).sum()
-    }
-
-    /// Returns the bytes of the tar archive behind the manifest.
-    pub(super) fn tar_size(&self) -> u64 {
-        self.members.iter().map(Member::blocks).sum::<u64>() + TRAILER
     }
 }
 

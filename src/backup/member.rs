@@ -94,11 +94,6 @@ impl Member {
             _ => 0o600,
         }
     }
-
-    /// Returns how many bytes of the tar archive it takes, with its header.
-    pub(super) fn blocks(&self) -> u64 {
-        BLOCK + self.size + padding(self.size)
-    }
 }
 
 /// Writes its path in the archive.

@@ -10,6 +10,7 @@
 
 mod checksum;
 mod files;
+mod frames;
 mod front;
 mod manifest;
 mod member;

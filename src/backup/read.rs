@@ -93,7 +93,7 @@ impl Archive {
     /// zstd has no memory.
     pub fn members(&self) -> Result<Members<'_>> {
         let from = BufReader::with_capacity(CHUNK, At::new(&self.file, self.front.length as u64));
-        let mut decoder = Decoder::with_buffer(from).explain(|| self.damaged())?.single_frame();
+        let mut decoder = Decoder::with_buffer(from).explain(|| self.damaged())?;
         decoder.window_log_max(LARGEST_WINDOW).explain(|| self.damaged())?;
         Ok(Members { archive: self, decoder, next: 0, reading: None })
     }
@@ -212,16 +212,18 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Sees the tar archive, the zstd frame and the file end at the same place.
+    /// Sees the tar archive, the last zstd frame and the file end at the same place.
     fn end(&mut self) -> Result<()> {
         self.zeros(TRAILER, "behind the last member of the manifest")?;
-        if self.decoder.read(&mut [0]).explain(undecodable)? != 0 {
-            return Err(Failure::user("there is more behind its end").into());
+        let more = || Failure::user("there is more behind its end");
+        // Also where what follows is no frame.
+        if self.decoder.read(&mut [0]).map_err(|_| more())? != 0 {
+            return Err(more().into());
         }
         let from = self.decoder.get_ref();
         let end = from.get_ref().at - from.buffer().len() as u64;
         if end != self.archive.length {
-            return Err(Failure::user("there is more behind its end").into());
+            return Err(more().into());
         }
         let hash = from.get_ref().hash.clone();
         if Checksum::from(hash.chain_update(&self.archive.front.frame).finalize()) != self.archive.front.seal

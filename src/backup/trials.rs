@@ -45,11 +45,11 @@ fn the_usual_programs_read_an_archive() {
     let (path, name) = sample::archive(dir.path(), &data, Some(b"nvram"));
     let run = |script: &str| shell(dir.path(), &script.replace("FILE", &name.to_string()));
     run("zstd -q -t FILE");
-    // Two frames, and one that is skipped.
+    // The manifest's frame, one that is skipped, and one for each 512 KiB of the rest.
     let list = run("zstd -l FILE");
     assert_eq!(
         list.lines().nth(1).unwrap().split_whitespace().take(2).collect::<Vec<_>>(),
-        ["3", "1"],
+        ["9", "1"],
         "{list}"
     );
     let expected = "-rw------- 0/0 2026-01-21 17:11 manifest.json
@@ -136,11 +136,12 @@ fn an_archive_of_another_length_is_refused() {
     }
     let again = good.repeat(2);
     let skippable = [good.as_slice(), b"\x50\x2a\x4d\x18\0\0\0\0"].concat();
-    for longer in [[good.as_slice(), b"\0"].concat(), again, skippable] {
+    let (more, seal) = ("there is more behind its end", "its seal is broken");
+    for (longer, why) in [([good.as_slice(), b"\0"].concat(), more), (again, more), (skippable, seal)] {
         fs::write(&path, &longer).unwrap();
         let report = Report::of(&verify(&path).unwrap_err());
         assert_eq!(report.error, format!("the archive {} is damaged", path.display()));
-        assert_eq!(report.causes, ["there is more behind its end"]);
+        assert_eq!(report.causes, [why]);
         assert_eq!(report.hints, ["use another archive of the machine; this one is not what nixvm wrote"]);
     }
 }

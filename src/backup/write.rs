@@ -1,40 +1,17 @@
 //! Writing an archive, in one pass over the data.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, available_parallelism};
 
 use sha2::{Digest, Sha256};
-use zstd::stream::write::Encoder;
-use zstd::zstd_safe::CParameter;
 
+use super::frames::{self, Feed};
 use super::member::{Role, TRAILER, header, padding};
 use super::part::Part;
 use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::model::Progress;
-
-/// zstd's own default.
-const LEVEL: i32 = 3;
-
-/// Bytes that zstd looks back, as a power of two, and bytes that it gives to a thread at a time.
-///
-/// Its defaults, 2 and 8 MiB, would take more memory than a command may have, of which libvirt's libraries have 20 MiB
-/// before anything is done. These are the smallest that it takes.
-const WINDOW: u32 = 19;
-const JOB: u32 = 1 << 19;
-
-/// Most threads: each has its share of memory.
-const MOST_THREADS: usize = 4;
-
-/// Bytes that are read at a time.
-const CHUNK: usize = 128 << 10;
-
-/// Chunks that wait to be compressed.
-const QUEUE: usize = 8;
 
 /// What goes into an archive.
 pub struct Source<'a> {
@@ -81,18 +58,9 @@ pub fn write(
     let part = Part::create(folder)?;
     let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
     part.file().seek(SeekFrom::Start(room as u64)).explain(cannot)?;
-    let size = manifest.tar_size();
-    let hash = thread::scope(|scope| -> Result<_> {
-        let (to, chunks) = sync_channel(QUEUE);
-        let compressing = scope.spawn(|| compress(chunks, part.file(), size));
-        let body = Body { to, progress, at: Progress { done: 0, total: manifest.size() } };
-        let filled =
-            body.fill(&mut manifest, &mut head.as_slice().chain(source.data), &source.files, source.nvram);
-        let compressed = compressing.join().map_err(|_| Failure::bug("the thread that compresses died"))?;
-        // Nothing could be filled in any more once that failed; so its error comes first.
-        let hash = compressed.explain(cannot)?;
-        filled?;
-        hash.ok_or_else(|| Failure::bug("an archive has another length than was reckoned").into())
+    let body = Body { progress, at: Progress { done: 0, total: manifest.size() } };
+    let ((), hash) = frames::compress(part.file(), room as u64, cannot, |feed| {
+        body.fill(feed, &mut manifest, &mut head.as_slice().chain(source.data), &source.files, source.nvram)
     })?;
 
     let text = manifest.text()?;
@@ -115,60 +83,17 @@ fn declare(about: &About, source: &Source<'_>, virtual_size: u64) -> Manifest {
     Manifest { about: about.clone(), members }
 }
 
-fn encoder<W: Write>(to: W, size: u64) -> io::Result<Encoder<'static, W>> {
-    let mut encoder = Encoder::new(to, LEVEL)?;
-    encoder.include_checksum(true)?;
-    encoder.set_pledged_src_size(Some(size))?;
-    encoder.set_parameter(CParameter::WindowLog(WINDOW))?;
-    let threads = available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    encoder.multithread(u32::try_from(threads).unwrap_or(1))?;
-    encoder.set_parameter(CParameter::JobSize(JOB))?;
-    Ok(encoder)
-}
-
-/// A file, and the digest of what was written to it.
-struct Hashed<'a> {
-    to: &'a File,
-    hash: Sha256,
-}
-
-impl Write for Hashed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.to.write(bytes)?;
-        self.hash.update(bytes.get(..length).unwrap_or_default());
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-/// Writes the chunks, `size` bytes in all, as one zstd frame. Returns the digest of what it wrote, `None` if there were
-/// fewer: who sends them has given up.
-///
-/// It has a thread of its own, since reading and hashing take about as long as zstd's own threads need.
-fn compress(chunks: Receiver<Vec<u8>>, to: &File, size: u64) -> io::Result<Option<Sha256>> {
-    let mut encoder = encoder(Hashed { to, hash: Sha256::new() }, size)?;
-    let mut done = 0;
-    for chunk in chunks {
-        encoder.write_all(&chunk)?;
-        done += chunk.len() as u64;
-    }
-    if done < size { Ok(None) } else { encoder.finish().map(|Hashed { hash, .. }| Some(hash)) }
-}
-
-/// The tar archive behind the manifest, on its way to [`compress`].
+/// The tar archive behind the manifest, on its way.
 struct Body<'a> {
-    to: SyncSender<Vec<u8>>,
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     at: Progress,
 }
 
 impl Body<'_> {
-    /// Sends every member and the archive's end, and enters the digests into the manifest.
+    /// Puts every member and the archive's end into the feed, and enters the digests into the manifest.
     fn fill(
         mut self,
+        feed: &mut Feed,
         manifest: &mut Manifest,
         data: &mut dyn Read,
         files: &[MachineFile],
@@ -176,41 +101,31 @@ impl Body<'_> {
     ) -> Result<()> {
         let mut files = files.iter().map(|file| file.bytes.as_slice());
         for member in &mut manifest.members {
-            self.put(header(&member.path(), member.size, member.mode(), manifest.about.created)?.to_vec())?;
+            feed.put(&header(&member.path(), member.size, member.mode(), manifest.about.created)?)?;
             member.sha256 = match member.role {
-                Role::Data { .. } => self.stream(data, member.size)?,
-                Role::Nvram => self.stream(&mut nvram.unwrap_or_default(), member.size)?,
-                Role::File { .. } => self.stream(&mut files.next().unwrap_or_default(), member.size)?,
+                Role::Data { .. } => self.stream(feed, data, member.size)?,
+                Role::Nvram => self.stream(feed, &mut nvram.unwrap_or_default(), member.size)?,
+                Role::File { .. } => self.stream(feed, &mut files.next().unwrap_or_default(), member.size)?,
             };
-            self.zeros(padding(member.size))?;
+            feed.put(&vec![0; usize::try_from(padding(member.size))?])?;
         }
-        self.zeros(TRAILER)
+        Ok(feed.put(&vec![0; usize::try_from(TRAILER)?])?)
     }
 
-    fn put(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.to.send(bytes).explain(|| Failure::bug("nothing takes what is to be compressed"))
-    }
-
-    fn zeros(&mut self, count: u64) -> Result<()> {
-        self.put(vec![0; usize::try_from(count)?])
-    }
-
-    /// Sends all that `from` gives, which must be `size` bytes, and returns its digest.
-    fn stream(&mut self, from: &mut dyn Read, size: u64) -> Result<Checksum> {
+    /// Puts all that `from` gives into the feed, which must be `size` bytes, and returns its digest.
+    fn stream(&mut self, feed: &mut Feed, from: &mut dyn Read, size: u64) -> Result<Checksum> {
         let unreadable = || Failure::user("cannot read the data disk");
         let mut hash = Sha256::new();
         let mut done = 0;
         loop {
             (self.progress)(self.at)?;
-            let mut chunk = Vec::with_capacity(CHUNK);
-            from.take(CHUNK as u64).read_to_end(&mut chunk).explain(unreadable)?;
+            let chunk = feed.take(from).explain(unreadable)?;
             done += chunk.len() as u64;
             if chunk.is_empty() || done > size {
                 break;
             }
             self.at.done += chunk.len() as u64;
-            hash.update(&chunk);
-            self.put(chunk)?;
+            hash.update(chunk);
         }
         if done == size {
             return Ok(hash.finalize().into());
@@ -229,7 +144,7 @@ mod tests {
     use super::*;
     use crate::backup::sample;
     use crate::error::Report;
-    use std::fs;
+    use std::{fs, io};
 
     /// Returns why an archive is not written of that data, and that nothing is left then.
     fn refusal(data: &mut dyn Read, data_size: u64) -> (String, Vec<String>) {
@@ -280,17 +195,6 @@ mod tests {
         let report = Report::of(&write(dir.path(), &sample::about(), source, &mut stop).unwrap_err());
         assert_eq!((report.error.as_str(), report.exit_code), ("interrupted", 130));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_full_disk_leaves_nothing() {
-        let error = encoder(&File::options().write(true).open("/dev/full").unwrap(), 1 << 20)
-            .and_then(|mut encoder| {
-                encoder.write_all(&sample::noise(1 << 20))?;
-                encoder.finish().map(drop)
-            })
-            .unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::libvirt::{self, Say};
 /// Seconds that an agent is given to answer at all.
 const PATIENCE: i32 = 5;
 
+/// How long a guest is given to write out what is dirty while its writers go on.
+const SYNC_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Seconds that an agent is given to freeze or thaw: it writes out what is dirty first.
 const FREEZE_PATIENCE: u16 = 30;
 
@@ -26,12 +29,12 @@ const POLL: Duration = Duration::from_millis(200);
 /// How often thawing is tried: a guest that stays frozen looks dead.
 const THAWS: u32 = 3;
 
-/// What the guest does by itself half a minute after it was asked to freeze, should nobody have thawed it by then: nixvm
-/// may have been killed, and this host with it. No error where nothing is frozen.
+/// What the guest does by itself a minute after it was to be frozen, should nobody have thawed it by then: nixvm may have
+/// been killed, and this host with it. No error where nothing is frozen.
 ///
 /// The agent freezes what is mounted from disks and can be written, which is `/var` alone. Its own `PATH` is short.
 const DEAD_MANS_SWITCH: &str =
-    "sleep 30; PATH=$PATH:/run/current-system/sw/bin:/usr/sbin:/sbin fsfreeze --unfreeze /var";
+    "sleep 60; PATH=$PATH:/run/current-system/sw/bin:/usr/sbin:/sbin fsfreeze --unfreeze /var";
 
 /// How a command in the guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,25 +82,31 @@ impl Owned {
 
     /// Has the guest write out and freeze its file systems until the guard is dropped.
     ///
-    /// The guest's writers stand still meanwhile: keep it short. Were nixvm killed, the guest would thaw itself after half
-    /// a minute.
+    /// The guest's writers stand still meanwhile: keep it short. Were nixvm killed, the guest would thaw itself after a
+    /// minute.
     ///
     /// # Errors
     /// The agent does not answer or cannot freeze; nothing is frozen then.
     pub fn freeze(&self) -> Result<Frozen<'_>> {
-        // A file system that freezes writes out all that is dirty while its writers stand still. What can be written
-        // before is; if this fails, they stand still for longer.
-        let _ = self.agent_run(&["/bin/sh", "-c", "sync"], Duration::from_secs(FREEZE_PATIENCE.into()));
+        // First, so that a slow guest is not busy beginning it while its writers stand still already.
         let switch = json!({
             "execute": "guest-exec",
             "arguments": { "path": "/bin/sh", "arg": ["-c", DEAD_MANS_SWITCH] },
         });
         self.ask(&switch).explain(|| self.cannot("freeze the file systems of"))?;
+        self.write_out();
         // Made before, so that it also undoes what an agent does after libvirt has stopped waiting for it.
         let mut frozen = Frozen { machine: self, since: Some(Instant::now()) };
         libvirt::freeze(&self.domain, FREEZE_PATIENCE).say(|| self.cannot("freeze the file systems of"))?;
         frozen.since = Some(Instant::now());
         Ok(frozen)
+    }
+
+    /// Has the guest write out what is dirty while its writers go on.
+    ///
+    /// A file system that freezes does so while they stand still. If this fails, they stand still for longer.
+    pub(super) fn write_out(&self) {
+        let _ = self.agent_run(&["/bin/sh", "-c", "sync"], SYNC_PATIENCE);
     }
 
     /// Returns whether the guest's file systems are frozen; `None` where its agent does not say.
@@ -106,17 +115,17 @@ impl Owned {
         Some(parse::<Return<String>>(&answer).ok()?.value == "frozen")
     }
 
-    /// Has the guest thaw its file systems; no error where none is frozen.
+    /// Has the guest thaw its file systems, and returns whether one was frozen.
     ///
     /// # Errors
     /// The agent does not answer.
-    pub fn thaw(&self) -> Result<()> {
+    pub fn thaw(&self) -> Result<bool> {
         let mut tried = 0;
         loop {
             tried += 1;
             match libvirt::thaw(&self.domain) {
                 Err(_) if tried < THAWS => std::thread::sleep(POLL),
-                done => return done.map(drop).say(|| self.cannot("thaw the file systems of")),
+                done => return done.map(|count| count > 0).say(|| self.cannot("thaw the file systems of")),
             }
         }
     }
@@ -136,14 +145,15 @@ pub struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Thaws the guest and returns for how long it was frozen.
+    /// Thaws the guest and returns for how long it was frozen; `None` where it was not any more, so that nothing can be said
+    /// of what was done meanwhile.
     ///
     /// # Errors
     /// The agent does not answer any more: the guest may still be frozen.
-    pub fn thaw(mut self) -> Result<Duration> {
+    pub fn thaw(mut self) -> Result<Option<Duration>> {
         let since = self.since.take();
-        self.machine.thaw()?;
-        Ok(since.map(|since| since.elapsed()).unwrap_or_default())
+        let was_frozen = self.machine.thaw()?;
+        Ok(since.filter(|_| was_frozen).map(|since| since.elapsed()))
     }
 }
 

@@ -14,6 +14,7 @@ use super::definition::{DATA, Definition, Disk};
 use super::{Frozen, Owned, escape};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
+use crate::libvirt::xml::{Found, walk};
 use crate::libvirt::{self, Say, said};
 use crate::model::Progress;
 
@@ -58,7 +59,7 @@ impl Owned {
 
         let frozen = if self.agent_answers() { self.freeze().ok() } else { None };
         let run = Run::begin(&self.domain, &backup, checkpoint.as_deref()).explain(say)?;
-        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?;
+        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?.flatten();
         run.follow(progress).explain(say)?;
         Ok(stood)
     }
@@ -77,6 +78,18 @@ impl Owned {
     /// libvirt does not answer.
     pub fn checkpoints(&self) -> Result<Vec<String>> {
         libvirt::checkpoints(&self.domain).say(|| self.cannot("list the checkpoints of"))
+    }
+
+    /// Returns how many bytes of the machine's data disk were written since that checkpoint, as QEMU counts them: in whole
+    /// pieces of some KiB.
+    ///
+    /// # Errors
+    /// The machine is off, has no such checkpoint, or QEMU has lost what it noted, as after a crash.
+    pub fn changed_since(&self, checkpoint: &str) -> Result<u64> {
+        let say = || self.cannot(&format!("tell what changed since the checkpoint `{checkpoint}` of"));
+        let flags = sys::VIR_DOMAIN_CHECKPOINT_XML_SIZE;
+        let xml = libvirt::checkpoint_xml(&self.domain, checkpoint, flags).say(say)?;
+        changed(&xml).explain(say)
     }
 
     /// Deletes the checkpoint and returns whether there was one; what it noted is kept by the one before it.
@@ -203,6 +216,20 @@ fn checkpoint_xml(disks: &Definition, data: &str, name: &str) -> String {
     format!("<domaincheckpoint><name>{}</name><disks>{disks}</disks></domaincheckpoint>", escape(name))
 }
 
+/// Returns the bytes that a checkpoint's XML says have changed on all its disks.
+fn changed(xml: &str) -> Result<u64> {
+    let mut sizes = Vec::new();
+    walk(xml, &mut |place, found| {
+        if let ("domaincheckpoint/disks/disk", Found::Element(disk)) = (place, found) {
+            sizes.extend(disk.attribute("size").and_then(|size| size.parse::<u64>().ok()));
+        }
+    })?;
+    if sizes.is_empty() {
+        return Err(Failure::user("libvirt does not say").into());
+    }
+    Ok(sizes.iter().sum())
+}
+
 fn each_disk(disks: &Definition, element: impl Fn(&str) -> String) -> String {
     disks.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
 }
@@ -214,6 +241,19 @@ mod tests {
     fn disks() -> Definition {
         let disk = |target: &str| Disk { target: target.to_owned(), ..Disk::default() };
         Definition { disks: vec![disk("vda"), disk("vdb")], nvram: None }
+    }
+
+    #[test]
+    fn what_changed_is_read_from_the_checkpoint() {
+        let xml = |size: &str| {
+            format!(
+                "<domaincheckpoint><name>one</name><disks><disk name='vda' checkpoint='no'/>\
+                 <disk name='vdb' checkpoint='bitmap' bitmap='one'{size}/></disks>\
+                 <domain><devices><disk size='7'/></devices></domain></domaincheckpoint>"
+            )
+        };
+        assert_eq!(changed(&xml(" size='655360'")).unwrap(), 655_360);
+        assert!(changed(&xml("")).is_err());
     }
 
     #[test]

@@ -40,6 +40,9 @@ impl Owned {
             say().because(Failure::user(format!("it has no disk with the serial number `{DATA}`")))
         })?;
         let quiesced = quiesce && self.agent_answers();
+        if quiesced {
+            self.write_out();
+        }
         let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC

@@ -248,6 +248,30 @@ pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
     }
 }
 
+/// Returns the XML of the checkpoint of that name; `flags` are `virDomainCheckpointXMLFlags`.
+///
+/// # Errors
+/// libvirt's; that there is none of that name among them.
+pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String, Error> {
+    let name = CString::new(name)?;
+    // SAFETY: the pointers are valid during the calls. The checkpoint, and the text that libvirt leaves to the caller, are
+    // freed once, after their use.
+    unsafe {
+        let checkpoint = sys::virDomainCheckpointLookupByName(domain.as_ptr(), name.as_ptr(), 0);
+        if checkpoint.is_null() {
+            return Err(Error::last_error());
+        }
+        let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
+        let described = match xml.is_null() {
+            true => Err(Error::last_error()),
+            false => Ok(CStr::from_ptr(xml).to_string_lossy().into_owned()),
+        };
+        libc::free(xml.cast());
+        sys::virDomainCheckpointFree(checkpoint);
+        described
+    }
+}
+
 /// Deletes the checkpoint of that name with what tracks it in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
 ///
 /// # Errors

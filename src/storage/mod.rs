@@ -23,5 +23,5 @@ pub use chain::Link;
 pub use pool::{Pool, Space, Usage};
 pub use pour::Incoming;
 pub use put::Stored;
-pub use reader::VolumeReader;
+pub use reader::{Stamp, VolumeReader};
 pub use sparse::Piece;

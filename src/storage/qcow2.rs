@@ -1,4 +1,4 @@
-//! The one change that is made to a qcow2 file here: what it lies on.
+//! What the header of a qcow2 file says, and the one change that is made to it here: what the file lies on.
 //!
 //! An increment of a backup holds only what changed, and names no other file. Restored, it lies on the layer
 //! that the backup before it became. The name goes into the first cluster behind the header's extensions, where the format
@@ -8,6 +8,9 @@ use crate::error::{Failure, Result};
 
 /// The extension with the format of the file below; without it QEMU would guess, and libvirt refuses to let it.
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
+
+/// The extension that only names the features that QEMU knows.
+const FEATURE_NAMES: u32 = 0x6803_F857;
 
 /// Bytes of a header of version 3 without optional fields.
 const SHORTEST: usize = 104;
@@ -22,7 +25,10 @@ pub(super) fn lay_on(head: &mut [u8], on: &str) -> Result<()> {
     let bug = || Failure::bug("cannot write into the header of a qcow2 file what it lies on");
     let whole =
         head.starts_with(b"QFI\xfb") && number(head, 4) == Some(3) && head.get(8..20) == Some(&[0; 12]);
-    let end = extensions(head).filter(|_| whole && on.len() < 1024).ok_or_else(bug)?;
+    let (end, kinds) = extensions(head).filter(|_| whole && on.len() < 1024).ok_or_else(bug)?;
+    if kinds.contains(&BACKING_FORMAT) {
+        return Err(bug().into());
+    }
     let mut tail = Vec::new();
     tail.extend(BACKING_FORMAT.to_be_bytes());
     tail.extend(5_u32.to_be_bytes());
@@ -40,15 +46,29 @@ pub(super) fn lay_on(head: &mut [u8], on: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns where the mark is that ends the header's extensions; `None` if one of them is a format below, or the end is not there.
-fn extensions(head: &[u8]) -> Option<usize> {
+/// Returns whether the qcow2 file that begins with `head` holds a disk and nothing else: it is on no other file and has none
+/// beside it, it was closed in order, and no bitmap of a checkpoint, snapshot or key is in it.
+///
+/// What is not known here counts as something else.
+pub(super) fn is_plain(head: &[u8]) -> bool {
+    // Backing file, kind of encryption, number of snapshots, incompatible and autoclear features.
+    let empty = [8..20, 32..36, 60..64, 72..80, 88..96];
+    head.starts_with(b"QFI\xfb")
+        && number(head, 4) == Some(3)
+        && empty.into_iter().all(|field| head.get(field).is_some_and(|bytes| bytes.iter().all(|&b| b == 0)))
+        && extensions(head).is_some_and(|(_, kinds)| kinds.iter().all(|&kind| kind == FEATURE_NAMES))
+}
+
+/// Returns where the mark is that ends the header's extensions, and of which kinds they are; `None` if the end is not there.
+fn extensions(head: &[u8]) -> Option<(usize, Vec<u32>)> {
     let mut at = usize::try_from(number(head, 100)?).ok().filter(|length| *length >= SHORTEST)?;
+    let mut kinds = Vec::new();
     loop {
         match number(head, at)? {
-            0 => return Some(at),
-            BACKING_FORMAT => return None,
-            _ => at += 8 + usize::try_from(number(head, at + 4)?).ok()?.checked_next_multiple_of(8)?,
+            0 => return Some((at, kinds)),
+            kind => kinds.push(kind),
         }
+        at += 8 + usize::try_from(number(head, at + 4)?).ok()?.checked_next_multiple_of(8)?;
     }
 }
 
@@ -110,6 +130,36 @@ mod tests {
         let ran = ran.unwrap();
         let said = String::from_utf8_lossy(&ran.stdout);
         assert!(ran.status.success() && !said.contains("failed"), "{command}: {ran:?}");
+    }
+
+    #[test]
+    fn a_file_with_more_than_a_disk_in_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |command: &str| run(dir.path(), command);
+        let plain = || is_plain(&fs::read(dir.path().join("disk")).unwrap()[..4096]);
+        run("qemu-img create -q -f qcow2 disk 1G");
+        run_io(dir.path(), "disk", "write -P 1 0 1M");
+        assert!(plain());
+        for (make, undo) in [
+            ("qemu-img bitmap --add disk since", "qemu-img bitmap --remove disk since"),
+            ("qemu-img snapshot -q -c one disk", "qemu-img snapshot -q -d one disk"),
+            (
+                "qemu-img create -q -f qcow2 -b /dev/null -F raw disk 1G",
+                "qemu-img create -q -f qcow2 disk 1G",
+            ),
+            ("qemu-img create -q -f qcow2 -o compat=0.10 disk 1G", "qemu-img create -q -f qcow2 disk 1G"),
+            ("qemu-img create -q -f qcow2 -o data_file=d disk 1G", "qemu-img create -q -f qcow2 disk 1G"),
+        ] {
+            run(make);
+            assert!(!plain(), "{make}");
+            run(undo);
+            assert!(plain(), "{undo}");
+        }
+        // A QEMU that counts lazily was killed.
+        let disk = OpenOptions::new().write(true).open(dir.path().join("disk")).unwrap();
+        disk.write_all_at(&[1], 79).unwrap();
+        assert!(!plain());
+        assert!(!is_plain(b"") && !is_plain(&[0; 4096]));
     }
 
     #[test]

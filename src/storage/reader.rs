@@ -7,7 +7,10 @@ use virt::stream::Stream;
 use virt::sys;
 
 use super::Pool;
-use super::xml::length;
+use super::put::HEAD;
+use super::qcow2;
+use super::sparse::beginning;
+use super::xml::{length, stamp};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Received, Say, receive, said};
 
@@ -17,7 +20,16 @@ pub struct VolumeReader {
     stream: Option<Stream>,
     length: u64,
     hole: u64,
+    /// The volume as it must still be at its end.
+    still: Option<(StorageVol, Stamp)>,
 }
+
+/// Bytes of holes that never count as many: the file of a small disk has some between its tables.
+const HOLES: u64 = 16 << 20;
+
+/// When a volume's file was last written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp([String; 3]);
 
 impl Pool {
     /// Returns the volume's file for reading.
@@ -25,16 +37,60 @@ impl Pool {
     /// # Errors
     /// There is no such volume, or libvirt does not answer.
     pub fn reader(&self, volume: &str) -> Result<VolumeReader> {
+        self.open(volume).map(|(reader, _)| reader)
+    }
+
+    /// Returns a mark of the volume's file as it is now; see [`Pool::still_reader`].
+    ///
+    /// # Errors
+    /// There is no such volume, or libvirt does not say when it was written.
+    pub fn stamp(&self, volume: &str) -> Result<Stamp> {
+        let say = || self.cannot("look at", volume);
+        let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
+        let xml = found.xml_desc(0).say(say)?;
+        let silent = || Failure::user("libvirt does not say when it was last written");
+        stamp(&xml).map(Stamp).ok_or_else(|| say().because(silent()).into())
+    }
+
+    /// Returns the volume's file for reading. Whoever reads it to its end is given an error there if anything wrote to the
+    /// file since the stamp was taken.
+    ///
+    /// It shows no more than that: a file that was being written may have been half written by then.
+    ///
+    /// # Errors
+    /// As [`Pool::reader`].
+    pub fn still_reader(&self, volume: &str, stamp: Stamp) -> Result<VolumeReader> {
+        let (mut reader, found) = self.open(volume)?;
+        reader.still = Some((found, stamp));
+        Ok(reader)
+    }
+
+    /// Returns whether the volume's file is as a copy of its disk would be: qcow2 on no other, with nothing else in it, and
+    /// with few holes.
+    ///
+    /// # Errors
+    /// There is no such volume, or libvirt does not answer.
+    pub fn is_compact(&self, volume: &str) -> Result<bool> {
+        let say = || self.cannot("look at", volume);
+        self.refresh()?;
+        let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
+        let (info, xml) = (found.info().say(say)?, found.xml_desc(0).say(say)?);
+        let head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
+        let dense = length(&xml).is_some_and(|length| length <= info.allocation / 4 * 5 + HOLES);
+        Ok(dense && qcow2::is_plain(&head))
+    }
+
+    fn open(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
         let say = || self.cannot("read", volume);
         self.refresh()?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let length = length(&found.xml_desc(0).say(say)?)
             .ok_or_else(|| say().because(Failure::user("libvirt does not say how long it is")))?;
-        let stream = self.open(&found).explain(say)?;
-        Ok(VolumeReader { stream: Some(stream), length, hole: 0 })
+        let stream = self.stream(&found).explain(say)?;
+        Ok((VolumeReader { stream: Some(stream), length, hole: 0, still: None }, found))
     }
 
-    fn open(&self, volume: &StorageVol) -> Result<Stream> {
+    fn stream(&self, volume: &StorageVol) -> Result<Stream> {
         let stream = Stream::new(&self.connection, 0).map_err(|error| said(&error))?;
         let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
         volume.download(&stream, 0, 0, flags).map_err(|error| said(&error))?;
@@ -46,6 +102,18 @@ impl VolumeReader {
     /// Returns the length of the file, in bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Closes what was read to its end, and sees that it is what the file was from beginning to end.
+    fn end(&mut self) -> Result<()> {
+        // A file that libvirt could not read to its end is told only here.
+        self.stream.take().map_or(Ok(()), Stream::finish).map_err(|error| said(&error))?;
+        let Some((volume, before)) = &self.still else { return Ok(()) };
+        let xml = volume.xml_desc(0).map_err(|error| said(&error))?;
+        if stamp(&xml).as_ref() == Some(&before.0) {
+            return Ok(());
+        }
+        Err(Failure::user("it was written while it was read").into())
     }
 
     fn zeros(&mut self, buffer: &mut [u8]) -> usize {
@@ -66,11 +134,7 @@ impl Read for VolumeReader {
             match receive(stream, buffer).map_err(|error| io::Error::other(said(&error)))? {
                 Received::Data(length) => return Ok(length),
                 Received::Hole(length) => self.hole = length,
-                Received::End => {
-                    // A file that libvirt could not read to its end is told only here.
-                    let finished = self.stream.take().map_or(Ok(()), Stream::finish);
-                    finished.map_err(|error| io::Error::other(said(&error)))?;
-                }
+                Received::End => self.end().map_err(io::Error::other)?,
             }
         }
     }

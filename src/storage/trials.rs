@@ -1,6 +1,7 @@
 //! Uploads tried on the real libvirt: `cargo test --lib storage:: -- --ignored --nocapture`.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
@@ -110,6 +111,42 @@ fn a_refused_upload_leaves_nothing_and_a_partial_volume_is_made_anew() {
     assert!(!trial.0.is_whole("a.qcow2").unwrap());
     assert_eq!(trial.0.put("a.qcow2", &mostly_hole(), &mut |_| Ok(())).unwrap(), Stored::Uploaded);
     assert!(trial.0.is_whole("a.qcow2").unwrap());
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn what_is_written_while_it_is_read_is_told_at_its_end() {
+    let trial = Trial::new("nixvm-t-still");
+    trial.make("a.qcow2", None);
+    trial.qemu_io("a.qcow2", "write -P 1 0 8M");
+    let read = |written: bool| {
+        let stamp = trial.0.stamp("a.qcow2").unwrap();
+        let mut reader = trial.0.still_reader("a.qcow2", stamp).unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        reader.read_exact(&mut bytes).unwrap();
+        if written {
+            // The same bytes, where no more is allocated.
+            trial.qemu_io("a.qcow2", "write -P 1 4M 64k");
+        }
+        let rest = reader.read_to_end(&mut bytes).map(|_| bytes.len() as u64 == reader.length());
+        rest.map_err(|error| error.to_string())
+    };
+    assert_eq!(read(false), Ok(true));
+    assert_eq!(read(true), Err("it was written while it was read".to_owned()));
+    assert_eq!(read(false), Ok(true));
+
+    assert!(trial.0.is_compact("a.qcow2").unwrap());
+    let mut bitmap = std::process::Command::new("qemu-img");
+    let bitmap = bitmap.args(["bitmap", "--add"]).arg(trial.file("a.qcow2")).arg("since");
+    assert!(bitmap.status().unwrap().success());
+    assert!(!trial.0.is_compact("a.qcow2").unwrap());
+    trial.0.overlay("b.qcow2", "a.qcow2").unwrap();
+    assert!(!trial.0.is_compact("b.qcow2").unwrap());
+    trial.make("c.qcow2", None);
+    trial.qemu_io("c.qcow2", "write -P 1 0 64M");
+    assert!(trial.0.is_compact("c.qcow2").unwrap());
+    run("qemu-io", &["-d", "unmap", "-f", "qcow2", "-c", "discard 0 48M"], &trial.file("c.qcow2"));
+    assert!(!trial.0.is_compact("c.qcow2").unwrap());
 }
 
 impl Trial {

@@ -45,6 +45,16 @@ pub(super) fn written(xml: &str) -> Option<u64> {
     text_at(xml, "volume/target/timestamps/mtime")?.split('.').next()?.parse().ok()
 }
 
+/// Returns what changes whenever a volume's file is written: when that was last done, by the host's clock and to the
+/// nanosecond, and the length.
+///
+/// The second time, of the last change to the file's owner or times, cannot be set back.
+pub(super) fn stamp(xml: &str) -> Option<[String; 3]> {
+    let [mtime, ctime] =
+        ["mtime", "ctime"].map(|time| text_at(xml, &format!("volume/target/timestamps/{time}")));
+    Some([mtime?, ctime?, text_at(xml, "volume/physical")?])
+}
+
 /// Returns the length of a volume's file, in bytes.
 pub(super) fn length(xml: &str) -> Option<u64> {
     text_at(xml, "volume/physical")?.parse().ok()
@@ -61,6 +71,9 @@ mod tests {
                    <backingStore><path>/p/b &amp; c</path><timestamps><mtime>7</mtime></timestamps></backingStore></volume>";
         assert_eq!(written(xml), Some(1_795_392_576));
         assert_eq!(backing(xml).as_deref(), Some("/p/b & c"));
+        assert_eq!(stamp(xml), None, "it has no length");
+        let long = xml.replace("<target>", "<physical unit='bytes'>7</physical><target>");
+        assert_eq!(stamp(&long), Some(["1795392576.123456789", "3", "7"].map(str::to_owned)));
         let alone = "<volume><name>x</name></volume>";
         assert_eq!((written(alone), backing(alone)), (None, None));
     }

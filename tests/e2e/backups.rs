@@ -13,30 +13,11 @@ use crate::Outcome;
 use crate::host;
 use crate::process::{Output, root, run};
 use crate::world::World;
+use crate::writer::{PAUSE, longest_gap};
 
 /// The machine that is backed up, and one that is made of its archive.
 const M: &str = "e2e-m";
 const COPY: &str = "e2e-m-copy";
-
-/// What a guest's writer may have to wait, in milliseconds.
-const PAUSE: f64 = 100.0;
-
-/// Stamps the time every 10 ms until it is told to stop.
-const WRITER: &str = r#"
-cat > /var/stamp.sh <<'END'
-exec {never}<> <(:)
-while [ ! -e /run/stop ]; do echo $EPOCHREALTIME; read -t 0.01 -u $never; done > /var/lib/stamps
-END
-rm -f /run/stop
-systemd-run --quiet --collect bash /var/stamp.sh
-sleep 3"#;
-
-/// Prints how many stamps there are and the longest gap between two, in milliseconds.
-const GAPS: &str = r#"
-touch /run/stop
-sleep 1
-awk '{ if (last && $1 - last > gap) gap = $1 - last; last = $1 } END { printf "%d %.1f\n", NR, gap * 1000 }' /var/lib/stamps
-"#;
 
 pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut World) -> Result<Outcome> {
     let size = ["core", "1024", "2", "1G", "nat", "--from-agent"];
@@ -45,11 +26,8 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     let digest = written(world, "head -c 60000000 /dev/urandom > /var/lib/kept")?;
 
     // Taken while it runs and writes.
-    world.guest_root(M, WRITER)?.ok()?;
-    let idle = gaps(world)?;
-    world.guest_root(M, WRITER)?.ok()?;
-    let full = backup(world, &[])?;
-    let busy = gaps(world)?;
+    let (idle, ()) = longest_gap(world, M, || Ok(()))?;
+    let (busy, full) = longest_gap(world, M, || backup(world, &[]))?;
     println!(
         "    writer: {idle:.1} ms the longest gap without a backup, {busy:.1} ms during one, {} ms of it frozen ({} of {PAUSE} ms)",
         full.frozen_ms,
@@ -226,13 +204,6 @@ fn written(world: &World, script: &str) -> Result<String> {
 fn sum(world: &World, machine: &str, path: &str) -> Result<String> {
     let said = world.admin(machine, &["sudo", "sha256sum", path])?.ok()?;
     Ok(said.stdout.split(' ').next().unwrap_or_default().to_owned())
-}
-
-fn gaps(world: &World) -> Result<f64> {
-    let said = world.guest_root(M, GAPS)?.ok()?;
-    let (count, gap) = said.text().split_once(' ').with_context(|| format!("no stamps: {said}"))?;
-    ensure!(count.parse::<u32>()? > 20, "the writer did not write: {said}");
-    Ok(gap.parse()?)
 }
 
 fn text(path: &Path) -> Result<&str> {

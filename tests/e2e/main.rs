@@ -27,6 +27,7 @@ mod sharing;
 mod snapshots;
 mod upgrade;
 mod world;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -4,38 +4,69 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, Middle, at_every_boundary, in_the_middle};
+use crate::kill::{Case, Middle, at_every_boundary, begun, in_the_middle};
 use crate::making::{K, fill, fresh, gone, roomy};
 use crate::middle;
 use crate::running;
 use crate::saved::Saved;
 use crate::world::World;
 
+/// Of a machine whose data is archived from where it is, and of one whose layers are made one in a copy first.
 pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Result<Outcome> {
-    fresh(world, K, "mine")?;
-    let points = at_every_boundary(
-        world,
-        &Case {
-            command: &["backup", K],
-            machine: K,
-            prepare: &|_| Ok(()),
-            survived: &|world| {
-                newest_is_whole(world)?;
-                holds(world, &["mine"])
+    for (layers, steps) in [(1, 2), (2, 4)] {
+        fresh(world, K, "mine")?;
+        if layers > 1 {
+            world.nixvm(&["snapshot", K])?.ok()?;
+        }
+        let points = at_every_boundary(
+            world,
+            &Case {
+                command: &["backup", K],
+                machine: K,
+                prepare: &|_| Ok(()),
+                survived: &|world| {
+                    newest_is_whole(world)?;
+                    holds(world, &["mine"])
+                },
+                completed: &|world| {
+                    ensure!(newest_is_whole(world)?, "there is no archive");
+                    no_copy(world)?;
+                    holds(world, &["mine"])
+                },
             },
-            completed: &|world| {
-                ensure!(newest_is_whole(world)?, "there is no archive");
-                no_copy(world)?;
-                holds(world, &["mine"])
-            },
-        },
-    );
-    gone(world, K)?;
-    points.map(|_| Outcome::Passed)
+        )?;
+        ensure!(points == steps, "{layers} layers were backed up in {} steps", points - 1);
+    }
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// nixvm's lock keeps nixvm out, and nobody else.
+pub fn a_machine_that_is_started_under_a_backup_is_no_archive(world: &mut World) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    fill(world, K, 96)?;
+    without_archives(world)?;
+    let child = begun(world, &["backup", K], &*is_written(world))?;
+    let process = Pid::from_child(&child);
+    kill_process(process, Signal::STOP)?;
+    let started = host::virsh(&["start", K]).and_then(|_| host::virsh(&["destroy", K]));
+    kill_process(process, Signal::CONT)?;
+    let ended = child.wait_with_output()?;
+    started?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.code() == Some(1), "it ended with {}:\n{said}", ended.status);
+    for words in ["was written while it was archived", "cause: it was written while it was read", "hint: "] {
+        ensure!(said.contains(words), "no `{words}` in\n{said}");
+    }
+    let left: Vec<_> = fs::read_dir(folder(world))?.filter_map(Result::ok).map(|e| e.file_name()).collect();
+    ensure!(left.is_empty(), "it left {left:?}");
+    world.nixvm(&["backup", K])?.ok()?;
+    ensure!(newest_is_whole(world)?, "there is no archive");
+    gone(world, K).map(|()| Outcome::Passed)
 }
 
 pub fn incremental_backup_killed_anywhere_leaves_one_checkpoint(world: &mut World) -> Result<Outcome> {
@@ -142,8 +173,8 @@ pub fn backup_killed_in_the_middle_of_a_step_leaves_no_half_archive(world: &mut 
                     Ok(())
                 },
             },
-            // The copy once made, both go the same way.
-            &steps[..if runs { 1 } else { 2 }],
+            // What is off is archived from where it is; the copy once made, both go the same way.
+            if runs { &steps[..1] } else { &steps[1..] },
         )?;
     }
     gone(world, K).map(|()| Outcome::Passed)

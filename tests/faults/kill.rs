@@ -1,9 +1,9 @@
 //! The kill, and what must hold after it.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::process::{Output, run};
 use crate::world::World;
@@ -92,25 +92,33 @@ fn again(world: &World, case: &Case) -> Result<()> {
 
 /// Begins a command and kills it from outside as soon as `reached` says so.
 pub fn killed_when(world: &World, command: &[&str], reached: &dyn Fn() -> Result<bool>) -> Result<()> {
+    let mut child = begun(world, command, reached)?;
+    child.kill()?;
+    let ended = child.wait()?;
+    ensure!(ended.code().is_none(), "it ended ({ended}) before it could be killed");
+    Ok(())
+}
+
+/// Begins a command and returns it as soon as `reached` says so.
+pub fn begun(world: &World, command: &[&str], reached: &dyn Fn() -> Result<bool>) -> Result<Child> {
     let began = Instant::now();
     let mut program = world.command(command);
-    let mut child = program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let seen = loop {
+    let mut child = program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let error = loop {
         match reached() {
-            Ok(false) if began.elapsed() > PATIENCE => break Err(anyhow::anyhow!("it never came so far")),
+            Ok(false) if began.elapsed() > PATIENCE => break anyhow!("it never came so far"),
             Ok(false) => {}
-            Ok(true) => break Ok(()),
-            Err(error) => break Err(error),
+            Ok(true) => return Ok(child),
+            Err(error) => break error,
         }
         if let Some(status) = child.try_wait()? {
-            bail!("it ended ({status}) before it could be killed");
+            bail!("it ended ({status}) before it came so far");
         }
         std::thread::sleep(POLL);
     };
     child.kill()?;
-    let ended = child.wait()?;
-    ensure!(seen.is_err() || ended.code().is_none(), "it ended ({ended}) before it could be killed");
-    seen
+    child.wait()?;
+    Err(error)
 }
 
 /// Returns whether the command was cut short, as `status` says; where the machine's files are gone and there is nobody to

@@ -62,6 +62,7 @@ const TESTS: &[(&str, Test)] = tests![
     backups::restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data,
     backups::restore_backup_killed_anywhere_makes_the_machine_again,
     backups::backup_killed_in_the_middle_of_a_step_leaves_no_half_archive,
+    backups::a_machine_that_is_started_under_a_backup_is_no_archive,
     backups::restore_backup_killed_in_the_middle_of_the_upload_loses_neither_data,
     copies::recreate_killed_anywhere_is_completed_by_recreate,
     copies::recreate_killed_in_the_middle_of_a_step_is_completed_by_recreate,

@@ -34,6 +34,9 @@ fn backups_show_one_instant_and_increments_the_changes() {
     assert_eq!(owned.checkpoints().unwrap(), ["one"]);
 
     trial.write(3, "300M", "64k");
+    // The first 100 MiB were written during the copy.
+    assert_eq!(owned.changed_since("one").unwrap(), (100 << 20) + (64 << 10));
+    assert!(owned.changed_since("none").is_err());
     let more = trial.blank("more", "1G");
     let since = BackupRequest { path: &more, since: Some("one"), checkpoint: Some("two") };
     owned.backup_data(since, &mut silent).unwrap();
