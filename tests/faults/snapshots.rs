@@ -4,6 +4,7 @@
 //! but these tests writes to its disk.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,7 +14,7 @@ use crate::host;
 use crate::kill::{Case, at_every_boundary, in_the_middle};
 use crate::making::{K, fill, fresh, gone, roomy};
 use crate::middle;
-use crate::process::root;
+use crate::process::{root, wait_for};
 use crate::running;
 use crate::saved::Saved;
 use crate::world::World;
@@ -174,6 +175,11 @@ pub fn delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing(world: &mut
                     set_running(world, runs)
                 },
                 survived: &|world| {
+                    // Below what is in use QEMU goes on alone, and lets nobody read what it writes to until it is done.
+                    let ended = || Ok(host::virsh(&["blockjob", K, "vdb"])?.text().is_empty().then_some(()));
+                    if runs && above.len() > 1 {
+                        wait_for(Duration::from_secs(60), ended)?.context("QEMU's job does not end")?;
+                    }
                     let now = shown(world)?;
                     ensure!(!now.contains_key("a"), "`a` is listed, and half of another layer is in it");
                     same(&now, &expected, above)
