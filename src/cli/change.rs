@@ -67,6 +67,7 @@ fn setting(setting: &Setting) -> String {
         Effect::Unchanged => format!("{key}: {after}, as it was"),
         Effect::Now => format!("{key}: {before} -> {after}, now"),
         Effect::NextStart => format!("{key}: {before} -> {after}, at the next start"),
+        Effect::WithKvm => format!("{key}: {before} -> {after}, once KVM runs it; without, a guest has one"),
     }
 }
 

@@ -30,7 +30,10 @@ pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Resul
     match probe.accelerator {
         Accelerator::Kvm => watch.done(&format!("KVM works: {}", probe.reason)),
         Accelerator::Tcg => {
-            watch.note(&format!("guests run without KVM, several times slower: {}", probe.reason));
+            watch.note(&format!(
+                "guests run without KVM, several times slower and with one processor each: {}",
+                probe.reason
+            ));
         }
     }
     Ok(probe.accelerator)

@@ -178,7 +178,10 @@ fn kvm(probe: Probe) -> Check {
         Accelerator::Kvm => Check::good("KVM", probe.reason),
         Accelerator::Tcg => Check::warning(
             "KVM",
-            format!("{}; guests run under TCG, several times slower", probe.reason),
+            format!(
+                "{}; guests run under TCG, several times slower and with one processor each",
+                probe.reason
+            ),
             "switch on virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host",
         ),
     }

@@ -9,8 +9,10 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::LiveSize;
+use crate::model::domain::Accelerator;
 use crate::model::{Machine, MachineName, Size, Vcpus};
 
+use super::accelerator::accelerator;
 use super::deploy;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
@@ -36,6 +38,8 @@ pub enum Effect {
     Now,
     /// From the next start on.
     NextStart,
+    /// From the first start on with KVM: an emulated guest has one processor.
+    WithKvm,
 }
 
 /// One value, before and after.
@@ -67,6 +71,8 @@ struct Observed {
     live: Option<LiveSize>,
     /// How large the data disk is, if there is one.
     disk: Option<Size>,
+    /// Whether guests run without KVM.
+    emulated: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +104,7 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
     let mut observed = Observed::default();
     if let (Some(domain), Some(pool)) = (&domain, &pool) {
         observed.disk = Some(deploy::data_capacity(pool, domain)?);
+        observed.emulated = accelerator(setup, &work.host, watch)? == Accelerator::Tcg;
         observed.live = if domain.state()?.is_active() { Some(domain.live_size()?) } else { None };
     }
     let (settings, steps) = plan(&machine, asked, observed)?;
@@ -145,6 +152,8 @@ fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Sett
     if let Some(vcpus) = asked.vcpus {
         let same = vcpus == machine.vcpus;
         let effect = match observed.live {
+            _ if observed.emulated && same => Effect::Unchanged,
+            _ if observed.emulated && Accelerator::Tcg.vcpus(vcpus) != vcpus.get() => Effect::WithKvm,
             Some(live) if live.vcpus == vcpus.get() => {
                 if same {
                     Effect::Unchanged
@@ -208,7 +217,7 @@ mod tests {
 
     fn running() -> Observed {
         let live = LiveSize { memory: gib(2), most_memory: gib(2), vcpus: 2 };
-        Observed { live: Some(live), disk: Some(gib(20)) }
+        Observed { live: Some(live), disk: Some(gib(20)), emulated: false }
     }
 
     fn asked(memory: u64, vcpus: &str, var_size: u64) -> Sizes {
@@ -241,11 +250,22 @@ mod tests {
     #[test]
     fn of_a_machine_that_is_off_only_the_disk_changes_now() {
         use Effect::{NextStart, Now, Unchanged};
-        let off = Observed { live: None, disk: Some(gib(20)) };
+        let off = Observed { live: None, ..running() };
         let grown = vec![Step::Files, Step::Grow(gib(50))];
         assert_eq!(effects(asked(4, "2", 50), off), (vec![NextStart, Unchanged, Now], grown));
         let declared = effects(asked(4, "4", 5), Observed::default());
         assert_eq!(declared, (vec![NextStart; 3], vec![Step::Files]));
+    }
+
+    #[test]
+    fn an_emulated_guest_has_one_processor_whatever_is_set() {
+        let live = LiveSize { vcpus: 1, ..running().live.unwrap() };
+        let emulated = Observed { live: Some(live), emulated: true, ..running() };
+        for observed in [emulated, Observed { live: None, ..emulated }] {
+            let vcpus = |vcpus| effects(asked(2, vcpus, 20), observed).0[1];
+            assert_eq!((vcpus("2"), vcpus("4")), (Effect::Unchanged, Effect::WithKvm));
+        }
+        assert_eq!(effects(asked(2, "1", 20), emulated).0[1], Effect::Now);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         cpu_mode,
         x86: spec.arch == Arch::X86_64,
         memory_mib: spec.memory.mib(),
-        vcpus: spec.vcpus.get(),
+        vcpus: spec.accelerator.vcpus(spec.vcpus),
         pool: &spec.pool,
         boot_volume: volume(Role::Boot(current.number)),
         data_volume: volume(Role::Data(spec.layer)),

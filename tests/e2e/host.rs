@@ -56,6 +56,11 @@ pub fn defined(domain: &str) -> Result<String> {
     definition(domain)?.with_context(|| format!("libvirt has no domain {domain}"))
 }
 
+/// Returns whether a domain runs without KVM.
+pub fn is_emulated(domain: &str) -> Result<bool> {
+    Ok(attribute(&defined(domain)?, "domain", "type") == Some("qemu"))
+}
+
 /// Returns a domain's state in libvirt's words.
 pub fn state(domain: &str) -> Result<String> {
     Ok(virsh(&["domstate", domain])?.text().to_owned())
