@@ -87,7 +87,8 @@ fn fill_and_try(world: &World, folder: &str) -> Result<()> {
     for command in [
         &["upgrade", K][..],
         &["snapshot", K, "one"],
-        &["backup", K, "--to", &archives],
+        // Without `--incremental` it would be archived from where it is, and take no room.
+        &["backup", K, "--incremental", "--to", &archives],
         &["recreate", K, "--yes"],
         &["clone", K, "e2e-k-copy"],
     ] {
