@@ -10,7 +10,7 @@ use crate::ops::accelerator::accelerator;
 use crate::ops::deploy::moved;
 use crate::ops::work::Work;
 
-/// Bytes beside its data that an increment needs, at the least: qcow2's tables.
+/// Bytes beside its data that a copy needs, at the least: qcow2's tables, or the firmware's variables.
 const BESIDE_CLUSTERS: u64 = 1 << 20;
 
 impl Job<'_> {
@@ -26,7 +26,8 @@ impl Job<'_> {
             return Ok(taken);
         }
         if !running {
-            // Only QEMU knows what has changed; its guest does not run.
+            // Only QEMU knows what has changed; its guest does not run. It writes firmware variables where there are none.
+            self.pool.require_space(BESIDE_CLUSTERS, "the copy of its data")?;
             self.paused = Some(self.domain.paused()?);
         }
         let copy = match self.beginning()? {
