@@ -16,11 +16,11 @@ pub enum Accelerator {
 impl Accelerator {
     /// Returns how many processors a guest gets for which so many are declared: emulated, it has one.
     ///
-    /// QEMU gives each processor a thread of its own, and while the host is busy one may go on with a translation of
-    /// code that another has meanwhile replaced in memory; Linux replaces its own code all through a boot. *Measured* with QEMU 7.2
-    /// and 10.0 and Linux 6.12 on a busy host: of some 50 boots with two processors one panicked in code that was being
-    /// patched (`Oops: int3`) and two stood still, one processor never woken by its timer. libvirt has no setting that
-    /// makes the threads take turns.
+    /// QEMU gives each processor a thread of its own. *Seen* on a busy host, in some 50 boots with two processors (QEMU 7.2 and
+    /// 10.0, Linux 6.12): one kernel panicked with `Oops: int3`, at an instruction that holds none any more, and one stood
+    /// still, a processor no longer woken by its timer. That is what threads do that go on with a translation of code which
+    /// another has replaced, as Linux does with its own all through a boot. It was not seen with one processor, and
+    /// libvirt has no setting that makes the threads take turns.
     pub fn vcpus(self, declared: Vcpus) -> u32 {
         match self {
             Accelerator::Kvm => declared.get(),
