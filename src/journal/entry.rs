@@ -43,10 +43,14 @@ impl Entry {
         self.holder.command.split(' ').next().unwrap_or_default()
     }
 
+    /// Returns what the step does that was begun last; `None` at the end.
+    pub fn step(&self) -> Option<&str> {
+        self.steps.get(self.done).map(String::as_str)
+    }
+
     /// Returns where the work stands, for people: `step 2 of 5, put the boot disk into the pool`.
     pub fn place(&self) -> String {
-        let step = self.steps.get(self.done).map_or("the end", String::as_str);
-        format!("step {} of {}, {step}", self.done + 1, self.steps.len())
+        format!("step {} of {}, {}", self.done + 1, self.steps.len(), self.step().unwrap_or("the end"))
     }
 }
 

@@ -4,7 +4,8 @@
 //! deleted. A layer that exactly one other of the chain in use lies on is merged with that one: what the upper holds
 //! goes down, and the upper goes. Until it is deleted it shows what it showed. If it is itself a snapshot's, the record
 //! says beforehand that it is to become the lower one's; QEMU taking the upper out of the chain is what makes that true
-//! (see [`Metadata::after_merges`]). So a merge may be cut short anywhere, also between its end and its record.
+//! (see [`Metadata::after_merges`]). So a merge may be cut short anywhere, also between its end and its record; and where
+//! QEMU died with nixvm, the next command undoes it (see [`layers::undo_merge`]).
 //!
 //! What cannot be merged stays as a link: what several layers lie on, and what is no part of the chain in use, for
 //! libvirt has QEMU merge only what a machine has open.
@@ -21,7 +22,7 @@ use crate::model::{MachineName, SnapshotName};
 use crate::render;
 use crate::storage::Pool;
 
-use super::layers::{Layers, Merge};
+use super::layers::{self, Layers, Merge};
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch, deploy, nvram};
 
@@ -54,7 +55,7 @@ impl Plan for Step {
             Step::Forget => "forget the snapshot".into(),
             Step::Announce(_) => "write down the merge that is to come".into(),
             Step::Nvram(..) => "copy the firmware's variables".into(),
-            Step::Merge(merge) => format!("merge layer {} into layer {}", merge.top, merge.base),
+            Step::Merge(merge) => layers::merging(merge.top, merge.base),
             Step::Record(_) => "write down that the merge is done".into(),
             Step::Delete(volume) => format!("delete {volume}"),
         }

@@ -18,8 +18,8 @@ use crate::render;
 use crate::storage::Pool;
 
 use super::deploy::open_pool;
-use super::roots;
 use super::{Setup, Watch};
+use super::{layers, roots};
 
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
         let mut entry = self.entry(steps);
         entry.is_birth = self.host.find(&self.name)?.is_none();
         // What cannot be tidied up now is tidied up by the next command; the fault is what has to be told.
-        self.take_each(&[&self.name], &entry, steps, take).inspect_err(|_| drop(self.settle(&entry)))
+        self.take_each(&[&self.name], &entry, steps, take).inspect_err(|_| drop(self.tidy_up()))
     }
 
     /// Takes the steps of a work that, once begun, can only be finished.
@@ -228,6 +228,12 @@ impl<'a> Work<'a> {
         journals.into_iter().try_for_each(Journal::finish)
     }
 
+    /// Settles what this work leaves half done.
+    fn tidy_up(&self) -> Result<()> {
+        let left = journal::read(&self.setup.workspace.work_dir(), &self.name)?;
+        left.map_or(Ok(()), |entry| self.settle(&entry))
+    }
+
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
     fn settle(&self, entry: &Entry) -> Result<()> {
         let mut domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
@@ -248,6 +254,9 @@ impl<'a> Work<'a> {
                 if domain.is_frozen() == Some(true) {
                     domain.thaw()?;
                 }
+            }
+            if let Some((domain, cut)) = domain.as_ref().zip(entry.step()) {
+                layers::undo_merge(&pool, domain, cut)?;
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {

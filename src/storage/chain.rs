@@ -9,8 +9,11 @@ use std::time::Duration;
 use virt::error::ErrorNumber;
 
 use super::Pool;
+use super::put::HEAD;
+use super::qcow2;
+use super::sparse::{beginning, overwrite};
 use super::xml::backing;
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
@@ -93,6 +96,20 @@ impl Pool {
             }
         }
         Ok(all)
+    }
+
+    /// Makes a qcow2 volume that lies on another lie on the volume `on` from now on. Nobody may have it open.
+    ///
+    /// # Errors
+    /// One of the two is missing, the first lies on none, or libvirt fails.
+    pub fn move_onto(&self, volume: &str, on: &str) -> Result<()> {
+        let say = || self.cannot(&format!("make lie on `{on}`"), volume);
+        self.chain(on)?;
+        let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
+        let mut head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
+        qcow2::lay_on_another(&mut head, on).explain(say)?;
+        overwrite(&self.connection, &found, &head).explain(say)?;
+        self.refresh()
     }
 
     /// Has libvirt look at the pool's files anew: what QEMU made, it does not know yet.

@@ -1,8 +1,9 @@
 //! What the header of a qcow2 file says, and the one change that is made to it here: what the file lies on.
 //!
 //! An increment of a backup holds only what changed, and names no other file. Restored, it lies on the layer
-//! that the backup before it became. The name goes into the first cluster behind the header's extensions, where the format
-//! lets nobody else store anything (QEMU's docs/interop/qcow2.txt, "Header extensions").
+//! that the backup before it became. And a layer that QEMU died over lies again on what it lay on. The name goes into the
+//! first cluster behind the header's extensions, where the format lets nobody else store anything (QEMU's
+//! docs/interop/qcow2.txt, "Header extensions").
 
 use crate::error::{Failure, Result};
 
@@ -22,12 +23,12 @@ const SHORTEST: usize = 104;
 /// # Errors
 /// It is no such file, or `head` has no room.
 pub(super) fn lay_on(head: &mut [u8], on: &str) -> Result<()> {
-    let bug = || Failure::bug("cannot write into the header of a qcow2 file what it lies on");
+    let bug = || anyhow::Error::from(Failure::bug("cannot write into a qcow2 file's header what it lies on"));
     let whole =
         head.starts_with(b"QFI\xfb") && number(head, 4) == Some(3) && head.get(8..20) == Some(&[0; 12]);
     let (end, kinds) = extensions(head).filter(|_| whole && on.len() < 1024).ok_or_else(bug)?;
     if kinds.contains(&BACKING_FORMAT) {
-        return Err(bug().into());
+        return Err(bug());
     }
     let mut tail = Vec::new();
     tail.extend(BACKING_FORMAT.to_be_bytes());
@@ -35,15 +36,38 @@ pub(super) fn lay_on(head: &mut [u8], on: &str) -> Result<()> {
     // Filled up to 8 bytes, and then the mark that ends the extensions.
     tail.extend(b"qcow2\0\0\0");
     tail.extend([0; 8]);
-    let name = end + tail.len();
-    tail.extend(on.as_bytes());
-    let cluster = number(head, 20).and_then(|bits| 1_usize.checked_shl(bits)).unwrap_or_default();
-    let place =
-        head.get_mut(end..end + tail.len()).filter(|_| end + tail.len() <= cluster).ok_or_else(bug)?;
-    place.copy_from_slice(&tail);
-    let fields = [(name as u64).to_be_bytes().as_slice(), &u32::try_from(on.len())?.to_be_bytes()].concat();
-    head.get_mut(8..20).ok_or_else(bug)?.copy_from_slice(&fields);
-    Ok(())
+    put(head, end, &tail).and_then(|()| name_below(head, end + tail.len(), on)).ok_or_else(bug)
+}
+
+/// Makes the qcow2 file that begins with `head`, on one other, lie on the qcow2 file `on` beside it.
+///
+/// # Errors
+/// It is no such file, or `head` has no room.
+pub(super) fn lay_on_another(head: &mut [u8], on: &str) -> Result<()> {
+    let bug = || anyhow::Error::from(Failure::bug("cannot change in a qcow2 file's header what it lies on"));
+    let lies = head.starts_with(b"QFI\xfb") && number(head, 4) == Some(3) && number(head, 8) == Some(0);
+    let (at, length) =
+        number(head, 12).zip(number(head, 16)).filter(|&(at, _)| lies && at > 0).ok_or_else(bug)?;
+    let known = extensions(head).is_some_and(|(_, kinds)| kinds.contains(&BACKING_FORMAT));
+    // Behind the old name: half of a write would leave that one whole.
+    let end = usize::try_from(u64::from(at) + u64::from(length))?;
+    Some(()).filter(|()| known && on.len() < 1024).and_then(|()| name_below(head, end, on)).ok_or_else(bug)
+}
+
+/// Writes the name of the file below to `at`, and where it is.
+fn name_below(head: &mut [u8], at: usize, on: &str) -> Option<()> {
+    put(head, at, on.as_bytes())?;
+    let fields =
+        [(at as u64).to_be_bytes().as_slice(), &u32::try_from(on.len()).ok()?.to_be_bytes()].concat();
+    put(head, 8, &fields)
+}
+
+/// Writes to the file's first cluster; `None` where there is no room.
+fn put(head: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
+    let cluster = number(head, 20).and_then(|bits| 1_usize.checked_shl(bits))?;
+    let end = at.checked_add(bytes.len()).filter(|&end| end <= cluster)?;
+    head.get_mut(at..end)?.copy_from_slice(bytes);
+    Some(())
 }
 
 /// Returns whether the qcow2 file that begins with `head` holds a disk and nothing else: it is on no other file and has none
@@ -122,6 +146,44 @@ mod tests {
         }
         run("qemu-img check -q above");
         assert!(lay_on(&mut head, "below").is_err(), "it lies on one already");
+    }
+
+    #[test]
+    fn a_layer_is_moved_onto_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |command: &str| run(dir.path(), command);
+        run("qemu-img create -q -f qcow2 base 1G");
+        run("qemu-img create -q -f qcow2 -F qcow2 -b base the-layer-between 1G");
+        run("qemu-img create -q -f qcow2 -F qcow2 -b the-layer-between top 1G");
+        for (file, value) in [("base", "1 0 1M"), ("the-layer-between", "2 0 64k"), ("top", "3 64k 64k")] {
+            run_io(dir.path(), file, &format!("write -P {value}"));
+        }
+        // With what QEMU keeps there for a checkpoint.
+        run("qemu-img bitmap --add top since");
+        run("qemu-img rebase -u -F qcow2 -b base top");
+        run_io(dir.path(), "top", "read -P 1 0 64k");
+        let path = dir.path().join("top");
+        for on in ["the-layer-between", "base", "the-layer-between"] {
+            let mut head = fs::read(&path).unwrap()[..4096].to_vec();
+            lay_on_another(&mut head, on).unwrap();
+            OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&head, 0).unwrap();
+            let info: serde_json::Value =
+                serde_json::from_str(&run("qemu-img info --output=json top")).unwrap();
+            assert_eq!(info["backing-filename"], on);
+            assert_eq!(info["backing-filename-format"], "qcow2");
+            assert_eq!(info["format-specific"]["data"]["bitmaps"][0]["name"], "since");
+        }
+        for holds in ["2 0 64k", "3 64k 64k", "1 128k 896k"] {
+            run_io(dir.path(), "top", &format!("read -P {holds}"));
+        }
+        run("qemu-img check -q top");
+        let alone = fs::read(dir.path().join("base")).unwrap()[..4096].to_vec();
+        for mut head in [alone, Vec::new(), vec![0; 4096], fs::read(&path).unwrap()[..300].to_vec()] {
+            let before = head.clone();
+            assert!(lay_on_another(&mut head, "base").is_err());
+            assert_eq!(head, before);
+        }
+        assert!(lay_on_another(&mut fs::read(&path).unwrap(), &"x".repeat(1024)).is_err());
     }
 
     fn run_io(folder: &Path, file: &str, command: &str) {
