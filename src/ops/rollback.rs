@@ -60,6 +60,7 @@ fn plan(target: u32, current: u32, running: Option<u32>, ran: bool) -> Vec<Step>
     }
     match running {
         Some(running) if running != target => steps.extend([Step::Stop, Step::PowerOn, Step::Look]),
+        Some(_) if ran => steps.push(Step::Look),
         None if ran => steps.extend([Step::PowerOn, Step::Look]),
         _ => {}
     }
@@ -201,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ran_when_it_was_cut_short_runs_at_its_end() {
+    fn one_that_ran_when_it_was_cut_short_runs_at_its_end_and_was_looked_at() {
         assert_eq!(plan(1, 1, None, true), [Step::PowerOn, Step::Look]);
         assert_eq!(plan(1, 1, Some(2), true), plan(1, 1, Some(2), false));
-        assert_eq!(plan(1, 1, Some(1), true), []);
+        assert_eq!(plan(1, 1, Some(1), true), [Step::Look]);
     }
 
     #[test]
