@@ -89,7 +89,7 @@ pub enum Command {
     BuildAll,
     /// List the profiles of this workspace
     ListProfiles,
-    /// Start machines
+    /// Start machines; one that is paused goes on
     Start(Start),
     /// Shut machines down and wait until they are off
     Stop(Stop),

@@ -111,6 +111,14 @@ impl Owned {
         Ok(true)
     }
 
+    /// Has a guest that was paused go on, and returns whether it was up.
+    ///
+    /// # Errors
+    /// libvirt refuses.
+    pub fn resume(&self) -> Result<bool> {
+        self.while_up("resume", Domain::resume)
+    }
+
     /// Asks the guest to shut down, through its agent or else by ACPI, and returns whether it was up.
     ///
     /// # Errors

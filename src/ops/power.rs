@@ -8,6 +8,7 @@ use crate::error::{Failure, Result};
 use crate::hypervisor::Ended;
 use crate::interrupt;
 use crate::model::MachineName;
+use crate::model::domain::DomainState;
 
 use super::{Setup, Started, Watch};
 
@@ -28,13 +29,21 @@ pub struct Stopped {
 /// Asks a machine to shut down, waits until it is off, and returns how it ended.
 ///
 /// # Errors
-/// It is still on after `limit`; it is not switched off then, for that could lose what it has not written.
+/// It is paused, or still on after `limit`; it is not switched off then, for that could lose what it has not written.
 pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
-    if !domain.state()?.is_active() {
-        watch.note(&format!("{name} is off already"));
-        return Ok(Stopped { machine: name.clone(), ended: None, seconds: 0.0 });
+    match domain.state()? {
+        DomainState::Paused => {
+            return Err(Failure::user(format!("{name} is paused, and cannot shut down")).hint(format!(
+                "`nixvm start {name}` lets it go on, `nixvm force-stop {name}` pulls the plug; QEMU pauses a guest when the pool is full"
+            )).into());
+        }
+        state if !state.is_active() => {
+            watch.note(&format!("{name} is off already"));
+            return Ok(Stopped { machine: name.clone(), ended: None, seconds: 0.0 });
+        }
+        _ => {}
     }
     watch.step(&format!("Waiting for {name} to shut down"));
     let mut asked: Option<Instant> = None;

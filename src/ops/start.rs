@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::config;
 use crate::error::Result;
 use crate::hypervisor::Owned;
+use crate::model::domain::DomainState;
 use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
@@ -20,15 +21,22 @@ pub struct Started {
     pub was_running: bool,
 }
 
-/// Starts a machine; one that runs is left alone.
+/// Starts a machine; one that is paused goes on, and one that runs is left alone.
 ///
 /// # Errors
 /// There is no such machine, its files are not valid, or libvirt cannot start it.
 pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Started> {
     let work = Work::begin(setup, name, "start", watch)?;
     let domain = work.domain()?;
-    if domain.state()?.is_active() {
-        watch.note(&format!("{name} runs already"));
+    let state = domain.state()?;
+    if state.is_active() {
+        // By a person, or by QEMU when the pool had no space for what the guest wrote.
+        if state == DomainState::Paused {
+            domain.resume()?;
+            watch.done(&format!("{name} was paused, and goes on"));
+        } else {
+            watch.note(&format!("{name} runs already"));
+        }
         return Ok(Started { machine: name.clone(), was_running: true });
     }
     power_on(&work, &domain)?;

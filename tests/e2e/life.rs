@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::world::{A, B, World};
 
@@ -80,11 +80,17 @@ pub fn create_again_changes_nothing(world: &mut World) -> Result<Outcome> {
 
 pub fn stop_waits_until_the_machine_is_off(world: &mut World) -> Result<Outcome> {
     world.machine_b()?;
+    // As QEMU does when the pool is full.
+    host::virsh(&["suspend", B])?;
+    world.nixvm(&["stop", B])?.refused(1, &[B, "paused", "nixvm start"])?;
+    world.nixvm(&["start", B])?.ok()?;
+    ensure!(host::state(B)? == "running", "`start` left {B} {}", host::state(B)?);
+
     let stopped = world.nixvm(&["stop", B])?.ok()?;
     let state = host::state(B)?;
     ensure!(state == "shut off", "`stop` came back while {B} was {state}:\n{stopped}");
     ensure!(stopped.stderr.contains("shut down"), "`stop` does not say how it ended:\n{stopped}");
-    println!("    {:.1} s", stopped.seconds);
+    tell!("{:.1} s", stopped.seconds);
     let again = world.nixvm(&["stop", B])?.ok()?;
     ensure!(again.stderr.contains("off already"), "a second `stop` does not say that {B} was off:\n{again}");
     world.nixvm(&["ssh", B, "--", "true"])?.refused(1, &[B, "off"])?;
