@@ -24,6 +24,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nixvm::config::{self, Workspace};
+use nixvm::model::{Generation, Machine};
+use nixvm::render;
 
 use process::Output;
 use world::World;
@@ -37,10 +40,12 @@ const MANY: usize = 100;
 
 fn main() -> Result<()> {
     process::listen_for_signals()?;
-    let world = World::new()?;
+    let run = world::Run::new()?;
+    let world = World::new(&run)?;
     let mut rows = Vec::new();
     startup(&world, &mut rows)?;
     second_machine(&world, &mut rows)?;
+    rendering(&world, &mut rows)?;
     snapshots(&world, &mut rows)?;
     backups(&world, &mut rows)?;
     running(&world, &mut rows)?;
@@ -116,6 +121,19 @@ fn second_machine(world: &World, rows: &mut Vec<Row>) -> Result<()> {
 
     world.nixvm(&["destroy", SECOND, "--yes"])?.ok()?;
     rows.push(row("memory: nixvm create", memory(world, &["create", SECOND])?, 32.0, "MiB"));
+    Ok(())
+}
+
+fn rendering(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    let one = config::load(&Workspace::at(&world.workspace)?, &FIRST.parse()?)?;
+    let named = |i| Ok(Machine { name: format!("e2e-{i}").parse()?, ..one.clone() });
+    let machines: Vec<Machine> = (0..1000).map(named).collect::<Result<_>>()?;
+    let generation = Generation { number: 1, digest: render::digest(&one) };
+    let began = Instant::now();
+    for machine in &machines {
+        std::hint::black_box(render::module(machine, &generation)?);
+    }
+    rows.push(row("rendering 1,000 machines", began.elapsed().as_secs_f64() * 1000.0, 100.0, "ms"));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::process::{Output, root, run};
 use crate::world::World;
@@ -28,15 +28,15 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     // Taken while it runs and writes.
     let (idle, ()) = longest_gap(world, M, || Ok(()))?;
     let (busy, full) = longest_gap(world, M, || backup(world, &[]))?;
-    println!(
-        "    writer: {idle:.1} ms the longest gap without a backup, {busy:.1} ms during one, {} ms of it frozen ({} of {PAUSE} ms)",
+    tell!(
+        "writer: {idle:.1} ms the longest gap without a backup, {busy:.1} ms during one, {} ms of it frozen ({} of {PAUSE} ms)",
         full.frozen_ms,
         host::against(busy, PAUSE)
     );
     ensure!(full.state == "frozen", "the guest's agent answers, and the data is {}", full.state);
     let archive = archived(&full.file)?;
-    println!(
-        "    full: {} of data, {} archived, in {:.1} s",
+    tell!(
+        "full: {} of data, {} archived, in {:.1} s",
         host::mib(full.data),
         host::mib(full.bytes),
         full.seconds
@@ -51,12 +51,12 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     ensure!(first.parent.is_none(), "the first of a series cannot add to another: {first:?}");
     let changed = written(world, "head -c 10485760 /dev/urandom > /var/lib/changed")?;
     let second = backup(world, &["--incremental"])?;
-    println!("    10 MiB changed: {} archived, in {:.1} s", host::mib(second.bytes), second.seconds);
+    tell!("10 MiB changed: {} archived, in {:.1} s", host::mib(second.bytes), second.seconds);
     ensure!(second.parent.is_some() && second.bytes < 20 << 20, "{second:?}");
     let emptied =
         written(world, "dd if=/dev/zero of=/var/lib/kept bs=1M count=4 conv=notrunc,fsync status=none")?;
     let third = backup(world, &["--incremental"])?;
-    println!("    4 MiB overwritten with zeros: {} archived", host::mib(third.bytes));
+    tell!("4 MiB overwritten with zeros: {} archived", host::mib(third.bytes));
     let checkpoints = host::virsh(&["checkpoint-list", M, "--name"])?;
     ensure!(checkpoints.stdout.split_whitespace().count() == 1, "{M} has the checkpoints {checkpoints}");
 
@@ -65,7 +65,7 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     // Back to the first, and the old data is gone only then.
     written(world, "rm /var/lib/kept; echo later > /var/lib/later")?;
     let restored = world.nixvm(&["restore-backup", M, text(&full.file)?, "--yes", "--start"])?.ok()?;
-    println!("    restored over a running machine in {:.1} s", restored.seconds);
+    tell!("restored over a running machine in {:.1} s", restored.seconds);
     world.nixvm(&["start", M, "--wait"])?.ok()?;
     ensure!(sum(world, M, "/var/lib/kept")? == digest, "the data is another");
     world.admin(M, &["test", "!", "-e", "/var/lib/later"])?.ok()?;
@@ -97,7 +97,7 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
         run(&mut command, b"", Duration::from_secs(1800))
     };
     let restored = there(&["restore-backup", M, text(&file)?, "--start"])?.ok()?;
-    println!("    restored from the archives alone, of 3, in {:.1} s", restored.seconds);
+    tell!("restored from the archives alone, of 3, in {:.1} s", restored.seconds);
     there(&["start", M, "--wait"])?.ok()?;
     let here = |path: &str| there(&["ssh", M, "--", "sudo", "sha256sum", path]).and_then(Output::ok);
     ensure!(here("/var/lib/changed")?.stdout.split(' ').next() == Some(changed), "what changed is not there");
@@ -110,7 +110,7 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
     there(&["stop", M])?.ok()?;
 
     let copied = there(&["restore-backup", M, text(&file)?, "--as", COPY])?.ok()?;
-    println!("    restored as a new machine in {:.1} s", copied.seconds);
+    tell!("restored as a new machine in {:.1} s", copied.seconds);
     let files =
         |machine: &str, name: &str| fs::read_to_string(other.join("machines").join(machine).join(name));
     for name in ["machine-id", "uuid", "mac-address", "ssh_host_ed25519_key", "hostname"] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::Outcome;
 use crate::host;
 use crate::process::wait_for;
 use crate::world::{A, ROOT_PASSWORD, World};

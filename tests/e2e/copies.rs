@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use crate::harness::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::world::World;
 
 const FIRST: &str = "e2e-f";
-const RENAMED: &str = "e2e-r";
+const RENAMED: &str = "e2e-h";
 const CLONE: &str = "e2e-g";
 
 /// Prints the machine-id, the hostname, the hardware address, the key that ssh shows and the UUID.
@@ -45,7 +45,7 @@ pub fn a_machine_is_renamed_cloned_and_recreated(world: &mut World) -> Result<Ou
     };
     let before = original(world)?;
     let cloned = world.nixvm(&["clone", RENAMED, CLONE])?.ok()?;
-    println!("    clone: {:.1} s", cloned.seconds);
+    tell!("clone: {:.1} s", cloned.seconds);
     host::unchanged("`clone`, of the original,", &before, &original(world)?)?;
     world.nixvm(&["clone", RENAMED, CLONE])?.refused(1, &[CLONE, "exists"])?;
     world.nixvm(&["start", CLONE, "--wait"])?.ok()?;
@@ -66,7 +66,7 @@ pub fn a_machine_is_renamed_cloned_and_recreated(world: &mut World) -> Result<Ou
     );
     let began = world.nixvm(&["start", RENAMED])?.ok()?;
     let recreated = world.nixvm(&["recreate", RENAMED, "300M", "--yes", "--timeout", "300"])?.ok()?;
-    println!("    start: {:.1} s, recreate: {:.1} s", began.seconds, recreated.seconds);
+    tell!("start: {:.1} s, recreate: {:.1} s", began.seconds, recreated.seconds);
     let left = host::volumes_of(&world.pool, FIRST)?;
     ensure!(
         left.iter().all(|name| !name.ends_with("data-1.qcow2") && !name.ends_with("boot-1.qcow2")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::Outcome;
 use crate::host;
 use crate::process::{host_any, run};
 use crate::world::{A, ODD, OPEN_PORT, World};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host::virsh;
 use crate::process::wait_for;
 use crate::world::{A, World};
@@ -28,7 +28,7 @@ cat /proc/sys/kernel/random/boot_id"#,
     let [digest, boot] = two_lines(&written.stdout)?;
 
     let rebooted = world.nixvm(&["reboot", A, "--wait"])?.ok()?;
-    println!("    reboot: {:.1} s", rebooted.seconds);
+    tell!("reboot: {:.1} s", rebooted.seconds);
 
     let now = world.guest_root(A, "sha256sum < /var/lib/e2e; cat /proc/sys/kernel/random/boot_id")?.ok()?;
     let [digest_now, boot_now] = two_lines(&now.stdout)?;
@@ -69,7 +69,7 @@ pub fn var_follows_its_disk_while_the_machine_runs(world: &mut World) -> Result<
         })?;
         let now =
             grown.with_context(|| format!("the disk has {gib} GiB, and /var {before} bytes as before"))?;
-        println!("    {before} to {now} bytes in {:.1} s", began.elapsed().as_secs_f64());
+        tell!("{before} to {now} bytes in {:.1} s", began.elapsed().as_secs_f64());
     }
     let boot_now = world.guest_root(A, "cat /proc/sys/kernel/random/boot_id")?.ok()?;
     ensure!(boot_now.text() == boot, "the guest did reboot");

@@ -6,7 +6,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::world::{A, World};
 
@@ -97,7 +97,7 @@ pub fn promise_1_nothing_of_the_system_can_be_written(world: &mut World) -> Resu
         attempts.stdout.lines().find_map(|l| l.strip_prefix("tried ")?.parse().ok()).unwrap_or(0);
     ensure!(tried >= 100, "only {tried} attempts were made:\n{attempts}");
     ensure!(attempts.stdout.lines().count() == 1, "root in the guest got further than it may:\n{attempts}");
-    println!("    {tried} attempts as root");
+    tell!("{tried} attempts as root");
 
     let seen = world.guest_root(A, SEEN)?.ok()?.stdout;
     ensure!(seen == seen_before, "the guest's system was\n{seen_before}and now is\n{seen}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::leftovers::without_network;
 use crate::process::{root, run};
@@ -58,7 +58,7 @@ pub fn create_makes_the_default_network_where_it_is_missing(world: &mut World) -
     ensure!(gone.code != 0, "the network `default` could not be taken away:\n{gone}");
 
     let made = world.nixvm(&[&CREATE[..], &["nat", "--from-agent"]].concat())?.ok()?;
-    println!("    create with the first build: {:.1} s", made.seconds);
+    tell!("create with the first build: {:.1} s", made.seconds);
     let active = host::virsh(&["net-list", "--name"])?;
     ensure!(
         active.stdout.split_whitespace().any(|name| name == "default"),

@@ -28,7 +28,7 @@ pub fn lock() -> Result<fs::File> {
     Ok(file)
 }
 
-/// Removes a run's pool with every volume in it, and the domains of its world.
+/// Removes a world's pool with every volume in it, and the domains of that world.
 pub fn remove_machines(pool: &str) -> Result<()> {
     // Others come and go meanwhile.
     for domain in host::domains()?.iter().filter(|name| name.starts_with("e2e-")) {
@@ -79,7 +79,7 @@ const UNMOUNT: &str =
 /// The network that guests share. It is taken away only while no guest uses it, and put back as it was.
 const NETWORK: &str = "default";
 
-/// Takes libvirt's default network away until the end of the run; `false` where guests may be using it.
+/// Takes libvirt's default network away until the end of the world; `false` where guests may be using it.
 pub fn without_network(world: &Path) -> Result<bool> {
     if !host::running_domains()?.is_empty() {
         return Ok(false);

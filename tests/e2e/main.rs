@@ -2,9 +2,11 @@
 //!
 //!     cargo test --test e2e -- [--list] [FILTER...]
 //!
-//! They run one after another and share two machines, for a boot without KVM takes a
-//! minute. A test that needs a machine asks the world for it; the first to ask
-//! waits for the boot, so any test can also be run alone.
+//! A boot without KVM takes half a minute, so tests share machines where they can: those of a group run one after another in
+//! one world. A test that needs a machine asks the world for it; the first to ask waits for the boot, so any test can also
+//! be run alone. An emulated guest uses one processor: `--test-threads=2` runs two groups beside each other.
+//!
+//! What is left when nixvm is killed is in `tests/faults`: `-- faults` chooses those.
 
 mod backups;
 mod console;
@@ -29,43 +31,55 @@ mod upgrade;
 mod world;
 mod writer;
 
+#[path = "../faults/mod.rs"]
+mod faults;
+
 use std::process::ExitCode;
 
-use harness::{Outcome, Test, tests};
+use harness::{Group, tests};
 
-/// In the order that needs the fewest boots.
-const TESTS: &[(&str, Test)] = tests![
+/// They take libvirt's default network away, which other guests would notice.
+const LACKS: Group = tests![
     lacks::no_libvirt_no_nix_no_bridge_and_nothing_changes,
     lacks::create_makes_the_default_network_where_it_is_missing,
     lacks::a_pool_without_space_is_left_as_it_was,
-    create::create_start_ssh,
-    create::the_host_key_is_the_machines_own,
-    create::what_is_declared_arrives_byte_for_byte,
-    immutable::promise_1_nothing_of_the_system_can_be_written,
-    ports::open_ports_answer_and_closed_ones_do_not,
-    console::the_serial_console_is_interactive,
-    data::data_survives_a_reboot,
-    data::var_follows_its_disk_while_the_machine_runs,
-    secrets::promise_3_no_secret_is_readable,
-    sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
-    sharing::an_image_built_twice_is_the_same,
-    life::promise_8_foreign_domains_are_left_alone,
-    life::create_again_changes_nothing,
-    life::stop_waits_until_the_machine_is_off,
-    life::destroy_keeps_the_files_and_purge_does_not,
-    console::root_can_log_in_only_with_the_declared_password,
-    settings::what_a_machine_is_set_to_is_in_force_when_the_output_says,
-    copies::a_machine_is_renamed_cloned_and_recreated,
-    snapshots::snapshots_keep_and_bring_back_exactly_what_was,
-    backups::promise_7_a_backup_of_a_running_machine_restores_anywhere,
-    session::a_session_without_root,
-    remote::promise_9_a_remote_host_by_ssh_alone,
-    upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
-    upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
-    upgrade::a_rollback_takes_a_second_beside_the_boot,
-    upgrade::clean_frees_what_nothing_needs_and_says_so_first,
+];
+
+/// The longest first, and in each the order that needs the fewest boots.
+const BESIDE_EACH_OTHER: &[Group] = &[
+    faults::ONE_AFTER_ANOTHER,
+    tests![
+        upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+        upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+        upgrade::a_rollback_takes_a_second_beside_the_boot,
+        upgrade::clean_frees_what_nothing_needs_and_says_so_first,
+    ],
+    tests![
+        create::create_start_ssh,
+        create::the_host_key_is_the_machines_own,
+        create::what_is_declared_arrives_byte_for_byte,
+        immutable::promise_1_nothing_of_the_system_can_be_written,
+        ports::open_ports_answer_and_closed_ones_do_not,
+        console::the_serial_console_is_interactive,
+        data::data_survives_a_reboot,
+        data::var_follows_its_disk_while_the_machine_runs,
+        secrets::promise_3_no_secret_is_readable,
+        sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
+        sharing::an_image_built_twice_is_the_same,
+        life::promise_8_foreign_domains_are_left_alone,
+        life::create_again_changes_nothing,
+        life::stop_waits_until_the_machine_is_off,
+        life::destroy_keeps_the_files_and_purge_does_not,
+        console::root_can_log_in_only_with_the_declared_password,
+    ],
+    tests![remote::promise_9_a_remote_host_by_ssh_alone],
+    tests![backups::promise_7_a_backup_of_a_running_machine_restores_anywhere],
+    tests![snapshots::snapshots_keep_and_bring_back_exactly_what_was],
+    tests![copies::a_machine_is_renamed_cloned_and_recreated],
+    tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
+    tests![session::a_session_without_root],
 ];
 
 fn main() -> ExitCode {
-    harness::main(TESTS)
+    harness::main(&[LACKS, faults::ALONE], BESIDE_EACH_OTHER)
 }

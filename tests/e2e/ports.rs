@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::Outcome;
+use crate::harness::Outcome;
 use crate::process::wait_for;
 use crate::world::{A, CLOSED_PORT, OPEN_PORT, World};
 

@@ -1,5 +1,6 @@
 //! Runs programs: every one with a time limit, and with all it said in the error when it fails.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -182,12 +183,18 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Forgets the signal: cleaning up needs programs to run.
-pub fn clean_up_all_the_same() {
-    INTERRUPTED.store(false, Ordering::Relaxed);
+thread_local! {
+    static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what has to be done at the end of a world, for which programs have to run after ^C too.
+pub fn clean_up(work: impl FnOnce()) {
+    CLEANS_UP.set(true);
+    work();
+    CLEANS_UP.set(false);
 }
 
 fn stop_if_interrupted() -> Result<()> {
-    ensure!(!interrupted(), "interrupted");
+    ensure!(CLEANS_UP.get() || !interrupted(), "interrupted");
     Ok(())
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::Outcome;
 use crate::console::Console;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::leftovers::{REMOTE, remove_remote};
 use crate::process::{Output, as_root, host as run_here, root, run, wait_for};
@@ -39,7 +39,7 @@ pub fn promise_9_a_remote_host_by_ssh_alone(world: &mut World) -> Result<Outcome
     // A NAT network: that of the host, whose addresses mean nothing to the other computer.
     let made = ["create", R, "core", "1024", "2", "256M", "nat", "--from-agent", "--start", "--wait"];
     let created = far.nixvm(world, &made)?.ok()?;
-    println!("    create until ssh answers: {:.1} s", created.seconds);
+    tell!("create until ssh answers: {:.1} s", created.seconds);
     let status = json(&far.nixvm(world, &["status", R, "--json"])?.ok()?)?;
     let address = status["address"].as_str().and_then(|at| at.rsplit_once(':')).context("no address")?.0;
     ensure!(status["state"] == "running" && address == world.address(R)?.to_string(), "status: {status}");
@@ -69,7 +69,7 @@ pub fn promise_9_a_remote_host_by_ssh_alone(world: &mut World) -> Result<Outcome
     let upgraded = far.nixvm(world, &["upgrade", R])?;
     let upgraded =
         upgraded.refused(3, &["health-check", "the guest of e2e-r says yes", "generation 1 runs again"])?;
-    println!("    an upgrade that its health check takes back: {:.1} s", upgraded.seconds);
+    tell!("an upgrade that its health check takes back: {:.1} s", upgraded.seconds);
     let status = json(&far.nixvm(world, &["status", R, "--json"])?.ok()?)?;
     let address = status["address"].as_str().unwrap_or_default();
     ensure!(address.starts_with("127.0.0.1:"), "ssh is reached at {address}");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::process::{as_root, host as program, root, run};
 use crate::world::{A, World, hash};
@@ -42,7 +42,7 @@ pub fn promise_3_no_secret_is_readable(world: &mut World) -> Result<Outcome> {
     sleeper.0.kill()?;
     let mut secrets = secrets_of(world, A)?;
     secrets.extend(secrets_of(world, C)?);
-    println!("    {} secrets; {} command lines", secrets.len(), seen.len());
+    tell!("{} secrets; {} command lines", secrets.len(), seen.len());
     ensure!(seen.iter().any(|line| holds(line, planted.as_bytes())), "the planted command line was not seen");
     for line in &seen {
         none_in(&secrets, line, &String::from_utf8_lossy(line))?;

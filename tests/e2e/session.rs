@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::leftovers::{USER, remove_user};
 use crate::process::{Output, as_root, host_any, root, run, wait_for};
@@ -40,7 +40,7 @@ pub fn a_session_without_root(world: &mut World) -> Result<Outcome> {
         "--wait",
     ])?;
     let created = created.ok()?;
-    println!("    create until ssh answers: {:.1} s", created.seconds);
+    tell!("create until ssh answers: {:.1} s", created.seconds);
     let who = person.nixvm(&["ssh", MACHINE, "--", "id", "-un", "&&", "sudo", "-n", "id", "-u"])?;
     // The words are one command with its arguments, so `&&` is a word as well and `id` refuses it.
     ensure!(who.code != 0, "a word of the command was taken for the shell's:\n{who}");

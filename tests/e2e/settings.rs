@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::console::Console;
-use crate::harness::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::process::{run, wait_for};
 use crate::world::World;
@@ -38,7 +38,7 @@ pub fn what_a_machine_is_set_to_is_in_force_when_the_output_says(world: &mut Wor
     ensure!(said.stderr.contains("is nat already"), "of a network that stays, it says\n{said}");
     let began = Instant::now();
     let said = world.nixvm(&["network-config", M, "user", "--now", "--wait"])?.ok()?;
-    println!("    restart for a network: {:.1} s", began.elapsed().as_secs_f64());
+    tell!("restart for a network: {:.1} s", began.elapsed().as_secs_f64());
     ensure!(said.stderr.contains("shutting"), "nothing was said before the machine went down:\n{said}");
     ensure!(host::defined(M)?.contains("hostfwd=tcp:127.0.0.1:"), "the domain has another network");
 
@@ -78,7 +78,7 @@ fn live(world: &World) -> Result<()> {
     );
     let grown = wait_for(Duration::from_secs(60), || Ok(Some(var(world)?).filter(|size| *size > 400 << 20)))?;
     let grown = grown.with_context(|| format!("/var has {before} bytes as before"))?;
-    println!("    /var from {before} to {grown} bytes: {:.1} s", began.elapsed().as_secs_f64());
+    tell!("/var from {before} to {grown} bytes: {:.1} s", began.elapsed().as_secs_f64());
     let shrunk = wait_for(Duration::from_secs(60), || {
         let stats = host::virsh(&["dommemstat", M])?;
         Ok(stats.stdout.lines().any(|line| line == "actual 524288").then_some(()))

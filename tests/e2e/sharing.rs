@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host::{self, against, mib};
 use crate::process::host;
 use crate::world::{A, B, World};
@@ -43,31 +43,27 @@ pub fn promise_2_a_second_machine_costs_megabytes_and_seconds(world: &mut World)
     let start = world.nixvm(&["start", B, "--wait"])?.ok()?;
     world.adopt(B);
 
-    println!(
-        "    store   {:>10}   budget {} ({})",
+    tell!(
+        "store   {:>10}   budget {} ({})",
         mib(store),
         mib(STORE_BUDGET),
         against(store as f64, STORE_BUDGET as f64)
     );
-    println!(
-        "    pool    {:>10}   budget {} ({}), beside {} of an empty data disk and {} of identity",
+    tell!(
+        "pool    {:>10}   budget {} ({}), beside {} of an empty data disk and {} of identity",
         mib(boot),
         mib(POOL_BUDGET),
         against(boot as f64, POOL_BUDGET as f64),
         mib(data),
         mib(identity)
     );
-    println!(
-        "    Nix     {:>8.1} s   budget {NIX_BUDGET} s ({})",
-        nix.seconds,
-        against(nix.seconds, NIX_BUDGET)
-    );
-    println!(
-        "    beside  {:>8.1} s   budget {BESIDE_NIX_BUDGET} s ({})",
+    tell!("Nix     {:>8.1} s   budget {NIX_BUDGET} s ({})", nix.seconds, against(nix.seconds, NIX_BUDGET));
+    tell!(
+        "beside  {:>8.1} s   budget {BESIDE_NIX_BUDGET} s ({})",
         beside,
         against(beside, BESIDE_NIX_BUDGET)
     );
-    println!("    start   {:>8.1} s   until ssh answers", start.seconds);
+    tell!("start   {:>8.1} s   until ssh answers", start.seconds);
     ensure!(store <= STORE_BUDGET, "a second machine costs {} in the store", mib(store));
     ensure!(boot <= POOL_BUDGET, "a second machine costs {} in the pool", mib(boot));
 
@@ -99,7 +95,7 @@ pub fn an_image_built_twice_is_the_same(world: &mut World) -> Result<Outcome> {
         let deriver = deriver[&path]["deriver"].as_str().with_context(|| format!("no deriver of {path}"))?;
         let built =
             host(&[&nix[..], &["build", "--rebuild", "--no-link", &format!("{deriver}^*")]].concat())?;
-        println!("    {image}, again: {:.1} s", built.seconds);
+        tell!("{image}, again: {:.1} s", built.seconds);
     }
     Ok(Outcome::Passed)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host::{self, against};
 use crate::process::{host as run_here, root};
 use crate::world::World;
@@ -49,7 +49,7 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
     let deleted = world.nixvm(&["delete-snapshot", S, "second", "--yes", "--json"])?.ok()?;
     ensure!(json(&deleted.stdout)?["link"].is_string(), "a layer with two on it cannot go:\n{deleted}");
     let deleted = world.nixvm(&["delete-snapshot", S, "before-first", "--yes", "--json"])?.ok()?;
-    println!("    deleted live in {:.1} s", deleted.seconds);
+    tell!("deleted live in {:.1} s", deleted.seconds);
     for (name, was) in [("unborn", &unborn), ("first", &first), ("third", &third)] {
         ensure!(digest(world, name)? == *was, "deleting live changed the snapshot {name}");
     }
@@ -59,7 +59,7 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
     world.nixvm(&["stop", S])?.ok()?;
     let now = image_digest(world, &host::volume_path(&world.pool, &current(world)?)?)?;
     let deleted = world.nixvm(&["delete-snapshot", S, "third", "--yes"])?.ok()?;
-    println!("    deleted off in {:.1} s", deleted.seconds);
+    tell!("deleted off in {:.1} s", deleted.seconds);
     ensure!(host::state(S)? == "shut off", "a deletion left the machine {}", host::state(S)?);
     ensure!(image_digest(world, &host::volume_path(&world.pool, &current(world)?)?)? == now, "data was lost");
     for (name, was) in [("unborn", &unborn), ("first", &first)] {
@@ -106,8 +106,8 @@ END { printf "%d %.3f %.3f\n", NR, b, g }' /var/stamps"#;
     let said = world.guest_root(S, &gap)?.ok()?;
     let said: Vec<f64> = said.text().split(' ').map(str::parse).collect::<Result<_, _>>()?;
     let [stamps, idle, gap] = said[..] else { bail!("no gap in {said:?}") };
-    println!(
-        "    snapshot {:.2} s in all, {switched:.2} s for the switch; longest gap of {stamps} stamps {:.0} ms, {:.0} ms before it; budget {:.0} ms ({})",
+    tell!(
+        "snapshot {:.2} s in all, {switched:.2} s for the switch; longest gap of {stamps} stamps {:.0} ms, {:.0} ms before it; budget {:.0} ms ({})",
         taken.seconds,
         gap * 1000.0,
         idle * 1000.0,
@@ -123,7 +123,7 @@ fn restore(world: &World, snapshot: &str, text: &str) -> Result<()> {
     world.nixvm(&["start", S, "--wait"])?.ok()?;
     let status = world.nixvm(&["status", S])?.ok()?;
     ensure!(read(world)? == text, "after restoring {snapshot} the guest sees {:?}\n{status}", read(world)?);
-    println!("    restored {snapshot} in {:.1} s, shutdown and start included", restored.seconds);
+    tell!("restored {snapshot} in {:.1} s, shutdown and start included", restored.seconds);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
 use crate::process::{self, Output};
 use crate::world::World;
@@ -130,14 +130,14 @@ pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
     ensure!(numbers(world)? == (2, 2), "generations are {:?}", generations(world)?);
     ensure!(generations(world)?[1]["health"] == "healthy", "generations are {:?}", generations(world)?);
     let downtime = json[0]["downtime"].as_f64().context("no downtime was measured")?;
-    println!("    upgrade: {:.1} s, of which the machine was away {downtime:.1} s", done.seconds);
+    tell!("upgrade: {:.1} s, of which the machine was away {downtime:.1} s", done.seconds);
 
     let again = world.nixvm(&["upgrade", U])?.ok()?;
     said(&again, &["up to date"])?;
     ensure!(guest(world)? == now, "an upgrade without a change did something:\n{again}");
-    println!("    nothing to upgrade: {:.1} s", again.seconds);
+    tell!("nothing to upgrade: {:.1} s", again.seconds);
     let reboot = world.nixvm(&["reboot", U, "--wait"])?.ok()?;
-    println!("    a reboot for comparison: {:.1} s", reboot.seconds);
+    tell!("a reboot for comparison: {:.1} s", reboot.seconds);
     Ok(Outcome::Passed)
 }
 
@@ -189,7 +189,7 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
         let all = generations(world)?;
         let tried = all.last().context("no generations")?;
         ensure!(tried["health"] == "unhealthy", "{what}: generations are {all:?}");
-        println!("    {what}: taken back after {:.0} s", taken_back.seconds);
+        tell!("{what}: taken back after {:.0} s", taken_back.seconds);
     }
     match harmless {
         Some(harmless) => extra(world, &harmless)?,
@@ -214,8 +214,8 @@ pub fn a_rollback_takes_a_second_beside_the_boot(world: &mut World) -> Result<Ou
     ensure!(now.data == before.data && now.boot != before.boot, "{before:?}, now {now:?}");
     ensure!(numbers(world)? == (1, 1), "generations are {:?}", generations(world)?);
     world.guest_root(U, "test ! -e /etc/e2e-upgraded")?.ok()?;
-    println!(
-        "    rollback: {:.1} s, {seconds:.2} s beside the restart, {} the budget of 1 s",
+    tell!(
+        "rollback: {:.1} s, {seconds:.2} s beside the restart, {} the budget of 1 s",
         done.seconds,
         host::against(seconds, 1.0)
     );
@@ -269,8 +269,8 @@ pub fn clean_frees_what_nothing_needs_and_says_so_first(world: &mut World) -> Re
     world.guest_root(U, "sha256sum /usr/bin/env /run/current-system/init > /dev/null")?.ok()?;
     let nothing = world.nixvm(&["clean", "--dry-run"])?.ok()?;
     ensure!(nothing.stdout.contains("nothing to delete"), "after a clean:\n{nothing}");
-    println!(
-        "    {} of {} generations stay; {} volumes of {} deleted in {:.1} s",
+    tell!(
+        "{} of {} generations stay; {} volumes of {} deleted in {:.1} s",
         generations(world)?.len(),
         used.len(),
         volumes.len() - left.len(),

@@ -1,4 +1,4 @@
-//! A world of its own for one run: a workspace, a pool, an ssh agent, machines; and its end.
+//! A world of its own for tests that run one after another: a workspace, a pool, an ssh agent, machines; and its end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -48,15 +49,33 @@ pub struct World {
     made: BTreeMap<&'static str, Result<(), String>>,
     /// Undone at the end, last first.
     undo: Vec<Box<dyn FnOnce() -> Result<()>>>,
+}
+
+/// What the worlds of one run have in common.
+pub struct Run {
+    pub nixpkgs: String,
+    worlds: AtomicU8,
     _only_one: fs::File,
 }
 
-impl World {
+impl Run {
     pub fn new() -> Result<Self> {
         let only_one = leftovers::lock()?;
         leftovers::sweep()?;
-        let nixpkgs = pinned(&nixpkgs()?)?;
-        let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+        Ok(Run { nixpkgs: pinned(&nixpkgs()?)?, worlds: AtomicU8::new(b'a'), _only_one: only_one })
+    }
+
+    /// Returns a name for a world that is no beginning of another's.
+    fn name(&self) -> String {
+        let letter = char::from(self.worlds.fetch_add(1, Ordering::Relaxed));
+        format!("{PREFIX}{}-{letter}", std::process::id())
+    }
+}
+
+impl World {
+    pub fn new(run: &Run) -> Result<Self> {
+        let name = run.name();
+        let dir = std::env::temp_dir().join(&name);
         let workspace = dir.join("workspace");
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         // Open to all: a secret has to be kept by its own mode, not by that of a folder of the tests.
@@ -66,14 +85,13 @@ impl World {
         fs::copy(env!("CARGO_BIN_EXE_nixvm"), &nixvm)?;
         let agent = agent(&dir)?;
         let world = World {
-            pool: format!("{PREFIX}{}", std::process::id()),
+            pool: name,
             workspace,
             nixvm,
-            nixpkgs,
+            nixpkgs: run.nixpkgs.clone(),
             agent,
             made: BTreeMap::new(),
             undo: Vec::new(),
-            _only_one: only_one,
             dir,
         };
         world.add_key()?;
@@ -237,14 +255,15 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        process::clean_up_all_the_same();
-        complain(leftovers::remove_machines(&self.pool));
-        while let Some(undo) = self.undo.pop() {
-            complain(undo());
-        }
-        complain(leftovers::restore_network(&self.dir));
-        complain(self.agent.kill().and_then(|()| self.agent.wait().map(drop)).map_err(Into::into));
-        complain(process::root("rm", &["-rf".as_ref(), self.dir.as_os_str()]).map(drop));
+        process::clean_up(|| {
+            complain(leftovers::remove_machines(&self.pool));
+            while let Some(undo) = self.undo.pop() {
+                complain(undo());
+            }
+            complain(leftovers::restore_network(&self.dir));
+            complain(self.agent.kill().and_then(|()| self.agent.wait().map(drop)).map_err(Into::into));
+            complain(process::root("rm", &["-rf".as_ref(), self.dir.as_os_str()]).map(drop));
+        });
     }
 }
 

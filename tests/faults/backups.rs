@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, Middle, at_every_boundary, begun, in_the_middle};
-use crate::making::{K, fill, fresh, gone, roomy};
-use crate::middle;
-use crate::running;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::kill::{Case, Middle, at_every_boundary, begun, in_the_middle};
+use super::making::{K, fill, fresh, gone, roomy};
+use super::middle;
+use super::running;
+use super::saved::Saved;
 
 /// Of a machine whose data is archived from where it is, and of one whose layers are made one in a copy first.
 pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Result<Outcome> {
@@ -28,6 +29,7 @@ pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Resul
             &Case {
                 command: &["backup", K],
                 machine: K,
+                ends: 0,
                 prepare: &|_| Ok(()),
                 survived: &|world| {
                     newest_is_whole(world)?;
@@ -76,6 +78,7 @@ pub fn incremental_backup_killed_anywhere_leaves_one_checkpoint(world: &mut Worl
         &Case {
             command: &["backup", K, "--incremental"],
             machine: K,
+            ends: 0,
             prepare: &|_| Ok(()),
             survived: &|world| {
                 newest_is_whole(world)?;
@@ -106,6 +109,7 @@ pub fn restore_backup_killed_anywhere_loses_neither_data(world: &mut World) -> R
         &Case {
             command: &["restore-backup", K, file, "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| holds(world, &["later", "mine"]),
             completed: &|world| {
@@ -126,6 +130,7 @@ pub fn restore_backup_killed_anywhere_makes_the_machine_again(world: &mut World)
         &Case {
             command: &["restore-backup", K, file],
             machine: K,
+            ends: 0,
             prepare: &|world| gone(world, K),
             survived: &|world| {
                 // Before the last step there is no machine that could run on half of its disks.
@@ -159,6 +164,7 @@ pub fn backup_killed_in_the_middle_of_a_step_leaves_no_half_archive(world: &mut 
             &Case {
                 command: &["backup", K],
                 machine: K,
+                ends: 0,
                 prepare: &without_archives,
                 survived: &|world| {
                     ensure!(archives(world)?.is_empty(), "half an archive has an archive's name");
@@ -196,6 +202,7 @@ pub fn restore_backup_killed_in_the_middle_of_the_upload_loses_neither_data(
         &Case {
             command: &["restore-backup", K, file.to_str().context("a path that is no UTF-8")?, "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| holds(world, &["later"]),
             completed: &|world| {
@@ -224,6 +231,7 @@ pub fn restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data(
         &Case {
             command: &["restore-backup", K, file, "--yes", "--timeout", "0"],
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 saved.put_back(world)?;
                 running::suspended(world, K)

@@ -2,15 +2,16 @@
 
 use anyhow::{Result, ensure};
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary, in_the_middle};
-use crate::making::{K, fill, fresh, gone, roomy};
-use crate::middle;
-use crate::running;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::kill::{Case, at_every_boundary, in_the_middle};
+use super::making::{K, fill, fresh, gone, roomy};
+use super::middle;
+use super::running;
+use super::saved::Saved;
 
 /// The machine that comes of the other.
 const N: &str = "e2e-n";
@@ -28,6 +29,7 @@ pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> R
         &Case {
             command: &["recreate", K, "128M", "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| {
                 // Old or new, and nothing between: all of the disks that the domain is defined on are there.
@@ -65,6 +67,7 @@ pub fn recreate_killed_in_the_middle_of_a_step_is_completed_by_recreate(
         &Case {
             command: &["recreate", K, "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| {
                 ensure!(has_marker(world)?, "the data was deleted before the new disks were there");
@@ -97,6 +100,7 @@ pub fn clone_killed_in_the_middle_of_the_copy_is_completed_by_clone(world: &mut 
             &Case {
                 command: &["clone", K, N],
                 machine: N,
+                ends: 0,
                 prepare: &|world| gone(world, N),
                 survived: &|_| {
                     ensure!(host::definition(N)?.is_none(), "a clone was defined without its data");
@@ -130,6 +134,7 @@ pub fn clone_of_a_running_machine_killed_anywhere_is_completed_by_clone(
         &Case {
             command: &["clone", K, N],
             machine: N,
+            ends: 0,
             prepare: &|world| gone(world, N),
             survived: &|_| {
                 ensure!(host::state(K)? == "running", "the original does not run any more");
@@ -165,6 +170,7 @@ pub fn clone_killed_anywhere_is_completed_by_clone(world: &mut World) -> Result<
         &Case {
             command: &["clone", K, N],
             machine: N,
+            ends: 0,
             prepare: &|world| gone(world, N),
             survived: &|world| {
                 untouched(world)?;
@@ -203,6 +209,7 @@ pub fn rename_killed_anywhere_is_completed_by_rename(world: &mut World) -> Resul
         &Case {
             command: &["rename", K, N],
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 gone(world, N)?;
                 saved.put_back(world)

@@ -4,14 +4,15 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary};
-use crate::making::{K, fresh, gone};
 use crate::process::root;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::kill::{Case, at_every_boundary};
+use super::making::{K, fresh, gone};
+use super::saved::Saved;
 
 /// A machine whose name begins like the other's.
 const NEIGHBOUR: &str = "e2e-k-2";
@@ -25,6 +26,7 @@ pub fn destroy_killed_anywhere_is_completed_by_destroy(world: &mut World) -> Res
         &Case {
             command: &["destroy", K, "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| {
                 neighbour(world)?;
@@ -60,6 +62,7 @@ pub fn purge_killed_anywhere_is_completed_by_purge(world: &mut World) -> Result<
         &Case {
             command: &["purge", K, "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &neighbour,
             completed: &|world| {

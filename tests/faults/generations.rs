@@ -3,14 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary, in_the_middle};
-use crate::making::{K, fresh, gone};
-use crate::middle;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::kill::{Case, at_every_boundary, in_the_middle};
+use super::making::{K, fresh, gone};
+use super::middle;
+use super::saved::Saved;
 
 pub const MARKER: &str = "generations";
 
@@ -73,6 +74,7 @@ pub fn upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut World) -> Res
         &Case {
             command: &["upgrade", K],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 2, &[1, 2]),
@@ -91,6 +93,7 @@ pub fn upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade(world: &mu
         &Case {
             command: &["upgrade", K],
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 saved.put_back(world)?;
                 // The machine is off, and to its next generation this is the base of a profile that is new.
@@ -118,6 +121,7 @@ pub fn rollback_killed_anywhere_is_completed_by_rollback(world: &mut World) -> R
         &Case {
             command: &["rollback", K, "1"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 1, &[1, 2]),
@@ -134,6 +138,7 @@ pub fn old_generations_killed_anywhere_are_removed_by_the_same(world: &mut World
         &Case {
             command: &["generations", K, "--keep", "1"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &whole,
             completed: &|world| has(world, 2, &[2]),

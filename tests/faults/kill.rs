@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::harness::tell;
 use crate::process::{Output, run};
 use crate::world::World;
 
@@ -23,6 +24,8 @@ pub struct Case<'a> {
     pub command: &'a [&'a str],
     /// The machine whose `status` has to tell of it.
     pub machine: &'a str,
+    /// Its exit code when it is not killed.
+    pub ends: i32,
     /// Brings the host to where the command begins, whatever an earlier round left.
     pub prepare: &'a dyn Fn(&World) -> Result<()>,
     /// Holds after the kill.
@@ -47,12 +50,12 @@ pub fn at_every_boundary(world: &World, case: &Case) -> Result<usize> {
         let point = || format!("`nixvm {}`, killed after {done} steps", case.command.join(" "));
         (case.prepare)(world).with_context(|| format!("before {}", point()))?;
         let ended = dies_after(world, case.command, done)?;
-        if ended.code == 0 {
+        if ended.code == case.ends {
             (case.completed)(world)
                 .with_context(|| format!("`nixvm {}`, not killed", case.command.join(" ")))?;
             // Were there no step at all, nothing would have been shown.
             ensure!(done > 1, "no step of {ended} was reached");
-            println!("    {done} kill points: nixvm {}", case.command.join(" "));
+            tell!("{done} kill points: nixvm {}", case.command.join(" "));
             return Ok(done);
         }
         ensure!(ended.code == KILLED, "it was not killed, but failed:\n{ended}");
@@ -78,14 +81,14 @@ pub fn in_the_middle(world: &World, case: &Case, steps: &[Middle]) -> Result<()>
         (case.completed)(world).with_context(point)?;
     }
     let steps: Vec<&str> = steps.iter().map(|step| step.of).collect();
-    println!("    {} kill points in the middle: nixvm {command}: {}", steps.len(), steps.join(", "));
+    tell!("{} kill points in the middle: nixvm {command}: {}", steps.len(), steps.join(", "));
     Ok(())
 }
 
 /// Checks what a killed command left, and runs it again.
 fn again(world: &World, case: &Case) -> Result<()> {
     (case.survived)(world)?;
-    world.nixvm(case.command)?.ok()?;
+    world.nixvm(case.command)?.fails(case.ends)?;
     ensure!(!is_cut_short(world, case)?, "it was completed, and is still said to be cut short");
     Ok(())
 }

@@ -4,10 +4,11 @@ use anyhow::{Result, ensure};
 
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary, in_the_middle};
-use crate::middle;
 use crate::process::root;
 use crate::world::World;
+
+use super::kill::{Case, at_every_boundary, in_the_middle};
+use super::middle;
 
 pub const K: &str = "e2e-k";
 
@@ -20,6 +21,7 @@ pub fn create_killed_anywhere_is_completed_by_create(world: &mut World) -> Resul
         &Case {
             command: CREATE,
             machine: K,
+            ends: 0,
             prepare: &|world| gone(world, K),
             survived: &|world| {
                 // Before the last step there is no machine that could run on half of its disks.
@@ -52,6 +54,7 @@ pub fn create_killed_in_the_middle_of_a_step_is_completed_by_create(world: &mut 
         &Case {
             command: CREATE,
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 if host::definition(K)?.is_some() {
                     world.nixvm(&["destroy", K, "--yes"])?.ok()?;
@@ -88,18 +91,18 @@ pub fn gone(world: &World, machine: &str) -> Result<()> {
 pub fn roomy(world: &World, machine: &str, marker: &str) -> Result<()> {
     gone(world, machine)?;
     world.nixvm(&["create", machine, "core", "256", "1", "512M", "nat", "--from-agent"])?.ok()?;
-    crate::data::write(world, machine, marker)
+    super::data::write(world, machine, marker)
 }
 
 /// Writes that many MiB, 200 at most, to a part of the machine's disk that no file is in: more than is copied at once.
 pub fn fill(world: &World, machine: &str, mib: u32) -> Result<()> {
     let command = format!("write -P 7 300M {mib}M");
-    root("qemu-io", &["-f", "qcow2", "-c", &command, &crate::data::top(world, machine)?]).map(drop)
+    root("qemu-io", &["-f", "qcow2", "-c", &command, &super::data::top(world, machine)?]).map(drop)
 }
 
 /// Sees to it that the machine is there, new and off, with a marker in its data.
 pub fn fresh(world: &World, machine: &str, marker: &str) -> Result<()> {
     gone(world, machine)?;
     world.nixvm(&[&CREATE[..1], &[machine], &CREATE[2..]].concat())?.ok()?;
-    crate::data::write(world, machine, marker)
+    super::data::write(world, machine, marker)
 }

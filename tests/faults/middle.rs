@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 
 use crate::host;
-use crate::kill::Middle;
 use crate::process::root;
 use crate::world::World;
+
+use super::kill::Middle;
 
 /// Bytes of a file that is on its way: enough to be sure that its writer is at work.
 const SOME: u64 = 4 << 20;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::making::{CREATE, K, fresh, gone};
 use crate::process::{as_root, host_any, root, run, wait_for};
 use crate::world::World;
+
+use super::data;
+use super::making::{CREATE, K, fresh, gone};
 
 /// A pool of the tests' own that can be filled up.
 const FULL: &str = "full";

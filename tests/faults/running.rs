@@ -1,4 +1,4 @@
-//! Upgrades of a machine that runs, with nobody in its guest.
+//! Commands that restart a machine that runs, with nobody in its guest.
 //!
 //! A boot would add a minute to each point. So the guest is suspended at once or has nothing to boot from, and where nixvm
 //! waits for it to go down, it is switched off instead of it.
@@ -9,15 +9,16 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::data;
-use crate::generations::{MARKER, current, one, whole};
-use crate::harness::Outcome;
+use crate::harness::{Outcome, tell};
 use crate::host;
-use crate::kill::{Case, Middle, at_every_boundary, killed_when};
-use crate::making::{K, gone};
 use crate::process::root;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::generations::{MARKER, current, one, whole};
+use super::kill::{Case, Middle, at_every_boundary, killed_when};
+use super::making::{K, gone};
+use super::saved::Saved;
 
 /// Starts the machine and stops its guest before it does anything.
 pub fn suspended(world: &World, machine: &str) -> Result<()> {
@@ -71,6 +72,14 @@ fn unbootable(world: &World) -> Result<Saved> {
     Saved::of(world, K)
 }
 
+/// Returns how that generation is said to have come up.
+fn health(world: &World, number: u64) -> Result<String> {
+    let listed = world.nixvm(&["generations", K, "--json"])?.ok()?;
+    let all: Vec<Value> = serde_json::from_str(&listed.stdout)?;
+    let one = all.iter().find(|generation| generation["number"] == number);
+    Ok(one.and_then(|one| one["health"].as_str()).unwrap_or("not there").to_owned())
+}
+
 /// Returns the generation that runs; `None` where none does.
 fn runs() -> Result<Option<u64>> {
     let xml = host::virsh(&["dumpxml", K])?.stdout;
@@ -92,6 +101,7 @@ pub fn upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade(
         &Case {
             command: &["upgrade", K, "--no-health"],
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 saved.put_back(world)?;
                 world.nixvm(&["start", K])?.ok().map(drop)
@@ -108,6 +118,120 @@ pub fn upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade(
                 let (runs, defined) = (runs()?, current(world)?);
                 ensure!((runs, defined) == (Some(2), 2), "{runs:?} runs, {defined} is defined");
                 Ok(())
+            },
+        },
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// No guest of these ever comes up as nixvm wants it, so every upgrade goes all the way back.
+pub fn an_upgrade_that_is_taken_back_killed_anywhere_is_taken_back_by_upgrade(
+    world: &mut World,
+) -> Result<Outcome> {
+    let saved = unbootable(world)?;
+    let _guest = Guest::begin()?;
+    at_every_boundary(
+        world,
+        &Case {
+            command: &["upgrade", K, "--timeout", "4"],
+            machine: K,
+            ends: 3,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                world.nixvm(&["start", K])?.ok().map(drop)
+            },
+            survived: &|world| {
+                whole(world)?;
+                // Once it is taken back, nothing but the old generation is ever started again.
+                let (runs, defined) = (runs()?, current(world)?);
+                ensure!(runs.is_some() || defined == 2 || health(world, 2)? == "unhealthy", "nothing runs");
+                Ok(())
+            },
+            completed: &|world| {
+                whole(world)?;
+                let (runs, defined) = (runs()?, current(world)?);
+                ensure!((runs, defined) == (Some(1), 1), "{runs:?} runs, {defined} is defined");
+                ensure!(health(world, 2)? == "unhealthy", "generation 2 is {}", health(world, 2)?);
+                Ok(())
+            },
+        },
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+pub fn rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback(
+    world: &mut World,
+) -> Result<Outcome> {
+    unbootable(world)?;
+    world.nixvm(&["upgrade", K])?.ok()?;
+    let saved = Saved::of(world, K)?;
+    let _guest = Guest::begin()?;
+    at_every_boundary(
+        world,
+        &Case {
+            command: &["rollback", K, "1", "--timeout", "4"],
+            machine: K,
+            // It is on generation 1 then, and told that this is not well.
+            ends: 1,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                world.nixvm(&["start", K])?.ok().map(drop)
+            },
+            survived: &|world| {
+                whole(world)?;
+                let (runs, defined) = (runs()?, current(world)?);
+                ensure!(runs == Some(2) || defined == 1, "{runs:?} runs, {defined} is defined");
+                Ok(())
+            },
+            completed: &|world| {
+                whole(world)?;
+                let (runs, defined) = (runs()?, current(world)?);
+                ensure!((runs, defined) == (Some(1), 1), "{runs:?} runs, {defined} is defined");
+                ensure!(health(world, 1)? == "unhealthy", "generation 1 is {}", health(world, 1)?);
+                Ok(())
+            },
+        },
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+pub fn recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate(
+    world: &mut World,
+) -> Result<Outcome> {
+    let saved = unbootable(world)?;
+    let world: &World = world;
+    let identity = || -> Result<String> {
+        let files = ["machine-id", "mac-address", "ssh_host_ed25519_key"].map(|file| world.file(K, file));
+        Ok(files.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    };
+    let before = identity()?;
+    let has_marker = |world: &World| Ok::<_, anyhow::Error>(data::read(world, K)? == MARKER);
+    let _guest = Guest::begin()?;
+    at_every_boundary(
+        world,
+        &Case {
+            command: &["recreate", K, "--yes"],
+            machine: K,
+            ends: 0,
+            prepare: &|world| {
+                saved.put_back(world)?;
+                world.nixvm(&["start", K])?.ok().map(drop)
+            },
+            survived: &|world| {
+                // The old disks, or the new ones; and nothing is switched off before the new ones are there.
+                let volumes = host::volumes_of(&world.pool, K)?;
+                let new = volumes.iter().any(|volume| volume.contains(".boot-2"));
+                ensure!(
+                    has_marker(world)? || new,
+                    "the data is gone, and there are no new disks: {volumes:?}"
+                );
+                ensure!(runs()?.is_some() || new, "it was switched off for nothing: {volumes:?}");
+                host::unchanged("`recreate`, of the identity,", &before, &identity()?)
+            },
+            completed: &|world| {
+                ensure!(!has_marker(world)?, "the old data is there");
+                ensure!(runs()? == Some(2), "{:?} runs", runs()?);
+                host::unchanged("`recreate`, of the identity,", &before, &identity()?)
             },
         },
     )?;
@@ -136,6 +260,6 @@ pub fn upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next(world: &mut
     let json: Value = serde_json::from_str(&status.stdout)?;
     ensure!(json["work"].is_null() && json["generation"] == 1, "`status` says {json}");
     ensure!(data::read(world, K)? == MARKER, "the data of {K} changed");
-    println!("    1 kill point in the middle: nixvm upgrade {K}: see how it comes up");
+    tell!("1 kill point in the middle: nixvm upgrade {K}: see how it comes up");
     gone(world, K).map(|()| Outcome::Passed)
 }

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 
 use crate::host;
-use crate::middle;
 use crate::process::root;
 use crate::world::World;
+
+use super::middle;
 
 /// What there is of a machine in the workspace, beside its lock.
 const FOLDERS: [&str; 4] = ["machines", "output/rendered", "output/generations", "output/known_hosts"];

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::data;
 use crate::harness::Outcome;
 use crate::host;
-use crate::kill::{Case, at_every_boundary, in_the_middle};
-use crate::making::{K, fill, fresh, gone, roomy};
-use crate::middle;
 use crate::process::{root, wait_for};
-use crate::running;
-use crate::saved::Saved;
 use crate::world::World;
+
+use super::data;
+use super::kill::{Case, at_every_boundary, in_the_middle, killed_when};
+use super::making::{K, fill, fresh, gone, roomy};
+use super::middle;
+use super::running;
+use super::saved::Saved;
 
 /// What each snapshot, and the machine itself under the name of `NOW`, shows.
 type Shown = BTreeMap<String, String>;
@@ -33,6 +34,7 @@ pub fn snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Result<Outco
             &Case {
                 command: &["snapshot", K],
                 machine: K,
+                ends: 0,
                 prepare: &|world| {
                     saved.put_back(world)?;
                     set_running(world, runs)
@@ -57,6 +59,7 @@ pub fn restore_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resu
         &Case {
             command: &["restore-snapshot", K, "a", "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| saved.put_back(world),
             survived: &|world| {
                 let now = shown(world)?;
@@ -92,6 +95,7 @@ pub fn restore_snapshot_killed_in_the_middle_of_the_shutdown_is_completed(
         &Case {
             command: &["restore-snapshot", K, "a", "--yes"],
             machine: K,
+            ends: 0,
             prepare: &|world| {
                 saved.put_back(world)?;
                 world.nixvm(&["start", K])?.ok().map(drop)
@@ -127,6 +131,7 @@ pub fn delete_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resul
             &Case {
                 command: &["delete-snapshot", K, name, "--yes"],
                 machine: K,
+                ends: 0,
                 prepare: &|world| {
                     saved.put_back(world)?;
                     set_running(world, runs)
@@ -170,6 +175,7 @@ pub fn delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing(world: &mut
             &Case {
                 command: &["delete-snapshot", K, "a", "--yes"],
                 machine: K,
+                ends: 0,
                 prepare: &|world| {
                     saved.put_back(world)?;
                     set_running(world, runs)
@@ -195,6 +201,37 @@ pub fn delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing(world: &mut
             },
             &[middle::grows(world, "merge", &format!("{K}.data-1.qcow2"))],
         )?;
+    }
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// QEMU takes a layer out of the chain a moment before the one below it is whole on the disk: here it dies then.
+pub fn a_merge_that_died_with_its_host_is_undone(world: &mut World) -> Result<Outcome> {
+    roomy(world, K, "mine")?;
+    world.nixvm(&["snapshot", K, "a"])?.ok()?;
+    fill(world, K, 200)?;
+    world.nixvm(&["snapshot", K, "b"])?.ok()?;
+    scribble(world, 3)?;
+    let (saved, expected) = (Saved::of(world, K)?, shown(world)?);
+    let delete = ["delete-snapshot", K, "a", "--yes"];
+    for starts in [false, true] {
+        saved.put_back(world)?;
+        let merge = middle::grows(world, "merge", &format!("{K}.data-1.qcow2"));
+        killed_when(world, &delete, &merge.reached)?;
+        let off = || Ok((host::state(K)? == "shut off").then_some(()));
+        wait_for(Duration::from_secs(30), off)?.context("QEMU outlived nixvm")?;
+        // The last thing that QEMU did.
+        root(
+            "qemu-img",
+            &["rebase", "-u", "-F", "qcow2", "-b", &format!("{K}.data-1.qcow2"), &data::top(world, K)?],
+        )?;
+        ensure!(same(&shown(world)?, &expected, &[NOW]).is_err(), "half of a layer shows all of it");
+        if starts {
+            running::suspended(world, K)?;
+        } else {
+            world.nixvm(&delete)?.ok()?;
+        }
+        same(&shown(world)?, &expected, &["b", NOW])?;
     }
     gone(world, K).map(|()| Outcome::Passed)
 }

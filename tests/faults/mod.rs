@@ -1,8 +1,6 @@
 //! What is left when nixvm dies: killed at every step boundary of every command that changes more than one thing, and in the
 //! middle of every step that takes long.
 //!
-//!     cargo test --test faults -- [--list] [FILTER...]
-//!
 //! For each command and for N = 0, 1, 2, …: the machine is brought to where the command begins, nixvm is
 //! killed by SIGKILL when N of its steps are done, and then the data must be there, `status` must tell what happened,
 //! and the same command must complete. N goes up until a run is not killed any more, so no boundary is left out. The middle of
@@ -10,22 +8,6 @@
 //!
 //! The machines are off, or run without being waited for, and their data is read from outside: a boot would add a minute to
 //! each point and show nothing more.
-
-#[path = "../e2e/harness.rs"]
-#[allow(dead_code)]
-mod harness;
-#[path = "../e2e/host.rs"]
-#[allow(dead_code)]
-mod host;
-#[path = "../e2e/leftovers.rs"]
-#[allow(dead_code)]
-mod leftovers;
-#[path = "../e2e/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../e2e/world.rs"]
-#[allow(dead_code)]
-mod world;
 
 mod backups;
 mod copies;
@@ -40,17 +22,25 @@ mod running;
 mod saved;
 mod snapshots;
 
-use std::process::ExitCode;
+use crate::harness::{Group, tests};
 
-use harness::{Test, tests};
+/// They take from the host what every guest needs.
+pub const ALONE: Group = tests![
+    outside::a_network_that_is_down_is_started_with_the_machine,
+    outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
+];
 
-const TESTS: &[(&str, Test)] = tests![
+/// All of them make and remove a machine of one name.
+pub const ONE_AFTER_ANOTHER: Group = tests![
     making::create_killed_anywhere_is_completed_by_create,
     making::create_killed_in_the_middle_of_a_step_is_completed_by_create,
     generations::upgrade_killed_anywhere_is_completed_by_upgrade,
     generations::upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade,
     running::upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade,
     running::upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next,
+    running::an_upgrade_that_is_taken_back_killed_anywhere_is_taken_back_by_upgrade,
+    running::rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback,
+    running::recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate,
     generations::rollback_killed_anywhere_is_completed_by_rollback,
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
@@ -73,15 +63,10 @@ const TESTS: &[(&str, Test)] = tests![
     backups::an_incremental_backup_after_a_restored_snapshot_is_a_full_one,
     outside::a_build_that_fails_changes_nothing,
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
-    outside::a_network_that_is_down_is_started_with_the_machine,
-    outside::a_libvirt_that_is_restarted_in_the_middle_loses_nothing,
     snapshots::snapshot_killed_anywhere_loses_nothing,
     snapshots::restore_snapshot_killed_anywhere_loses_nothing,
     snapshots::restore_snapshot_killed_in_the_middle_of_the_shutdown_is_completed,
     snapshots::delete_snapshot_killed_anywhere_loses_nothing,
     snapshots::delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing,
+    snapshots::a_merge_that_died_with_its_host_is_undone,
 ];
-
-fn main() -> ExitCode {
-    harness::main(TESTS)
-}
