@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::config::Workspace;
 use crate::error::{Explain, Failure, Kind, Report, Result};
 use crate::exec;
-use crate::model::{MachineName, ProfileName};
+use crate::model::{MachineName, ProfileName, quote};
 use crate::nix;
 use crate::ops::{self, Health, Setup};
 
@@ -124,7 +124,7 @@ fn setup(global: &Global) -> Result<Setup> {
     };
     Ok(Setup {
         workspace: Workspace::find(&here)?,
-        connect: global.connect.clone().unwrap_or_else(|| "qemu:///system".into()),
+        connect: connection(global.connect.as_deref())?,
         pool: global.pool.clone(),
         nixpkgs: global.nixpkgs.clone(),
         wait: global.wait,
@@ -136,6 +136,20 @@ fn setup(global: &Global) -> Result<Setup> {
         session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
     })
+}
+
+/// Returns the URI of the libvirt to talk to.
+///
+/// # Errors
+/// It is none. libvirt would take it for an alias, and what it stands for decides how guests are reached.
+fn connection(given: Option<&str>) -> Result<String> {
+    match given.filter(|given| !given.is_empty()) {
+        None => Ok("qemu:///system".into()),
+        Some(uri) if uri.contains("://") => Ok(uri.to_owned()),
+        Some(other) => Err(Failure::usage(format!("{} is no libvirt URI", quote(other)))
+            .hint("such as qemu:///session, or qemu+ssh://root@server/system; of an alias `virsh -c ALIAS uri` prints it")
+            .into()),
+    }
 }
 
 /// Returns a machine's name that was typed.

@@ -218,6 +218,8 @@ fn a_host_that_lacks_something_is_told_so() {
     let sandbox = Sandbox::new().with_web();
     let said = refused(&sandbox, &["--connect", "qemu:///system?socket=/nowhere", "list"], 1);
     assert!(said.starts_with("error: ") && said.contains("hint: "), "{said}");
+    let said = refused(&sandbox, &["--connect", "lab", "list"], 2);
+    assert!(said.starts_with("error: `lab` is no libvirt URI\nhint: "), "{said}");
 
     let empty = sandbox.home();
     let said = sandbox.run_with_path(&["build", "core"], &empty);
