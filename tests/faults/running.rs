@@ -3,10 +3,12 @@
 //! A boot would add a minute to each point. So the guest is suspended at once or has nothing to boot from, and where nixvm
 //! waits for it to go down, it is switched off instead of it.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::harness::{Outcome, tell};
@@ -43,18 +45,22 @@ pub fn shutdown(world: &World) -> Middle {
     Middle { of: "shut the machine down", begun: true, reached: Box::new(reached) }
 }
 
-/// Stands in for the guest of `K` and goes down when nixvm asks for it.
+/// Stands in for the guest of `K` and goes down whenever nixvm asks for it.
 struct Guest(Child);
 
 impl Guest {
     fn begin() -> Result<Self> {
-        let script = format!(
-            "export LC_ALL=C; v='virsh --quiet --connect qemu:///system'; while :; do \
-             $v qemu-monitor-event {K} --event POWERDOWN --timeout 5 && $v destroy {K} || sleep 0.1; done"
-        );
-        let mut bash = Command::new("bash");
-        bash.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Guest(bash.spawn()?))
+        // One virsh for all of it: between two, a request would be missed.
+        let mut listen = Command::new("stdbuf");
+        listen.args(["-oL", "virsh", "--quiet", "--connect", "qemu:///system"]);
+        listen.args(["qemu-monitor-event", "--event", "POWERDOWN", "--loop"]);
+        let mut listens = listen.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let requests = listens.stdout.take().context("it says nothing")?;
+        thread::spawn(move || {
+            let lines = BufReader::new(requests).lines().map_while(std::result::Result::ok);
+            lines.filter(|line| line.contains(K)).for_each(|_| drop(host::virsh_any(&["destroy", K])));
+        });
+        Ok(Guest(listens))
     }
 }
 
@@ -91,37 +97,55 @@ fn runs() -> Result<Option<u64>> {
     Ok(number.and_then(|number| number.parse().ok()))
 }
 
+/// Which generation runs, if any, and which one the machine is defined on.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    runs: Option<u64>,
+    defined: u64,
+}
+
+fn seen(world: &World) -> Result<Seen> {
+    Ok(Seen { runs: runs()?, defined: current(world)? })
+}
+
+/// Kills a command at every boundary that restarts the machine, which runs when it begins.
+fn restarted(
+    world: &World,
+    saved: &Saved,
+    (command, ends): (&[&str], i32),
+    survived: &dyn Fn(&Seen) -> Result<bool>,
+    completed: &dyn Fn(&Seen) -> Result<bool>,
+) -> Result<Outcome> {
+    let _guest = Guest::begin()?;
+    let holds = |what: &dyn Fn(&Seen) -> Result<bool>| {
+        whole(world)?;
+        let seen = seen(world)?;
+        ensure!(what(&seen)?, "{seen:?}");
+        Ok(())
+    };
+    let case = Case {
+        command,
+        machine: K,
+        ends,
+        prepare: &|world| {
+            saved.put_back(world)?;
+            world.nixvm(&["start", K])?.ok().map(drop)
+        },
+        survived: &|_| holds(survived),
+        completed: &|_| holds(completed),
+    };
+    at_every_boundary(world, &case)?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
 pub fn upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade(
     world: &mut World,
 ) -> Result<Outcome> {
     let saved = unbootable(world)?;
-    let _guest = Guest::begin()?;
-    at_every_boundary(
-        world,
-        &Case {
-            command: &["upgrade", K, "--no-health"],
-            machine: K,
-            ends: 0,
-            prepare: &|world| {
-                saved.put_back(world)?;
-                world.nixvm(&["start", K])?.ok().map(drop)
-            },
-            survived: &|world| {
-                whole(world)?;
-                // What was not asked to go down goes on as it was.
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!(runs == Some(1) || defined == 2, "{runs:?} runs, {defined} is defined");
-                Ok(())
-            },
-            completed: &|world| {
-                whole(world)?;
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!((runs, defined) == (Some(2), 2), "{runs:?} runs, {defined} is defined");
-                Ok(())
-            },
-        },
-    )?;
-    gone(world, K).map(|()| Outcome::Passed)
+    let command = &["upgrade", K, "--no-health"];
+    // What was not asked to go down goes on as it was.
+    let survived = |seen: &Seen| Ok(seen.runs == Some(1) || seen.defined == 2);
+    restarted(world, &saved, (command, 0), &survived, &|seen| Ok(*seen == Seen { runs: Some(2), defined: 2 }))
 }
 
 /// No guest of these ever comes up as nixvm wants it, so every upgrade goes all the way back.
@@ -129,34 +153,12 @@ pub fn an_upgrade_that_is_taken_back_killed_anywhere_is_taken_back_by_upgrade(
     world: &mut World,
 ) -> Result<Outcome> {
     let saved = unbootable(world)?;
-    let _guest = Guest::begin()?;
-    at_every_boundary(
-        world,
-        &Case {
-            command: &["upgrade", K, "--timeout", "4"],
-            machine: K,
-            ends: 3,
-            prepare: &|world| {
-                saved.put_back(world)?;
-                world.nixvm(&["start", K])?.ok().map(drop)
-            },
-            survived: &|world| {
-                whole(world)?;
-                // Once it is taken back, nothing but the old generation is ever started again.
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!(runs.is_some() || defined == 2 || health(world, 2)? == "unhealthy", "nothing runs");
-                Ok(())
-            },
-            completed: &|world| {
-                whole(world)?;
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!((runs, defined) == (Some(1), 1), "{runs:?} runs, {defined} is defined");
-                ensure!(health(world, 2)? == "unhealthy", "generation 2 is {}", health(world, 2)?);
-                Ok(())
-            },
-        },
-    )?;
-    gone(world, K).map(|()| Outcome::Passed)
+    let world: &World = world;
+    let judged = || Ok::<_, anyhow::Error>(health(world, 2)? == "unhealthy");
+    // It is off only where it is known by then which generation is to be started.
+    let survived = |seen: &Seen| Ok(seen.runs.is_some() || seen.defined == 2 || judged()?);
+    let completed = |seen: &Seen| Ok(*seen == Seen { runs: Some(1), defined: 1 } && judged()?);
+    restarted(world, &saved, (&["upgrade", K, "--timeout", "4"], 3), &survived, &completed)
 }
 
 pub fn rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback(
@@ -164,35 +166,12 @@ pub fn rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback(
 ) -> Result<Outcome> {
     unbootable(world)?;
     world.nixvm(&["upgrade", K])?.ok()?;
-    let saved = Saved::of(world, K)?;
-    let _guest = Guest::begin()?;
-    at_every_boundary(
-        world,
-        &Case {
-            command: &["rollback", K, "1", "--timeout", "4"],
-            machine: K,
-            // It is on generation 1 then, and told that this is not well.
-            ends: 1,
-            prepare: &|world| {
-                saved.put_back(world)?;
-                world.nixvm(&["start", K])?.ok().map(drop)
-            },
-            survived: &|world| {
-                whole(world)?;
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!(runs == Some(2) || defined == 1, "{runs:?} runs, {defined} is defined");
-                Ok(())
-            },
-            completed: &|world| {
-                whole(world)?;
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!((runs, defined) == (Some(1), 1), "{runs:?} runs, {defined} is defined");
-                ensure!(health(world, 1)? == "unhealthy", "generation 1 is {}", health(world, 1)?);
-                Ok(())
-            },
-        },
-    )?;
-    gone(world, K).map(|()| Outcome::Passed)
+    let (saved, world): (Saved, &World) = (Saved::of(world, K)?, world);
+    let survived = |seen: &Seen| Ok(seen.runs == Some(2) || seen.defined == 1);
+    let judged = || Ok::<_, anyhow::Error>(health(world, 1)? == "unhealthy");
+    let completed = |seen: &Seen| Ok(*seen == Seen { runs: Some(1), defined: 1 } && judged()?);
+    // It is on generation 1 then, and says that this is not well.
+    restarted(world, &saved, (&["rollback", K, "1", "--timeout", "4"], 1), &survived, &completed)
 }
 
 pub fn recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate(
@@ -231,8 +210,8 @@ pub fn recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate(
             completed: &|world| {
                 ensure!(!has_marker(world)?, "the old data is there");
                 // Killed behind the definition and run again it is a second one, with disks of its own.
-                let (runs, defined) = (runs()?, current(world)?);
-                ensure!(runs == Some(defined) && defined > 1, "{runs:?} runs, {defined} is defined");
+                let seen = seen(world)?;
+                ensure!(seen.runs == Some(seen.defined) && seen.defined > 1, "{seen:?}");
                 host::unchanged("`recreate`, of the identity,", &before, &identity()?)
             },
         },
@@ -257,7 +236,8 @@ pub fn upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next(world: &mut
 
     let taken_back = world.nixvm(&command)?.refused(3, &["generation 1 was started again"])?;
     whole(world)?;
-    ensure!((runs()?, current(world)?) == (Some(1), 1), "{:?} runs after\n{taken_back}", runs()?);
+    let seen = seen(world)?;
+    ensure!(seen == Seen { runs: Some(1), defined: 1 }, "{seen:?} after\n{taken_back}");
     let status = world.nixvm(&["status", K, "--json"])?.ok()?;
     let json: Value = serde_json::from_str(&status.stdout)?;
     ensure!(json["work"].is_null() && json["generation"] == 1, "`status` says {json}");
