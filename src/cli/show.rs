@@ -97,7 +97,11 @@ pub fn status(status: &Status) -> String {
     line("profile", status.profile.clone());
     line("generation", dash(status.generation));
     line("memory", format!("{} MiB", status.memory_mib));
-    line("vcpus", status.vcpus.to_string());
+    let other = status.guest_vcpus.filter(|count| *count != status.vcpus);
+    line(
+        "vcpus",
+        format!("{}{}", status.vcpus, other.map_or(String::new(), |n| format!(" (its guest has {n})"))),
+    );
     line("network", format!("{} ({})", status.network, status.mac_address));
     for disk in &status.disks {
         line(

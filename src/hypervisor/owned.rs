@@ -99,6 +99,14 @@ impl Owned {
         state(&self.domain).say(|| self.cannot("look at"))
     }
 
+    /// Returns how many virtual CPUs its guest has, or will have.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn vcpus(&self) -> Result<u32> {
+        self.domain.info().map(|info| info.nr_virt_cpu).say(|| self.cannot("look at"))
+    }
+
     /// Starts the guest and returns whether it was off.
     ///
     /// # Errors

@@ -35,6 +35,9 @@ pub struct Status {
     pub memory_mib: u64,
     /// Virtual CPUs, as declared.
     pub vcpus: u32,
+    /// Virtual CPUs of its guest: others than declared until the next start, and one while it is emulated. `None` where it is
+    /// only declared.
+    pub guest_vcpus: Option<u32>,
     /// The network, as declared.
     pub network: String,
     /// Its hardware address.
@@ -100,6 +103,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         generation: metadata.map(|m| m.current().number),
         memory_mib: machine.memory.mib(),
         vcpus: machine.vcpus.get(),
+        guest_vcpus: domain.as_ref().map(Owned::vcpus).transpose()?,
         network: machine.network.to_string(),
         mac_address: machine.mac.to_string(),
         disks,

@@ -123,6 +123,9 @@ pub fn what_is_declared_arrives_byte_for_byte(world: &mut World) -> Result<Outco
 
     let vcpus = if host::is_emulated(A)? { "1" } else { "2" };
     same("vcpus", world.admin(A, &["nproc"])?.ok()?.text(), vcpus);
+    let status = world.nixvm(&["status", A, "--json"])?.ok()?;
+    let status: serde_json::Value = serde_json::from_str(&status.stdout)?;
+    same("guest_vcpus", &status["guest_vcpus"].to_string(), vcpus);
     let memory = in_guest("/proc/meminfo")?;
     let kib: u64 = memory.split_whitespace().nth(1).context("no MemTotal")?.parse()?;
     // The kernel keeps some for itself.
