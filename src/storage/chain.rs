@@ -103,7 +103,7 @@ impl Pool {
     /// # Errors
     /// One of the two is missing, the first lies on none, or libvirt fails.
     pub fn move_onto(&self, volume: &str, on: &str) -> Result<()> {
-        let say = || self.cannot(&format!("make lie on `{on}`"), volume);
+        let say = || self.cannot("change what lies below", volume);
         self.chain(on)?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let mut head = beginning(&self.connection, &found, HEAD as usize).say(say)?;

@@ -8,6 +8,7 @@
 //!
 //! What is left when nixvm is killed is in `tests/faults`: `-- faults` chooses those.
 
+mod agent;
 mod backups;
 mod console;
 mod copies;
@@ -61,6 +62,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
         immutable::promise_1_nothing_of_the_system_can_be_written,
         ports::open_ports_answer_and_closed_ones_do_not,
         console::the_serial_console_is_interactive,
+        agent::a_guest_stands_still_for_a_moment_and_thaws_itself,
         data::data_survives_a_reboot,
         data::var_follows_its_disk_while_the_machine_runs,
         secrets::promise_3_no_secret_is_readable,
