@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use nixvm::exec::{self, Command};
-use nixvm::model::domain::{Accelerator, Arch, DomainSpec};
+use nixvm::model::domain::{Accelerator, Arch, DomainFiles, DomainSpec};
 use nixvm::model::record::{Build, BuildHealth, Generations, Metadata, Snapshot};
 use nixvm::model::{
     Generation, HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus,
@@ -92,9 +92,13 @@ fn domain(network: Network) -> DomainSpec {
         vcpus: Vcpus::DEFAULT,
         network,
         mac: machine().mac,
-        pool: "nixvm".to_owned(),
-        folder: format!("/pool/{ODD}"),
-        layer: 2,
+        files: DomainFiles {
+            boot: format!("/pool/{ODD}/web_2.boot-3.qcow2"),
+            data: format!("/pool/{ODD}/web_2.data-2.qcow2"),
+            identity: format!("/pool/{ODD}/web_2.identity.img"),
+            nvram: format!("/pool/{ODD}/web_2.nvram.fd"),
+            serial_log: format!("/pool/{ODD}/web_2.serial.log"),
+        },
         metadata: Metadata {
             machine: name.clone(),
             workspace: format!("/home/me/{ODD}"),

@@ -193,7 +193,7 @@ fn offers_uefi(capabilities: &str) -> bool {
 }
 
 /// Returns the probe's domain: as machines have it in what depends on the accelerator, and else as small as can be.
-fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> String {
+pub(super) fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> String {
     let (kind, cpu) = match accelerator {
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),

@@ -39,7 +39,7 @@ impl Hypervisor {
 }
 
 /// Returns a domain with a disk that is only read, and no firmware of its own that would leave a file behind.
-fn copier_xml(arch: Arch, accelerator: Accelerator, id: MachineId, from: &str) -> String {
+pub(super) fn copier_xml(arch: Arch, accelerator: Accelerator, id: MachineId, from: &str) -> String {
     let kind = match accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "qemu",

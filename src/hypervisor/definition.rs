@@ -38,6 +38,8 @@ pub struct Disk {
     pub target: String,
     /// The file's name of the image it writes to; the volume's name in a pool of files.
     pub volume: Option<String>,
+    /// The pool in which the definition names the image as a volume; `None` where it names a file.
+    pub pool: Option<String>,
     /// That name, and those of what it lies on as far as libvirt says: all of them while the machine runs.
     pub chain: Vec<String>,
 }
@@ -53,7 +55,7 @@ impl Definition {
         self.disk(serial)?.volume.as_deref()
     }
 
-    fn parse(xml: &str) -> Result<Self> {
+    pub(super) fn parse(xml: &str) -> Result<Self> {
         let mut definition = Definition { disks: Vec::new(), nvram: None };
         walk(xml, &mut |place, found| match found {
             Found::Element(element) => definition.open(place, &element),
@@ -78,6 +80,7 @@ impl Definition {
                 let image = element.attribute("volume").or_else(file);
                 if place == "source" {
                     disk.volume.clone_from(&image);
+                    disk.pool = element.attribute("pool");
                 }
                 disk.chain.extend(image);
             }
@@ -171,6 +174,8 @@ mod tests {
                 (None, "sda", None),
             ]
         );
+        assert_eq!(definition.disk(BOOT).unwrap().pool.as_deref(), Some("nixvm"));
+        assert_eq!(definition.disk(DATA).unwrap().pool, None);
         assert_eq!(definition.volume(DATA), Some("web.data-2.qcow2"));
         assert_eq!(definition.disk(DATA).unwrap().chain, ["web.data-2.qcow2", "web.data.qcow2"]);
         assert_eq!(definition.volume(IDENTITY), None);

@@ -14,6 +14,7 @@ mod copier;
 mod definition;
 mod domain;
 mod exchange;
+mod files;
 mod memory;
 mod metadata;
 mod network;

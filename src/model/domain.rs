@@ -107,6 +107,24 @@ impl std::fmt::Display for DomainState {
     }
 }
 
+/// The files of a domain: absolute paths on its host, as the pool gives them.
+///
+/// Paths, not volumes in a pool: libvirt's AppArmor driver writes the profile that confines QEMU by the definition alone, asks no
+/// pool, and leaves a disk out that is a volume (libvirt 9.0 to 11, `src/security/virt-aa-helper.c`). QEMU is then denied the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainFiles {
+    /// The boot volume of the current generation.
+    pub boot: String,
+    /// The layer of data that it writes to.
+    pub data: String,
+    /// The identity volume.
+    pub identity: String,
+    /// The firmware's variables.
+    pub nvram: String,
+    /// What the guest prints on its serial port.
+    pub serial_log: String,
+}
+
 /// Everything a domain's XML is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -126,12 +144,8 @@ pub struct DomainSpec {
     pub network: Network,
     /// Its network card's address.
     pub mac: MacAddress,
-    /// The pool that holds its volumes.
-    pub pool: String,
-    /// The pool's folder, an absolute path: libvirt names no volume for the firmware's variables and the serial log.
-    pub folder: String,
-    /// The layer of data that it writes to.
-    pub layer: u32,
+    /// Its files.
+    pub files: DomainFiles,
     /// Whose it is.
     pub metadata: Metadata,
 }

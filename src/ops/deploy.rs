@@ -12,7 +12,7 @@ use rand_core::{OsRng, RngCore};
 use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::{DATA, Hypervisor, Owned};
 use crate::interrupt;
-use crate::model::domain::DomainSpec;
+use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
 use crate::model::{Machine, MachineName, Network, Progress, Size};
@@ -112,12 +112,28 @@ pub fn define(
         vcpus: machine.vcpus,
         network: machine.network.clone(),
         mac: machine.mac,
-        pool: setup.pool.clone(),
-        folder: open_pool(setup, host)?.path()?,
-        layer,
+        files: files(&open_pool(setup, host)?, metadata, layer)?,
         metadata: Metadata { ssh_port, ..metadata.clone() },
     };
     host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)
+}
+
+/// Returns where a machine's files are that its domain names.
+///
+/// # Errors
+/// A disk is missing in the pool, or libvirt does not answer.
+fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
+    let volume = |role: Role| role.of(&metadata.stem);
+    let folder = pool.path()?;
+    // QEMU makes these two at the first start: before that, libvirt knows no volumes for them.
+    let made_later = |role: Role| format!("{folder}/{}", volume(role));
+    Ok(DomainFiles {
+        boot: pool.volume_path(&volume(Role::Boot(metadata.current().number)))?,
+        data: pool.volume_path(&volume(Role::Data(layer)))?,
+        identity: pool.volume_path(&volume(Role::Identity))?,
+        nvram: made_later(Role::Nvram),
+        serial_log: made_later(Role::SerialLog(None)),
+    })
 }
 
 /// Returns the layer of data that a domain writes to, as its definition says.

@@ -17,6 +17,7 @@ mod deploy;
 mod destroy;
 mod diff;
 mod doctor;
+mod files;
 mod generations;
 mod health;
 mod jump;

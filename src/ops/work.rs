@@ -19,7 +19,7 @@ use crate::storage::Pool;
 
 use super::deploy::open_pool;
 use super::{Setup, Watch};
-use super::{layers, roots};
+use super::{files, layers, roots};
 
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -121,6 +121,9 @@ impl<'a> Work<'a> {
                 work.settle(&entry)?;
             }
             None => {}
+        }
+        if let Ok(domain) = work.domain() {
+            files::name_disks(&work.host, &domain, watch)?;
         }
         Ok(work)
     }

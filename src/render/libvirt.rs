@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::model::Network;
 use crate::model::domain::{Accelerator, Arch, DomainSpec};
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
-use crate::model::volume::Role;
 
 #[derive(Serialize)]
 struct Domain<'a> {
@@ -24,12 +23,11 @@ struct Domain<'a> {
     x86: bool,
     memory_mib: u64,
     vcpus: u32,
-    pool: &'a str,
-    boot_volume: String,
-    data_volume: String,
-    identity_volume: String,
-    nvram: String,
-    serial_log: String,
+    boot: &'a str,
+    data: &'a str,
+    identity: &'a str,
+    nvram: &'a str,
+    serial_log: &'a str,
     mac: String,
     interface_type: &'a str,
     bridge: &'a str,
@@ -54,8 +52,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         Accelerator::Tcg => ("qemu", "maximum"),
     };
     let current = spec.metadata.current();
-    let volume = |role: Role| role.of(&spec.metadata.stem);
-    let path = |role: Role| format!("{}/{}", spec.folder, volume(role));
+    let files = &spec.files;
     template::render(&Domain {
         name: spec.name.as_str(),
         uuid: spec.machine_id.to_uuid(),
@@ -77,12 +74,11 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         x86: spec.arch == Arch::X86_64,
         memory_mib: spec.memory.mib(),
         vcpus: spec.accelerator.vcpus(spec.vcpus),
-        pool: &spec.pool,
-        boot_volume: volume(Role::Boot(current.number)),
-        data_volume: volume(Role::Data(spec.layer)),
-        identity_volume: volume(Role::Identity),
-        nvram: path(Role::Nvram),
-        serial_log: path(Role::SerialLog(None)),
+        boot: &files.boot,
+        data: &files.data,
+        identity: &files.identity,
+        nvram: &files.nvram,
+        serial_log: &files.serial_log,
         mac: spec.mac.to_string(),
         interface_type,
         bridge,

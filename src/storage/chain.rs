@@ -45,6 +45,30 @@ impl Pool {
         path.ok_or_else(|| say().because(Failure::user("it is no pool of files")).into())
     }
 
+    /// Returns the absolute path of a volume on the pool's host.
+    ///
+    /// # Errors
+    /// There is no such volume, or libvirt does not answer.
+    pub fn volume_path(&self, volume: &str) -> Result<String> {
+        let say = || self.cannot("look up the path of", volume);
+        let mut found = self.volume(volume).say(say)?;
+        if found.is_none() {
+            // Somebody may have put the file there by hand.
+            self.refresh()?;
+            found = self.volume(volume).say(say)?;
+        }
+        match found {
+            Some(found) => found.path().say(say),
+            None => Err(say()
+                .because(Failure::user(format!("`{volume}` is missing")))
+                .hint(format!(
+                    "`virsh vol-list {}` shows what is there; put the file back under the same name",
+                    self.name()
+                ))
+                .into()),
+        }
+    }
+
     /// Returns the volume and all that it lies on, the volume itself first.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //!
 //! The domain has nixvm's disks and nothing to boot; what a guest would write, QEMU's monitor writes.
 
+mod aa_helper;
 mod backups;
+mod confined;
 mod guest;
 
 use std::path::PathBuf;
@@ -50,7 +52,8 @@ impl Trial {
             hypervisor: Hypervisor::open("qemu:///system").unwrap(),
             dir,
         };
-        run("qemu-img", &["create", "-q", "-f", "qcow2", &trial.path("boot"), "16M"]);
+        run("qemu-img", &["create", "-q", "-f", "qcow2", &trial.path("base"), "16M"]);
+        trial.overlay("boot", "base");
         run("qemu-img", &["create", "-q", "-f", "qcow2", &trial.path("data"), "1G"]);
         run("qemu-img", &["create", "-q", "-f", "raw", &trial.path("id"), "1M"]);
         run("virsh", &["-q", "pool-create-as", name, "dir", "--target", trial.dir.path().to_str().unwrap()]);
@@ -59,11 +62,17 @@ impl Trial {
     }
 
     fn define(&self) {
+        self.define_on("file", |file| format!("file='{}'", self.path(file)));
+    }
+
+    /// Defines the domain with disks of that type, whose sources have the attributes that `source` gives for a file's name.
+    fn define_on(&self, kind: &str, source: impl Fn(&str) -> String) {
         let (name, id) = (self.name, self.id);
         let disk = |file: &str, format: &str, target: &str, rest: &str| {
             format!(
-                "<disk type='volume' device='disk'><driver name='qemu' type='{format}'/><source pool='{name}' volume='{file}'/>\
-                 <target dev='{target}' bus='virtio'/>{rest}</disk>"
+                "<disk type='{kind}' device='disk'><driver name='qemu' type='{format}'/><source {}/>\
+                 <target dev='{target}' bus='virtio'/>{rest}</disk>",
+                source(file)
             )
         };
         let xml = format!(
@@ -71,11 +80,12 @@ impl Trial {
              <n:machine xmlns:n='urn:nixvm:domain:1' name='{name}' workspace='/w' volumes='{name}' generation='1'>\
              <n:generation number='1' profile='core' digest='d' base='b' made='1' health='untried' nixpkgs='n' kernel='k'/></n:machine></metadata>\
              <memory unit='MiB'>256</memory><vcpu>1</vcpu><os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>\
-             <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware></os>\
+             <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware><nvram>{}</nvram></os>\
              <features><acpi/><apic/></features><cpu mode='maximum'/><devices>{}{}{}\
              <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
              <controller type='usb' model='none'/><video><model type='none'/></video></devices></domain>",
             id.to_uuid(),
+            self.path("nvram"),
             disk("boot", "qcow2", "vda", "<readonly/><serial>nixvm-boot</serial>"),
             disk("data", "qcow2", "vdb", "<serial>nixvm-data</serial>"),
             disk("id", "raw", "vdc", "<readonly/><serial>nixvm-identity</serial>"),
