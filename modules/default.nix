@@ -4,6 +4,7 @@
     ./options.nix
     ./immutable.nix
     ./boot.nix
+    ./sharing.nix
     ./data.nix
     ./identity.nix
     ./network.nix

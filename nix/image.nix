@@ -9,7 +9,7 @@
 #   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
 #           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
 #           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, jq
-#   lib     concatStringsSep, filter, optionalAttrs, toUpper
+#   lib     concatMapStringsSep, optionalAttrs, toUpper, and what differences.nix inherits
 #   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
 { pkgs, lib }:
@@ -164,29 +164,7 @@ let
     };
 
   # What every machine of a profile boots from and stands on, and so cannot have of its own.
-  shared = [
-    {
-      what = "the kernel (boot.kernelPackages)";
-      of = kernelOf;
-    }
-    {
-      what = "the initrd (boot.initrd, file systems needed for boot)";
-      of = initrdOf;
-    }
-    {
-      what = "the kernel parameters (boot.kernelParams)";
-      of = config: toString config.boot.kernelParams;
-    }
-    {
-      what = "the tree of / (environment.ldso, mount points outside /var)";
-      of = config: "${config.nixvm.image.rootSkeleton}";
-    }
-  ];
-  differences =
-    config: profile:
-    map ({ what, of }: "changes ${what}\n    from  ${of profile}\n    to    ${of config}") (
-      lib.filter ({ of, ... }: of config != of profile) shared
-    );
+  differences = import ./differences.nix { inherit lib; };
 in
 {
   # A folder with base.qcow2 and image.json.
@@ -235,8 +213,9 @@ in
     assert builtins.isString config.system.build.toplevel.drvPath;
     if changed != [ ] && !whole then
       throw ''
-        nixvm: machine `${name}` ${lib.concatStringsSep "\n  and " changed}
-        All machines of profile `${profileName}` boot from one base image: put that in the profile, or in a profile of its own.
+        nixvm: machine `${name}` changes what all machines of profile `${profileName}` boot from:
+        ${lib.concatMapStringsSep "\n" (change: "- ${change}") changed}
+        Put that in the profile, or in a profile of its own.
         Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
     else
       pkgs.linkFarm "nixvm-${name}" [

@@ -1,0 +1,175 @@
+# What a machine's extra.nix may change while it goes on sharing its profile's base image, and what the message names where
+# it may not. `nix eval --impure --raw --file tests/sharing.nix --apply 'f: f { nixpkgs = "/some/nixpkgs"; }'` says how many
+# were tried, or which were not as expected. On the offline base those that need NixOS's own options are left out.
+{
+  # The path of a nixpkgs, or of the offline base.
+  nixpkgs,
+  profile ? "core",
+}:
+let
+  # Not as flakes: Nix would copy all of nixpkgs to the store.
+  isNixos = builtins.pathExists (nixpkgs + "/nixos/lib/eval-config.nix");
+  inherit (if isNixos then { lib = import (nixpkgs + "/lib"); } else (import (nixpkgs + "/flake.nix")).outputs { }) lib;
+  nixosSystem =
+    if isNixos then
+      arguments: import (nixpkgs + "/nixos/lib/eval-config.nix") ({ system = null; } // arguments)
+    else
+      lib.nixosSystem;
+  pkgs = import nixpkgs { system = builtins.currentSystem; };
+
+  files = lib.mapAttrs' (
+    file: _: lib.nameValuePair (lib.removeSuffix ".nix" file) (../profiles + "/${file}")
+  ) (builtins.readDir ../profiles);
+  evaluate =
+    modules:
+    (nixosSystem {
+      specialArgs.profiles = files;
+      modules = [
+        ../modules
+        { nixpkgs.pkgs = pkgs; }
+        files.${profile}
+      ]
+      ++ modules;
+    }).config;
+  differences = import ../nix/differences.nix { inherit lib; };
+  profileConfig = evaluate [ ];
+
+  # NAME = { extra = the module; } shares; with `names` it does not, and the message has these words.
+  everywhere = {
+    "modprobe.d: blacklist".extra.boot.blacklistedKernelModules = [ "pcspkr" ];
+    "modprobe.d: lines".extra.boot.extraModprobeConfig = "options kvm nested=1";
+    "kernel modules".extra.boot.kernelModules = [ "tun" ];
+    "packages".extra.environment.systemPackages = [ pkgs.htop ];
+    "sysctl".extra.boot.kernel.sysctl."vm.swappiness" = 10;
+    "time zone".extra.time.timeZone = "Europe/Berlin";
+    "a mount below /var".extra.fileSystems."/var/lib/data" = {
+      device = "/var/data";
+      fsType = "none";
+      options = [ "bind" ];
+    };
+    "console log level" = {
+      extra.boot.consoleLogLevel = 7;
+      names = [
+        "kernel parameters"
+        "adds `loglevel=7` (boot.consoleLogLevel)"
+        "removes `loglevel=4`"
+      ];
+    };
+    "a kernel parameter" = {
+      extra.boot.kernelParams = [ "quiet" ];
+      names = [ "adds `quiet`" ];
+    };
+    "a module of the initrd" = {
+      extra.boot.initrd.availableKernelModules = [ "btrfs" ];
+      names = [
+        "the initrd"
+        "adds the kernel modules `btrfs`"
+        "boot.initrd.availableKernelModules"
+      ];
+    };
+    "a file system needed for boot" = {
+      extra.fileSystems."/var/lib" = {
+        device = "/dev/vdd";
+        fsType = "ext4";
+        neededForBoot = true;
+      };
+      names = [ "adds the file system `/var/lib`" ];
+    };
+  };
+  onNixos = {
+    "locale".extra.i18n.defaultLocale = "de_DE.UTF-8";
+    "locale of the time".extra.i18n.extraLocaleSettings.LC_TIME = "de_DE.UTF-8";
+    "keymap".extra.console.keyMap = "de";
+    "keymap of a file".extra.console.keyMap = pkgs.writeText "map" "keycode 1 = Escape\n";
+    "console packages".extra.console.packages = [ pkgs.terminus_font ];
+    "nftables, which blacklists ip_tables".extra.networking.nftables.enable = true;
+    "host id".extra.networking.hostId = "deadbeef";
+    "a service".extra.services.nginx.enable = true;
+    "modprobe.d: blacklist of a module that the initrd loads" = {
+      extra.boot.blacklistedKernelModules = [ "virtio-balloon" ];
+      names = [
+        "/etc/modprobe.d/nixos.conf"
+        "boot.blacklistedKernelModules"
+      ];
+    };
+    "modprobe.d: options of a module that the initrd loads, on a second line" = {
+      extra.boot.extraModprobeConfig = "options \\\n  loop max_loop=64";
+      names = [ "boot.extraModprobeConfig" ];
+    };
+    "console in the initrd" = {
+      extra.console.earlySetup = true;
+      names = [
+        "/etc/vconsole.conf"
+        "console.earlySetup"
+      ];
+    };
+    "keymap with a password to type in the initrd" = {
+      extra.console.keyMap = "de";
+      extra.boot.initrd.systemd.emergencyAccess = true;
+      names = [
+        "/etc/vconsole.conf"
+        "boot.initrd.systemd.emergencyAccess"
+      ];
+    };
+    "firmware" = {
+      extra.hardware.enableRedistributableFirmware = true;
+      names = [ "hardware.enableRedistributableFirmware" ];
+    };
+    "AppArmor" = {
+      extra.security.apparmor.enable = true;
+      names = [
+        "adds"
+        "`apparmor=1` (security.apparmor.enable)"
+      ];
+    };
+    "nix-ld" = {
+      extra.programs.nix-ld.enable = true;
+      names = [
+        "the tree of /"
+        "programs.nix-ld.enable"
+      ];
+    };
+    "another kernel" = {
+      extra.boot.kernelPackages = pkgs.linuxPackages_latest;
+      names = [
+        "the kernel (boot.kernelPackages)"
+        "${pkgs.linuxPackages_latest.kernel.version} instead of ${pkgs.linuxPackages.kernel.version}"
+      ];
+    };
+    "microcode" = {
+      extra.hardware.cpu.intel.updateMicrocode = true;
+      names = [ "boot.initrd.prepend" ];
+    };
+    "a unit of the initrd" = {
+      extra.boot.initrd.systemd.services.mine.script = "true";
+      names = [ "adds the units `mine.service`" ];
+    };
+    "interface names" = {
+      extra.networking.usePredictableInterfaceNames = false;
+      names = [ "`net.ifnames=0` (networking.usePredictableInterfaceNames)" ];
+    };
+  };
+
+  tried = everywhere // lib.optionalAttrs isNixos onNixos;
+  outcome =
+    name:
+    {
+      extra,
+      names ? [ ],
+    }:
+    let
+      told = lib.concatStringsSep "\n" (differences (evaluate [ extra ]) profileConfig);
+      missing = lib.filter (word: !lib.hasInfix word told) names;
+    in
+    if names == [ ] && told != "" then
+      [ "${name}: does not share: ${told}" ]
+    else if names != [ ] && told == "" then
+      [ "${name}: shares" ]
+    else
+      map (word: "${name}: does not name ${word}: ${told}") missing;
+  failed = lib.concatLists (lib.mapAttrsToList outcome tried);
+in
+if failed == [ ] then
+  "${toString (lib.length (lib.attrNames tried))} machines share, or are told what they change\n"
+else
+  throw "not as expected:\n${lib.concatStringsSep "\n" failed}"
