@@ -9,12 +9,26 @@ use std::time::Duration;
 use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::Owned;
 use super::definition::DATA;
+use super::{Confinement, Owned};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{self, BlockJob, Say, code, said};
 use crate::model::{Progress, Size};
+
+/// What became of a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merged {
+    /// It is done.
+    Yes,
+    /// It could not begin, and AppArmor is why: the chain is as it was.
+    ///
+    /// libvirt has a profile deny writing to all that a disk lies on (`virt-aa-helper`, until libvirt 12.1:
+    /// <https://gitlab.com/libvirt/libvirt/-/work_items/806>), and what is denied no later rule allows, so QEMU cannot
+    /// write to the lower image of a merge. Only what was made by snapshots since the machine was started can be merged,
+    /// and that only until libvirt writes the profile anew.
+    Denied,
+}
 
 /// How often a job is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -29,12 +43,14 @@ impl Owned {
     ///
     /// # Errors
     /// The machine is off, a path is not in its chain, the merge fails for lack of space, or `progress` refuses to go on.
+    ///
+    /// [`Merged::Denied`] is none: with QEMU [paused](Owned::paused) the same merge can be made.
     pub fn commit_data(
         &self,
         base: &str,
         top: &str,
         progress: &mut dyn FnMut(Progress) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Merged> {
         let say = || self.cannot("merge images of the data disk of");
         let disk = self.data_target()?;
         self.end_merge()?;
@@ -42,7 +58,16 @@ impl Owned {
         // Relative names stay relative, so that a pool can be moved; the written image is named by nothing.
         let flags =
             if active { sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE } else { sys::VIR_DOMAIN_BLOCK_COMMIT_RELATIVE };
-        libvirt::block_commit(&self.domain, &disk, base, top, flags).say(say)?;
+        match libvirt::block_commit(&self.domain, &disk, base, top, flags) {
+            Ok(()) => {}
+            Err(error)
+                if code(&error) == Some(ErrorNumber::InternalError)
+                    && self.confinement() == Confinement::AppArmor =>
+            {
+                return Ok(Merged::Denied);
+            }
+            Err(error) => return Err(error).say(say),
+        }
         if let Err(error) = self.follow(&disk, progress) {
             // At worst it goes on, and the next merge ends it.
             let _ = libvirt::block_job_abort(&self.domain, &disk, 0);
@@ -50,7 +75,7 @@ impl Owned {
         }
         // A job that failed is gone like one that is done.
         match self.live_disks()?.disk(DATA) {
-            Some(disk) if !disk.chain.iter().any(|image| image == file_name(top)) => Ok(()),
+            Some(disk) if !disk.chain.iter().any(|image| image == file_name(top)) => Ok(Merged::Yes),
             _ => Err(say()
                 .hint("see that the pool has space, and what QEMU says in /var/log/libvirt/qemu")
                 .because(Failure::user("QEMU ended the merge before its end"))
@@ -92,13 +117,24 @@ impl Owned {
     /// Starts QEMU for a machine that is off and leaves its guest standing before the first instruction.
     ///
     /// For merges, which need QEMU and no guest. When the guard is dropped the machine is off again; also when nixvm is
-    /// killed, as libvirt ends it with the connection.
+    /// killed, as libvirt ends it with the connection. AppArmor does not confine this QEMU: it may write to what the disk
+    /// lies on, which no profile allows (see [`Merged::Denied`]), and no guest is there that could make use of it.
     ///
     /// # Errors
     /// The machine is up, or QEMU does not start.
     pub fn paused(&self) -> Result<Paused<'_>> {
+        const VERB: &str = "open the disks of";
+        let say = || self.cannot(VERB);
+        let mut xml =
+            self.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE).say(say)?;
+        if self.confinement() == Confinement::AppArmor {
+            xml = unconfined(&xml);
+        }
+        // libvirt runs this instead of the definition, and has that again when the domain is off.
         let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
-        self.domain.create_with_flags(flags).say(|| self.cannot("open the disks of"))?;
+        let connection = self.domain.connect().say(say)?;
+        let started = connection.create_domain_xml(&xml, flags);
+        started.map_err(|error| self.cannot_start(VERB, &error).because(said(&error)))?;
         Ok(Paused(self))
     }
 
@@ -137,6 +173,28 @@ impl Drop for Paused<'_> {
     }
 }
 
+/// Returns a domain's XML with AppArmor switched off for it, unless the XML itself says how it is confined.
+fn unconfined(xml: &str) -> String {
+    match xml.rsplit_once("</domain>") {
+        Some((domain, rest)) if !xml.contains("<seclabel ") => {
+            format!("{domain}  <seclabel type='none' model='apparmor'/>\n</domain>{rest}")
+        }
+        _ => xml.to_owned(),
+    }
+}
+
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apparmor_is_switched_off_where_nobody_said_how_it_is_to_be() {
+        let with = unconfined("<domain><name>a</name>\n</domain>\n");
+        assert_eq!(with, "<domain><name>a</name>\n  <seclabel type='none' model='apparmor'/>\n</domain>\n");
+        assert_eq!(unconfined(&with), with);
+    }
 }

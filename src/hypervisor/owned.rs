@@ -10,7 +10,7 @@ use virt::sys;
 use super::domain::{foreign, metadata_of, observe, state};
 use super::{Hypervisor, Observed};
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
+use crate::libvirt::{Say, said};
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
@@ -107,6 +107,14 @@ impl Owned {
         self.domain.info().map(|info| info.nr_virt_cpu).say(|| self.cannot("look at"))
     }
 
+    /// Returns whether libvirt keeps the guest's memory on disk, for its next start to go on from.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn has_saved_memory(&self) -> Result<bool> {
+        self.domain.has_managed_save(0).say(|| self.cannot("look at"))
+    }
+
     /// Starts the guest and returns whether it was off.
     ///
     /// # Errors
@@ -115,7 +123,7 @@ impl Owned {
         if self.state()?.is_active() {
             return Ok(false);
         }
-        self.domain.create().say(|| self.cannot("start"))?;
+        self.domain.create().map_err(|error| self.cannot_start("start", &error).because(said(&error)))?;
         Ok(true)
     }
 

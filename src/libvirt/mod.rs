@@ -19,8 +19,8 @@ use crate::error::{Explain, Failure, Result};
 pub use alive::KeepAlive;
 pub use sys::{
     BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
-    block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive, send_hole,
-    set_live_memory, thaw,
+    block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
+    security_model, send_hole, set_live_memory, thaw,
 };
 pub use uri::{Remote, is_local, is_session};
 

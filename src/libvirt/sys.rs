@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
 use std::io;
 use std::ptr;
 
+use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 use virt::stream::Stream;
@@ -221,6 +222,19 @@ pub fn backup_begin(
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
     check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
+}
+
+/// Returns the name of what libvirt confines QEMU with, beside users and groups: `apparmor`, `selinux` or `none`.
+///
+/// # Errors
+/// libvirt's; that its driver knows no such thing among them.
+pub fn security_model(connection: &Connect) -> Result<String, Error> {
+    let mut model = sys::virSecurityModel { model: [0; 257], doi: [0; 257] };
+    // SAFETY: the pointers are valid during the call; libvirt ends the text that it writes with a zero.
+    unsafe {
+        check(sys::virNodeGetSecurityModel(connection.as_ptr(), &mut model))?;
+        Ok(CStr::from_ptr(model.model.as_ptr()).to_string_lossy().into_owned())
+    }
 }
 
 /// Returns the names of the domain's checkpoints, each behind its parent.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
-use crate::hypervisor::Owned;
+use crate::hypervisor::{Merged, Owned};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::suggest::did_you_mean;
 use crate::model::volume::{Role, VolumeStem};
@@ -138,50 +138,104 @@ pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     let mut after = layers.metadata.clone();
     after.snapshots.retain(|snapshot| snapshot.name != *name);
 
-    let steps = plan(&layers, &after, gone.as_ref());
-    let mut volumes = Vec::new();
     work.watch.step(&format!("Deleting the snapshot {name} of {}", work.name));
-    work.carry_out(&steps, |step| match step {
-        Step::Forget => write(&mut domain, &after),
-        Step::Announce(merge) => {
-            for snapshot in after.snapshots.iter_mut().filter(|snapshot| snapshot.layer == merge.top) {
-                snapshot.merging = Some(merge.base);
-            }
-            write(&mut domain, &after)
-        }
-        Step::Nvram(merge, _) => {
-            nvram::copy(&pool, &layers.stem, &Role::FrozenNvram(merge.top), &Role::FrozenNvram(merge.base))
-        }
-        Step::Merge(merge) => self::merge(work, &pool, &domain, &layers.stem, *merge),
-        Step::Record(merge) => {
-            let chain = Layers::of(&pool, &domain)?.numbers();
-            if chain.contains(&merge.top) {
-                return Err(Failure::bug(format!("layer {} was merged and is still there", merge.top)).into());
-            }
-            after = after.after_merges(&chain);
-            write(&mut domain, &after)
-        }
-        Step::Delete(volume) => {
-            volumes.extend(pool.delete(volume)?.then(|| volume.clone()));
-            Ok(())
-        }
-    })?;
+    let left = carry_out(work, &pool, &mut domain, &layers, &mut after, gone.as_ref())?;
+    let volumes = left.volumes;
     let link = gone.map(|gone| Role::Data(gone.layer).of(&layers.stem));
-    let merged = |link: &String| {
-        steps
-            .iter()
-            .any(|step| matches!(step, Step::Merge(m) if Role::Data(m.base).of(&layers.stem) == *link))
-    };
+    let merged = |link: &String| left.merged.iter().any(|layer| Role::Data(*layer).of(&layers.stem) == *link);
     let link = link.filter(|link| !volumes.contains(link) && !merged(link));
     work.watch.done(&format!("Deleted the snapshot {name} of {}", work.name));
-    if let Some(link) = &link {
-        work.watch.note(&format!("`{link}` stays as a link, for what lies on it"));
+    match &link {
+        Some(link) if left.denied => work.watch.note(&format!(
+            "`{link}` stays until {0} is off: AppArmor lets no machine that runs merge its layers; the next `nixvm start {0}` does it",
+            work.name
+        )),
+        Some(link) => work.watch.note(&format!("`{link}` stays as a link, for what lies on it")),
+        None => {}
     }
     Ok(Deleted { machine: work.name.clone(), snapshot: name.clone(), volumes, link })
 }
 
+/// Merges the layers of a machine that is off which AppArmor did not let be merged while it ran, if there are any.
+///
+/// # Errors
+/// A chain is not whole, the pool has no space, or libvirt fails. The layers are whole all the same.
+pub fn merge_links(work: &Work, pool: &Pool, domain: &mut Owned) -> Result<()> {
+    let layers = Layers::of(pool, domain)?;
+    let mut after = layers.metadata.clone();
+    if layers.merges(&after, &[]).is_empty() {
+        return Ok(());
+    }
+    work.watch.step(&format!("Merging the layers of {} that no snapshot needs", work.name));
+    let left = carry_out(work, pool, domain, &layers, &mut after, None)?;
+    work.watch.done(&format!("Merged {} layers of {} that no snapshot needs", left.merged.len(), work.name));
+    Ok(())
+}
+
+/// What a plan left.
+#[derive(Default)]
+struct Left {
+    /// The volumes that are gone.
+    volumes: Vec<String>,
+    /// The layers into which others were merged.
+    merged: Vec<u32>,
+    /// Whether AppArmor did not let the machine merge, and the rest of the plan was not done.
+    denied: bool,
+}
+
+fn carry_out(
+    work: &Work,
+    pool: &Pool,
+    domain: &mut Owned,
+    layers: &Layers,
+    after: &mut Metadata,
+    gone: Option<&Snapshot>,
+) -> Result<Left> {
+    let mut left = Left::default();
+    work.carry_out(&plan(layers, after, gone), |step| match step {
+        // What is behind a merge follows from it.
+        _ if left.denied => Ok(()),
+        Step::Forget => write(domain, after),
+        Step::Announce(merge) => {
+            for snapshot in after.snapshots.iter_mut().filter(|snapshot| snapshot.layer == merge.top) {
+                snapshot.merging = Some(merge.base);
+            }
+            write(domain, after)
+        }
+        Step::Nvram(merge, _) => {
+            nvram::copy(pool, &layers.stem, &Role::FrozenNvram(merge.top), &Role::FrozenNvram(merge.base))
+        }
+        Step::Merge(merge) => match self::merge(work, pool, domain, &layers.stem, *merge)? {
+            Merged::Yes => {
+                left.merged.push(merge.base);
+                Ok(())
+            }
+            Merged::Denied => {
+                left.denied = true;
+                after.snapshots.iter_mut().for_each(|snapshot| snapshot.merging = None);
+                write(domain, after)?;
+                // Of no snapshot: the lower layer of a merge is none's.
+                pool.delete(&Role::FrozenNvram(merge.base).of(&layers.stem)).map(drop)
+            }
+        },
+        Step::Record(merge) => {
+            let chain = Layers::of(pool, domain)?.numbers();
+            if chain.contains(&merge.top) {
+                return Err(Failure::bug(format!("layer {} was merged and is still there", merge.top)).into());
+            }
+            *after = after.after_merges(&chain);
+            write(domain, after)
+        }
+        Step::Delete(volume) => {
+            left.volumes.extend(pool.delete(volume)?.then(|| volume.clone()));
+            Ok(())
+        }
+    })?;
+    Ok(left)
+}
+
 /// Merges two layers of the machine's chain, of one that is off with QEMU and without its guest.
-fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Merge) -> Result<()> {
+fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Merge) -> Result<Merged> {
     let volume = |layer: u32| Role::Data(layer).of(stem);
     let bytes = pool.usage(&volume(merge.top))?.map_or(0, |usage| usage.allocation);
     pool.require_space(bytes, "a merge")?;
@@ -196,15 +250,18 @@ fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Mer
     };
     let folder = pool.path()?;
     let [base, top] = [merge.base, merge.top].map(|layer| format!("{folder}/{}", volume(layer)));
-    domain.commit_data(&base, &top, &mut deploy::moved(work.watch))?;
+    let merged = domain.commit_data(&base, &top, &mut deploy::moved(work.watch))?;
     drop(paused);
+    if merged == Merged::Denied {
+        return Ok(merged);
+    }
     // What the machine writes to now is what the merge left of the two; libvirt has changed the definition with it.
     match deploy::layer_of(domain)? {
         layer if layer == merge.top => {
             Err(Failure::bug(format!("the domain is still defined on layer {layer}, which was merged"))
                 .into())
         }
-        _ => Ok(()),
+        _ => Ok(merged),
     }
 }
 

@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::Owned;
+use crate::hypervisor::{Confinement, Owned};
+use crate::interrupt;
 use crate::model::domain::DomainState;
 use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
 use super::work::Work;
-use super::{Setup, Watch, deploy, layers, nvram};
+use super::{Setup, Watch, delete_snapshot, deploy, layers, nvram};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -27,7 +28,7 @@ pub struct Started {
 /// There is no such machine, its files are not valid, or libvirt cannot start it.
 pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Started> {
     let work = Work::begin(setup, name, "start", watch)?;
-    let domain = work.domain()?;
+    let mut domain = work.domain()?;
     let state = domain.state()?;
     if state.is_active() {
         // By a person, or by QEMU when the pool had no space for what the guest wrote.
@@ -39,8 +40,23 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
         }
         return Ok(Started { machine: name.clone(), was_running: true });
     }
+    merge_links(&work, &mut domain)?;
     power_on(&work, &domain)?;
     Ok(Started { machine: name.clone(), was_running: false })
+}
+
+/// Merges the layers that stayed because AppArmor lets no machine that runs merge them. Where that fails the machine starts
+/// all the same: its layers are whole.
+fn merge_links(work: &Work, domain: &mut Owned) -> Result<()> {
+    if work.host.confinement()? != Confinement::AppArmor || domain.has_saved_memory()? {
+        return Ok(());
+    }
+    let merged = work.pool().and_then(|pool| delete_snapshot::merge_links(work, &pool, domain));
+    interrupt::check()?;
+    if let Err(error) = merged {
+        work.watch.note(&format!("layers that no snapshot needs stay ({error:#})"));
+    }
+    Ok(())
 }
 
 /// Starts a machine that is off, as its files and its domain's metadata are now.

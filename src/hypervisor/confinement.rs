@@ -1,0 +1,180 @@
+//! What keeps QEMU from files, beside their owners and modes: AppArmor on Debian, Ubuntu and openSUSE, SELinux on Fedora.
+//!
+//! libvirt lets it at what a domain's definition names, and at what that lies on. Where this fails, QEMU says no more than
+//! "Permission denied".
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use virt::connect::Connect;
+use virt::error::{Error, ErrorNumber};
+
+use super::{Hypervisor, Owned};
+use crate::error::{Failure, Result};
+use crate::libvirt::{self, Say, code};
+
+/// What confines QEMU on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// Nothing but users and modes.
+    None,
+    /// AppArmor: a profile for each domain, which names paths.
+    AppArmor,
+    /// SELinux: labels, which libvirt gives to files.
+    SeLinux,
+}
+
+/// How the paths begin that `virt-aa-helper` gives to no domain to write to (its `valid_path`, libvirt 9.0 to 11).
+const RESERVED: [&str; 19] = [
+    "/bin/",
+    "/boot/",
+    "/etc/",
+    "/initrd",
+    "/lib",
+    "/lost+found/",
+    "/proc/",
+    "/sbin/",
+    "/selinux/",
+    "/sys/",
+    "/usr/bin/",
+    "/usr/lib",
+    "/usr/local/bin/",
+    "/usr/local/etc/",
+    "/usr/local/lib",
+    "/usr/local/sbin/",
+    "/usr/sbin/",
+    "/usr/share/",
+    "/vmlinuz",
+];
+
+/// What a profile gives a meaning in a path (apparmor.d(5), "Globbing"), or takes for its end.
+const GLOB: [char; 9] = ['"', '\\', '*', '?', '[', ']', '{', '}', '\n'];
+
+impl Confinement {
+    /// Returns why no machine could start whose disks are in that folder; `None` where nothing is against it.
+    pub fn refuses(self, folder: &str) -> Option<String> {
+        if self != Confinement::AppArmor {
+            return None;
+        }
+        if let Some(glob) = folder.chars().find(|c| GLOB.contains(c)) {
+            return Some(format!("`{}` in a path means something else to AppArmor", glob.escape_default()));
+        }
+        let inside = format!("{folder}/");
+        let reserved = RESERVED.iter().find(|start| inside.starts_with(**start))?;
+        Some(format!("libvirt has AppArmor keep machines from all that begins with `{reserved}`"))
+    }
+}
+
+impl Hypervisor {
+    /// Returns what confines QEMU on the host.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn confinement(&self) -> Result<Confinement> {
+        confinement(&self.connection).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
+    }
+}
+
+impl Owned {
+    /// Returns what confines the machine's QEMU; nothing, where libvirt does not tell.
+    pub(super) fn confinement(&self) -> Confinement {
+        let asked = self.domain.connect().and_then(|connection| confinement(&connection));
+        asked.unwrap_or(Confinement::None)
+    }
+
+    /// Returns the failure to start QEMU, with what to look at where QEMU itself said no and this host may have told it to.
+    pub(super) fn cannot_start(&self, verb: &str, error: &Error) -> Failure {
+        let failure = self.cannot(verb);
+        let by_qemu = [ErrorNumber::InternalError, ErrorNumber::OperationFailed, ErrorNumber::SystemError];
+        if !code(error).is_some_and(|code| by_qemu.contains(&code)) {
+            return failure;
+        }
+        match (self.closed_folder(), self.confinement()) {
+            (Some(folder), _) => failure.hint(format!(
+                "if a permission is what is missing: QEMU's user may be kept out by the mode of `{0}`; `chmod o+x {0}` lets it through",
+                folder.display()
+            )),
+            (None, Confinement::AppArmor) => failure.hint(
+                "if a permission is what is missing: AppArmor confines QEMU on this host, and `sudo dmesg | grep DENIED` names the file and the profile",
+            ),
+            (None, Confinement::SeLinux) => failure.hint(
+                "if a permission is what is missing: SELinux confines QEMU on this host; `sudo ausearch -m avc -ts recent` names the file, and `sudo restorecon -R` on the pool's folder gives it the label that libvirt expects",
+            ),
+            (None, Confinement::None) => failure,
+        }
+    }
+
+    /// Returns the first folder on the way to the machine's files that QEMU's user cannot pass, as far as this host's modes tell.
+    fn closed_folder(&self) -> Option<PathBuf> {
+        let uri = self.domain.connect().and_then(|connection| connection.uri()).ok()?;
+        // In a session QEMU is the user's own; what another host has cannot be seen from here.
+        if !libvirt::is_local(&uri) || libvirt::is_session(&uri) {
+            return None;
+        }
+        let nvram = self.disks().ok()?.nvram?;
+        closed(Path::new(&nvram).parent()?)
+    }
+}
+
+fn confinement(connection: &Connect) -> std::result::Result<Confinement, Error> {
+    let model = libvirt::security_model(connection).unless(ErrorNumber::NoSupport)?;
+    Ok(match model.as_deref() {
+        Some("apparmor") => Confinement::AppArmor,
+        Some("selinux") => Confinement::SeLinux,
+        _ => Confinement::None,
+    })
+}
+
+/// Returns the uppermost of the folder and those above it that others than its owner and group cannot pass.
+fn closed(folder: &Path) -> Option<PathBuf> {
+    let mut way: Vec<&Path> = folder.ancestors().collect();
+    way.reverse();
+    let shut = |folder: &&Path| std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 == 0);
+    way.into_iter().find(shut).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_that_apparmor_keeps_from_machines_is_known() {
+        let refused = |folder: &str| Confinement::AppArmor.refuses(folder).is_some();
+        for folder in ["/etc", "/lib64/x", "/usr/share/vms", "/boot", "/pool [1]", "/a{b", "/a\\b", "/a\"b"] {
+            assert!(refused(folder), "{folder}");
+            assert_eq!(Confinement::SeLinux.refuses(folder), None);
+        }
+        for folder in [
+            "/var/lib/libvirt/images/nixvm",
+            "/srv/a b",
+            "/home/me/vms",
+            "/etcetera",
+            "/usr/local/vms",
+            "/p/é#,@(x)",
+        ] {
+            assert!(!refused(folder), "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_qemu_cannot_pass_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("home/pool");
+        fs::create_dir_all(&inner).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        mode(dir.path(), 0o711);
+        mode(&inner, 0o711);
+        mode(&dir.path().join("home"), 0o750);
+        assert_eq!(closed(&inner), Some(dir.path().join("home")));
+        mode(&dir.path().join("home"), 0o751);
+        assert_eq!(closed(&inner), None);
+    }
+
+    #[test]
+    fn a_driver_that_confines_nothing_is_no_error() {
+        let hypervisor = Hypervisor::open("test:///default").unwrap();
+        assert_eq!(hypervisor.confinement().unwrap(), Confinement::None);
+    }
+}
