@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use aa_helper::{Profile, program};
+use nixvm::hypervisor::Confinement;
 use nixvm::model::domain::{Accelerator, Arch, DomainFiles, DomainSpec};
 use nixvm::model::record::{Build, BuildHealth, Generations, Metadata};
 use nixvm::model::{MachineId, MachineName, Network, Size, Vcpus};
@@ -119,7 +120,7 @@ fn qemu_is_let_at_every_file_of_a_machine() {
         }
         for network in networks.clone() {
             let Some(machine) = Machine::new(&folder, network.clone()) else { return };
-            let mut profile = Profile::of(&program, &machine.xml);
+            let mut profile = Profile::of(&program, &machine.xml).unwrap();
             assert_eq!(machine.missing(&profile), [""; 0], "{network:?} in {}", folder.display());
             // What libvirt does for a layer or a copy that a running QEMU is to write.
             let copy = format!("{}/web.backup.qcow2", folder.display());
@@ -130,7 +131,33 @@ fn qemu_is_let_at_every_file_of_a_machine() {
     }
 }
 
-/// That the test above can fail: this is how nixvm defined disks once.
+/// `create` and `doctor` refuse a pool by what nixvm knows of the folders that are kept from machines.
+#[test]
+fn a_folder_is_refused_where_libvirt_refuses_it() {
+    let Some(program) = program() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(machine) = Machine::new(dir.path(), Network::Nat) else { return };
+    let at = dir.path().display().to_string();
+    for (folder, refused) in [
+        ("/etc/vms", true),
+        ("/lib64/vms", true),
+        ("/usr/share/vms", true),
+        ("/usr/local/lib/vms", true),
+        ("/boot", true),
+        ("/pool &quot;one&quot;", true),
+        ("/usr/local/vms", false),
+        ("/var/lib/libvirt/images/nixvm", false),
+        ("/srv/a b/é,#(x)", false),
+        ("/home/me/vms", false),
+    ] {
+        let answer = Profile::of(&program, &machine.xml.replace(&at, folder));
+        assert_eq!(answer.is_err(), refused, "{folder}: {answer:?}");
+        let known = Confinement::AppArmor.refuses(&folder.replace("&quot;", "\""));
+        assert_eq!(known.is_some(), refused, "{folder}: {known:?}");
+    }
+}
+
+/// That the first test above can fail: this is how nixvm defined disks once.
 #[test]
 fn a_disk_that_is_named_as_a_volume_is_left_out() {
     let Some(program) = program() else { return };
@@ -140,7 +167,7 @@ fn a_disk_that_is_named_as_a_volume_is_left_out() {
         .xml
         .replace("<disk type=\"file\"", "<disk type=\"volume\"")
         .replace(&format!("<source file=\"{}/", dir.path().display()), "<source pool=\"nixvm\" volume=\"");
-    let profile = Profile::of(&program, &before);
+    let profile = Profile::of(&program, &before).unwrap();
     // All but the firmware's variables, which are no disk.
     assert_eq!(machine.missing(&profile).len(), machine.reads.len() + machine.writes.len() - 1);
 }

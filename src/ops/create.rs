@@ -141,6 +141,7 @@ pub fn preflight(setup: &Setup, name: &MachineName, network: Option<&Network>) -
             .into());
     }
     nix::require()?;
+    deploy::check_folder(setup, &host)?;
     network.map_or(Ok(()), |network| check_bridge(&host, network))
 }
 

@@ -3,7 +3,7 @@
 //! Each can be taken again. The base and the boot volume can always be made anew; a data volume is made once, only
 //! where none is, and nothing here ever deletes one.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
@@ -208,12 +208,39 @@ pub fn moved(watch: &dyn Watch) -> impl FnMut(Progress) -> Result<()> {
 /// # Errors
 /// libvirt refuses; it is missing in a session on another host, where this user's home may be anywhere.
 pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
-    let path = match (host.is_session(), host.is_local()) {
-        (false, _) => format!("/var/lib/libvirt/images/{}", setup.pool),
-        (true, true) => setup.session_pool.display().to_string(),
-        (true, false) => return open_elsewhere(setup, host),
-    };
-    Pool::ensure(host.connection(), &setup.pool, &render::pool_xml(&setup.pool, &path)?)
+    match new_pool_folder(setup, host) {
+        Some(path) => Pool::ensure(host.connection(), &setup.pool, &render::pool_xml(&setup.pool, &path)?),
+        None => open_elsewhere(setup, host),
+    }
+}
+
+/// Returns the folder that a new pool gets; `None` where that is not for nixvm to choose.
+fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
+    match (host.is_session(), host.is_local()) {
+        (false, _) => Some(format!("/var/lib/libvirt/images/{}", setup.pool)),
+        (true, true) => Some(setup.session_pool.display().to_string()),
+        (true, false) => None,
+    }
+}
+
+/// Checks that what confines QEMU on the host lets it at files in the pool's folder.
+///
+/// # Errors
+/// It does not; libvirt does not answer.
+pub fn check_folder(setup: &Setup, host: &Hypervisor) -> Result<()> {
+    let pool = Pool::find(host.connection(), &setup.pool)?;
+    let folder = pool.map(|pool| pool.path()).transpose()?.or_else(|| new_pool_folder(setup, host));
+    let Some(folder) = folder else { return Ok(()) };
+    // What counts is the path behind all links, which only the host itself can tell.
+    let real = fs::canonicalize(&folder).ok().filter(|_| host.is_local());
+    let real = real.map_or_else(|| folder.clone(), |real| real.display().to_string());
+    match host.confinement()?.refuses(&real) {
+        None => Ok(()),
+        Some(why) => Err(Failure::user(format!("no machine can start from the folder `{real}` of the pool `{}`", setup.pool))
+            .because(Failure::user(why))
+            .hint("use a pool in another folder: below /var/lib/libvirt/images or /srv, with nothing but letters, digits and `-` in its name")
+            .into()),
+    }
 }
 
 fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {

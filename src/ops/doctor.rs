@@ -15,7 +15,7 @@ use crate::model::domain::Accelerator;
 use crate::nix;
 
 use super::accelerator;
-use super::deploy::open_pool;
+use super::deploy::{check_folder, open_pool};
 use super::jump::Jump;
 use super::{Setup, Watch};
 
@@ -188,7 +188,8 @@ fn kvm(probe: Probe) -> Check {
 }
 
 fn pool(setup: &Setup, host: &Hypervisor) -> Check {
-    Check::of("storage pool", open_pool(setup, host).and_then(|pool| pool.space()), |space| {
+    let space = check_folder(setup, host).and_then(|()| open_pool(setup, host)?.space());
+    Check::of("storage pool", space, |space| {
         let free = space.available;
         let finding = format!("`{}`, {} GiB free", setup.pool, free >> 30);
         match free < LITTLE_SPACE {

@@ -32,6 +32,9 @@ mod upgrade;
 mod world;
 mod writer;
 
+#[allow(dead_code, reason = "the trials use more of it")]
+#[path = "../../src/hypervisor/trials/aa_helper.rs"]
+mod aa_helper;
 #[path = "../faults/mod.rs"]
 mod faults;
 

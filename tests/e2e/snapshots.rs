@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::aa_helper;
 use crate::harness::{Outcome, tell};
 use crate::host::{self, against};
 use crate::process::{host as run_here, root};
@@ -24,10 +25,15 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
     write(world, "one")?;
     pause(world)?;
     let first = digest(world, "first")?;
-    // A definition that is written again while the machine runs, as by an upgrade, changes nothing of it.
-    host::define("define", &host::defined(S)?)?;
+    // As an older nixvm defined it: the next command brings the definition over, and nothing of what runs changes.
+    host::define("define", &on_volumes(world)?)?;
     write(world, "two")?;
     let taken = world.nixvm(&["snapshot", S, "second", "--json"])?.ok()?;
+    let brought = host::defined(S)?;
+    ensure!(
+        taken.stderr.contains("names its disks as files") && !brought.contains("type='volume'"),
+        "{taken}\n{brought}"
+    );
     ensure!(json(&taken.stdout)?["consistent"] == true, "the guest's agent was not asked:\n{taken}");
     let second = digest(world, "second")?;
     write(world, "three")?;
@@ -46,6 +52,7 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
     write(world, "four")?;
     world.nixvm(&["snapshot", S, "third"])?.ok()?;
     let third = digest(world, "third")?;
+    apparmor_lets_qemu_at_all_files()?;
     let deleted = world.nixvm(&["delete-snapshot", S, "second", "--yes", "--json"])?.ok()?;
     ensure!(json(&deleted.stdout)?["link"].is_string(), "a layer with two on it cannot go:\n{deleted}");
     let deleted = world.nixvm(&["delete-snapshot", S, "before-first", "--yes", "--json"])?.ok()?;
@@ -73,6 +80,34 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
 }
 
 /// A layer that is missing is told before QEMU is asked.
+/// Returns the machine's definition with its disks named as volumes.
+fn on_volumes(world: &World) -> Result<String> {
+    let defined = host::defined(S)?;
+    let boot = host::volume_path(&world.pool, &format!("{S}.boot-1.qcow2"))?;
+    let folder = boot.rsplit_once('/').context("a volume's path has no folder")?.0;
+    let old = defined
+        .replace("<disk type='file'", "<disk type='volume'")
+        .replace(&format!("<source file='{folder}/"), &format!("<source pool='{}' volume='", world.pool));
+    ensure!(old.matches("<source pool=").count() == 3, "{old}");
+    Ok(old)
+}
+
+/// Asks libvirt's own program what a profile would let QEMU do that is made from the definition, as for a start.
+fn apparmor_lets_qemu_at_all_files() -> Result<()> {
+    let Some(program) = aa_helper::program() else { return Ok(()) };
+    let runs = host::virsh(&["dumpxml", "--security-info", S])?.stdout;
+    let next = aa_helper::Profile::of(&program, &host::defined(S)?).map_err(anyhow::Error::msg)?;
+    let now = aa_helper::Profile::of(&program, &runs).map_err(anyhow::Error::msg)?;
+    // What libvirt found below each disk when the machine was started.
+    let files: Vec<&str> =
+        runs.split("<source file='").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
+    ensure!(files.len() >= 6, "three disks, a base and two layers expected: {files:?}");
+    for file in files {
+        ensure!(now.lets(file, "r") && next.lets(file, "r"), "{file} is missing: {now:?}, {next:?}");
+    }
+    Ok(())
+}
+
 fn broken_chain(world: &World) -> Result<()> {
     let lost = layer(world, "first")?;
     let [path, away] = [lost.clone(), format!("{lost}.away")];

@@ -29,18 +29,21 @@ pub struct Profile {
 
 impl Profile {
     /// Returns the profile that a domain with that XML would be started in.
-    pub fn of(program: &Path, xml: &str) -> Self {
+    ///
+    /// # Errors
+    /// What the program said when it refused the domain: libvirt does not start it then.
+    pub fn of(program: &Path, xml: &str) -> Result<Self, String> {
         let mut profile = Profile::default();
-        profile.ask(program, xml, &[]);
-        profile
+        profile.ask(program, xml, &[])?;
+        Ok(profile)
     }
 
     /// Adds what libvirt adds for a file that it lets QEMU write to while the domain runs.
     pub fn append(&mut self, program: &Path, xml: &str, file: &str) {
-        self.ask(program, xml, &["-F", file]);
+        self.ask(program, xml, &["-F", file]).unwrap();
     }
 
-    fn ask(&mut self, program: &Path, xml: &str, more: &[&str]) {
+    fn ask(&mut self, program: &Path, xml: &str, more: &[&str]) -> Result<(), String> {
         let uuid = xml.split_once("<uuid>").unwrap().1.split_once('<').unwrap().0;
         let mut asked = Command::new(program)
             .args(["-d", "-r", "-u", &format!("libvirt-{uuid}")])
@@ -53,7 +56,9 @@ impl Profile {
         asked.stdin.take().unwrap().write_all(xml.as_bytes()).unwrap();
         let answered = asked.wait_with_output().unwrap();
         let said = String::from_utf8(answered.stderr).unwrap();
-        assert!(answered.status.success(), "{}: {said}", program.display());
+        if !answered.status.success() {
+            return Err(said);
+        }
         for line in said.lines().map(str::trim) {
             let (rules, line) = match line.strip_prefix("deny ") {
                 Some(line) => (&mut self.denied, line),
@@ -64,6 +69,7 @@ impl Profile {
                 rules.push((path.to_owned(), permissions.to_owned()));
             }
         }
+        Ok(())
     }
 
     /// Returns whether QEMU may do all that `wanted` names with the file.
