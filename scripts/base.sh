@@ -42,9 +42,9 @@ answering_cache() {
 
 # Gets the nixpkgs that flake.lock names into the store, by its hash. With --offline it only looks there.
 fetch_locked_nixpkgs() {
-  timeout 900 nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 "$@" \
+  NIXVM_LOCK=$ROOT/flake.lock timeout 900 nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 "$@" \
     eval --raw --impure --expr "
-      let lock = builtins.fromJSON (builtins.readFile \"$ROOT/flake.lock\");
+      let lock = builtins.fromJSON (builtins.readFile (builtins.getEnv \"NIXVM_LOCK\"));
       in (builtins.fetchTree lock.nodes.\${lock.nodes.root.inputs.nixpkgs}.locked).outPath" >/dev/null
 }
 
@@ -70,16 +70,39 @@ write_base() {
   mv "$BASE_FILE.new" "$BASE_FILE"
 }
 
-# This tree as a flake. In git only tracked files count; elsewhere the whole folder would be copied into the
-# store, secrets of machines/ and target/ included, so a copy without them stands in.
+# uri_path PATH: the path as it stands in a flake reference, which is a URL. As nixvm does it, in src/nix/reference.rs.
+uri_path() {
+  local LC_ALL=C path=$1 encoded='' byte i
+  for ((i = 0; i < ${#path}; i++)); do
+    byte=${path:i:1}
+    if [[ $byte != [a-zA-Z0-9/._~-] ]]; then
+      printf -v byte %d "'$byte"
+      printf -v byte %%%02X $((byte & 255))
+    fi
+    encoded+=$byte
+  done
+  echo "$encoded"
+}
+
+# path_ref FOLDER: its flake reference. Nix fails on a path that is a symbolic link.
+path_ref() { echo "path:$(uri_path "$(realpath -- "$1")")"; }
+
+# This tree as a flake. In git only tracked files count; elsewhere, and in a tree that ignores this folder, the whole
+# folder would be copied into the store, secrets of machines/ and target/ included, so a copy without them stands in.
 flake_ref() {
-  if git -C "$ROOT" rev-parse --git-dir &>/dev/null; then
-    echo "git+file://$ROOT"
+  local top below
+  if git -C "$ROOT" ls-files --error-unmatch flake.nix &>/dev/null; then
+    top=$(git -C "$ROOT" rev-parse --show-toplevel)
+    below=$(git -C "$ROOT" rev-parse --show-prefix)
+    echo "git+file://$(uri_path "$top")${below:+?dir=$(uri_path "${below%/}")}"
   else
+    [[ ! -L $ROOT/output ]] || fail "$ROOT/output is a link" 'what is written there would land where somebody else chose' \
+      'look where it leads, and remove it'
+    mkdir -p "$ROOT/output"
     rm -rf "$ROOT/output/source"
-    mkdir -p "$ROOT/output/source/machines"
-    tar -C "$ROOT" --exclude=./machines --exclude=./output --exclude=./target --exclude=./.direnv -cf - . |
+    (umask 077 && mkdir -p "$ROOT/output/source/machines")
+    tar -C "$ROOT" --exclude=./machines --exclude=./output --exclude=./target --exclude=./.direnv --exclude=./.git -cf - . |
       tar -C "$ROOT/output/source" -xf -
-    echo "path:$ROOT/output/source"
+    path_ref "$ROOT/output/source"
   fi
 }

@@ -14,12 +14,18 @@ libvirt_groups_missing() {
   done
 }
 
+# sh_words WORD...: one line for /bin/sh, which does not know all quoting of bash's own.
+sh_words() {
+  local word
+  for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
+}
+
 # Runs a command as it would run after the next login: a new group does not reach a session that is open.
 with_libvirt_groups() {
   if ((EUID == 0)) || id -nG | grep -qw libvirt || ! id -nG "$(id -un)" | grep -qw libvirt; then
     "$@"
   else
-    sg libvirt -c "$(printf '%q ' "$@")"
+    sg libvirt -c "$(sh_words "$@")"
   fi
 }
 
