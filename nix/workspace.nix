@@ -143,6 +143,7 @@ let
     "start"
     "status"
     "stop"
+    "update"
     "upgrade"
     "verify-backup"
   ];

@@ -30,6 +30,7 @@ pub struct Command {
     arguments: Vec<OsString>,
     directory: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
+    without: Vec<OsString>,
     missing: Option<String>,
 }
 
@@ -41,6 +42,7 @@ impl Command {
             arguments: Vec::new(),
             directory: None,
             environment: Vec::new(),
+            without: Vec::new(),
             missing: None,
         }
     }
@@ -70,6 +72,13 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Returns the command without one of the inherited environment variables.
+    #[must_use]
+    pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
+        self.without.push(name.into());
         self
     }
 
@@ -187,6 +196,9 @@ impl Command {
         let mut process = std::process::Command::new(&self.program);
         process.env("PATH", search_path(&std::env::var_os("PATH").unwrap_or_default()));
         process.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for name in &self.without {
+            process.env_remove(name);
+        }
         if let Some(directory) = &self.directory {
             process.current_dir(directory);
         }

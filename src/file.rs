@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{Explain, Failure, Result};
@@ -60,6 +60,28 @@ pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     sync_folder(folder)
 }
 
+/// Gives a file that is no secret new contents, as [`replace`] does; others may read it as they could before, or as the
+/// process's umask says.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_shared(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot write {}", path.display()));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let there = fs::metadata(path).ok().map(|file| file.permissions());
+    // What a temporary file asks for is cut down by the umask, as it is for any new file.
+    let asked = fs::Permissions::from_mode(0o644);
+    let mut beside =
+        tempfile::Builder::new().prefix(".nixvm-").permissions(asked).tempfile_in(folder).explain(cannot)?;
+    if let Some(there) = there {
+        beside.as_file().set_permissions(there).explain(cannot)?;
+    }
+    beside.write_all(contents.as_ref()).explain(cannot)?;
+    beside.as_file().sync_all().explain(cannot)?;
+    beside.persist(path).explain(cannot)?;
+    sync_folder(folder)
+}
+
 /// Makes a file that only its owner reads, in a folder that is itself not there yet for anybody else.
 ///
 /// The file is synced, its folder is not: see [`sync_folder`].
@@ -98,6 +120,18 @@ pub fn create_private_folder(path: &Path) -> Result<()> {
         .explain(|| Failure::user(format!("cannot make the folder {}", path.display())))
 }
 
+/// Makes a folder that only its owner enters, under a new name in `folder` that begins with `prefix`; it goes with the value.
+///
+/// # Errors
+/// It cannot be made.
+pub fn private_folder_in(folder: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(folder)
+        .explain(|| Failure::user(format!("cannot make a folder in {}", folder.display())))
+}
+
 /// Returns the bytes that are free for this user on the file system of a folder.
 ///
 /// # Errors
@@ -123,7 +157,6 @@ pub fn remove(path: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_replaced_file_is_private_and_nothing_lies_beside_it() {
@@ -137,6 +170,24 @@ mod tests {
         assert!(remove(&path).unwrap());
         assert!(!remove(&path).unwrap());
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_others_read_stays_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("flake.lock");
+        fs::write(&path, "old").unwrap();
+        for before in [0o664, 0o600] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            replace_shared(&path, "new").unwrap();
+            assert_eq!((mode(&path), read(&path).unwrap().as_deref()), (before, Some("new")));
+        }
+        let new = dir.path().join("new");
+        replace_shared(&new, "").unwrap();
+        fs::write(dir.path().join("other"), "").unwrap();
+        assert_eq!(mode(&new), mode(&dir.path().join("other")) & 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
 use super::change_args::{Clone, Logs, NetworkConfig, Passwd, Recreate, Rename, Set};
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
 use super::snapshot_args::{DeleteSnapshot, RestoreSnapshot, TakeSnapshot};
+use super::update::Update;
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
 ///
@@ -97,6 +98,8 @@ pub enum Command {
     ForceStop(Names),
     /// Restart machines
     Reboot(Start),
+    /// Move nixpkgs and the flake's other inputs to their newest revisions
+    Update(Update),
     /// Build and run machines' next generation; go back where it is not healthy
     Upgrade(Upgrade),
     /// Have a machine run an earlier generation, without a build

@@ -29,6 +29,7 @@ use super::prompt;
 use super::show::{self, Shown};
 use super::snapshots;
 use super::terminal::Terminal;
+use super::update;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
 pub const SSH_LIMIT: Duration = Duration::from_secs(600);
@@ -65,6 +66,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Upgrade(args) => {
             each(&args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
         }
+        Command::Update(args) => update::update(&setup, &args, terminal),
         Command::Rollback(args) => generations::rollback(&setup, &args, terminal),
         Command::Diff(args) => generations::diff(&setup, &machine_name(&args.name)?, terminal),
         Command::Clean(args) => generations::clean(&setup, &args, terminal),
@@ -106,7 +108,11 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Backups(args) => backup::backups(&setup, &args),
         Command::RestoreBackup(args) => backup::restore(&setup, &args, terminal),
         Command::VerifyBackup(args) => backup::verify(&args, terminal),
-        Command::Shell => Err(nix::develop(setup.workspace.root(), setup.nixpkgs()?.as_deref()).replace()),
+        Command::Shell => {
+            let (flake, _) = setup.flake(terminal)?;
+            terminal.rest();
+            Err(nix::develop(&flake, setup.workspace.root()).replace())
+        }
         Command::Doctor => Ok(doctor(&setup, terminal)),
         Command::Completions { shell } => Ok(completions(shell)),
     }
@@ -126,7 +132,7 @@ fn setup(global: &Global) -> Result<Setup> {
         workspace: Workspace::find(&here)?,
         connect: connection(global.connect.as_deref())?,
         pool: global.pool.clone(),
-        nixpkgs: global.nixpkgs.clone(),
+        nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
         wait: global.wait,
         // Not in a release: nobody but a test wants to see what a power cut leaves.
         die_after: env::var("NIXVM_DIE_AFTER")
@@ -136,6 +142,13 @@ fn setup(global: &Global) -> Result<Setup> {
         session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
     })
+}
+
+/// Returns the flake reference that was given in place of the locked nixpkgs, its path as Nix takes it.
+fn nixpkgs(given: Option<&str>) -> Result<Option<String>> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
+    let here = env::current_dir().explain(|| Failure::user("cannot tell the current folder"))?;
+    Ok(Some(nix::reference::typed(given, &here)))
 }
 
 /// Returns the URI of the libvirt to talk to.

@@ -20,6 +20,7 @@ mod show;
 mod snapshot_args;
 mod snapshots;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 

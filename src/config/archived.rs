@@ -10,6 +10,7 @@ use super::declared::Declared;
 use super::{Workspace, exists};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
+use crate::model::secret::MACHINE_SECRETS;
 use crate::model::{Machine, MachineName};
 
 /// A file of a machine that comes from elsewhere.
@@ -63,6 +64,18 @@ pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) 
     }
     gone.iter().try_for_each(|name| file::remove(&folder.join(name)).map(drop))?;
     file::sync_folder(&folder)
+}
+
+/// Writes those of an archive's files into `folder` that are no secret, for what of them `extra.nix` names.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn unpack_public(folder: &Path, files: &[ArchivedFile]) -> Result<()> {
+    let public = files.iter().filter(|file| !MACHINE_SECRETS.contains(&file.name.as_str()));
+    public.into_iter().try_for_each(|file| {
+        let wanted = Wanted { bytes: file.bytes.clone(), executable: file.executable };
+        write(&folder.join(&file.name), &wanted)
+    })
 }
 
 struct Wanted {

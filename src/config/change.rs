@@ -1,6 +1,7 @@
 //! Changes to the files of a machine that is there.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::create::replace_what_differs;
 use super::declared::Declared;
@@ -68,6 +69,34 @@ pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &Machine
     beside.persist(&target).explain(cannot)?;
     file::sync_folder(&folder)?;
     Ok(true)
+}
+
+/// Copies files that stand beside one machine's `extra.nix` to another's, unless that has them; `paths` start in the folder.
+///
+/// # Errors
+/// They cannot be copied.
+pub fn copy_beside(
+    workspace: &Workspace,
+    from: &MachineName,
+    to: &MachineName,
+    paths: &[PathBuf],
+) -> Result<()> {
+    let (from, to) = (workspace.machine_dir(from), workspace.machine_dir(to));
+    for path in paths {
+        let (source, target) = (from.join(path), to.join(path));
+        let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
+        let folder = target.parent().unwrap_or(&to);
+        if target.exists() {
+            continue;
+        }
+        file::create_private_folder(folder)?;
+        let beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder).explain(cannot)?;
+        // With its mode: whether others may read it decides whether Nix may.
+        fs::copy(&source, beside.path()).explain(cannot)?;
+        beside.as_file().sync_all().explain(cannot)?;
+        beside.persist(&target).explain(cannot)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -274,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn every_file_is_known_to_those_who_keep_it_from_others() {
+        use crate::model::secret::{MACHINE_FILES, MACHINE_SECRETS};
+        let files = Declared::from(&sample::machine()).files();
+        let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        names.push(crate::config::health::HEALTH_CHECK);
+        assert_eq!(names, MACHINE_FILES);
+        assert_eq!(MACHINE_SECRETS, [PRIVATE_KEY, PASSWORD]);
+    }
+
+    #[test]
     fn what_is_not_declared_has_the_originals_defaults() {
         let only = ["profile", "machine-id", "mac-address", PRIVATE_KEY];
         let sample = sample::machine();

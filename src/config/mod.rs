@@ -38,8 +38,8 @@ mod load;
 mod remove;
 mod workspace;
 
-pub use archived::{ArchivedFile, from_archive, unpack};
-pub use change::{change, copy_health_check, rename};
+pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
+pub use change::{change, copy_beside, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;

@@ -47,6 +47,11 @@ impl Workspace {
 
     fn new(root: &Path) -> Result<Self> {
         match root.to_str() {
+            Some(text) if text.contains(char::is_control) => {
+                Err(Failure::user(format!("the path {} holds a control character", quote(text)))
+                    .hint("move the workspace to a folder whose path has none, such as a line break")
+                    .into())
+            }
             Some(root) => Ok(Workspace { root: root.to_owned() }),
             None => Err(Failure::user(format!(
                 "the path {} is not UTF-8",
@@ -227,6 +232,30 @@ pub(super) mod tests {
         assert!(report.error.contains("nor a folder above it is a workspace"));
         assert!(report.hints[0].contains("-C DIR"));
         assert!(Workspace::find(&elsewhere.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_path_that_no_line_and_no_xml_can_hold_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &[u8]| {
+            let root = dir.path().join(std::ffi::OsStr::from_bytes(name));
+            fs::create_dir_all(root.join("profiles")).unwrap();
+            fs::write(root.join("flake.nix"), "{ }").unwrap();
+            Workspace::at(&root).map_err(|error| Report::of(&error))
+        };
+        for (name, why) in [
+            (&b"a\nb"[..], "a control character"),
+            (b"a\x1bb", "a control character"),
+            (b"a\xffb", "is not UTF-8"),
+        ] {
+            let report = at(name).unwrap_err();
+            assert!(report.error.contains(why) && report.hints.len() == 1, "{report:?}");
+            assert!(!report.error.contains(['\n', '\x1b']), "{report:?}");
+        }
+        for name in ["a b", "é#?%41", r#"\"'&+=~$"#, "-dash"] {
+            at(name.as_bytes()).unwrap();
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod quote;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod secret;
 pub mod suggest;
 pub mod volume;
 

@@ -9,6 +9,7 @@ use crate::exec::Command;
 use crate::interrupt;
 
 use super::log::{self, Event};
+use super::reference;
 
 /// What to do where there is no Nix.
 pub const MISSING: &str =
@@ -28,18 +29,16 @@ pub struct Flake {
 impl Flake {
     /// Returns the installable that stands for one of the flake's outputs.
     fn installable(&self, attribute: &str) -> String {
-        format!("path:{}#{attribute}", self.folder.display())
+        format!("{}#{attribute}", reference::of_path(&self.folder))
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new("nix")
-            .missing(MISSING)
-            .args(["--extra-experimental-features", "nix-command flakes"])
+        let mut command = nix()
             .arg(verb)
             // The lock in the workspace is the user's; a build does not rewrite it.
             .arg("--no-write-lock-file")
             .args(["--override-input", "machines"])
-            .arg(format!("path:{}", self.machines.display()));
+            .arg(reference::of_path(&self.machines));
         if let Some(nixpkgs) = &self.nixpkgs {
             command = command.args(["--override-input", "nixpkgs", nixpkgs.as_str()]);
         }
@@ -96,16 +95,45 @@ pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
         .explain(|| Failure::bug(format!("`nix eval` of `{attribute}` gave no JSON")))
 }
 
-/// Returns the command that opens the development shell of the flake in `workspace`.
-pub fn develop(workspace: &Path, nixpkgs: Option<&str>) -> Command {
-    let command = Command::new("nix")
-        .missing(MISSING)
-        .args(["--extra-experimental-features", "nix-command flakes", "develop", "--no-write-lock-file"])
-        .current_dir(workspace);
-    match nixpkgs {
-        Some(reference) => command.args(["--override-input", "nixpkgs", reference]),
-        None => command,
+/// Returns the command that opens the development shell of the flake, in the folder `workspace`.
+pub fn develop(flake: &Flake, workspace: &Path) -> Command {
+    flake.command("develop").arg(flake.installable("default")).current_dir(workspace)
+}
+
+/// Copies a folder to Nix's store and returns its path there.
+///
+/// What Nix builds from that path is what was copied, whatever is written to the folder meanwhile.
+///
+/// # Errors
+/// There is no Nix, or the store cannot be written.
+pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
+    // By the name `source` Nix takes a folder of its store for a flake's input as it is, without another copy.
+    let printed = nix().args(["store", "add-path", "--name", "source"]).arg(folder).output()?;
+    let path = String::from_utf8_lossy(&printed).trim().to_owned();
+    if path.starts_with('/') {
+        return Ok(path.into());
     }
+    Err(Failure::bug(format!("`nix store add-path` printed `{path}`, which is no path")).into())
+}
+
+/// Writes the lock of those inputs of the flake in `folder` that `flake.lock` there does not lock yet.
+///
+/// # Errors
+/// There is no Nix, or an input cannot be fetched.
+pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
+    let mut command = nix()
+        .args(["flake", "lock"])
+        // Else Nix takes what a branch led to within the last hour for what it leads to now.
+        .args(["--option", "tarball-ttl", "0"])
+        .arg(reference::of_path(folder));
+    if let Some(nixpkgs) = nixpkgs {
+        command = command.args(["--override-input", "nixpkgs", nixpkgs]);
+    }
+    command.output().map(drop)
+}
+
+fn nix() -> Command {
+    Command::new("nix").missing(MISSING).args(["--extra-experimental-features", "nix-command flakes"])
 }
 
 #[cfg(test)]
@@ -125,6 +153,18 @@ mod tests {
              --override-input machines path:/w/rendered --override-input nixpkgs path:/base \
              --log-format internal-json --print-build-logs --out-link /w/build/vm-web path:/w/flake#vm-web"
         );
+    }
+
+    #[test]
+    fn a_path_of_any_name_reaches_nix_as_one_reference() {
+        let odd = Flake { folder: "/a b/é#1".into(), machines: "/a?b^%41".into(), nixpkgs: None };
+        assert_eq!(
+            odd.evaluate_command("lib.profiles").to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
+             --override-input machines path:/a%3Fb%5E%2541 --json path:/a%20b/%C3%A9%231#lib.profiles"
+        );
+        let shell = develop(&odd, Path::new("/a b")).to_string();
+        assert!(shell.ends_with("path:/a%20b/%C3%A9%231#default"), "{shell}");
     }
 
     #[test]

@@ -3,114 +3,447 @@
 //! Nix copies a flake's whole folder to the world-readable store: of a git tree
 //! what git tracks, of any other folder everything, `machines/` with its
 //! secrets and `target/` included. So Nix never sees the workspace itself but a
-//! copy of the parts that make up the flake. That is one code path for a git
-//! tree, a dirty one and none, and a profile that was just written need not be
-//! added to git first.
+//! copy of what `listing` finds, which was read once: what is hashed here is
+//! what is built, whatever is written to the workspace meanwhile.
+//!
+//! The copy is made in a new folder that only its owner enters. Nothing in the
+//! workspace can lead the copying elsewhere: a link is never read, and what was
+//! in the place of the copy before is only ever renamed and deleted.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
-use walkdir::WalkDir;
+use tempfile::TempDir;
 
 use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::model::secret::is_private_key;
 
-/// What makes up a flake, beside what its inputs bring.
-const PARTS: [&str; 5] = ["flake.nix", "flake.lock", "modules", "profiles", "nix"];
+use super::listing::{self, Listing};
 
-/// Makes `target` a copy of the flake in `workspace`, and returns the SHA-256 of its files' names and contents in hexadecimal.
+/// Most bytes of a workspace that are copied to Nix's store at every change. What is larger is no text, and likely not
+/// meant to be there.
+const LARGEST: u64 = 512 << 20;
+
+/// Bytes that are read at a time.
+const START: u64 = 64 << 10;
+
+/// A copy of a flake.
+#[derive(Debug)]
+pub struct Staged {
+    folder: TempDir,
+    /// What each file's digest is made of.
+    digests: BTreeMap<PathBuf, [u8; 32]>,
+    /// What looks like a secret and was left out, by its path in the workspace.
+    pub left_out: BTreeSet<PathBuf>,
+}
+
+impl Staged {
+    /// Returns the copy's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the SHA-256 of its files' names, contents and execute bits, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (path, of_file) in &self.digests {
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update([0]);
+            digest.update(of_file);
+        }
+        format!("{:x}", digest.finalize())
+    }
+
+    /// Reads the copy's lock file anew, which Nix has written.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn lock_changed(&mut self) -> Result<()> {
+        let path = self.folder().join(LOCK);
+        let bytes = fs::read(&path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))?;
+        self.digests.insert(LOCK.into(), digest_of(b"file", &bytes));
+        Ok(())
+    }
+
+    /// Puts the copy at `target` for people to look at, in place of what is there.
+    ///
+    /// # Errors
+    /// The folder cannot be renamed.
+    pub fn publish(self, target: &Path) -> Result<()> {
+        let cannot = || Failure::user(format!("cannot put the staged flake at `{}`", target.display()));
+        // The old copy gets the name of the new one, and goes with that.
+        let swap = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::EXCHANGE);
+        let place = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::NOREPLACE);
+        if fs::symlink_metadata(target).is_ok() && swap().is_ok() {
+            return self.folder.close().explain(cannot);
+        }
+        // Not every file system can swap two folders.
+        let old = file::private_folder_in(target.parent().unwrap_or(Path::new(".")), ".old-")?;
+        let _ = fs::rename(target, old.path().join("flake"));
+        match place() {
+            Ok(()) => drop(self.folder.keep()),
+            // Another nixvm has just put its copy there.
+            Err(error) if error == rustix::io::Errno::EXIST => {}
+            Err(_) => {
+                fs::rename(self.folder.path(), target).explain(cannot)?;
+                drop(self.folder.keep());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flake's lock file.
+const LOCK: &str = "flake.lock";
+
+/// Checks that the folder of nixvm's output is one that nixvm made, and makes it where it is missing.
 ///
 /// # Errors
-/// The workspace has no `flake.nix`, or a file cannot be read or written.
-pub fn stage(workspace: &Path, target: &Path) -> Result<String> {
+/// It is a link or a file, belongs to another user, or cannot be made.
+pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
+    let shown = output.display();
+    let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
+    let found = match fs::symlink_metadata(output) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return fs::create_dir(output).explain(cannot);
+        }
+        found => found.explain(cannot)?,
+    };
+    if !found.is_dir() {
+        return Err(Failure::user(format!("`{shown}` is a link or a file, and not a folder of nixvm's"))
+            .hint("whoever gave you this workspace decided where it leads: look, and remove it; nixvm makes a folder in its place")
+            .into());
+    }
+    let (me, owner) = (rustix::process::geteuid().as_raw(), found.uid());
+    let of_workspace = fs::metadata(workspace).explain(cannot)?.uid();
+    if owner != me && owner != of_workspace {
+        return Err(Failure::user(format!("`{shown}` belongs to the user {owner}, and nixvm runs as {me}"))
+            .hint("remove it, or make it yours: nixvm keeps nothing there that it cannot make again, but backups")
+            .into());
+    }
+    Ok(())
+}
+
+/// Copies the flake in `workspace` to a new folder in `output`.
+///
+/// # Errors
+/// The workspace has no `flake.nix`; a link in it leads to what Nix may not see; it is too large; a file cannot be read or
+/// written.
+pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
     if !workspace.join("flake.nix").is_file() {
         return Err(Failure::user(format!("`{}` holds no flake.nix", workspace.display()))
             .hint("run nixvm in a workspace, or name one with `-C DIR`; `nix flake init` makes one")
             .into());
     }
-    let wanted = files(workspace, PARTS.iter().map(|part| workspace.join(part)))?;
-    let present = if target.exists() { files(target, [target.to_owned()])? } else { BTreeSet::new() };
-
-    for stale in present.difference(&wanted) {
-        let path = target.join(stale);
-        fs::remove_file(&path).explain(|| Failure::user(format!("cannot remove `{}`", path.display())))?;
+    let workspace = workspace
+        .canonicalize()
+        .explain(|| Failure::user(format!("cannot enter `{}`", workspace.display())))?;
+    let Listing { files, secret } = listing::list(&workspace)?;
+    let files = without_links_above(&workspace, files)?;
+    check_size(&workspace, &files)?;
+    let folder = file::private_folder_in(output, ".flake-")?;
+    let mut staged = Staged { folder, digests: BTreeMap::new(), left_out: secret };
+    let mut links = Vec::new();
+    for path in files {
+        if workspace.join(&path).is_symlink() {
+            links.push(path);
+        } else if let Some(digest) = copy(&workspace.join(&path), &staged.folder().join(&path))? {
+            staged.digests.insert(path, digest);
+        } else {
+            staged.left_out.insert(path);
+        }
     }
-    let mut digest = Sha256::new();
-    for name in &wanted {
-        let contents = copy(&workspace.join(name), &target.join(name))?;
-        digest.update(name.as_os_str().as_encoded_bytes());
-        digest.update([0]);
-        digest.update(Sha256::digest(&contents));
+    // Last, for they lead to what is there by now.
+    for path in links {
+        if let Some(target) = target_of(&workspace, &path, &staged.digests)? {
+            let place = staged.folder().join(&path);
+            make_parents(&place)
+                .and_then(|()| symlink(&target, &place))
+                .explain(|| Failure::user(format!("cannot write `{}`", place.display())))?;
+            staged.digests.insert(path, digest_of(b"link", target.as_os_str().as_encoded_bytes()));
+        }
     }
-    Ok(format!("{:x}", digest.finalize()))
+    Ok(staged)
 }
 
-/// Returns the regular files below `roots`, relative to `base`.
-fn files(base: &Path, roots: impl IntoIterator<Item = PathBuf>) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    for root in roots.into_iter().filter(|root| root.exists()) {
-        for entry in WalkDir::new(&root).follow_links(true) {
-            let entry = entry.explain(|| Failure::user(format!("cannot read `{}`", root.display())))?;
-            if entry.file_type().is_file()
-                && let Ok(name) = entry.path().strip_prefix(base)
-            {
-                found.insert(name.to_owned());
+/// Returns those files whose folders are folders. Git goes on listing what it tracks in one that was replaced by a link.
+fn without_links_above(workspace: &Path, files: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
+    let mut folders: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    let mut kept = BTreeSet::new();
+    for path in files {
+        let folder = workspace.join(path.parent().unwrap_or(Path::new("")));
+        let is_itself = match folders.get(&folder) {
+            Some(known) => *known,
+            None => {
+                let found = folder
+                    .canonicalize()
+                    .explain(|| Failure::user(format!("cannot enter `{}`", folder.display())))?;
+                // As components, for the workspace's own path has a slash behind it here.
+                folders.insert(folder.clone(), found == folder);
+                found == folder
             }
+        };
+        if is_itself {
+            kept.insert(path);
         }
     }
-    Ok(found)
+    Ok(kept)
 }
 
-/// Makes `target` the same as `source` and returns what they hold; a file that is the same already is left alone.
-fn copy(source: &Path, target: &Path) -> Result<Vec<u8>> {
-    let wanted = fs::read(source).explain(|| Failure::user(format!("cannot read `{}`", source.display())))?;
-    if fs::read(target).is_ok_and(|present| present == wanted) {
-        return Ok(wanted);
-    }
-    let written = || -> std::io::Result<()> {
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(target, &wanted)
+fn check_size(workspace: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+    let size = |path: &PathBuf| fs::symlink_metadata(workspace.join(path)).map_or(0, |file| file.len());
+    let sum: u64 = files.iter().map(size).sum();
+    let Some(largest) = files.iter().max_by_key(|path| size(path)).filter(|_| sum > LARGEST) else {
+        return Ok(());
     };
-    written().explain(|| Failure::user(format!("cannot write `{}`", target.display())))?;
-    Ok(wanted)
+    Err(Failure::user(format!(
+        "the workspace has {} MiB of files that Nix would copy to its store, the largest being `{}`",
+        sum >> 20,
+        largest.display()
+    ))
+    .hint("move them out of the workspace or into output/, or keep the workspace in git and list them in .gitignore")
+    .into())
+}
+
+fn digest_of(kind: &[u8], contents: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(kind);
+    digest.update([0]);
+    digest.update(contents);
+    digest.finalize().into()
+}
+
+fn make_parents(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| DirBuilder::new().recursive(true).mode(0o700).create(folder))
+}
+
+/// Copies a regular file with its execute bit, and returns the digest of both; `None` for a private key.
+fn copy(source: &Path, target: &Path) -> Result<Option<[u8; 32]>> {
+    let cannot = || Failure::user(format!("cannot read `{}`", source.display()));
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(source).explain(cannot)?;
+    let metadata = file.metadata().explain(cannot)?;
+    if !metadata.is_file() {
+        return Err(cannot().because(Failure::user("it is not a regular file any more")).into());
+    }
+    let executable = metadata.mode() & 0o100 != 0;
+    let mut start = Vec::new();
+    (&mut file).take(START).read_to_end(&mut start).explain(cannot)?;
+    if is_private_key(&start) {
+        return Ok(None);
+    }
+    let write = || -> std::io::Result<[u8; 32]> {
+        make_parents(target)?;
+        let mode = if executable { 0o700 } else { 0o600 };
+        let mut written = OpenOptions::new().write(true).create_new(true).mode(mode).open(target)?;
+        let mut digest = Sha256::new();
+        digest.update(if executable { b"program".as_slice() } else { b"file" });
+        digest.update([0]);
+        let mut block = start;
+        while !block.is_empty() {
+            digest.update(&block);
+            written.write_all(&block)?;
+            block.clear();
+            (&mut file).take(START).read_to_end(&mut block)?;
+        }
+        Ok(digest.finalize().into())
+    };
+    write()
+        .map(Some)
+        .explain(|| Failure::user(format!("cannot copy `{}` to `{}`", source.display(), target.display())))
+}
+
+/// Returns where the link `path` is to lead in the copy; `None` for one that leads nowhere, as editors make to mark a file.
+fn target_of(workspace: &Path, path: &Path, staged: &BTreeMap<PathBuf, [u8; 32]>) -> Result<Option<PathBuf>> {
+    let Ok(found) = workspace.join(path).canonicalize() else { return Ok(None) };
+    let refused = |leads: String| {
+        Failure::user(format!("`{}` is a link that leads {leads}, which Nix may not see", path.display()))
+            .hint("Nix copies what it sees to its store, where every user of this host reads it: put the file itself in the link's place, or remove the link")
+    };
+    let Ok(inside) = found.strip_prefix(workspace) else {
+        return Err(refused(format!("out of the workspace, to `{}`", found.display())).into());
+    };
+    if !staged.keys().any(|file| file.starts_with(inside)) {
+        return Err(refused(format!("to `{}`", inside.display())).into());
+    }
+    Ok(Some(relative(path.parent().unwrap_or(Path::new("")), inside)))
+}
+
+/// Returns the path that leads from one folder to another place; both are relative to the same root.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let (from, to): (Vec<Component>, Vec<Component>) =
+        (from.components().collect(), to.components().collect());
+    let common = from.iter().zip(&to).take_while(|(one, other)| one == other).count();
+    let up = std::iter::repeat_n(Component::ParentDir, from.len() - common);
+    let path: PathBuf = up.chain(to[common..].iter().copied()).collect();
+    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Report;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Returns a workspace with an empty `output/`.
+    fn workspace() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["flake.nix", "modules/a.nix", "profiles/core.nix", "machines/web/ssh_host_ed25519_key"] {
+            write(dir.path(), file, file);
+        }
+        let output = dir.path().join("output");
+        require_own_output(dir.path(), &output).unwrap();
+        (dir, output)
+    }
+
+    fn write(root: &Path, name: &str, text: &str) {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), text).unwrap();
+    }
+
+    fn staged(dir: &TempDir, output: &Path) -> Staged {
+        stage(dir.path(), output).unwrap()
+    }
 
     #[test]
-    fn only_the_flakes_own_files_are_copied_and_stale_ones_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        for file in [
-            "flake.nix",
-            "modules/a.nix",
-            "profiles/core.nix",
-            "machines/web/ssh_host_ed25519_key",
-            "target/x",
-        ] {
-            fs::create_dir_all(from.join(file).parent().unwrap()).unwrap();
-            fs::write(from.join(file), file).unwrap();
-        }
-        let first = stage(&from, &to).unwrap();
-        assert_eq!(stage(&from, &to).unwrap(), first);
-        assert_eq!(fs::read_to_string(to.join("profiles/core.nix")).unwrap(), "profiles/core.nix");
-        assert!(!to.join("machines").exists() && !to.join("target").exists());
+    fn what_is_staged_is_a_closed_copy_and_each_change_is_another_digest() {
+        let (dir, output) = workspace();
+        write(dir.path(), "profiles/tool.sh", "#!/bin/sh\n");
+        write(dir.path(), "profiles/files/motd", "hello");
+        let target = output.join("flake");
+        let first = staged(&dir, &output);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(first.folder()), 0o700);
+        assert_eq!(mode(&first.folder().join("profiles")), 0o700);
+        let mut digests = vec![first.digest()];
+        first.publish(&target).unwrap();
+        assert_eq!(staged(&dir, &output).digest(), digests[0]);
+        assert_eq!(fs::read_to_string(target.join("profiles/files/motd")).unwrap(), "hello");
+        assert!(!target.join("machines").exists());
 
-        fs::remove_file(from.join("profiles/core.nix")).unwrap();
-        fs::write(from.join("modules/a.nix"), "new").unwrap();
-        assert_ne!(stage(&from, &to).unwrap(), first);
-        assert!(!to.join("profiles/core.nix").exists());
-        assert_eq!(fs::read_to_string(to.join("modules/a.nix")).unwrap(), "new");
+        let changes: [&dyn Fn(); 4] = [
+            &|| write(dir.path(), "profiles/files/motd", "bye"),
+            &|| {
+                fs::set_permissions(dir.path().join("profiles/tool.sh"), fs::Permissions::from_mode(0o755))
+                    .unwrap();
+            },
+            &|| symlink("core.nix", dir.path().join("profiles/other.nix")).unwrap(),
+            &|| fs::remove_file(dir.path().join("modules/a.nix")).unwrap(),
+        ];
+        for change in changes {
+            change();
+            let next = staged(&dir, &output);
+            assert!(!digests.contains(&next.digest()));
+            digests.push(next.digest());
+            next.publish(&target).unwrap();
+        }
+        assert_eq!(mode(&target.join("profiles/tool.sh")), 0o700);
+        assert_eq!(mode(&target.join("profiles/files/motd")), 0o600);
+        assert!(!target.join("modules").exists());
+        assert_eq!(fs::read_link(target.join("profiles/other.nix")).unwrap(), Path::new("core.nix"));
+        assert_eq!(fs::read_dir(&output).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_lies_in_the_place_of_the_copy_leads_nowhere() {
+        let (dir, output) = workspace();
+        let precious = tempfile::tempdir().unwrap();
+        write(precious.path(), "file", "precious");
+        fs::create_dir(output.join("flake")).unwrap();
+        symlink(precious.path(), output.join("flake/d")).unwrap();
+        fs::create_dir(output.join("flake/profiles")).unwrap();
+        symlink(precious.path().join("file"), output.join("flake/profiles/core.nix")).unwrap();
+        staged(&dir, &output).publish(&output.join("flake")).unwrap();
+        fs::remove_dir_all(output.join("flake")).unwrap();
+        symlink(precious.path(), output.join("flake")).unwrap();
+        staged(&dir, &output).publish(&output.join("flake")).unwrap();
+        assert!(!output.join("flake").is_symlink());
+        assert_eq!(fs::read_to_string(precious.path().join("file")).unwrap(), "precious");
+        assert_eq!(fs::read_dir(precious.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_what_nix_may_not_see_is_refused_by_name() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        write(elsewhere.path(), "secret", "");
+        for (link, target, leads) in [
+            ("profiles/m", "../machines", "to `machines`"),
+            (
+                "profiles/key",
+                "../machines/web/ssh_host_ed25519_key",
+                "to `machines/web/ssh_host_ed25519_key`",
+            ),
+            ("lib.nix", elsewhere.path().join("secret").to_str().unwrap(), "out of the workspace"),
+            ("modules/all", elsewhere.path().to_str().unwrap(), "out of the workspace"),
+            ("profiles/o", "../output", "to `output`"),
+        ] {
+            let (dir, output) = workspace();
+            symlink(target, dir.path().join(link)).unwrap();
+            let report = Report::of(&stage(dir.path(), &output).unwrap_err());
+            assert!(
+                report.error.starts_with(&format!("`{link}` is a link that leads {leads}")),
+                "{report:?}"
+            );
+            assert_eq!(fs::read_dir(&output).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn links_within_lead_to_the_copies_and_broken_ones_are_left_out() {
+        let (dir, output) = workspace();
+        let root = dir.path().canonicalize().unwrap();
+        symlink(root.join("modules"), root.join("profiles/all")).unwrap();
+        symlink("/nowhere/me@host.1", root.join("profiles/#core.nix")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let staged = staged(&dir, &output);
+        assert_eq!(fs::read_link(staged.folder().join("profiles/all")).unwrap(), Path::new("../modules"));
+        assert!(fs::symlink_metadata(staged.folder().join("profiles/#core.nix")).is_err());
+        assert!(fs::symlink_metadata(staged.folder().join("loop")).is_err());
+    }
+
+    #[test]
+    fn a_private_key_is_left_out_whatever_it_is_called() {
+        let (dir, output) = workspace();
+        write(dir.path(), "profiles/cert", "-----BEGIN CERTIFICATE-----\n");
+        for (name, kind) in [("profiles/a", "OPENSSH PRIVATE KEY"), ("profiles/b", "PRIVATE KEY")] {
+            write(dir.path(), name, &format!("-----BEGIN {kind}-----\nAAAA\n"));
+        }
+        let staged = staged(&dir, &output);
+        assert_eq!(staged.left_out, ["profiles/a", "profiles/b"].map(PathBuf::from).into());
+        assert!(staged.folder().join("profiles/cert").exists());
+        assert!(!staged.folder().join("profiles/a").exists());
+    }
+
+    #[test]
+    fn an_output_that_is_not_nixvms_is_refused() {
+        let (dir, output) = workspace();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::remove_dir(&output).unwrap();
+        symlink(elsewhere.path(), &output).unwrap();
+        let error = require_own_output(dir.path(), &output).unwrap_err().to_string();
+        assert!(error.ends_with("is a link or a file, and not a folder of nixvm's"), "{error}");
+        fs::remove_file(&output).unwrap();
+        require_own_output(dir.path(), &output).unwrap();
+        require_own_output(dir.path(), &output).unwrap();
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_meant_is_refused() {
+        let (dir, output) = workspace();
+        fs::File::create(dir.path().join("debian.iso")).unwrap().set_len(LARGEST + 1).unwrap();
+        let error = stage(dir.path(), &output).unwrap_err().to_string();
+        assert!(error.contains("512 MiB") && error.contains("`debian.iso`"), "{error}");
     }
 
     #[test]
     fn a_folder_that_is_no_flake_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(stage(dir.path(), &dir.path().join("out")).is_err());
+        assert!(stage(dir.path(), dir.path()).is_err());
     }
 }

@@ -2,10 +2,14 @@
 
 mod build;
 mod flake;
+mod listing;
+mod lock;
 mod log;
+pub mod reference;
 mod version;
 
-pub use build::{Flake, MISSING, build, develop, evaluate};
-pub use flake::stage;
+pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock};
+pub use flake::{Staged, require_own_output, stage};
+pub use lock::{Lock, Locked, Moved};
 pub use log::{Event, Progress};
 pub use version::{Version, features, require, version};

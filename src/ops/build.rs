@@ -1,6 +1,6 @@
 //! Builds images: a profile's base, a machine's thin disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -75,7 +75,7 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     setup.workspace.check_profile(profile)?;
     let out_link = setup.workspace.build_dir().join(format!("profile-{profile}"));
     watch.step(&format!("Building profile {profile}"));
-    let (flake, _) = setup.flake()?;
+    let (flake, _) = setup.flake(watch)?;
     nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
     let base = out_link.join("base.qcow2");
     let base_bytes = std::fs::metadata(&base)
@@ -98,10 +98,24 @@ pub fn build_machine(
     known: Option<&Generations>,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
+    build_beside(setup, machine, &setup.workspace.machine_dir(&machine.name), known, watch)
+}
+
+/// Builds the image of a new machine whose folder is not there yet; the files that its `extra.nix` names are in `beside`.
+///
+/// # Errors
+/// As [`build_machine`].
+pub fn build_beside(
+    setup: &Setup,
+    machine: &Machine,
+    beside: &Path,
+    known: Option<&Generations>,
+    watch: &dyn Watch,
+) -> Result<BuiltMachine> {
     let number = |digest: &str| {
         known.map_or(1, |known| known.with_digest(digest).map_or(known.next(), |build| build.number))
     };
-    build_numbered(setup, machine, number, watch)
+    build_numbered(setup, machine, beside, number, watch)
 }
 
 /// Builds a machine's image as its next generation, also where it is the same as one that is known: its boot volume
@@ -115,24 +129,32 @@ pub fn build_next(
     known: &Generations,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
-    build_numbered(setup, machine, |_| known.next(), watch)
+    let beside = setup.workspace.machine_dir(&machine.name);
+    build_numbered(setup, machine, &beside, |_| known.next(), watch)
 }
 
 /// Builds a machine's image as the generation that `number` gives the digest of its inputs.
 fn build_numbered(
     setup: &Setup,
     machine: &Machine,
+    beside: &Path,
     number: impl FnOnce(&str) -> u32,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
     let name = &machine.name;
     setup.workspace.check_profile(&machine.profile)?;
-    let (flake, flake_digest) = setup.flake()?;
-    let digest = Sha256::digest(format!("{}\n{flake_digest}", render::digest(machine)));
+    let (flake, flake_digest) = setup.flake(watch)?;
+    let companions = match &machine.extra {
+        Some(extra) => render::companions(beside, name, extra)?,
+        None => Vec::new(),
+    };
+    let inputs = [render::digest(machine), flake_digest, render::digest_of(&companions)?].join("\n");
+    let digest = Sha256::digest(inputs.trim_end());
     let digest = format!("{digest:x}");
     let number = number(&digest);
     let generation = Generation { number, digest };
     render::write(&flake.machines, machine, &generation)?;
+    render::write_companions(&flake.machines, name, &companions)?;
 
     let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
     watch.step(&format!("Building {name} from profile {}", machine.profile));

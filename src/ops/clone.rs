@@ -1,5 +1,7 @@
 //! `clone`: a new machine like another, with its data or without, and an identity of its own.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::config;
@@ -8,10 +10,11 @@ use crate::hypervisor::BackupRequest;
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{Machine, MachineName, Size};
+use crate::render;
 use crate::storage::Pool;
 
 use super::accelerator::accelerator;
-use super::build::build_machine;
+use super::build::build_beside;
 use super::create::preflight;
 use super::deploy;
 use super::kept;
@@ -105,7 +108,8 @@ pub fn clone(
     let data = if with_data { Some(data_of(&source, &pool)?) } else { None };
     let machine = like(setup, &original, new, data.as_ref().map(|(_, size)| *size))?;
     work.host.check_free(new, machine.machine_id)?;
-    let built = build_machine(setup, &machine, None, watch)?;
+    let folder = setup.workspace.machine_dir(name);
+    let built = build_beside(setup, &machine, &folder, None, watch)?;
 
     let stem = deploy::free_stem(&work.host, new)?;
     let layer = deploy::layers(&pool, &stem)?.last().map_or(1, |last| last + 1);
@@ -132,6 +136,12 @@ pub fn clone(
         Step::Identity(_) => deploy::put_identity(&pool, &stem, &machine),
         Step::Files => {
             config::save(&setup.workspace, &machine)?;
+            let extra = machine.extra.as_deref().unwrap_or_default();
+            let beside: Vec<PathBuf> = render::companions(&folder, name, extra)?
+                .into_iter()
+                .map(|companion| companion.path)
+                .collect();
+            config::copy_beside(&setup.workspace, name, new, &beside)?;
             config::copy_health_check(&setup.workspace, name, new).map(drop)
         }
         Step::Define => deploy::define(setup, &work.host, &machine, &metadata, layer, watch),

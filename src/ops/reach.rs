@@ -140,15 +140,18 @@ fn ssh_command(
     options: &[String],
     command: &[String],
 ) -> Command {
-    Command::new("ssh")
-        .missing("install the OpenSSH client")
+    let (hosts_option, environment) = known_hosts_option(known_hosts);
+    let mut ssh = Command::new("ssh");
+    if let Some((name, value)) = environment {
+        ssh = ssh.env(name, value);
+    }
+    ssh.missing("install the OpenSSH client")
         .args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
         .args(["-o", "UpdateHostKeys=no", "-o", "LogLevel=ERROR"])
         .arg("-o")
         .arg(format!("HostKeyAlias={alias}"))
         .arg("-o")
-        // ssh splits the value at white space unless it is quoted.
-        .arg(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()))
+        .arg(hosts_option)
         .arg("-p")
         .arg(endpoint.port().to_string())
         .args(options)
@@ -157,6 +160,18 @@ fn ssh_command(
         .arg("--")
         .arg(endpoint.ip().to_string())
         .args(remote_words(command))
+}
+
+/// Returns the option that names the file of host keys, and an environment variable that it refers to.
+///
+/// ssh splits the value at white space unless it is quoted, and then replaces `%d` and `${HOME}` in it. What it takes from
+/// the environment it takes as it is; but before OpenSSH 8.4 it did not.
+fn known_hosts_option(file: &Path) -> (String, Option<(&'static str, &Path)>) {
+    const VARIABLE: &str = "NIXVM_KNOWN_HOSTS";
+    if file.as_os_str().as_encoded_bytes().iter().any(|byte| b"\"\\%$".contains(byte)) {
+        return (format!("UserKnownHostsFile=${{{VARIABLE}}}"), Some((VARIABLE, file)));
+    }
+    (format!("UserKnownHostsFile=\"{}\"", file.display()), None)
 }
 
 /// One word is a line for the shell in the guest, as with ssh itself. ssh joins several with blanks and so loses where
@@ -196,6 +211,30 @@ pub fn console(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ssh_finds_the_host_keys_in_a_folder_of_any_name() {
+        for (name, plain) in [
+            ("a b", true),
+            ("é#?&+=~'", true),
+            ("%d", false),
+            (r"a\b", false),
+            ("\"", false),
+            ("${HOME}$x", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join(name);
+            let (option, environment) = known_hosts_option(&file);
+            assert_eq!(environment.is_none(), plain, "{option}");
+            let mut ssh = Command::new("ssh").args(["-G", "-F", "none", "-o"]).arg(option).arg("host");
+            if let Some((name, value)) = environment {
+                ssh = ssh.env(name, value);
+            }
+            let shown = String::from_utf8(ssh.output().unwrap()).unwrap();
+            let line = format!("userknownhostsfile {}\n", file.display());
+            assert!(shown.contains(&line), "{name}: {shown}");
+        }
+    }
 
     #[test]
     fn the_host_key_is_pinned_and_words_reach_the_guest_whole() {

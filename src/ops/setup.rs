@@ -7,8 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Workspace;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::hypervisor::Hypervisor;
-use crate::nix::{self, Event, Flake};
+use crate::nix::{self, Event, Flake, Staged};
+
+use super::lock;
 
 /// Listens to what an operation does while it works.
 pub trait Watch {
@@ -54,19 +57,36 @@ impl Setup {
         Hypervisor::open(&self.connect)
     }
 
-    /// Brings the staged copy of the flake up to date and returns it with its inputs, and the SHA-256 of both in hexadecimal.
+    /// Copies the workspace's flake to where Nix may see it, with all of its inputs locked, and returns the copy with its
+    /// inputs, and the SHA-256 of both in hexadecimal.
     ///
     /// # Errors
-    /// The workspace holds no flake, or the copy cannot be written.
-    pub fn flake(&self) -> Result<(Flake, String)> {
-        let folder = self.workspace.flake_dir();
+    /// The workspace holds no flake or what Nix may not see, an input cannot be locked, or the copy cannot be written.
+    pub fn flake(&self, watch: &dyn Watch) -> Result<(Flake, String)> {
         let machines = self.workspace.rendered_dir();
-        fs::create_dir_all(&machines)
-            .explain(|| Failure::user(format!("cannot create `{}`", machines.display())))?;
-        let staged = nix::stage(self.workspace.root(), &folder)?;
         let nixpkgs = self.nixpkgs()?;
-        let digest = Sha256::digest(format!("{staged}\n{}", nixpkgs.as_deref().unwrap_or("locked")));
+        let mut staged = self.stage()?;
+        file::create_private_folder(&machines)?;
+        lock::complete(self, &mut staged, nixpkgs.as_deref(), watch)?;
+        if !staged.left_out.is_empty() {
+            let names: Vec<String> = staged.left_out.iter().map(|path| path.display().to_string()).collect();
+            watch.note(&format!("not given to Nix, for it looks like a secret: {}", names.join(", ")));
+        }
+        let digest =
+            Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
+        let folder = nix::add_to_store(staged.folder())?;
+        staged.publish(&self.workspace.flake_dir())?;
         Ok((Flake { folder, machines, nixpkgs }, format!("{digest:x}")))
+    }
+
+    /// Returns a copy of the workspace's flake, with the lock as it is.
+    ///
+    /// # Errors
+    /// The workspace holds no flake or what Nix may not see, or the copy cannot be written.
+    pub fn stage(&self) -> Result<Staged> {
+        let output = self.workspace.output_dir();
+        nix::require_own_output(self.workspace.root(), &output)?;
+        nix::stage(self.workspace.root(), &output)
     }
 
     /// Returns the flake reference that replaces the locked nixpkgs: the user's, else what `quickstart` chose for this workspace.
@@ -79,7 +99,9 @@ impl Setup {
         }
         let file = self.workspace.base_file();
         match fs::read_to_string(&file) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|reference| !reference.is_empty())),
+            Ok(text) => Ok(Some(text.trim())
+                .filter(|reference| !reference.is_empty())
+                .map(|reference| nix::reference::typed(reference, self.workspace.root()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
         }

@@ -4,6 +4,7 @@
 //! every value in it is written: `.nix` as a Nix expression (`nix.rs`), `.xml` as
 //! XML text (`xml.rs`). There is no way to print a value raw.
 
+mod companions;
 mod libvirt;
 mod module;
 mod nix;
@@ -12,6 +13,7 @@ mod template;
 mod write;
 mod xml;
 
+pub use companions::{Companion, companions, digest_of, write_companions};
 pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
 pub use module::{digest, module};
 pub use write::{remove, write};

@@ -55,12 +55,15 @@ pub fn remove(rendered: &Path, machine: &MachineName) -> Result<bool> {
         return Ok(false);
     }
     check_ours(&folder)?;
-    for name in ["extra.nix", "profile", "default.nix"] {
-        file::remove(&folder.join(name))?;
+    let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
+    if file::read(&folder.join("default.nix"))?.is_none() {
+        // Nothing says that the rest is nixvm's.
+        ["extra.nix", "profile"].iter().try_for_each(|name| file::remove(&folder.join(name)).map(drop))?;
+        return fs::remove_dir(&folder)
+            .explain(|| cannot().hint("move what is left in it elsewhere"))
+            .map(|()| true);
     }
-    fs::remove_dir(&folder).explain(|| {
-        Failure::user(format!("cannot remove {}", folder.display())).hint("move what is left in it elsewhere")
-    })?;
+    fs::remove_dir_all(&folder).explain(cannot)?;
     Ok(true)
 }
 
@@ -75,6 +78,11 @@ fn check(machine: &Machine, name: &str, text: &str) -> Result<()> {
 }
 
 fn check_ours(folder: &Path) -> Result<()> {
+    if folder.is_symlink() {
+        return Err(Failure::user(format!("{} is a link, which nixvm never makes", folder.display()))
+            .hint("look where it leads, and remove it")
+            .into());
+    }
     let path = folder.join("default.nix");
     match file::read(&path)? {
         Some(text) if !text.starts_with(MARK) => {

@@ -12,3 +12,4 @@ mod changes;
 mod generations;
 mod sandbox;
 mod verbs;
+mod workspaces;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crate::sandbox::{KEY, Sandbox};
 
@@ -103,16 +104,31 @@ fn completions_know_the_verbs() {
     }
 }
 
-#[test]
-fn every_verb_has_help() {
+/// Returns the verbs that the program's help lists.
+fn verbs() -> Vec<String> {
     let help = Sandbox::new().run(&["--help"]).stdout;
     let verbs =
         help.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1).take_while(|l| !l.is_empty());
     // What is deeper goes on from the line before.
     let verbs = verbs.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
-    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    verbs.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_flake_has_an_app_for_every_verb() {
+    let nix = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("nix/workspace.nix")).unwrap();
+    let list = nix.split_once("verbs = [").unwrap().1.split_once(']').unwrap().0;
+    let apps: Vec<&str> = list.split_whitespace().map(|word| word.trim_matches('"')).collect();
+    let mut verbs = verbs();
+    verbs.sort();
+    assert_eq!(apps, verbs);
+}
+
+#[test]
+fn every_verb_has_help() {
+    let verbs = verbs();
     assert!(verbs.len() >= 18, "{verbs:?}");
-    for verb in verbs {
+    for verb in &verbs {
         let ended = Sandbox::new().run(&[verb, "--help"]);
         assert!(ended.code == 0 && ended.stdout.contains("Usage: nixvm"), "{verb}: {ended:?}");
     }

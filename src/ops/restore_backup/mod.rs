@@ -7,7 +7,7 @@
 mod plan;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::backup::{self, About, Archive};
 use crate::config::{self, ArchivedFile};
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::model::record::{Generations, Metadata};
@@ -26,7 +27,7 @@ use crate::storage::{Incoming, Pool};
 
 use plan::{Facts, Step, plan, top};
 
-use super::build::build_machine;
+use super::build::build_beside;
 use super::deploy::{self, moved};
 use super::work::Work;
 use super::{BuiltMachine, Setup, Watch, archives, destroy, layers, nvram, power, roots, start, trial};
@@ -86,7 +87,15 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     work.host.check_free(name, machine.machine_id)?;
     let built = match &domain {
         Some(_) if !wanted.files => None,
-        _ => Some(built(setup, &machine, domain.as_ref(), folder, watch)?),
+        _ if from_archive => {
+            let beside = file::private_folder_in(&setup.workspace.output_dir(), ".restore-")?;
+            config::unpack_public(beside.path(), &files)?;
+            Some(built(setup, &machine, beside.path(), domain.as_ref(), folder, watch)?)
+        }
+        _ => {
+            let beside = setup.workspace.machine_dir(name);
+            Some(built(setup, &machine, &beside, domain.as_ref(), folder, watch)?)
+        }
     };
 
     let pool = work.pool()?;
@@ -206,13 +215,14 @@ fn declared(
 fn built(
     setup: &Setup,
     machine: &Machine,
+    beside: &Path,
     domain: Option<&Owned>,
     folder: bool,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
     nix::require()?;
     let known = domain.map(|domain| &domain.metadata().generations);
-    build_machine(setup, machine, known, watch).inspect_err(|_| {
+    build_beside(setup, machine, beside, known, watch).inspect_err(|_| {
         if !folder {
             // The flake would offer a machine that is not there.
             let _ = render::remove(&setup.workspace.rendered_dir(), &machine.name);
