@@ -1,6 +1,7 @@
 //! From files to machines.
 
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use super::workspace::file_names;
 use crate::error::{Failure, Result};
 use crate::file;
 use crate::model::suggest::did_you_mean;
-use crate::model::{Machine, MachineName};
+use crate::model::{Machine, MachineId, MachineName, lines};
 
 /// Returns the machine that `machines/NAME/` declares.
 ///
@@ -31,6 +32,25 @@ pub fn declared(workspace: &Workspace, name: &MachineName) -> Result<Declared> {
     let folder = workspace.machine_dir(name);
     check_private(&folder, &label(name))?;
     Declared::parse(&label(name), |file| file::read(&folder.join(file)))
+}
+
+/// Returns whether the workspace in the folder `root` declares a machine of that name and identity; `None` where that
+/// cannot be seen.
+pub fn holds(root: &Path, name: &MachineName, id: MachineId) -> Option<bool> {
+    let folder = root.join(label(name));
+    let read = |file: &str| match fs::read_to_string(folder.join(file)) {
+        Ok(text) => Some(text),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Some(String::new())
+        }
+        Err(_) => None,
+    };
+    let says = |text: &str| {
+        let mut items = lines::items(text).map(|(_, item)| item.trim().to_lowercase().replace('-', ""));
+        items.next().is_some_and(|item| item == id.to_string())
+    };
+    let (machine_id, uuid) = (read("machine-id")?, read("uuid")?);
+    Some(says(&machine_id) || says(&uuid))
 }
 
 /// Returns whether there is a folder for the machine.
@@ -145,6 +165,25 @@ mod tests {
             fs::write(&path, good).unwrap();
         }
         load(&workspace, &web).unwrap();
+    }
+
+    #[test]
+    fn a_workspace_holds_a_machine_by_its_name_and_identity() {
+        let (dir, workspace) = workspace();
+        let web: MachineName = "web".parse().unwrap();
+        let id = create(&workspace, &NewMachine::named(web.clone())).unwrap().machine_id;
+        let held = |id| holds(dir.path(), &web, id);
+        assert_eq!((held(id), held(MachineId::generate())), (Some(true), Some(false)));
+        // By either file, with comments and in either case.
+        fs::remove_file(workspace.machine_dir(&web).join("machine-id")).unwrap();
+        fs::write(
+            workspace.machine_dir(&web).join("uuid"),
+            format!("# id\n{}\n", id.to_uuid().to_uppercase()),
+        )
+        .unwrap();
+        assert_eq!(held(id), Some(true));
+        assert_eq!(holds(&dir.path().join("moved"), &web, id), Some(false));
+        assert_eq!(holds(dir.path(), &"db".parse().unwrap(), id), Some(false));
     }
 
     #[test]

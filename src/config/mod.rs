@@ -44,6 +44,6 @@ pub use create::{NewMachine, create, save};
 pub use declared::Declared;
 pub use health::health_check;
 pub use identity::with_new_identity;
-pub use load::{declared, exists, list, load};
+pub use load::{declared, exists, holds, list, load};
 pub use remove::remove;
 pub use workspace::Workspace;

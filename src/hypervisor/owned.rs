@@ -83,6 +83,37 @@ impl Owned {
         Ok(())
     }
 
+    /// Writes down where the machine's workspace is, for its next start and for what runs; `xml` gives the element.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn record_workspace(
+        &mut self,
+        workspace: &str,
+        xml: impl Fn(&Metadata) -> Result<String>,
+    ) -> Result<()> {
+        let moved = |metadata: Metadata| Metadata { workspace: workspace.to_owned(), ..metadata };
+        let defined = moved(self.metadata.clone());
+        let text = xml(&defined)?;
+        self.set_metadata(defined, &text)?;
+        if !self.state()?.is_active() {
+            return Ok(());
+        }
+        let say = || self.cannot("write down the state of");
+        if let Some(runs) = metadata_of(&self.domain, sys::VIR_DOMAIN_AFFECT_LIVE).say(say)? {
+            let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+            let (text, which) = (xml(&moved(runs))?, sys::VIR_DOMAIN_AFFECT_LIVE);
+            let set =
+                self.domain.set_metadata(kind, Some(&text), Some("nixvm"), Some(METADATA_NAMESPACE), which);
+            match set {
+                // It has just gone off, and what ran is no more.
+                Err(_) if !self.state()?.is_active() => {}
+                set => drop(set.say(say)?),
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the domain as it is now.
     ///
     /// # Errors

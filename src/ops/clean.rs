@@ -22,7 +22,7 @@ use crate::storage::image::is_base_volume;
 use super::generations::{remove, superfluous};
 use super::upgrade::running;
 use super::work::{Work, now};
-use super::{Setup, Watch, deploy, kept, stale};
+use super::{Setup, Watch, deploy, kept, ownership, stale};
 
 /// How many generations of a machine stay.
 const KEEP: usize = 2;
@@ -106,13 +106,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     let mut records = host.records()?;
     let mut backing = pool.backing_of_all()?;
     let mut found = Vec::new();
-    let here = setup.workspace.as_str();
-    let names: BTreeSet<MachineName> = records
-        .iter()
-        .filter(|record| record.workspace == here)
-        .map(|record| record.machine.clone())
-        .collect();
-    for name in &names {
+    for name in &ours(setup, host, &records)? {
         let domain = host.own(name)?;
         let metadata = domain.metadata().clone();
         // A machine that lives in another pool is that pool's business.
@@ -135,8 +129,25 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
             found.push(Garbage::Base { volume, bytes: usage.allocation });
         }
     }
-    found.extend(stale::files(setup, &names, &records)?);
+    found.extend(stale::files(setup, &records)?);
     Ok(found)
+}
+
+/// Returns the machines with a domain that are this workspace's, also where it was moved since they were made.
+fn ours(setup: &Setup, host: &Hypervisor, records: &[Metadata]) -> Result<BTreeSet<MachineName>> {
+    let mut names = BTreeSet::new();
+    for record in records {
+        if record.workspace == setup.workspace.as_str() {
+            names.insert(record.machine.clone());
+        } else if config::exists(&setup.workspace, &record.machine)
+            && let Some(domain) = host.find(&record.machine)?
+            && ownership::is_ours(setup, record, domain.id)
+        {
+            ownership::notice(setup, host, &record.machine);
+            names.insert(record.machine.clone());
+        }
+    }
+    Ok(names)
 }
 
 /// Returns the base images among `volumes` that no build is recorded to lie on and no volume does lie on.
@@ -172,9 +183,9 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
     }
     // Anew: what those generations lay on may be free now, and may have found another user.
     let now = survey(setup, &host, &pool)?;
-    let (here, records) = (setup.workspace.as_str(), host.records()?);
+    let records = host.records()?;
     let is_no_more = |name: &MachineName| {
-        let has_domain = records.iter().any(|record| record.workspace == here && record.machine == *name);
+        let has_domain = records.iter().any(|record| record.machine == *name);
         !has_domain && !config::exists(&setup.workspace, name)
     };
     let is_lock = |path: &Path| path.parent() == Some(&setup.workspace.work_dir());
@@ -213,9 +224,8 @@ fn lock<'a>(
     agreed: &[Garbage],
     watch: &'a dyn Watch,
 ) -> Result<Vec<Work<'a>>> {
-    let here = setup.workspace.as_str();
     let mut names: BTreeSet<MachineName> = config::list(&setup.workspace)?.into_iter().collect();
-    names.extend(host.records()?.into_iter().filter(|r| r.workspace == here).map(|r| r.machine));
+    names.extend(ours(setup, host, &host.records()?)?);
     names.extend(agreed.iter().filter_map(|item| match item {
         Garbage::Generation { machine, .. } | Garbage::Files { machine, .. } => Some(machine.clone()),
         Garbage::Base { .. } | Garbage::OutLink { .. } => None,

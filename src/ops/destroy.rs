@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
+use crate::exec;
 use crate::hypervisor::Hypervisor;
 use crate::model::{MachineName, volume};
 
@@ -128,15 +129,16 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
 /// Refuses to delete the data of a machine of another workspace: its name may have been typed in the wrong folder.
 ///
 /// # Errors
-/// It is one, and this workspace declares none of that name.
+/// It is one, or this workspace is a copy of the machine's.
 pub fn require_declared_here(setup: &Setup, name: &MachineName, verb: &str, made_in: &str) -> Result<()> {
-    if made_in == setup.workspace.as_str() || config::exists(&setup.workspace, name) {
+    // One of a workspace that was moved here says so by now: whoever works on it first writes that down.
+    if made_in == setup.workspace.as_str() {
         return Ok(());
     }
     Err(Failure::user(format!(
         "the machine `{name}` belongs to the workspace `{made_in}`; nothing was changed"
     ))
-    .hint(format!("name that workspace: `nixvm -C {made_in} {verb} {name}`"))
+    .hint(format!("name that workspace: `nixvm -C {} {verb} {name}`", exec::quoted(made_in)))
     .into())
 }
 

@@ -11,6 +11,7 @@ use crate::model::MachineName;
 use crate::model::domain::DomainState;
 
 use super::Setup;
+use super::ownership;
 use super::reach::endpoint;
 
 /// A machine in the list.
@@ -37,6 +38,9 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
     let mut machines = Vec::new();
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
+        if metadata.workspace != setup.workspace.as_str() && ownership::is_ours(setup, metadata, domain.id) {
+            ownership::notice(setup, &host, &metadata.machine);
+        }
         let address = if domain.state.is_active() { address(setup, &host, &metadata.machine) } else { None };
         machines.push(ListedMachine {
             name: domain.name.clone(),

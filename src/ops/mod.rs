@@ -28,6 +28,7 @@ mod lock;
 mod logs;
 mod network;
 mod nvram;
+mod ownership;
 mod passwd;
 mod power;
 mod reach;

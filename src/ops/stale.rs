@@ -22,8 +22,11 @@ use super::clean::Garbage;
 ///
 /// # Errors
 /// A folder or a journal cannot be read.
-pub fn files(setup: &Setup, domains: &BTreeSet<MachineName>, records: &[Metadata]) -> Result<Vec<Garbage>> {
+pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
     let workspace = &setup.workspace;
+    // Of whatever workspace they say that they are: one that was moved, or mounted elsewhere, is known by another path, and
+    // what is kept in vain is a few kilobytes.
+    let domains: BTreeSet<&MachineName> = records.iter().map(|record| &record.machine).collect();
     let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
     let mut found = Vec::new();
     let profiles = workspace.profile_names()?;

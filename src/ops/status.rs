@@ -6,17 +6,18 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::Owned;
+use crate::hypervisor::{Hypervisor, Owned};
 use crate::journal::{self, State};
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
+use crate::model::record::Metadata;
 use crate::model::volume::{self, VolumeStem};
 use crate::storage::Pool;
 
-use super::Setup;
 use super::deploy::open_pool;
 use super::layers::check_chain;
 use super::reach::endpoint;
+use super::{Setup, ownership};
 
 /// One machine, as declared and as observed.
 #[derive(Debug, Clone, Serialize)]
@@ -94,7 +95,6 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     // A chain that is not whole is for `start` to refuse; this shows what there is.
     let chain = domain.as_ref().and_then(|domain| check_chain(&pool, domain).ok());
     let disks = disks(&pool, &stem)?;
-    let here = setup.workspace.root().display().to_string();
     Ok(Status {
         name: name.to_string(),
         state,
@@ -110,8 +110,23 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),
         chain: chain.map(|chain| chain.len()),
         work: work_in_hand(setup, name)?,
-        other_workspace: metadata.map(|m| m.workspace.clone()).filter(|workspace| *workspace != here),
+        other_workspace: other_workspace(setup, &host, name, metadata)?,
     })
+}
+
+/// Returns the workspace that a domain is of, if that is not this one, wherever this one was moved.
+fn other_workspace(
+    setup: &Setup,
+    host: &Hypervisor,
+    name: &MachineName,
+    metadata: Option<&Metadata>,
+) -> Result<Option<String>> {
+    let (Some(metadata), Some(found)) = (metadata, host.find(name)?) else { return Ok(None) };
+    let ours = ownership::is_ours(setup, metadata, found.id);
+    if ours && metadata.workspace != setup.workspace.as_str() {
+        ownership::notice(setup, host, name);
+    }
+    Ok((!ours).then(|| metadata.workspace.clone()))
 }
 
 fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>> {

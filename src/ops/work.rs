@@ -19,7 +19,7 @@ use crate::storage::Pool;
 
 use super::deploy::open_pool;
 use super::{Setup, Watch};
-use super::{files, layers, roots};
+use super::{files, layers, ownership, roots};
 
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -98,6 +98,8 @@ impl<'a> Work<'a> {
         let holder = Holder { pid: std::process::id(), command, since: now() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
+        // A workspace that was moved is found again by whoever looks for it next.
+        ownership::follow(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);

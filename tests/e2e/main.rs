@@ -20,6 +20,7 @@ mod immutable;
 mod lacks;
 mod leftovers;
 mod life;
+mod moved;
 mod ports;
 mod process;
 mod remote;
@@ -82,6 +83,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     tests![snapshots::snapshots_keep_and_bring_back_exactly_what_was],
     tests![copies::a_machine_is_renamed_cloned_and_recreated],
     tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
+    tests![moved::a_workspace_anywhere_is_moved_while_its_machine_runs],
     tests![session::a_session_without_root],
 ];
 
