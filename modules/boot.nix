@@ -13,9 +13,6 @@ in
 {
   imports = [ "${modulesPath}/profiles/qemu-guest.nix" ];
 
-  boot.loader.grub.enable = false;
-
-  boot.initrd.systemd.enable = true;
   # NixOS puts the host name there for the first lines of the journal, which makes one initrd per machine.
   boot.initrd.systemd.contents."/etc/hostname".text = lib.mkForce "nixvm\n";
   boot.initrd.availableKernelModules = [
@@ -24,7 +21,16 @@ in
     "loop"
   ];
   # qemu-guest.nix names what the disks need. The default list is for hardware: SATA, USB, LVM.
-  boot.initrd.includeDefaultModules = false;
+  boot.initrd.includeDefaultModules = lib.mkDefault false;
+  # A virtual machine has no security key, and nothing in this ramdisk is encrypted or talks over D-Bus: systemctl finds
+  # systemd without it.
+  boot.initrd.systemd.dbus.enable = lib.mkDefault false;
+  boot.initrd.systemd.fido2.enable = lib.mkDefault false;
+  boot.initrd.systemd.tpm2.enable = lib.mkDefault false;
+
+  # Root is locked, so the emergency shell would let nobody in: the guest would wait at its console for ever. Without it a
+  # file system that is not there keeps nobody from logging in by ssh and repairing it.
+  systemd.enableEmergencyMode = lib.mkDefault false;
 
   # The last one is /dev/console: the boot log and systemd's login prompt come out on the serial port.
   boot.kernelParams = [

@@ -57,14 +57,15 @@ in
     "d /var/roothome 0700 root root -"
   ];
 
-  boot.tmp.useTmpfs = true;
-
   # Kept over reboots, and bounded: by default the journal may take 4 GB, a fifth of a default /var.
-  services.journald.storage = "persistent";
+  services.journald.storage = lib.mkDefault "persistent";
   services.journald.extraConfig = ''
     SystemMaxUse=256M
     RuntimeMaxUse=32M
   '';
+
+  # Blocks that the guest has freed go back to the host's pool, once a week.
+  services.fstrim.enable = lib.mkDefault true;
 
   # What /var holds was written by some release's services; a newer image must not reinterpret it.
   system.stateVersion = lib.mkDefault "26.05";

@@ -2,10 +2,13 @@
 {
   imports = [
     ./options.nix
+    ./fixed.nix
     ./immutable.nix
+    ./root.nix
     ./boot.nix
     ./sharing.nix
     ./data.nix
+    ./persist.nix
     ./identity.nix
     ./network.nix
     ./guest.nix

@@ -1,8 +1,9 @@
 # Why: the host must be able to ask the guest for its address, to freeze its file systems for a backup and to set
 # its clock right after a pause.
+#
+# The agent itself is switched on in fixed.nix.
 { lib, ... }:
 {
-  services.qemuGuest.enable = true;
-  services.timesyncd.enable = true;
+  services.timesyncd.enable = lib.mkDefault true;
   time.timeZone = lib.mkDefault "UTC";
 }

@@ -75,8 +75,6 @@ in
     '';
   };
 
-  services.userborn.enable = true;
-  users.mutableUsers = false;
   users.users.root =
     if cfg.rootPasswordHash != null then
       { hashedPassword = cfg.rootPasswordHash; }

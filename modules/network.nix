@@ -1,8 +1,7 @@
 # Why: a machine has one network card, gets its address by its MAC, and opens the ports its folder names.
-{ config, ... }:
+{ config, lib, ... }:
 {
-  networking.useNetworkd = true;
-  networking.useDHCP = false;
+  networking.useDHCP = lib.mkDefault false;
   systemd.network.networks."10-nixvm" = {
     # By driver: `Type=ether` would match docker's veth pairs too and run DHCP on them.
     matchConfig.Driver = "virtio_net";
@@ -16,13 +15,11 @@
     ipv6AcceptRAConfig.UseDNS = false;
   };
 
-  # resolv.conf is the machine's own file, so nothing may generate one.
-  services.resolved.enable = false;
-  networking.resolvconf.enable = false;
+  # resolv.conf is the machine's own file, so nothing may generate one: see refuse/resolv.nix.
   environment.etc."resolv.conf" = {
     mode = "0444";
     text = config.nixvm.resolvConf;
   };
 
-  networking.firewall.enable = true;
+  networking.firewall.enable = lib.mkDefault true;
 }

@@ -104,15 +104,16 @@ let
     in
     if named != [ ] then named else [ "the same ones, in another order or number" ];
 
+  # A machine stands on its profile's `/`: a folder that is there and that the machine has no use for does no harm, so only
+  # one that is missing counts.
+  newFolders = config: profile: subtractLists profile.nixvm.image.folders config.nixvm.image.folders;
   root =
     config: profile:
     let
       ldso = c: plain (c.environment.ldso or null);
     in
     optional (ldso config != ldso profile) "the dynamic loader's path (environment.ldso, which programs.nix-ld.enable sets)"
-    ++ lists "the mount point " (path: "fileSystems.\"${path}\"") (attrNames config.fileSystems) (
-      attrNames profile.fileSystems
-    );
+    ++ map (path: "adds the mount point `${path}` (fileSystems.\"${path}\" or nixvm.persist)") (newFolders config profile);
 
   # What NixOS mounts in the initrd whether it says so or not (nixos/lib/utils.nix, pathsNeededForBoot).
   neededForBoot = [
@@ -227,10 +228,12 @@ let
     }
     {
       what = "the tree of /";
-      of = config: "${config.nixvm.image.rootSkeleton}";
+      of = config: builtins.toJSON config.nixvm.image.links;
+      isSame = config: profile: links config == links profile && newFolders config profile == [ ];
       told = root;
     }
   ];
+  links = config: config.nixvm.image.links;
 in
 config: profile:
 map (
@@ -238,10 +241,20 @@ map (
     what,
     of,
     told,
+    ...
   }:
   let
     names = told config profile;
     paths = [ "from ${plain (of profile)} to ${plain (of config)}" ];
   in
   "${what}: ${concatStringsSep "; " (if names == [ ] then paths else names)}"
-) (filter ({ of, ... }: of config != of profile) shared)
+) (
+  filter (
+    {
+      of,
+      isSame ? (a: b: of a == of b),
+      ...
+    }:
+    !isSame config profile
+  ) shared
+)

@@ -47,6 +47,27 @@ let
       fsType = "none";
       options = [ "bind" ];
     };
+    "a bind mount at a folder that every image has".extra.fileSystems."/srv" = {
+      device = "/var/srv";
+      fsType = "none";
+      options = [ "bind" ];
+    };
+    "a kept folder that every image has".extra.nixvm.persist = [ "/opt" ];
+    "a kept folder below /etc".extra.nixvm.persist = [ "/etc/rancher" ];
+    "a mount point of its own" = {
+      extra.fileSystems."/data" = {
+        device = "/dev/vdd";
+        fsType = "ext4";
+      };
+      names = [
+        "the tree of /"
+        "adds the mount point `/data`"
+      ];
+    };
+    "a kept folder of its own" = {
+      extra.nixvm.persist = [ "/data/app" ];
+      names = [ "adds the mount point `/data/app`" ];
+    };
     "console log level" = {
       extra.boot.consoleLogLevel = 7;
       names = [

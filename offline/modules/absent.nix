@@ -7,7 +7,10 @@ let
     "boot.enableContainers" = false;
     "boot.growPartition" = false;
     "boot.initrd.includeDefaultModules" = false;
+    "boot.initrd.systemd.dbus.enable" = false;
     "boot.initrd.systemd.enable" = true;
+    "boot.initrd.systemd.fido2.enable" = false;
+    "boot.initrd.systemd.tpm2.enable" = false;
     "boot.initrd.verbose" = false;
     "boot.kexec.enable" = false;
     "boot.loader.efi.canTouchEfiVariables" = false;

@@ -143,7 +143,7 @@ let
     let
       found = lib.filter (option: builtins.match "x-systemd.device-timeout=[0-9]+s?" option != null) fs.options;
     in
-    if found == [ ] then "30" else lib.removeSuffix "s" (lib.removePrefix "x-systemd.device-timeout=" (lib.last found));
+    if found == [ ] then "90" else lib.removeSuffix "s" (lib.removePrefix "x-systemd.device-timeout=" (lib.last found));
 in
 {
   options = {

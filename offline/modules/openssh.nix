@@ -122,7 +122,7 @@ in
 
     services.openssh.authorizedKeysFiles =
       lib.optional cfg.authorizedKeysInHomedir "%h/.ssh/authorized_keys" ++ [ "/etc/ssh/authorized_keys.d/%u" ];
-    services.openssh.settings = lib.mapAttrs (_: lib.mkDefault) {
+    services.openssh.settings = lib.mapAttrs (_: lib.mkOptionDefault) {
       UsePAM = true;
       PrintMotd = false;
       X11Forwarding = false;

@@ -131,6 +131,11 @@ in
         };
         description = "Units of Debian's packages to start, by the target that wants them.";
       };
+      enableEmergencyMode = mkOption {
+        type = types.bool;
+        default = true;
+        description = "Whether a boot that fails ends in a shell on the console, for who knows root's password.";
+      };
       settings.Manager = mkOption {
         type = types.attrs;
         default = { };
@@ -180,6 +185,10 @@ in
     ) (lib.attrValues cfg.services)
     ++ lib.concatMap (unit: pkgs.debian.usedIn unit.text) units;
 
+    systemd.maskedUnits = lib.optionals (!cfg.enableEmergencyMode) [
+      "emergency.service"
+      "emergency.target"
+    ];
     system.ignored = lib.optional cfg.coredump.enable "systemd.coredump.enable";
 
     system.build.units =

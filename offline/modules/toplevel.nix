@@ -16,10 +16,6 @@ let
     else
       lib.foldr lib.warn value config.warnings;
   notCarriedOut = config.system.notCarriedOut;
-
-  mountPoints = lib.filter (
-    path: !lib.any (prefix: lib.hasPrefix prefix path) [ "/dev/" "/home/" "/proc/" "/root/" "/run/" "/sys/" "/tmp/" "/var/" ]
-  ) (lib.attrNames config.fileSystems);
 in
 {
   options.system = {
@@ -48,13 +44,13 @@ in
   config = {
     system.build.debian = pkgs.guest.root (lib.sort builtins.lessThan (lib.unique config.system.debianPackages));
 
-    # `/` of an image: Debian's folders are links into /usr, which the initial ramdisk mounts from the toplevel.
-    nixvm.image.rootSkeleton = pkgs.runCommand "debian-skeleton" { } ''
-      mkdir -p $out/{boot,dev,etc,home,mnt,opt,proc,root,run,srv,sys,tmp,usr,var}
-      mkdir -p $out/nix/{store,.base,.delta}
-      for folder in bin sbin lib lib64; do ln -s usr/$folder $out/$folder; done
-      ${lib.concatMapStringsSep "\n" (path: "mkdir -p $out${lib.escapeShellArg path}") mountPoints}
-    '';
+    # In `/` of an image Debian's folders are links into /usr, which the initial ramdisk mounts from the toplevel.
+    nixvm.image.links = {
+      "/bin" = "usr/bin";
+      "/lib" = "usr/lib";
+      "/lib64" = "usr/lib64";
+      "/sbin" = "usr/sbin";
+    };
 
     environment.etc."machine-id".text = lib.mkDefault "";
 

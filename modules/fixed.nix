@@ -1,0 +1,107 @@
+# Why: these options are what makes a guest immutable, or what nixvm reaches it through. A definition that differs is
+# refused here, with the reason: module merging would only say that two values conflict, and mkForce would pass in silence.
+{
+  config,
+  lib,
+  options,
+  ...
+}:
+let
+  fixed = {
+    "boot.initrd.systemd.enable" = {
+      value = true;
+      because = "the initial ramdisk mounts /etc, /var and the identity volume by systemd.";
+    };
+    "boot.loader.grub.enable" = {
+      value = false;
+      because = "nixvm writes the boot partition when it builds the image; the guest has no boot loader to install.";
+    };
+    "boot.loader.systemd-boot.enable" = {
+      value = false;
+      because = "nixvm writes the boot partition, with systemd-boot, when it builds the image.";
+    };
+    "boot.tmp.useTmpfs" = {
+      value = true;
+      because = "/tmp is part of the read-only `/` unless a tmpfs is mounted on it. For large temporary files use /var/tmp.";
+    };
+    "networking.resolvconf.enable" = {
+      value = false;
+      because = "resolv.conf is the machine's own file and nothing may generate one: write machines/NAME/resolv.conf.";
+    };
+    "networking.useNetworkd" = {
+      value = true;
+      because = "the machine's network card is set up by systemd-networkd. Configure it with systemd.network.";
+    };
+    "nix.enable" = {
+      value = false;
+      because = "the store is read-only and nothing in the guest can build. Build on the host: `nixvm upgrade`.";
+    };
+    "services.qemuGuest.enable" = {
+      value = true;
+      because = "the host asks the guest's agent for the address and freezes file systems through it for a backup.";
+    };
+    "services.resolved.enable" = {
+      value = false;
+      because = "resolv.conf is the machine's own file and nothing may generate one: write machines/NAME/resolv.conf.";
+    };
+    "services.userborn.enable" = {
+      value = true;
+      because = "the script that makes accounts otherwise writes to /etc. Remove the definition.";
+    };
+    "system.activatable" = {
+      value = false;
+      because = "a guest never switches to another system while it runs. Upgrade it from the host: `nixvm upgrade`.";
+    };
+    "system.etc.overlay.enable" = {
+      value = true;
+      because = "/etc has to stay an immutable overlay. Write files with environment.etc, or keep them below /var.";
+    };
+    "system.etc.overlay.mutable" = {
+      value = false;
+      because = ''
+        /etc has to stay an immutable overlay. Write files with environment.etc; a folder below /etc that software
+          writes to is kept with nixvm.persist.'';
+    };
+    "system.nixos-init.enable" = {
+      value = true;
+      because = ''
+        without it activation scripts write to the read-only `/`. Remove the definition; what a script should do at
+          boot belongs in a systemd service.'';
+    };
+    "system.switch.enable" = {
+      value = false;
+      because = "a guest never switches to another system while it runs. Upgrade it from the host: `nixvm upgrade`.";
+    };
+    "users.mutableUsers" = {
+      value = false;
+      because = ''
+        accounts and passwords are those of the image, so that a revoked one is gone. Declare accounts in users.users;
+          root's password is set with `nixvm passwd`.'';
+    };
+  };
+
+  path = lib.splitString ".";
+  # The package set that stands in for nixpkgs has not all of them.
+  present = lib.filterAttrs (name: _: lib.hasAttrByPath (path name) options) fixed;
+in
+{
+  config = lib.mkMerge (
+    lib.mapAttrsToList (
+      name:
+      { value, because }:
+      let
+        actual = lib.getAttrFromPath (path name) config;
+      in
+      # Before NixOS's own mkDefault and behind every plain definition, which is then refused.
+      lib.setAttrByPath (path name) (lib.mkOverride 900 value)
+      // {
+        assertions = [
+          {
+            assertion = actual == value;
+            message = "nixvm: ${name} is ${lib.boolToString actual}, but ${because}";
+          }
+        ];
+      }
+    ) present
+  );
+}
