@@ -13,5 +13,7 @@
     ./network.nix
     ./guest.nix
     ./lean.nix
+    ./moved.nix
+    ./refuse
   ];
 }
