@@ -11,6 +11,7 @@ let
   cfg = config.nixvm;
   volume = "/run/nixvm/identity";
   hashFile = "/run/nixvm/root_password_hash";
+  missing = "/run/nixvm/identity_missing";
 in
 {
   networking.hostName = lib.mkDefault "nixvm";
@@ -42,7 +43,6 @@ in
       "noexec"
       "nosuid"
       "nofail"
-      "x-systemd.device-timeout=30s"
       "x-systemd.before=initrd-fs.target"
     ];
     neededForBoot = true;
@@ -63,16 +63,31 @@ in
     };
     path = [ pkgs.coreutils ];
     script = ''
+      mkdir -p /run/nixvm
       hash=
       if [ -r ${volume}/root_password_hash ]; then
         read -r hash < ${volume}/root_password_hash || true
+        rm -f ${missing}
       else
         echo "no identity volume: root stays locked and sshd has no host key; start the machine with nixvm" >&2
+        touch ${missing}
       fi
-      mkdir -p /run/nixvm
       printf '%s\n' "''${hash:-!*}" > ${hashFile}.new
       mv ${hashFile}.new ${hashFile}
     '';
+  };
+
+  # A busy host may attach the disk when the guest has stopped waiting for it. udev tells systemd of the device whenever
+  # it comes, systemd mounts it, and the accounts are made once more.
+  systemd.services.nixvm-identity-late = {
+    description = "The identity volume, which came after the machine had booted";
+    wantedBy = [ "dev-disk-by\\x2did-virtio\\x2dnixvm\\x2didentity.device" ];
+    unitConfig = {
+      ConditionPathExists = missing;
+      RequiresMountsFor = volume;
+    };
+    serviceConfig.Type = "oneshot";
+    script = "${config.systemd.package}/bin/systemctl restart nixvm-identity.service userborn.service";
   };
 
   users.users.root =

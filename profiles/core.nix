@@ -1,7 +1,8 @@
 # Base with an SSH server and the accounts admin (sudo) and user (none).
 #
-# Login is by key only, and only by the keys of the machine's folder: a key taken out there is gone with the next
-# image. So nothing is read from ~/.ssh, which is on the data disk and outlives images.
+# Login is by key only. admin and user come in by the keys of the machine's folder alone: a key taken out there is gone
+# with the next image, so their ~/.ssh, which is on the data disk and outlives images, is not read. Other accounts may
+# have keys in their homes: forgejo, gitea, gitlab and gitolite keep those of their users there.
 { config, lib, ... }:
 let
   cfg = config.nixvm;
@@ -16,7 +17,7 @@ in
   services.openssh = {
     enable = true;
     # The machine's tcp_ports decide, as for every other port.
-    openFirewall = false;
+    openFirewall = lib.mkDefault false;
     hostKeys = [
       {
         type = "ed25519";
@@ -25,12 +26,28 @@ in
     ];
     # A key made up in the guest is one that no host has pinned.
     generateHostKeys = false;
-    authorizedKeysInHomedir = false;
+    authorizedKeysInHomedir = lib.mkDefault true;
     settings = {
-      PasswordAuthentication = false;
-      KbdInteractiveAuthentication = false;
-      PermitRootLogin = "no";
+      PasswordAuthentication = lib.mkDefault false;
+      KbdInteractiveAuthentication = lib.mkDefault false;
+      PermitRootLogin = lib.mkDefault "no";
     };
+    # In front of everything: of two blocks that match, sshd takes the first. Closed, for what other modules add comes behind.
+    extraConfig = lib.mkBefore ''
+      Match User admin,user
+        AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
+      Match all
+    '';
+  };
+
+  # Without a host key sshd fails, and fails again until systemd gives it up. So it waits for the volume that holds the
+  # key, is left out where there is none, and is started when one comes late.
+  systemd.services = lib.mkIf (!config.services.openssh.startWhenNeeded) {
+    sshd = {
+      after = [ "run-nixvm-identity.mount" ];
+      unitConfig.ConditionFileNotEmpty = map (key: "|${key.path}") config.services.openssh.hostKeys;
+    };
+    nixvm-identity-late.onSuccess = [ "sshd.service" ];
   };
 
   # Fixed numbers: files in /var carry them and outlive the images.

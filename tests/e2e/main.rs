@@ -10,6 +10,7 @@
 
 mod agent;
 mod backups;
+mod carried;
 mod console;
 mod copies;
 mod create;
@@ -80,6 +81,12 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     ],
     tests![remote::promise_9_a_remote_host_by_ssh_alone],
     tests![backups::promise_7_a_backup_of_a_running_machine_restores_anywhere],
+    tests![
+        carried::kept_folders_are_where_they_are_wanted,
+        carried::a_key_in_a_home_counts_for_services_alone,
+        carried::freed_blocks_go_back_to_the_pool,
+        carried::an_identity_volume_that_comes_late_is_read,
+    ],
     tests![snapshots::snapshots_keep_and_bring_back_exactly_what_was],
     tests![copies::a_machine_is_renamed_cloned_and_recreated],
     tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
