@@ -171,7 +171,8 @@ let
         )
       ) (sets "" (optionIn fileOptions));
       # modules/sharing.nix takes the others out of the initrd.
-      variables = c: filterAttrs (_: value: !lib.hasPrefix builtins.storeDir (toString value)) c.systemd.globalEnvironment;
+      variables =
+        c: filterAttrs (_: value: !lib.hasPrefix builtins.storeDir (toString value)) c.systemd.globalEnvironment;
       others = lib.concatMap ({ read, is }: optional (differs read) "changes ${is}") [
         {
           read = c: if c ? systemd.globalEnvironment then variables c else { };
@@ -198,7 +199,10 @@ let
         }
       ];
       packages = both (
-        c: map (entry: withoutHash (plain entry.source)) (filter (entry: entry.enable) ((systemd c).storePaths or [ ]))
+        c:
+        map (entry: withoutHash (plain entry.source)) (
+          filter (entry: entry.enable) ((systemd c).storePaths or [ ])
+        )
       ) (lists "the store paths " (_: "boot.initrd.systemd.storePaths"));
 
       named = mounts ++ modules ++ optionals (modules == [ ]) loaded ++ units ++ files ++ others;

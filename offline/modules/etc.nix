@@ -103,6 +103,7 @@ in
         lib.filter (entry: entry.text == null && entry.source != null) entries
       );
       modes = byTarget (entry: entry.mode) (lib.filter (entry: entry.mode != "symlink") entries);
+      checkPrograms = ./check-programs.sh;
     } (builtins.readFile ./etc.sh);
   };
 }

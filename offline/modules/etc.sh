@@ -20,6 +20,8 @@ for path in "${!modes[@]}"; do
   if [ -f "./$path" ]; then chmod "${modes[$path]}" "./$path"; fi
 done
 cd ..
+# The image is compressed, so its texts are looked at here.
+echo etc | bash "$checkPrograms"
 block=()
 # Newer mkfs.erofs takes the builder's page size; a guest with smaller pages could not mount that.
 if mkfs.erofs --help 2>&1 | grep -q '^ *-b#'; then block=(-b4096); fi

@@ -10,6 +10,7 @@
   ./initrd.nix
   ./networkd.nix
   ./networking.nix
+  ./nginx.nix
   ./nixpkgs.nix
   ./openssh.nix
   ./programs.nix

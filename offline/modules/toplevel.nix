@@ -84,6 +84,7 @@ in
             echo "hint: add the packages they come from to environment.systemPackages" >&2
             exit 1
           fi
+          cat closure path-closure | grep "^$NIX_STORE/" | grep -v '\.drv$' | sort -u | bash ${./check-programs.sh}
           for name in $notCarriedOut; do
             echo "not carried out by the offline base: $name"
           done

@@ -99,12 +99,18 @@ let
     } ''
       mkdir -p $out/bin $out/nix-support
       printf '%s\n' ${toString debs} > $out/nix-support/debian-packages
+      printf %s ${name} > $out/nix-support/name
       for archive in $archives; do
         dpkg-deb --fsys-tarfile "$archive" | tar -t | sed -nE 's,^\./(usr/)?(s?bin/[^/]+)$,/usr/\2,p'
       done | while read -r program; do ln -sf "$program" "$out/bin/"; done
       while read -r link target; do
         if [ -L "$out/bin/$target" ]; then ln -sf "/usr/bin/$link" "$out/bin/$link"; fi
       done < <(grep -v '^#' ${../alternatives})
+      if [ -z "$(ls $out/bin)" ]; then
+        echo "error: pkgs.${name} has no program: there is none in Debian's ${toString debs}" >&2
+        echo "hint: put the Debian package that has it into offline/packages.list, and run offline/prepare" >&2
+        exit 1
+      fi
     '';
 
   # A tree of unpacked packages. Documentation and translations stay out.

@@ -220,6 +220,7 @@ mod tests {
             from: 1,
             to: 2,
             files: Some(vec![file]),
+            not_carried_out: Vec::new(),
             kernel: Some(Changed { before: "6.12.1".into(), after: "6.12.2".into() }),
             nixpkgs: None,
             packages: Some(vec![

@@ -96,6 +96,12 @@ pub fn status(status: &Status) -> String {
     line("ssh", dash(status.address));
     line("profile", status.profile.clone());
     line("generation", dash(status.generation));
+    if !status.not_carried_out.is_empty() {
+        line(
+            "lacks",
+            format!("{} (the offline base does not carry it out)", status.not_carried_out.join(", ")),
+        );
+    }
     line("memory", format!("{} MiB", status.memory_mib));
     let other = status.guest_vcpus.filter(|count| *count != status.vcpus);
     line(

@@ -11,7 +11,7 @@ use crate::model::record::Generations;
 use crate::model::{Generation, Machine, MachineName, ProfileName};
 use crate::nix;
 use crate::render;
-use crate::storage::image::Image;
+use crate::storage::image::{self, Image};
 
 use super::{Setup, Watch};
 
@@ -24,6 +24,8 @@ pub struct BuiltProfile {
     pub out_link: PathBuf,
     /// Size of the base image in bytes.
     pub base_bytes: u64,
+    /// Options and packages that the profile asks for and its guests do not have; none with real nixpkgs.
+    pub not_carried_out: Vec<String>,
 }
 
 /// A machine whose image was built.
@@ -35,6 +37,8 @@ pub struct BuiltMachine {
     pub generation: Generation,
     /// The link that keeps the image from Nix's garbage collector.
     pub out_link: PathBuf,
+    /// Options and packages that the machine asks for and its guest does not have; none with real nixpkgs.
+    pub not_carried_out: Vec<String>,
     /// What was built.
     #[serde(skip)]
     pub image: Image,
@@ -81,8 +85,10 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     let base_bytes = std::fs::metadata(&base)
         .explain(|| Failure::user(format!("cannot read `{}`", base.display())))?
         .len();
+    let not_carried_out = image::read_not_carried_out(&out_link)?;
     watch.done(&format!("Built profile {profile}"));
-    Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes })
+    tell_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);
+    Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes, not_carried_out })
 }
 
 /// Builds a machine's image; `known` are the builds that the machine has.
@@ -161,14 +167,17 @@ fn build_numbered(
     nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?;
     let image = Image::read(&out_link)?;
     watch.done(&format!("Built {name}, generation {number}"));
-    if !image.not_carried_out.is_empty() {
-        watch.note(&format!(
-            "the offline base does not carry out {} option(s) of {name}: {}",
-            image.not_carried_out.len(),
-            image.not_carried_out.join(", ")
-        ));
+    let not_carried_out = image.not_carried_out.clone();
+    tell_not_carried_out(name.as_str(), &not_carried_out, watch);
+    Ok(BuiltMachine { machine: name.clone(), generation, out_link, not_carried_out, image })
+}
+
+/// Says what `whose` asks for and its guest does not have.
+fn tell_not_carried_out(whose: &str, names: &[String], watch: &dyn Watch) {
+    if !names.is_empty() {
+        let names = names.join(", ");
+        watch.note(&format!("the offline base does not carry out what {whose} asks for: {names}"));
     }
-    Ok(BuiltMachine { machine: name.clone(), generation, out_link, image })
 }
 
 /// Builds the image of a declared machine, as its next generation, without touching libvirt.

@@ -43,6 +43,8 @@ pub struct Diff {
     pub to: u32,
     /// The machine's files that the image is made from; `None` where what the old one was made from was not kept.
     pub files: Option<Vec<FileChange>>,
+    /// Options and packages that the new generation was to have and would not.
+    pub not_carried_out: Vec<String>,
     /// The kernel's version, where it changes.
     pub kernel: Option<Changed>,
     /// The revision of nixpkgs, where it changes.
@@ -98,6 +100,7 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
         from: current.number,
         to: built.generation.number,
         files,
+        not_carried_out: built.not_carried_out.clone(),
         kernel: changed(&current.kernel, &built.image.kernel),
         nixpkgs: changed(&current.nixpkgs, &built.image.nixpkgs_revision),
         bytes: packages.as_ref().map(|packages| packages.iter().map(|change| change.bytes).sum()),

@@ -1,6 +1,6 @@
 //! What a generation was made from, kept beside the workspace's other output for as long as the generation is.
 //!
-//! A machine runs without it. It is for `diff`: closure and rendered module of a build are gone once there is a new one.
+//! A machine runs without it. It is for `diff` and `status`: what a build says of itself is gone once there is a new one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use super::{BuiltMachine, Setup};
 /// The files of a rendered machine, as `render` writes them.
 pub const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
 
-/// What the system is made of, as the flake writes it.
-const CLOSURE: &str = "closure.json";
+/// What the system is made of and what it lacks, as the flake writes it.
+const BUILT: [&str; 2] = ["closure.json", "image.json"];
 
 /// Returns the folder of a machine's generations.
 pub fn of_machine(setup: &Setup, name: &MachineName) -> PathBuf {
@@ -39,7 +39,10 @@ pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
     for name in RENDERED {
         copy(&rendered.join(name), &folder.join(name))?;
     }
-    copy(&built.out_link.join(CLOSURE), &folder.join(CLOSURE))
+    for name in BUILT {
+        copy(&built.out_link.join(name), &folder.join(name))?;
+    }
+    Ok(())
 }
 
 /// Removes what is kept of a generation.

@@ -35,6 +35,8 @@ pub struct Recreated {
     pub machine: MachineName,
     /// The generation it has now, the only one.
     pub generation: u32,
+    /// Options and packages that it was to have and does not.
+    pub not_carried_out: Vec<String>,
     /// The volume that holds its data from now on.
     pub data_volume: String,
     /// The volumes that were deleted.
@@ -188,6 +190,7 @@ pub fn recreate(
     Ok(Recreated {
         machine: name.clone(),
         generation: built.generation.number,
+        not_carried_out: built.not_carried_out,
         data_volume: Role::Data(layer).of(stem),
         deleted: deleted.collect(),
         running,

@@ -13,11 +13,12 @@ use crate::model::domain::DomainState;
 use crate::model::record::Metadata;
 use crate::model::volume::{self, VolumeStem};
 use crate::storage::Pool;
+use crate::storage::image::read_not_carried_out;
 
 use super::deploy::open_pool;
 use super::layers::check_chain;
 use super::reach::endpoint;
-use super::{Setup, ownership};
+use super::{Setup, kept, ownership};
 
 /// One machine, as declared and as observed.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +33,8 @@ pub struct Status {
     pub profile: String,
     /// The generation its domain was built from.
     pub generation: Option<u32>,
+    /// Options and packages that this generation was to have and does not; empty, too, where the workspace does not know.
+    pub not_carried_out: Vec<String>,
     /// Memory in MiB, as declared.
     pub memory_mib: u64,
     /// Virtual CPUs, as declared.
@@ -101,6 +104,9 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         address,
         profile: machine.profile.to_string(),
         generation: metadata.map(|m| m.current().number),
+        not_carried_out: metadata
+            .and_then(|m| read_not_carried_out(&kept::folder(setup, name, m.current().number)).ok())
+            .unwrap_or_default(),
         memory_mib: machine.memory.mib(),
         vcpus: machine.vcpus.get(),
         guest_vcpus: domain.as_ref().map(Owned::vcpus).transpose()?,

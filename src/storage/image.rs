@@ -84,6 +84,13 @@ struct PathEntry {
     nar_size: u64,
 }
 
+/// The part of `image.json` that those of profiles have too.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NotCarriedOut {
+    not_carried_out: Vec<String>,
+}
+
 /// The part of any version of a file.
 #[derive(Deserialize)]
 struct Versioned {
@@ -146,6 +153,16 @@ impl Image {
     }
 }
 
+/// Returns the options and packages that the image in `dir`, a machine's or a profile's, was to have and does not.
+///
+/// # Errors
+/// There is no `image.json`, or it is not of this version.
+pub fn read_not_carried_out(dir: &Path) -> Result<Vec<String>> {
+    let say = || Failure::user(format!("cannot read the image in `{}`", dir.display()));
+    let text = std::fs::read_to_string(dir.join("image.json")).explain(say)?;
+    Ok(parse_file::<NotCarriedOut>("image.json", &text).explain(say)?.not_carried_out)
+}
+
 /// Returns what the system in the image folder `dir` is made of, base and delta together.
 ///
 /// The paths themselves may be gone: the file names them and keeps none of them in the store.
@@ -190,6 +207,18 @@ mod tests {
         assert_eq!((image.machine.as_str(), image.layout), ("web", Layout::Shared));
         assert_eq!(image.base, dir.path().join("base.qcow2"));
         assert_eq!(image.not_carried_out, ["services.foo.bar"]);
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_read_of_machines_and_profiles() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_not_carried_out(dir.path()).is_err(), "there is no image.json");
+        let profile =
+            r#"{"format": 1, "profile": "core", "layout": "shared", "notCarriedOut": ["services.foo.bar"]}"#;
+        for text in [TEXT, profile] {
+            std::fs::write(dir.path().join("image.json"), text).unwrap();
+            assert_eq!(read_not_carried_out(dir.path()).unwrap(), ["services.foo.bar"]);
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod settings;
 mod sharing;
 mod snapshots;
 mod upgrade;
+mod web;
 mod world;
 mod writer;
 
@@ -91,6 +92,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     tests![copies::a_machine_is_renamed_cloned_and_recreated],
     tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
     tests![moved::a_workspace_anywhere_is_moved_while_its_machine_runs],
+    tests![web::a_machine_of_the_templates_profile_serves_its_page],
     tests![session::a_session_without_root],
 ];
 

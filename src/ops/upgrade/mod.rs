@@ -66,6 +66,8 @@ pub struct Upgraded {
     pub outcome: Outcome,
     /// Seconds from the request to shut down until ssh or the agent answered.
     pub downtime: Option<f64>,
+    /// Options and packages that the new generation was to have and does not.
+    pub not_carried_out: Vec<String>,
 }
 
 /// Builds a machine's next generation and has the machine run it, if it comes up as well as it did before.
@@ -171,7 +173,15 @@ impl<'a> Upgrade<'a> {
             }
             (_, None) => format!("{name} runs generation {}", facts.target),
         });
-        Ok(Upgraded { machine: name, from: facts.current, to: facts.target, outcome, downtime })
+        let not_carried_out = self.built.not_carried_out.clone();
+        Ok(Upgraded {
+            machine: name,
+            from: facts.current,
+            to: facts.target,
+            outcome,
+            downtime,
+            not_carried_out,
+        })
     }
 
     fn nothing_to_do(&self, facts: Facts) -> Result<Upgraded> {
@@ -185,7 +195,9 @@ impl<'a> Upgrade<'a> {
             Outcome::Prepared => format!("{name} has generation {} at its next start already", facts.target),
             _ => format!("{name} is up to date with generation {}", facts.target),
         });
-        Ok(Upgraded { machine: name.clone(), from: facts.current, to: facts.target, outcome, downtime: None })
+        let not_carried_out = self.built.not_carried_out.clone();
+        let (machine, from, to) = (name.clone(), facts.current, facts.target);
+        Ok(Upgraded { machine, from, to, outcome, downtime: None, not_carried_out })
     }
 
     fn take(&mut self, step: &Step) -> Result<()> {
