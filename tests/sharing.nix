@@ -41,6 +41,7 @@ let
     "kernel modules".extra.boot.kernelModules = [ "tun" ];
     "packages".extra.environment.systemPackages = [ pkgs.htop ];
     "sysctl".extra.boot.kernel.sysctl."vm.swappiness" = 10;
+    "locale".extra.i18n.defaultLocale = "de_DE.UTF-8";
     "time zone".extra.time.timeZone = "Europe/Berlin";
     "a mount below /var".extra.fileSystems."/var/lib/data" = {
       device = "/var/data";
@@ -98,7 +99,6 @@ let
     };
   };
   onNixos = {
-    "locale".extra.i18n.defaultLocale = "de_DE.UTF-8";
     "locale of the time".extra.i18n.extraLocaleSettings.LC_TIME = "de_DE.UTF-8";
     "keymap".extra.console.keyMap = "de";
     "keymap of a file".extra.console.keyMap = pkgs.writeText "map" "keycode 1 = Escape\n";

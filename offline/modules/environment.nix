@@ -15,6 +15,7 @@ let
     (types.listOf types.str)
   ];
   variables = cfg.variables // cfg.sessionVariables;
+  locale = "C.UTF-8";
   show = v: lib.concatMapStringsSep ":" toString (lib.toList v);
   searchPath = lib.concatStringsSep ":" [
     "/run/wrappers/bin"
@@ -81,10 +82,9 @@ in
       description = "Name below /usr/share/zoneinfo; null is UTC.";
     };
     i18n.defaultLocale = mkOption {
-      type = types.enum [ "C.UTF-8" "en_US.UTF-8" ];
-      default = "C.UTF-8";
-      apply = _: "C.UTF-8";
-      description = "The base has no other locale than C.UTF-8.";
+      type = types.str;
+      default = locale;
+      description = "The base has no other locale than C.UTF-8; another is listed as not carried out.";
     };
     system.path = mkOption {
       type = types.package;
@@ -105,6 +105,8 @@ in
   };
 
   config = {
+    system.ignored = lib.optional (config.i18n.defaultLocale != locale) "i18n.defaultLocale";
+
     # Only those that are no Debian packages have anything that /usr does not.
     system.path = pkgs.buildEnv {
       name = "system-path";
@@ -123,13 +125,13 @@ in
       "localtime" = {
         source = "/usr/share/zoneinfo/${if config.time.timeZone == null then "UTC" else config.time.timeZone}";
       };
-      "locale.conf".text = "LANG=${config.i18n.defaultLocale}\n";
+      "locale.conf".text = "LANG=${locale}\n";
       # Read by PAM for every session, so that `ssh machine command` has it too.
       "environment".text = lib.concatLines (
         lib.mapAttrsToList (name: v: ''${name}="${show v}"'') (
           {
             PATH = searchPath;
-            LANG = config.i18n.defaultLocale;
+            LANG = locale;
           }
           // variables
         )
