@@ -96,10 +96,8 @@ fn add_git(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> 
         let inside = below.join(&path);
         match fs::symlink_metadata(folder.join(&path)) {
             // A submodule, or a repository in the repository.
-            Ok(metadata) if metadata.is_dir() => {
-                if is_repository(&folder.join(&path)) && !is_never(&inside) {
-                    add_git(workspace, &inside, listing)?;
-                }
+            Ok(metadata) if metadata.is_dir() && is_repository(&folder.join(&path)) && !is_never(&inside) => {
+                add_git(workspace, &inside, listing)?;
             }
             Ok(metadata) if metadata.is_file() || metadata.is_symlink() => listing.add(inside, tracked),
             // Deleted and not committed yet; or a socket.

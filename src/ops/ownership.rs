@@ -118,7 +118,7 @@ mod tests {
         fs::write(new.join("machines/web/machine-id"), id.to_string()).unwrap();
         fs::create_dir(old.join("machines/web/machine-id")).unwrap();
         assert!(!belongs(&new, &old, &name, id), "what is no file was taken for no machine");
-        fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
         assert!(!belongs(&new, &old, &name, id));
         fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     }

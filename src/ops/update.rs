@@ -46,7 +46,7 @@ pub fn update(setup: &Setup, inputs: &[String], watch: &dyn Watch) -> Result<Upd
         .explain(|| Failure::user("cannot move the inputs of flake.nix; flake.lock is as it was"))?;
     if let Some(unknown) = inputs.iter().find(|input| !after.inputs().contains(&input.as_str())) {
         let failure = Failure::user(format!("flake.nix has no input `{unknown}`"));
-        let meant = did_you_mean(unknown, after.inputs().into_iter());
+        let meant = did_you_mean(unknown, after.inputs());
         return Err(failure
             .hint(match meant {
                 Some(meant) => format!("did you mean `{meant}`?"),
