@@ -30,7 +30,7 @@ pub fn complete(setup: &Setup, staged: &mut Staged, nixpkgs: Option<&str>, watch
     let before = read(staged)?;
     let after = relock(staged, &before, nixpkgs).explain(|| {
         Failure::user("cannot lock the inputs of flake.nix; nothing was changed")
-            .hint("do what Nix says above: the URLs of the inputs stand in flake.nix")
+            .hint("do what Nix says above: the URLs of the inputs stand in flake.nix, and what replaces nixpkgs in `--nixpkgs`, NIXVM_NIXPKGS or output/base")
     })?;
     if after != before {
         write(setup, staged, &after)?;
