@@ -55,7 +55,9 @@ test "$(cat /var/persist/srv/git/e2e /var/persist/etc/rancher/k3s/e2e | tr '\n' 
         )?
         .ok()?;
     world.nixvm(&["reboot", M, "--wait"])?.ok()?;
-    let now = world.guest_root(M, "cat /srv/git/e2e /etc/rancher/k3s/e2e; systemctl --failed --plain --no-legend")?.ok()?;
+    let now = world
+        .guest_root(M, "cat /srv/git/e2e /etc/rancher/k3s/e2e; systemctl --failed --plain --no-legend")?
+        .ok()?;
     ensure!(now.text() == "srv\netc", "after a reboot the kept folders hold\n{now}");
     Ok(Outcome::Passed)
 }
@@ -80,7 +82,8 @@ done"
     );
     world.guest_root(M, &script)?.ok()?;
     let comes_in = |user: &str| -> Result<bool> {
-        let options = ["IdentitiesOnly=yes", "IdentityAgent=none", "StrictHostKeyChecking=no", "BatchMode=yes"];
+        let options =
+            ["IdentitiesOnly=yes", "IdentityAgent=none", "StrictHostKeyChecking=no", "BatchMode=yes"];
         let mut argv = vec!["ssh", "-F", "none", "-i", &path, "-o", "UserKnownHostsFile=/dev/null"];
         argv.extend(options.iter().flat_map(|option| ["-o", option]));
         let target = format!("{user}@{address}");
@@ -96,7 +99,9 @@ done"
 /// The blocks that a file takes are free on the host again after the weekly trim, which is run here by hand.
 pub fn freed_blocks_go_back_to_the_pool(world: &mut World) -> Result<Outcome> {
     machine(world)?;
-    let timer = world.guest_root(M, "systemctl is-active fstrim.timer; systemctl show -P TimersCalendar fstrim.timer")?.ok()?;
+    let timer = world
+        .guest_root(M, "systemctl is-active fstrim.timer; systemctl show -P TimersCalendar fstrim.timer")?
+        .ok()?;
     ensure!(timer.stdout.starts_with("active") && timer.stdout.contains("weekly"), "fstrim.timer is {timer}");
 
     let data = host::volume(&world.pool, M, "data")?;
@@ -106,7 +111,12 @@ pub fn freed_blocks_go_back_to_the_pool(world: &mut World) -> Result<Outcome> {
     ensure!(full > before + (250 << 20), "300 MiB more take only {}", mib(full - before));
     world.guest_root(M, "rm /var/e2e-large && sync && systemctl start fstrim.service")?.ok()?;
     let now = host::allocated(&data)?;
-    tell!("the data volume takes {}, with a file of 300 MiB {}, after fstrim {}", mib(before), mib(full), mib(now));
+    tell!(
+        "the data volume takes {}, with a file of 300 MiB {}, after fstrim {}",
+        mib(before),
+        mib(full),
+        mib(now)
+    );
     ensure!(now < before + (50 << 20), "the blocks are still the guest's");
     Ok(Outcome::Passed)
 }

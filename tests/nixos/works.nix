@@ -152,7 +152,13 @@ in
     privateKeyFile = secret;
   };
   openvpn.services.openvpn.servers.office.config = "config /var/lib/office.ovpn";
-  headscale.services.headscale.enable = true;
+  headscale.services.headscale = {
+    enable = true;
+    settings.dns = {
+      magic_dns = false;
+      override_local_dns = false;
+    };
+  };
   avahi.services.avahi = {
     enable = true;
     publish.enable = true;
@@ -206,7 +212,13 @@ in
 
   # mail
   postfix.services.postfix.enable = true;
-  dovecot.services.dovecot2.enable = true;
+  dovecot.services.dovecot2 = {
+    enable = true;
+    settings = {
+      dovecot_config_version = "2.4.0";
+      dovecot_storage_version = "2.4.0";
+    };
+  };
 
   # desktops
   xrdp.services = {
