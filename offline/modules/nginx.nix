@@ -1,5 +1,5 @@
-# A web server, by Debian's nginx and its own unit: sites with files, redirects and backends over HTTP. TLS, modules and what
-# else NixOS's options hold are listed as not carried out.
+# A web server, by Debian's nginx: sites with files, redirects and backends over HTTP. TLS, modules and what else NixOS's
+# options hold are listed as not carried out.
 {
   config,
   lib,
@@ -157,13 +157,27 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    system.debianPackages = pkgs.nginx.debs;
-    systemd.enabledUnits."multi-user.target" = [ "nginx.service" ];
-    # Debian's nginx was compiled for these.
-    systemd.tmpfiles.rules = [
-      "d /var/lib/nginx 0755 root root -"
-      "d /var/log/nginx 0750 ${cfg.user} ${cfg.group} -"
-    ];
+    # As NixOS's, in place of Debian's: that one waits for the network to be online, and its first process is root's.
+    systemd.services.nginx = {
+      description = "Nginx web server";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "network.target" ];
+      serviceConfig = {
+        # The log is that of the journal from the start, not from where the configuration says so.
+        ExecStart = "${pkgs.nginx}/bin/nginx -e stderr -g 'daemon off;'";
+        ExecReload = "/usr/bin/kill -HUP $MAINPID";
+        Restart = "always";
+        RestartSec = "10s";
+        User = cfg.user;
+        Group = cfg.group;
+        AmbientCapabilities = [ "CAP_NET_BIND_SERVICE" ];
+        # Debian's nginx was compiled for these.
+        RuntimeDirectory = "nginx";
+        StateDirectory = "nginx";
+        LogsDirectory = "nginx";
+        LogsDirectoryMode = "0750";
+      };
+    };
     # nixpkgs' numbers.
     users.users.nginx = lib.mkIf (cfg.user == "nginx") {
       isSystemUser = true;
@@ -172,9 +186,8 @@ in
     };
     users.groups.nginx = lib.mkIf (cfg.group == "nginx") { gid = 60; };
     environment.etc."nginx/nginx.conf".text = ''
-      user ${cfg.user} ${cfg.group};
       worker_processes auto;
-      pid /run/nginx.pid;
+      pid /run/nginx/nginx.pid;
       error_log stderr;
       events {}
       http {
