@@ -26,8 +26,8 @@ let
     };
 
   location.options = {
-    root = orNull types.str "Folder of the files.";
-    alias = orNull types.str "Folder that stands for the location itself.";
+    root = orNull types.path "Folder of the files.";
+    alias = orNull types.path "Folder that stands for the location itself.";
     index = orNull types.str "Files that a folder is shown by.";
     tryFiles = orNull types.str "Files to look for, one after the other.";
     return = orNull (types.either types.int types.str) "Answer with this, and nothing else.";
@@ -82,7 +82,7 @@ let
           default = false;
           description = "Whether it answers to names that no site has.";
         };
-        root = orNull types.str "Folder of its files.";
+        root = orNull types.path "Folder of its files.";
         locations = mkOption {
           type = types.attrsOf (types.submodule location);
           default = { };
@@ -92,7 +92,10 @@ let
       };
     };
 
-  line = name: value: lib.optionalString (value != null) "${name} ${toString value};\n";
+  # A path is copied to the store, as in NixOS.
+  line =
+    name: value:
+    lib.optionalString (value != null) "${name} ${if lib.isInt value then toString value else "${value}"};\n";
 
   showLocation = path: it: ''
     location ${path} {

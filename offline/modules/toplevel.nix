@@ -64,6 +64,10 @@ in
             config.system.path
           ];
           inherit notCarriedOut;
+          etcTexts = lib.concatMapStrings (entry: lib.optionalString (entry.text != null) "${entry.text}\n") (
+            lib.attrValues config.environment.etc
+          );
+          passAsFile = [ "etcTexts" ];
         }
         ''
           mkdir $out
@@ -72,6 +76,8 @@ in
           ln -s ${config.system.build.debian}/etc $out/etc-base
           ln -s ${config.system.build.debian}/usr $out/usr
           ln -s ${config.system.path} $out/sw
+          # Nix looks for store paths in what was built, and finds none in a text that the image of /etc has compressed.
+          grep -oE "$NIX_STORE/[a-z0-9]{32}-[A-Za-z0-9+._?=-]+" "$etcTextsPath" | sort -u > $out/etc-references || true
 
           # A package named in a unit or a script is links to /usr/bin; what they lead to has to be there.
           missing=$(

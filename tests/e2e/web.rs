@@ -84,26 +84,30 @@ pub fn a_machine_of_the_templates_profile_serves_its_page(world: &mut World) -> 
     Ok(Outcome::Passed)
 }
 
-/// Makes a profile of all modules that the documentation shows: indented, from a line with the module's arguments to the `}`.
+/// Makes a profile of all modules that the documentation shows, with the files that they name: indented, from a line with
+/// the module's arguments to the `}`.
 fn write_examples(profiles: &Path) -> Result<()> {
-    let mut imports = String::new();
+    let folder = profiles.join("examples");
+    fs::create_dir_all(folder.join("site"))?;
+    for (name, text) in [("web.nix", "{ }\n"), ("motd", "Hello.\n"), ("site/index.html", "Hello.\n")] {
+        fs::write(folder.join(name), text)?;
+    }
+    let mut imports = Vec::new();
     for page in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))? {
         let text = fs::read_to_string(page?.path())?;
         let mut lines = text.lines();
         while let Some(first) = lines.find(|line| line.starts_with("    {") && line.ends_with("}:")) {
             let body = lines.by_ref().take_while(|line| *line != "    }");
             let module: Vec<&str> = std::iter::once(first).chain(body).collect();
-            let name = format!("example-{}.nix", imports.lines().count());
-            fs::write(profiles.join(&name), module.join("\n") + "\n}\n")?;
-            imports += &format!("./{name}\n");
+            let name = format!("{}.nix", imports.len());
+            fs::write(folder.join(&name), module.join("\n") + "\n}\n")?;
+            imports.push(format!("./examples/{name}"));
         }
     }
-    ensure!(imports.lines().count() >= 2, "the documentation shows no modules any more");
-    fs::write(
-        profiles.join("examples.nix"),
-        format!("{{ profiles, ... }}: {{ imports = [ profiles.core {imports} ]; }}\n"),
-    )?;
-    Ok(())
+    ensure!(imports.len() >= 3, "the documentation shows only {} modules", imports.len());
+    let imports = imports.join(" ");
+    let profile = format!("{{ profiles, ... }}: {{ imports = [ profiles.core {imports} ]; }}\n");
+    Ok(fs::write(profiles.join("examples.nix"), profile)?)
 }
 
 /// Builds machines that must not be built, and looks for the names of what is wrong with them.
