@@ -45,7 +45,17 @@ pub struct Failure {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    said: Vec<Said>,
     cause: Option<anyhow::Error>,
+}
+
+/// What somebody else says of a failure, such as a unit of a guest: shown below the causes, word for word.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Said {
+    /// Who says it.
+    pub source: String,
+    /// The last lines.
+    pub lines: Vec<String>,
 }
 
 impl Failure {
@@ -75,7 +85,7 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), hint: None, cause: None }
+        Failure { kind, message: message.into(), hint: None, said: Vec::new(), cause: None }
     }
 
     /// Returns the failure as one of the command line: what is wrong with a file's value is wrong with the same value typed.
@@ -89,6 +99,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the failure with what others say of it.
+    #[must_use]
+    pub fn said(mut self, said: Vec<Said>) -> Self {
+        self.said = said;
         self
     }
 
@@ -137,6 +154,9 @@ pub struct Report {
     pub error: String,
     /// Why, from the nearest cause to the deepest.
     pub causes: Vec<String>,
+    /// What others say of it, nearest to the causes first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<Said>,
     /// What to do next, nearest first.
     pub hints: Vec<String>,
     /// The exit code that goes with it.
@@ -150,11 +170,14 @@ impl Report {
     pub fn of(error: &anyhow::Error) -> Self {
         let mut kind = None;
         let mut hints: Vec<String> = Vec::new();
+        let mut said: Vec<Said> = Vec::new();
         for failure in error.chain().filter_map(|link| link.downcast_ref::<Failure>()) {
             match (kind, failure.kind) {
                 (None, found) | (Some(Kind::User), found @ Kind::Interrupted) => kind = Some(found),
                 _ => {}
             }
+            // What is deeper in the chain is nearer to the fault.
+            said.splice(0..0, failure.said.iter().cloned());
             hints.extend(
                 failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
             );
@@ -162,6 +185,7 @@ impl Report {
         Report {
             error: error.to_string(),
             causes: error.chain().skip(1).map(ToString::to_string).collect(),
+            said,
             hints,
             exit_code: kind.unwrap_or(Kind::User).exit_code(),
         }
@@ -184,6 +208,15 @@ mod tests {
         assert_eq!(shown.causes, ["no route to host"]);
         assert_eq!(shown.hints, ["see `nixvm doctor`", "check the cable"]);
         assert_eq!(shown.exit_code, 2);
+    }
+
+    #[test]
+    fn what_others_say_comes_from_the_whole_chain() {
+        let said = |source: &str| Said { source: source.into(), lines: vec!["boom".into()] };
+        let inner: Result<()> =
+            Err(Failure::user("deep").said(vec![said("a.service"), said("b.service")]).into());
+        let shown = report(inner.explain(|| Failure::user("upper").said(vec![said("c.service")])));
+        assert_eq!(shown.said, [said("a.service"), said("b.service"), said("c.service")]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct Command {
     environment: Vec<(OsString, OsString)>,
     without: Vec<OsString>,
     missing: Option<String>,
+    both_streams: bool,
 }
 
 impl Command {
@@ -44,6 +45,7 @@ impl Command {
             environment: Vec::new(),
             without: Vec::new(),
             missing: None,
+            both_streams: false,
         }
     }
 
@@ -89,6 +91,14 @@ impl Command {
         self
     }
 
+    /// Returns the command, of which a failure under a limit quotes what it printed to its standard output, too; nothing is
+    /// returned of it then. For programs of the user's, who may use either.
+    #[must_use]
+    pub fn both_streams(mut self) -> Self {
+        self.both_streams = true;
+        self
+    }
+
     /// Returns the whole argument vector, program first.
     pub fn argv(&self) -> Vec<&OsStr> {
         std::iter::once(self.program.as_os_str())
@@ -113,7 +123,12 @@ impl Command {
     pub fn output_within(&self, limit: Duration) -> Result<Vec<u8>> {
         // Files, not pipes: a grandchild that outlives the command would hold those open.
         let file = || tempfile::tempfile().explain(|| Failure::user("cannot make a temporary file"));
-        let (mut stdout, mut stderr) = (file()?, file()?);
+        let mut stderr = file()?;
+        let mut stdout = match self.both_streams {
+            // One file with one place to write at, so that lines stay in their order.
+            true => stderr.try_clone().explain(|| self.not_started())?,
+            false => file()?,
+        };
         let mut child = self
             .process()
             .process_group(0)
@@ -144,7 +159,7 @@ impl Command {
                 });
             }
         }
-        text(&mut stdout)
+        if self.both_streams { Ok(Vec::new()) } else { text(&mut stdout) }
     }
 
     /// Runs the command without input, gives each line of its standard error to `line`, and returns its standard output.
@@ -317,6 +332,16 @@ mod tests {
         assert!(report.error.ends_with("did not end within 1 s"), "{report:?}");
         assert_eq!(report.causes, ["said"]);
         assert!(began.elapsed() < seconds(30));
+    }
+
+    #[test]
+    fn a_failure_quotes_both_streams_where_it_is_told_to() {
+        let script = "echo one; echo two >&2; echo three; exit 1";
+        let command = Command::new("sh").args(["-c", script]);
+        let causes =
+            |command: Command| Report::of(&command.output_within(Duration::from_secs(5)).unwrap_err()).causes;
+        assert_eq!(causes(command.clone()), ["two"]);
+        assert_eq!(causes(command.both_streams()), ["one\ntwo\nthree"]);
     }
 
     #[test]

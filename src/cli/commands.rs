@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::config::Workspace;
-use crate::error::{Explain, Failure, Kind, Report, Result};
+use crate::error::{Explain, Failure, Kind, Report, Result, Said};
 use crate::exec;
 use crate::model::{MachineName, ProfileName, quote};
 use crate::nix;
@@ -221,7 +221,12 @@ fn some_failed(failed: &[(&MachineName, anyhow::Error)], of: usize) -> Failure {
         true => Failure::rolled_back(counted),
         false => Failure::user(counted),
     };
-    failure.because(anyhow::Error::msg(said.join("\n")))
+    let mut words = Vec::new();
+    for (name, error) in failed {
+        let named = |said: Said| Said { source: format!("{name}: {}", said.source), ..said };
+        words.extend(Report::of(error).said.into_iter().map(named));
+    }
+    failure.said(words).because(anyhow::Error::msg(said.join("\n")))
 }
 
 /// Waits for a machine's ssh if that was asked for, `timeout` seconds at most, and returns what is known of it then.
@@ -317,12 +322,14 @@ mod tests {
     fn of_several_machines_one_that_was_taken_back_gives_the_code() {
         let [web, db]: [MachineName; 2] = ["web".parse().unwrap(), "db".parse().unwrap()];
         let off = || Failure::user("it is off").into();
-        let back = || Failure::rolled_back("not healthy").into();
+        let words = |source: &str| vec![Said { source: source.into(), lines: vec!["boom".into()] }];
+        let back = || Failure::rolled_back("not healthy").said(words("a.service")).into();
         let report =
             |failed: &[(&MachineName, anyhow::Error)], of| Report::of(&some_failed(failed, of).into());
         let both = report(&[(&web, off()), (&db, back())], 2);
         assert_eq!((both.exit_code, both.error.as_str()), (3, "all 2 machines failed"));
         assert_eq!(both.causes, ["web: it is off\ndb: not healthy"]);
+        assert_eq!(both.said, words("db: a.service"));
         let one = report(&[(&web, off())], 2);
         assert_eq!((one.exit_code, one.error.as_str()), (1, "1 of 2 machines failed; the others were done"));
     }

@@ -159,6 +159,10 @@ pub fn error_text(report: &Report) -> String {
     lines.extend(
         report.causes.iter().map(|cause| format!("{} {}", label("cause", Style::new().bold()), block(cause))),
     );
+    lines.extend(report.said.iter().map(|said| {
+        let text = format!("{} says:\n{}", said.source, said.lines.join("\n"));
+        format!("{} {}", label("log", Style::new().bold()), block(&text))
+    }));
     lines.extend(
         report
             .hints
@@ -171,6 +175,7 @@ pub fn error_text(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Said;
 
     #[test]
     fn an_error_says_what_why_and_what_next() {
@@ -178,12 +183,14 @@ mod tests {
         let report = Report {
             error: "cannot build `vm-web`".into(),
             causes: vec!["first\nsecond".into()],
+            said: vec![Said { source: "a.service".into(), lines: vec!["one".into(), "two".into()] }],
             hints: vec!["try again".into()],
             exit_code: 1,
         };
         assert_eq!(
             error_text(&report),
-            "error: cannot build `vm-web`\ncause: first\n       second\nhint: try again"
+            "error: cannot build `vm-web`\ncause: first\n       second\nlog: a.service says:\n       one\n       two\n\
+             hint: try again"
         );
     }
 }
