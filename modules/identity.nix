@@ -22,14 +22,9 @@ in
     text = cfg.machineId + "\n";
   };
 
-  # os-release(5) syntax: what nixvm, and a person at the console, can compare with what is declared.
-  environment.etc."nixvm-release".text = ''
-    MACHINE="${if cfg.machine == null then "" else cfg.machine}"
-    PROFILE="${cfg.profile}"
-    GENERATION="${toString cfg.generation}"
-    DIGEST="${if cfg.digest == null then "" else cfg.digest}"
-    NIXPKGS_REVISION="${cfg.nixpkgsRevision}"
-  '';
+  # The file says which build of the machine this is, so it lies beside the system, on the machine's own disk
+  # (nix/image.nix): a system that is built again from a file with one comment more stays the same system.
+  environment.etc."nixvm-release".source = "/nix/.delta/machine/nixvm-release";
 
   # Mounted in the initrd: userborn needs it before udev, and so before any disk, is there in the real root.
   # `nofail` with `before`: waited for, but a machine without it boots, with root locked and no host key.

@@ -10,7 +10,8 @@
 #           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
 #           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, jq
 #   lib     concatMapStringsSep, optionalAttrs, toUpper, and what differences.nix inherits
-#   config  nixvm.*, boot.kernelPackages.kernel (a derivation with `version`), boot.kernelParams,
+#   config  nixvm.*, environment.etc."systemd/system".source, boot.kernelPackages.kernel (a derivation with `version`),
+#           boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
 { pkgs, lib }:
 let
@@ -88,6 +89,44 @@ let
     in
     "nixvm-base-${builtins.substring 0 32 storeName}.qcow2";
 
+  # The files of /nix/.delta/machine, by name: what one build of a machine has and no other. They are no part of the system, so
+  # that two builds of the same system are the same store path whatever their numbers.
+  machineFiles =
+    config:
+    let
+      cfg = config.nixvm;
+      orEmpty = value: if value == null then "" else value;
+    in
+    {
+      # os-release(5) syntax: what nixvm, and a person at the console, can compare with what is declared.
+      nixvm-release = ''
+        MACHINE="${orEmpty cfg.machine}"
+        PROFILE="${cfg.profile}"
+        GENERATION="${toString cfg.generation}"
+        DIGEST="${orEmpty cfg.digest}"
+        NIXPKGS_REVISION="${cfg.nixpkgsRevision}"
+      '';
+    };
+
+  # Decides whether two builds are the same to whoever uses the machine, so that none is restarted for a comment. Of the
+  # machine's files the number, the digest and the revision of nixpkgs do not count: they say where a build comes from.
+  fingerprintOf =
+    config:
+    builtins.hashString "sha256" (
+      builtins.unsafeDiscardStringContext (
+        builtins.toJSON {
+          inherit (config.nixvm) machine profile;
+          inherit (config.nixvm.image) layout;
+          toplevel = "${config.system.build.toplevel}";
+          # The base system's toplevel need not hold these.
+          kernel = kernelOf config;
+          initrd = initrdOf config;
+          params = toString config.boot.kernelParams;
+          skeleton = "${config.nixvm.image.rootSkeleton}";
+        }
+      )
+    );
+
   thinDisk =
     {
       name,
@@ -105,11 +144,14 @@ let
           toplevel = "${config.system.build.toplevel}";
           layout = "${base}/layout";
           backing = baseName base;
+          files = machineFiles config;
         }
       )
       ''
         ${copyPaths}
         copy_paths root/store "$store" "$baseStore"
+        mkdir root/machine
+        for file in "''${!files[@]}"; do printf %s "''${files[$file]}" >"root/machine/$file"; done
         ln -s "$toplevel" root/system
         bash ${./disk.sh} thin $out "$layout" root "$backing"
       '';
@@ -123,7 +165,7 @@ let
     pkgs.writeText "image.json" (
       builtins.toJSON (
         {
-          format = 1;
+          format = 2;
           inherit (config.nixvm) nixpkgsRevision notCarriedOut profile;
           inherit (config.nixvm.image) layout;
           inherit system;
@@ -132,6 +174,7 @@ let
         }
         // lib.optionalAttrs (machine != null) {
           inherit machine;
+          fingerprint = fingerprintOf config;
           # Text only: the image is complete without the closure it was made from.
           toplevel = builtins.unsafeDiscardStringContext "${config.system.build.toplevel}";
         }
@@ -139,7 +182,8 @@ let
     );
 
   # What the whole system is made of, base and delta, so that nixvm can say what a new image changes when the closure of
-  # the old one is long gone. Like the images it names store paths and keeps none of them alive.
+  # the old one is long gone: its store paths, and its units by the digests of their files. Like the images it names store
+  # paths and keeps none of them alive.
   closureJson =
     config:
     pkgs.runCommand "closure.json"
@@ -150,10 +194,19 @@ let
         nativeBuildInputs = [ pkgs.jq ];
         exportReferencesGraph.closure = rootPathsOf config;
         kernel = config.boot.kernelPackages.kernel.version;
+        units = "${config.environment.etc."systemd/system".source}";
       }
       ''
-        jq '{ format: 1, kernel, paths: (.closure | map({ path, narSize }) | sort_by(.path)) }' \
-          "$NIX_ATTRS_JSON_FILE" > $out
+        cd "$units"
+        # A masked unit is a link to /dev/null. One that leads nowhere has no content, and systemd does not read it either.
+        find -L . ! -type d ! -type l -printf '%P\0' | LC_ALL=C sort -z | xargs -0 -r sha256sum --zero -- > "$TMPDIR/units"
+        jq --rawfile units "$TMPDIR/units" '{
+          format: 2,
+          kernel,
+          paths: (.closure | map({ path, narSize }) | sort_by(.path)),
+          # Each is 64 digits, two characters and a name.
+          units: ($units | split("\u0000") | map(select(. != "") | { key: .[66:], value: .[:64] }) | from_entries)
+        }' "$NIX_ATTRS_JSON_FILE" > $out
       '';
 
   profileBase =

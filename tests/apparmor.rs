@@ -69,6 +69,9 @@ impl Machine {
             health: BuildHealth::Untried,
             nixpkgs: "n".into(),
             kernel: "k".into(),
+            also: None,
+            fingerprint: None,
+            seen: None,
         };
         let name: MachineName = "web".parse().unwrap();
         let spec = DomainSpec {

@@ -11,7 +11,8 @@ use nixvm::exec::{self, Command};
 use nixvm::model::domain::{Accelerator, Arch, DomainFiles, DomainSpec};
 use nixvm::model::record::{Build, BuildHealth, Generations, Metadata, Snapshot};
 use nixvm::model::{
-    Generation, HostKey, Machine, MachineId, MachineName, Network, Ports, ResolvConf, Size, Vcpus,
+    Generation, HostKey, Machine, MachineId, MachineName, Network, Observation, Ports, ResolvConf, Size,
+    System, Vcpus,
 };
 use nixvm::render;
 
@@ -79,6 +80,26 @@ fn build(number: u32) -> Build {
         health: BuildHealth::Untried,
         nixpkgs: "8eeec".into(),
         kernel: "6.12.1".into(),
+        also: None,
+        fingerprint: None,
+        seen: None,
+    }
+}
+
+/// A build with all that can be known of one.
+fn looked_at(number: u32) -> Build {
+    let units = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    Build {
+        also: Some("1".repeat(64)),
+        fingerprint: Some("f".repeat(64)),
+        seen: Some(Observation {
+            agent: true,
+            ssh: true,
+            system: Some(System::Degraded),
+            failed: units(&["a.service", "dev-disk\\x2dby.mount"]),
+            restarting: units(&["b.service"]),
+        }),
+        ..build(number)
     }
 }
 
@@ -104,7 +125,7 @@ fn domain(network: Network) -> DomainSpec {
             workspace: format!("/home/me/{ODD}"),
             stem: "web_2".parse().unwrap(),
             ssh_port: None,
-            generations: Generations::first(build(1)).with(build(3)),
+            generations: Generations::first(build(1)).with(looked_at(3)),
             snapshots: vec![Snapshot {
                 name: "before".parse().unwrap(),
                 taken: 1_795_392_577,

@@ -3,7 +3,9 @@
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
+use crate::model::observation::unit_names;
 use crate::model::record::{Build, BuildHealth, Generations, Metadata, Snapshot};
+use crate::model::{Observation, System};
 
 /// Returns what the element says; `None` if it is not complete and valid.
 ///
@@ -47,7 +49,22 @@ fn build(element: &BytesStart) -> Option<Build> {
         health: BuildHealth::from_word(&value(element, "health")?)?,
         nixpkgs: value(element, "nixpkgs")?,
         kernel: value(element, "kernel")?,
+        also: value(element, "also"),
+        fingerprint: value(element, "fingerprint"),
+        seen: value(element, "answered").map(|answered| seen(element, &answered)),
     })
+}
+
+/// Returns what was seen of a build; the words of a later nixvm that this one does not know say nothing.
+fn seen(element: &BytesStart, answered: &str) -> Observation {
+    let units = |name| unit_names(value(element, name).unwrap_or_default().split(' '));
+    Observation {
+        agent: answered.split(' ').any(|word| word == "agent"),
+        ssh: answered.split(' ').any(|word| word == "ssh"),
+        system: value(element, "system").map(|word| System::from_word(&word)),
+        failed: units("failed"),
+        restarting: units("restarting"),
+    }
 }
 
 fn snapshot(element: &BytesStart) -> Option<Snapshot> {
@@ -92,6 +109,19 @@ mod tests {
         assert_eq!((current.number, current.profile.as_str(), current.digest.as_str()), (7, "dev", "def"));
         assert_eq!((current.made, current.health), (1_795_392_577, BuildHealth::Untried));
         assert_eq!(metadata.generations.all().len(), 2);
+        assert_eq!((&current.also, &current.fingerprint, &current.seen), (&None, &None, &None));
+        let seen = "kernel='6.12' answered='agent ssh' system='degraded' failed='a.service b.mount' also='x' fingerprint='f'/>";
+        let looked_at = parse(&WHOLE.replace("kernel='6.12'/>", seen)).unwrap();
+        let build = looked_at.current();
+        assert_eq!((build.also.as_deref(), build.fingerprint.as_deref()), (Some("x"), Some("f")));
+        let expected = Observation {
+            agent: true,
+            ssh: true,
+            system: Some(System::Degraded),
+            failed: ["a.service".to_owned(), "b.mount".to_owned()].into(),
+            restarting: [].into(),
+        };
+        assert_eq!(build.seen, Some(expected));
         let before = metadata.snapshot(&"before".parse().unwrap()).unwrap();
         assert_eq!((before.layer, before.nvram, before.consistent), (1, true, false));
         let merging = parse(&WHOLE.replace(" layer='1'", " layer='2' merging='1'")).unwrap();

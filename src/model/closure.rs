@@ -77,6 +77,8 @@ pub struct Closure {
     pub kernel: String,
     /// Each path with the bytes it takes as an archive (its NAR).
     pub paths: BTreeMap<StorePath, u64>,
+    /// The files of its units below `/etc/systemd/system`, each with its SHA-256; `None` where they were not written down.
+    pub units: Option<BTreeMap<String, String>>,
 }
 
 /// What became of a package from one system to another.
@@ -174,7 +176,7 @@ mod tests {
 
     fn closure(paths: &[(char, &str, u64)]) -> Closure {
         let paths = paths.iter().map(|(digit, name, bytes)| (path(*digit, name), *bytes)).collect();
-        Closure { kernel: "6.12.1".to_owned(), paths }
+        Closure { kernel: "6.12.1".to_owned(), paths, units: None }
     }
 
     fn change(package: &str, kind: ChangeKind, before: &[&str], after: &[&str], bytes: i64) -> Change {

@@ -8,6 +8,7 @@
 pub mod closure;
 pub mod domain;
 pub mod lines;
+pub mod observation;
 pub mod quote;
 pub mod record;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use machine_id::MachineId;
 pub use moment::{Moment, NoMoment};
 pub use name::{MachineName, ProfileName, SnapshotName};
 pub use network::{InterfaceName, Network};
+pub use observation::{Observation, System};
 pub use password::PasswordHash;
 pub use ports::{Port, Ports};
 pub use progress::Progress;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::volume::VolumeStem;
-use super::{MachineName, ProfileName, SnapshotName};
+use super::{Generation, MachineName, Observation, ProfileName, SnapshotName};
 
 /// The namespace of nixvm's element in a domain's metadata.
 pub const METADATA_NAMESPACE: &str = "urn:nixvm:domain:1";
@@ -65,6 +65,10 @@ pub struct Build {
     pub profile: ProfileName,
     /// SHA-256 of everything it was made from, in hexadecimal.
     pub digest: String,
+    /// The digest of other files that give the same system, as an upgrade found out last.
+    pub also: Option<String>,
+    /// SHA-256 of what makes its system, whatever the files say that it is made from; `None` where an older nixvm made it.
+    pub fingerprint: Option<String>,
     /// The volume of the base image that its boot volume lies on.
     pub base: String,
     /// When it was put into the pool, in seconds since 1970.
@@ -75,6 +79,20 @@ pub struct Build {
     pub nixpkgs: String,
     /// The kernel's version.
     pub kernel: String,
+    /// How the machine was with it when it was well and looked at last: what a return to it is measured by.
+    pub seen: Option<Observation>,
+}
+
+impl Build {
+    /// Returns its number, and the digest that its image has.
+    pub fn generation(&self) -> Generation {
+        Generation { number: self.number, digest: self.digest.clone() }
+    }
+
+    /// Returns whether files with that digest give this build.
+    pub fn is_made_from(&self, digest: &str) -> bool {
+        self.digest == digest || self.also.as_deref() == Some(digest)
+    }
 }
 
 /// How a build came up when it was booted last.
@@ -145,9 +163,9 @@ impl Generations {
         self.all.iter().find(|build| build.number == number)
     }
 
-    /// Returns the latest build that was made from what has that digest.
+    /// Returns the latest build that is made from what has that digest.
     pub fn with_digest(&self, digest: &str) -> Option<&Build> {
-        self.all.iter().rev().find(|build| build.digest == digest)
+        self.all.iter().rev().find(|build| build.is_made_from(digest))
     }
 
     /// Returns all builds, by number.
@@ -175,6 +193,14 @@ impl Generations {
         Generations { current, all }
     }
 
+    /// Returns the builds with that one current and untried. One that is there already keeps what is known of it: what lies in
+    /// the pool under its number is what was made then.
+    #[must_use]
+    pub fn with_untried(&self, build: Build) -> Self {
+        let known = self.get(build.number).filter(|known| known.digest == build.digest).cloned();
+        self.with(Build { health: BuildHealth::Untried, ..known.unwrap_or(build) })
+    }
+
     /// Returns the builds with that one current; the same, if there is none of that number.
     #[must_use]
     pub fn at(&self, number: u32) -> Self {
@@ -185,9 +211,25 @@ impl Generations {
     /// Returns the builds with what is known of one's health.
     #[must_use]
     pub fn judged(&self, number: u32, health: BuildHealth) -> Self {
-        let mut judged = self.clone();
-        judged.all.iter_mut().filter(|build| build.number == number).for_each(|build| build.health = health);
-        judged
+        self.changed(number, |build| build.health = health)
+    }
+
+    /// Returns the builds with what was seen of one that is well.
+    #[must_use]
+    pub fn seen(&self, number: u32, seen: &Observation) -> Self {
+        self.changed(number, |build| build.seen = Some(seen.clone()))
+    }
+
+    /// Returns the builds with the digest of other files that give the same system as one of them.
+    #[must_use]
+    pub fn also_from(&self, number: u32, digest: &str) -> Self {
+        self.changed(number, |build| build.also = Some(digest.to_owned()))
+    }
+
+    fn changed(&self, number: u32, change: impl Fn(&mut Build)) -> Self {
+        let mut changed = self.clone();
+        changed.all.iter_mut().filter(|build| build.number == number).for_each(change);
+        changed
     }
 
     /// Returns the builds without those that `keep` turns down; the current one always stays.
@@ -227,11 +269,14 @@ pub(crate) mod tests {
             number,
             profile: ProfileName::default(),
             digest: "d".repeat(64),
+            also: None,
+            fingerprint: None,
             base: format!("nixvm-base-{}.qcow2", "a".repeat(32)),
             made: 1_795_392_576,
             health: BuildHealth::Healthy,
             nixpkgs: "8eeec".into(),
             kernel: "6.12.1".into(),
+            seen: None,
         }
     }
 
@@ -257,6 +302,23 @@ pub(crate) mod tests {
         assert_eq!(two.at(1).current().number, 1);
         assert_eq!(two.at(7), two);
         assert_eq!(two.retain(|_| false).all(), [build(2)]);
+    }
+
+    #[test]
+    fn a_generation_that_is_tried_again_is_untried() {
+        let known = Generations::first(build(1)).with(build(2)).judged(2, BuildHealth::Unhealthy).at(1);
+        let again = Build { made: 7, base: "another".into(), ..build(2) };
+        let tried = known.with_untried(again);
+        assert_eq!(*tried.current(), Build { health: BuildHealth::Untried, ..build(2) });
+    }
+
+    #[test]
+    fn a_build_is_found_by_either_digest() {
+        let two = Generations::first(build(1)).with(Build { digest: "e".repeat(64), ..build(2) });
+        let also = two.also_from(1, "other");
+        assert_eq!(also.with_digest("other").map(|b| b.number), Some(1));
+        assert_eq!(also.with_digest(&"d".repeat(64)).map(|b| b.number), Some(1));
+        assert_eq!(two.with_digest("other"), None);
     }
 
     #[test]

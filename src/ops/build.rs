@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config;
 use crate::error::{Explain, Failure, Result};
-use crate::model::record::Generations;
+use crate::model::record::{Build, Generations};
 use crate::model::{Generation, Machine, MachineName, ProfileName};
 use crate::nix;
 use crate::render;
@@ -33,8 +33,11 @@ pub struct BuiltProfile {
 pub struct BuiltMachine {
     /// The machine.
     pub machine: MachineName,
-    /// Which build of the machine it is.
+    /// Which build of the machine it is; the digest is the one that its image has.
     pub generation: Generation,
+    /// The digest of what it was built from this time: another one where other files give the same system.
+    #[serde(skip)]
+    pub inputs: String,
     /// The link that keeps the image from Nix's garbage collector.
     pub out_link: PathBuf,
     /// Options and packages that the machine asks for and its guest does not have; none with real nixpkgs.
@@ -93,8 +96,9 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
 
 /// Builds a machine's image; `known` are the builds that the machine has.
 ///
-/// A build whose inputs (the machine's files, modules, profiles, nixpkgs) are those of a known one has
-/// its number, and so comes out the same, byte for byte; any other is the next generation.
+/// A build whose inputs (the machine's files, modules, profiles, nixpkgs) are those of a known one has its number, and so
+/// comes out the same, byte for byte. One that turns out to be the same system as the current one is that generation too,
+/// whatever its inputs say: its image is the one that is in the pool. Any other is the next generation.
 ///
 /// # Errors
 /// The machine's files are not valid Nix, or Nix fails; nothing but Nix's store has changed then.
@@ -118,10 +122,28 @@ pub fn build_beside(
     known: Option<&Generations>,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
-    let number = |digest: &str| {
-        known.map_or(1, |known| known.with_digest(digest).map_or(known.next(), |build| build.number))
+    let name = &machine.name;
+    let generation = |inputs: &str| {
+        let made = known.and_then(|known| known.with_digest(inputs));
+        let next = || Generation { number: known.map_or(1, Generations::next), digest: inputs.to_owned() };
+        made.map_or_else(next, Build::generation)
     };
-    build_numbered(setup, machine, beside, number, watch)
+    let mut built = build_image(setup, machine, beside, generation, watch)?;
+    let same = known.map(Generations::current).filter(|current| {
+        current.number != built.generation.number
+            && current.fingerprint.as_deref() == Some(&built.image.fingerprint)
+    });
+    if let Some(current) = same {
+        built.generation = current.generation();
+        render::write(&setup.workspace.rendered_dir(), machine, &built.generation)?;
+    }
+    let number = built.generation.number;
+    watch.done(&match same {
+        Some(_) => format!("Built {name}: it is the same system as generation {number}"),
+        None => format!("Built {name}, generation {number}"),
+    });
+    tell_not_carried_out(name.as_str(), &built.not_carried_out, watch);
+    Ok(built)
 }
 
 /// Builds a machine's image as its next generation, also where it is the same as one that is known: its boot volume
@@ -135,16 +157,19 @@ pub fn build_next(
     known: &Generations,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
-    let beside = setup.workspace.machine_dir(&machine.name);
-    build_numbered(setup, machine, &beside, |_| known.next(), watch)
+    let next = |inputs: &str| Generation { number: known.next(), digest: inputs.to_owned() };
+    let built = build_image(setup, machine, &setup.workspace.machine_dir(&machine.name), next, watch)?;
+    watch.done(&format!("Built {}, generation {}", machine.name, built.generation.number));
+    tell_not_carried_out(machine.name.as_str(), &built.not_carried_out, watch);
+    Ok(built)
 }
 
-/// Builds a machine's image as the generation that `number` gives the digest of its inputs.
-fn build_numbered(
+/// Builds a machine's image as the generation that `generation` gives the digest of its inputs.
+fn build_image(
     setup: &Setup,
     machine: &Machine,
     beside: &Path,
-    number: impl FnOnce(&str) -> u32,
+    generation: impl FnOnce(&str) -> Generation,
     watch: &dyn Watch,
 ) -> Result<BuiltMachine> {
     let name = &machine.name;
@@ -155,10 +180,8 @@ fn build_numbered(
         None => Vec::new(),
     };
     let inputs = [render::digest(machine), flake_digest, render::digest_of(&companions)?].join("\n");
-    let digest = Sha256::digest(inputs.trim_end());
-    let digest = format!("{digest:x}");
-    let number = number(&digest);
-    let generation = Generation { number, digest };
+    let inputs = format!("{:x}", Sha256::digest(inputs.trim_end()));
+    let generation = generation(&inputs);
     render::write(&flake.machines, machine, &generation)?;
     render::write_companions(&flake.machines, name, &companions)?;
 
@@ -166,10 +189,8 @@ fn build_numbered(
     watch.step(&format!("Building {name} from profile {}", machine.profile));
     nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?;
     let image = Image::read(&out_link)?;
-    watch.done(&format!("Built {name}, generation {number}"));
     let not_carried_out = image.not_carried_out.clone();
-    tell_not_carried_out(name.as_str(), &not_carried_out, watch);
-    Ok(BuiltMachine { machine: name.clone(), generation, out_link, not_carried_out, image })
+    Ok(BuiltMachine { machine: name.clone(), generation, inputs, out_link, not_carried_out, image })
 }
 
 /// Says what `whose` asks for and its guest does not have.

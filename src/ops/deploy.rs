@@ -30,11 +30,14 @@ pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
         number: built.generation.number,
         profile: machine.profile.clone(),
         digest: built.generation.digest.clone(),
+        also: None,
+        fingerprint: Some(built.image.fingerprint.clone()),
         base: built.image.base_volume.clone(),
         made: now(),
         health: BuildHealth::Untried,
         nixpkgs: built.image.nixpkgs_revision.clone(),
         kernel: built.image.kernel.clone(),
+        seen: None,
     }
 }
 

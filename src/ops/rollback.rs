@@ -12,7 +12,7 @@ use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::Role;
 use crate::storage::Pool;
 
-use super::health::{self, Judged, Observation};
+use super::health::{self, Judged};
 use super::start::power_on;
 use super::upgrade::{STOP_LIMIT, record_health, running};
 use super::work::{Step as Plan, Work};
@@ -31,6 +31,8 @@ pub struct RolledBack {
     pub restarted: bool,
     /// Seconds it took beside the guest's own shutdown and boot.
     pub seconds: f64,
+    /// The units that fail in it, as they did when it was seen well last.
+    pub failing: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -96,8 +98,8 @@ pub fn rollback(
     let steps = plan(target.number, old.current().number, running, work.was_to(&Step::PowerOn));
     let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
-    // A system that is left for being broken sets no standard; one that is well does.
-    let mut before = Observation::default();
+    // A generation is measured by how it was itself. Where nobody has looked at it yet, what runs has to do.
+    let mut before = target.seen.clone();
     // Whatever an upgrade was trying, this is its end.
     trial::forget(setup, name)?;
     work.carry_out(&steps, |step| {
@@ -107,7 +109,9 @@ pub fn rollback(
                 return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
             }
             Step::Stop => {
-                before = health::observe(&work, &domain, &machine);
+                if before.is_none() {
+                    before = Some(health::observe(&work, &domain, &machine));
+                }
                 let stopped = power::stop(setup, name, timeout.unwrap_or(STOP_LIMIT), watch);
                 if let Err(error) = stopped {
                     interrupt::check()?;
@@ -121,14 +125,13 @@ pub fn rollback(
                 power_on(&work, &work.domain()?)?;
             }
             Step::Look => {
-                let seen = health::wait(&work, &machine, &before, mark, timeout)?;
-                let well = seen.fault.is_none();
-                record_health(
-                    &work,
-                    target.number,
-                    if well { BuildHealth::Healthy } else { BuildHealth::Unhealthy },
-                )?;
-                judged = Some(seen);
+                let came_up =
+                    health::wait(&work, &machine, &before.clone().unwrap_or_default(), mark, timeout)?;
+                match came_up.fault {
+                    None => record_health(&work, target.number, BuildHealth::Healthy, Some(&came_up.seen))?,
+                    Some(_) => record_health(&work, target.number, BuildHealth::Unhealthy, None)?,
+                }
+                judged = Some(came_up);
             }
         }
         away += step_began.elapsed();
@@ -138,10 +141,10 @@ pub fn rollback(
     let seconds = began.elapsed().saturating_sub(away).as_secs_f64();
     let restarted = steps.contains(&Step::PowerOn);
     let to = target.number;
-    if let Some(Judged { fault: Some(fault), log, .. }) = judged {
+    if let Some(judged @ Judged { fault: Some(fault), .. }) = &judged {
         return Err(Failure::user(format!("{name} runs generation {to}, and is not well"))
             .hint(format!("`nixvm generations {name}` lists what else it can run"))
-            .because(health::cause(&fault, &log))
+            .because(health::cause(fault, Some(judged)))
             .into());
     }
     match (steps.is_empty(), restarted) {
@@ -149,7 +152,9 @@ pub fn rollback(
         (_, true) => watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart")),
         (_, false) => watch.done(&format!("{name} has generation {to} at its next start")),
     }
-    Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, seconds })
+    let failing = judged.map(|judged| judged.seen.failing()).unwrap_or_default();
+    health::tell_failing(&work, &failing);
+    Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, seconds, failing })
 }
 
 /// Returns the generation to go back to.

@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Explain, Failure, Result};
 use crate::file;
-use crate::model::MachineName;
+use crate::model::{MachineName, Observation};
 
 use super::Setup;
-use super::health::Observation;
 use super::kept;
 
 /// The version of the file that this nixvm writes.
@@ -28,13 +27,13 @@ pub struct Trial {
     pub from: u32,
     /// How many bytes the serial log had.
     pub log: u64,
-    /// How the machine was.
-    pub before: Observation,
+    /// How the machine was; `None` where it was not looked at.
+    pub before: Option<Observation>,
 }
 
 impl Trial {
     /// Returns the trial of generation `to` on a machine that ran `from`.
-    pub fn new(from: u32, to: u32, log: u64, before: Observation) -> Self {
+    pub fn new(from: u32, to: u32, log: u64, before: Option<Observation>) -> Self {
         Trial { format: FORMAT, to, from, log, before }
     }
 

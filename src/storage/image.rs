@@ -1,5 +1,6 @@
 //! What Nix built for a machine: the folder `vm-NAME` of the flake, read and checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -9,8 +10,12 @@ use crate::error::{Explain, Failure, Result};
 use crate::model::closure::{Closure, StorePath};
 use crate::model::{MachineName, ProfileName, quote};
 
-/// The version of `image.json` and of `closure.json` that this nixvm reads; `nix/` writes them.
-const FORMAT: u32 = 1;
+/// The version of `image.json` and of `closure.json` that `nix/` writes.
+const FORMAT: u32 = 2;
+
+/// The version before, which may be kept of a generation that an older nixvm made: `image.json` without a fingerprint,
+/// `closure.json` without units.
+const FORMER: u32 = 1;
 
 /// A machine's image: a thin disk and the base it lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub struct Image {
     pub layout: Layout,
     /// The store path of the system inside.
     pub toplevel: String,
+    /// SHA-256 of what makes the system, whatever number and digest this build of it has: equal means that nobody can tell two
+    /// builds apart who does not read `/etc/nixvm-release`.
+    pub fingerprint: String,
     /// The nixpkgs it was built from.
     pub nixpkgs_revision: String,
     /// Nix's name of its architecture.
@@ -60,6 +68,7 @@ struct File {
     base: String,
     layout: Layout,
     toplevel: String,
+    fingerprint: String,
     nixpkgs_revision: String,
     system: String,
     kernel: String,
@@ -74,6 +83,7 @@ struct ClosureFile {
     _format: u32,
     kernel: String,
     paths: Vec<PathEntry>,
+    units: Option<BTreeMap<String, String>>,
 }
 
 /// A store path in `closure.json`.
@@ -97,10 +107,10 @@ struct Versioned {
     format: u32,
 }
 
-/// Returns what a file of the image says, if it is of this version.
-fn parse_file<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
+/// Returns what a file of the image says, if it is of one of these versions.
+fn parse_file<T: DeserializeOwned>(name: &str, text: &str, formats: &[u32]) -> Result<T> {
     let Versioned { format } = serde_json::from_str(text).explain(|| not_ours(name))?;
-    if format != FORMAT {
+    if !formats.contains(&format) {
         return Err(Failure::user(format!(
             "`{name}` has the format {format}, and this nixvm reads {FORMAT}"
         ))
@@ -131,7 +141,7 @@ impl Image {
     }
 
     fn parse(dir: &Path, text: &str) -> Result<Self> {
-        let file: File = parse_file("image.json", text)?;
+        let file: File = parse_file("image.json", text, &[FORMAT])?;
         if !is_base_volume(&file.base) {
             return Err(not_ours("image.json")
                 .because(Failure::bug(format!("{} is no base's name", quote(&file.base))))
@@ -145,6 +155,7 @@ impl Image {
             base_volume: file.base,
             layout: file.layout,
             toplevel: file.toplevel,
+            fingerprint: file.fingerprint,
             nixpkgs_revision: file.nixpkgs_revision,
             system: file.system,
             kernel: file.kernel,
@@ -160,7 +171,7 @@ impl Image {
 pub fn read_not_carried_out(dir: &Path) -> Result<Vec<String>> {
     let say = || Failure::user(format!("cannot read the image in `{}`", dir.display()));
     let text = std::fs::read_to_string(dir.join("image.json")).explain(say)?;
-    Ok(parse_file::<NotCarriedOut>("image.json", &text).explain(say)?.not_carried_out)
+    Ok(parse_file::<NotCarriedOut>("image.json", &text, &[FORMAT, FORMER]).explain(say)?.not_carried_out)
 }
 
 /// Returns what the system in the image folder `dir` is made of, base and delta together.
@@ -173,9 +184,9 @@ pub fn read_closure(dir: &Path) -> Result<Closure> {
     let say = || Failure::user(format!("cannot read what the image in `{}` is made of", dir.display()));
     let text = std::fs::read_to_string(dir.join("closure.json"))
         .explain(|| say().hint("build it again: `nixvm build --machine NAME`"))?;
-    let file: ClosureFile = parse_file("closure.json", &text).explain(say)?;
+    let file: ClosureFile = parse_file("closure.json", &text, &[FORMAT, FORMER]).explain(say)?;
     let paths = file.paths.into_iter().map(|entry| (entry.path, entry.nar_size)).collect();
-    Ok(Closure { kernel: file.kernel, paths })
+    Ok(Closure { kernel: file.kernel, paths, units: file.units })
 }
 
 /// Returns whether `name` is that of a base in a pool: `nixvm-base-`, a store path's hash, `.qcow2`.
@@ -191,7 +202,7 @@ mod tests {
     use super::*;
     use crate::error::Report;
 
-    const TEXT: &str = r#"{"format": 1, "machine": "web", "profile": "core", "layout": "shared",
+    const TEXT: &str = r#"{"format": 2, "machine": "web", "fingerprint": "f", "profile": "core", "layout": "shared",
         "base": "nixvm-base-0123456789abcdfghijklmnpqrsvwxyz.qcow2", "toplevel": "/nix/store/x", "nixpkgsRevision": "8eeec",
         "system": "x86_64-linux", "kernel": "6.12.1", "notCarriedOut": ["services.foo.bar"]}"#;
 
@@ -223,9 +234,9 @@ mod tests {
 
     #[test]
     fn a_version_of_another_nixvm_is_named_even_if_its_keys_differ() {
-        let error = Image::parse(Path::new("/x"), r#"{"format": 2, "new": []}"#).unwrap_err();
+        let error = Image::parse(Path::new("/x"), r#"{"format": 3, "new": []}"#).unwrap_err();
         let report = Report::of(&error);
-        assert_eq!(report.error, "`image.json` has the format 2, and this nixvm reads 1");
+        assert_eq!(report.error, "`image.json` has the format 3, and this nixvm reads 2");
         assert_eq!(report.exit_code, 1);
     }
 
@@ -255,6 +266,9 @@ mod tests {
         let closure = read_closure(dir.path()).unwrap();
         assert_eq!(closure.kernel, "6.12.1");
         assert_eq!(closure.paths.into_iter().collect::<Vec<_>>(), [(path.parse().unwrap(), 7)]);
+        assert_eq!(closure.units, None, "an older nixvm did not write them down");
+        write(&text.replace("\"format\": 1", "\"format\": 2, \"units\": {\"a.service\": \"0\"}"));
+        assert_eq!(read_closure(dir.path()).unwrap().units.unwrap()["a.service"], "0");
         for (from, to) in [
             ("\"kernel\"", "\"colonel\""),
             ("\"narSize\": 7", "\"narSize\": 7, \"deriver\": \"\""),
@@ -264,7 +278,7 @@ mod tests {
             write(&text.replace(from, to));
             assert_eq!(report().causes[0], "`closure.json` is not as the flake writes it", "{from} -> {to}");
         }
-        write(r#"{"format": 2}"#);
-        assert_eq!(report().causes[0], "`closure.json` has the format 2, and this nixvm reads 1");
+        write(r#"{"format": 3}"#);
+        assert_eq!(report().causes[0], "`closure.json` has the format 3, and this nixvm reads 2");
     }
 }

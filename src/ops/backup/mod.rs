@@ -24,7 +24,7 @@ use crate::file;
 use crate::hypervisor::{Owned, Paused};
 use crate::interrupt;
 use crate::model::volume::Role;
-use crate::model::{Generation, Machine, MachineName, Moment, Progress};
+use crate::model::{Machine, MachineName, Moment, Progress};
 use crate::storage::{Pool, VolumeReader};
 
 use plan::{Facts, Step, plan};
@@ -211,7 +211,7 @@ impl Job<'_> {
             machine_id: self.machine.machine_id,
             created: taken.created,
             nixvm: env!("CARGO_PKG_VERSION").to_owned(),
-            generation: Generation { number: build.number, digest: build.digest.clone() },
+            generation: build.generation(),
             nixpkgs_revision: build.nixpkgs.clone(),
             state: taken.state,
             parent: taken.parent.clone(),

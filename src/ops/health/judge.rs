@@ -2,60 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
+use crate::model::{Observation, System};
 use crate::ops::serial::Told;
 
 /// How often the firmware must have begun to boot before it counts as a loop.
 const LOOP: usize = 4;
-
-/// What systemd says of the whole system (systemctl(1), `is-system-running`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum System {
-    /// It has not started everything yet.
-    Starting,
-    /// All that was to be started was, and works.
-    Running,
-    /// All that was to be started was, and some of it failed.
-    Degraded,
-    /// It gave up and waits for a person.
-    Maintenance,
-    /// It is on its way down, or in a state that nixvm does not know.
-    Other,
-}
-
-impl System {
-    pub(super) fn from_word(word: &str) -> Self {
-        match word {
-            "initializing" | "starting" => System::Starting,
-            "running" => System::Running,
-            "degraded" => System::Degraded,
-            "maintenance" => System::Maintenance,
-            _ => System::Other,
-        }
-    }
-}
-
-/// What can be seen of a guest from the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Observation {
-    /// Whether its agent answers.
-    pub agent: bool,
-    /// Whether its ssh server does.
-    pub ssh: bool,
-    /// What systemd says; `None` where nobody could be asked.
-    pub system: Option<System>,
-    /// The units that have failed.
-    pub failed: BTreeSet<String>,
-}
-
-impl Observation {
-    pub(super) fn answers(&self) -> bool {
-        self.agent || self.ssh
-    }
-}
 
 /// A guest that boots, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +17,8 @@ pub struct Moment {
     pub told: Told,
     /// What can be seen of it.
     pub seen: Observation,
+    /// The units that failed and are about to be started again, or were a moment ago.
+    pub restless: BTreeSet<String>,
 }
 
 /// What follows of what was seen.
@@ -99,7 +52,7 @@ pub fn judge(before: &Observation, now: &Moment) -> Verdict {
     if !seen.answers() {
         return Verdict::Early("neither its agent nor ssh answers".into());
     }
-    let new: Vec<&str> = seen.failed.difference(&before.failed).map(String::as_str).collect();
+    let new = new_failures(before, seen);
     match seen.system {
         Some(System::Starting) => return Verdict::Early("it is still starting".into()),
         Some(System::Maintenance) => {
@@ -111,7 +64,7 @@ pub fn judge(before: &Observation, now: &Moment) -> Verdict {
             return Verdict::Lacking("nobody in it can be asked for its state any more".into());
         }
         Some(System::Degraded) if !new.is_empty() => {
-            return Verdict::Unhealthy(format!("units failed that had not before: {}", new.join(", ")));
+            return Verdict::Unhealthy(format!("these units fail in the new system: {}", new.join(", ")));
         }
         Some(System::Running | System::Degraded) | None => {}
     }
@@ -119,7 +72,22 @@ pub fn judge(before: &Observation, now: &Moment) -> Verdict {
     if before.ssh && !seen.ssh {
         return Verdict::Lacking("ssh does not answer, and did before".into());
     }
+    let restless = new_restless(before, now);
+    if !restless.is_empty() {
+        return Verdict::Lacking(format!("these units fail again and again: {}", restless.join(", ")));
+    }
     Verdict::Healthy
+}
+
+/// Returns the units that fail and did not before, sorted by name.
+pub(super) fn new_failures(before: &Observation, seen: &Observation) -> Vec<String> {
+    seen.failed.difference(&before.failed).cloned().collect()
+}
+
+/// Returns the units that fail again and again and neither did so nor had failed before, sorted by name.
+pub(super) fn new_restless(before: &Observation, now: &Moment) -> Vec<String> {
+    let accepted = |unit: &&String| before.restarting.contains(*unit) || before.failed.contains(*unit);
+    now.restless.iter().filter(|unit| !accepted(unit)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -127,7 +95,20 @@ mod tests {
     use super::*;
 
     fn seen(agent: bool, ssh: bool, system: Option<System>, failed: &[&str]) -> Observation {
-        Observation { agent, ssh, system, failed: failed.iter().map(ToString::to_string).collect() }
+        let failed = failed.iter().map(ToString::to_string).collect();
+        Observation { agent, ssh, system, failed, restarting: BTreeSet::new() }
+    }
+
+    #[test]
+    fn a_unit_that_fails_again_and_again_is_given_a_little_time() {
+        let restless =
+            |unit: &str| Moment { seen: well(), restless: [unit.to_owned()].into(), ..Moment::default() };
+        let lacking = judge(&well(), &restless("a.service"));
+        assert!(matches!(&lacking, Verdict::Lacking(why) if why.contains("a.service")), "{lacking:?}");
+        let flapped = Observation { restarting: ["a.service".to_owned()].into(), ..well() };
+        assert_eq!(judge(&flapped, &restless("a.service")), Verdict::Healthy);
+        let failed = seen(true, true, Some(System::Degraded), &["a.service"]);
+        assert_eq!(judge(&failed, &restless("a.service")), Verdict::Healthy);
     }
 
     fn well() -> Observation {

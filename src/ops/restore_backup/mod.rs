@@ -242,7 +242,7 @@ fn metadata(
     match (domain.map(Owned::metadata), build) {
         (Some(there), None) => Ok(there.clone()),
         (Some(there), Some(build)) => {
-            Ok(Metadata { generations: there.generations.with(build), ..there.clone() })
+            Ok(Metadata { generations: there.generations.with_untried(build), ..there.clone() })
         }
         (None, Some(build)) => Ok(Metadata {
             machine: machine.name.clone(),

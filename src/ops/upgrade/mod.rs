@@ -4,6 +4,7 @@
 //! says. So the same command finishes an upgrade that was cut short. Until the domain is defined on the new
 //! generation nothing has changed; from then on the old one stays in the record, to go back to.
 
+mod nothing;
 mod plan;
 
 use std::time::{Duration, Instant};
@@ -11,16 +12,16 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, Said};
 use crate::hypervisor::Owned;
 use crate::interrupt;
-use crate::model::record::{Build, BuildHealth, Generations, Metadata};
+use crate::model::record::{BuildHealth, Metadata};
 use crate::model::volume::Role;
-use crate::model::{Machine, MachineName};
+use crate::model::{Machine, MachineName, Observation, System};
 use crate::render;
 
 use super::build::build_machine;
-use super::health::{self, Judged, System};
+use super::health::{self, Judged};
 use super::start::power_on;
 use super::trial::{self, Trial};
 use super::work::Work;
@@ -66,6 +67,8 @@ pub struct Upgraded {
     pub outcome: Outcome,
     /// Seconds from the request to shut down until ssh or the agent answered.
     pub downtime: Option<f64>,
+    /// The units that fail in what the machine runs now and were no reason to go back, as far as the machine was looked at.
+    pub failing: Vec<String>,
     /// Options and packages that the new generation was to have and does not.
     pub not_carried_out: Vec<String>,
 }
@@ -103,8 +106,8 @@ struct Upgrade<'a> {
     trial: Option<Trial>,
     down: Option<Instant>,
     judged: Option<Judged>,
-    /// Why the old generation, started again, is not well; `None` within where it is.
-    again: Option<Option<String>>,
+    /// How the old generation came up when it was started again.
+    again: Option<Judged>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -147,16 +150,22 @@ impl<'a> Upgrade<'a> {
             start: self.request.start,
             judge: self.request.judge,
         };
+        let same = facts.target == facts.current && !self.old.current().is_made_from(&self.built.inputs);
+        if same {
+            self.take_note_of_inputs()?;
+        }
         let steps = plan(facts, &Role::Boot(facts.target).of(&self.old.stem));
         if steps.is_empty() {
-            return self.nothing_to_do(facts);
+            return self.nothing_to_do(facts, same);
         }
         work.carry_out(&steps, |step| self.take(step))?;
         trial::forget(work.setup, &name)?;
         match &self.judged {
-            Some(Judged { fault: Some(fault), log, .. }) => return Err(self.rolled_back(fault, log)),
+            Some(judged @ Judged { fault: Some(fault), .. }) => {
+                return Err(self.rolled_back(fault, Some(judged)));
+            }
             None if self.again.is_some() => {
-                return Err(self.rolled_back("it was not healthy when an earlier upgrade tried it", ""));
+                return Err(self.rolled_back("it was not healthy when an earlier upgrade tried it", None));
             }
             _ => {}
         }
@@ -173,31 +182,17 @@ impl<'a> Upgrade<'a> {
             }
             (_, None) => format!("{name} runs generation {}", facts.target),
         });
-        let not_carried_out = self.built.not_carried_out.clone();
+        let failing = self.judged.as_ref().map(|judged| judged.seen.failing()).unwrap_or_default();
+        health::tell_failing(work, &failing);
         Ok(Upgraded {
             machine: name,
             from: facts.current,
             to: facts.target,
             outcome,
             downtime,
-            not_carried_out,
+            failing,
+            not_carried_out: self.built.not_carried_out.clone(),
         })
-    }
-
-    fn nothing_to_do(&self, facts: Facts) -> Result<Upgraded> {
-        let name = &self.work.name;
-        let outcome = match facts.running {
-            Some(running) if running == facts.target => Outcome::UpToDate,
-            _ if facts.recorded == Some(BuildHealth::Healthy) => Outcome::UpToDate,
-            _ => Outcome::Prepared,
-        };
-        self.work.watch.note(&match outcome {
-            Outcome::Prepared => format!("{name} has generation {} at its next start already", facts.target),
-            _ => format!("{name} is up to date with generation {}", facts.target),
-        });
-        let not_carried_out = self.built.not_carried_out.clone();
-        let (machine, from, to) = (name.clone(), facts.current, facts.target);
-        Ok(Upgraded { machine, from, to, outcome, downtime: None, not_carried_out })
     }
 
     fn take(&mut self, step: &Step) -> Result<()> {
@@ -213,6 +208,7 @@ impl<'a> Upgrade<'a> {
                 deploy::put_boot(work, &pool, volume, &self.built)
             }
             Step::Look => self.look(),
+            Step::Remember => self.remember(None),
             Step::Define => self.define(&self.new_metadata()),
             Step::Stop => self.stop(),
             Step::PowerOn => self.power_on(),
@@ -246,7 +242,12 @@ impl<'a> Upgrade<'a> {
     fn look(&mut self) -> Result<()> {
         let work = self.work;
         work.watch.step(&format!("Looking at {} as it runs", work.name));
-        let before = health::observe(work, &work.domain()?, &self.machine);
+        self.remember(Some(health::observe(work, &work.domain()?, &self.machine)))
+    }
+
+    /// Writes down that the machine runs and what it is given, and how it is, if it was looked at.
+    fn remember(&mut self, before: Option<Observation>) -> Result<()> {
+        let work = self.work;
         let log = serial::length(&work.pool()?, &self.old.stem);
         let from = self.running.unwrap_or(self.old.current().number);
         let trial = Trial::new(from, self.target(), log, before);
@@ -259,12 +260,19 @@ impl<'a> Upgrade<'a> {
     fn new_metadata(&self) -> Metadata {
         let mut known = self.old.generations.clone();
         // One that nobody has looked at yet, such as a machine's first, was looked at now.
-        let well = self.trial.as_ref().filter(|trial| trial.before.system == Some(System::Running));
-        let untried = |number| known.get(number).is_some_and(|build| build.health == BuildHealth::Untried);
-        if let Some(trial) = well.filter(|trial| untried(trial.from)) {
-            known = known.judged(trial.from, BuildHealth::Healthy);
+        if let Some((trial, seen)) =
+            self.trial.as_ref().and_then(|trial| Some((trial, trial.before.as_ref()?)))
+        {
+            let health = known.get(trial.from).map(|build| build.health);
+            if health == Some(BuildHealth::Untried) && seen.system == Some(System::Running) {
+                known = known.judged(trial.from, BuildHealth::Healthy);
+            }
+            // One that was found unhealthy sets no standard for itself.
+            if health != Some(BuildHealth::Unhealthy) && seen.is_settled() {
+                known = known.seen(trial.from, seen);
+            }
         }
-        let generations = with(&known, deploy::record(&self.machine, &self.built));
+        let generations = known.with_untried(deploy::record(&self.machine, &self.built));
         Metadata { generations, ..self.old.clone() }
     }
 
@@ -301,8 +309,7 @@ impl<'a> Upgrade<'a> {
             // What QEMU cannot even start is as bad as what does not come up.
             Err(error) if self.request.judge => {
                 interrupt::check()?;
-                let fault = Some(format!("{error:#}"));
-                self.judged = Some(Judged { fault, answered: None, log: String::new() });
+                self.judged = Some(Judged::fault(format!("{error:#}")));
                 Ok(())
             }
             started => started,
@@ -313,13 +320,10 @@ impl<'a> Upgrade<'a> {
         if self.judged.is_some() {
             return Ok(());
         }
-        let (before, log) = match &self.trial {
-            Some(trial) => (trial.before.clone(), trial.log),
-            None => Default::default(),
-        };
-        let judged = health::wait(self.work, &self.machine, &before, log, self.request.timeout)?;
+        let log = self.trial.as_ref().map_or(0, |trial| trial.log);
+        let judged = health::wait(self.work, &self.machine, &self.before(), log, self.request.timeout)?;
         if judged.fault.is_none() {
-            record_health(self.work, self.target(), BuildHealth::Healthy)?;
+            record_health(self.work, self.target(), BuildHealth::Healthy, Some(&judged.seen))?;
         }
         self.judged = Some(judged);
         Ok(())
@@ -339,13 +343,19 @@ impl<'a> Upgrade<'a> {
     }
 
     fn look_again(&mut self) -> Result<()> {
-        let (before, log) = match &self.trial {
-            Some(trial) => (trial.before.clone(), serial::length(&self.work.pool()?, &self.old.stem)),
-            None => Default::default(),
+        let log = match &self.trial {
+            Some(_) => serial::length(&self.work.pool()?, &self.old.stem),
+            None => 0,
         };
-        let judged = health::wait(self.work, &self.machine, &before, log, self.request.timeout)?;
-        self.again = Some(judged.fault);
+        self.again = Some(health::wait(self.work, &self.machine, &self.before(), log, self.request.timeout)?);
         Ok(())
+    }
+
+    /// Returns how the machine was with the generation to go back to: as it was seen then, else as its record says.
+    fn before(&self) -> Observation {
+        let seen = self.trial.as_ref().and_then(|trial| trial.before.clone());
+        let recorded = || self.old.generations.get(self.from())?.seen.clone();
+        seen.or_else(recorded).unwrap_or_default()
     }
 
     fn downtime(&self) -> Option<f64> {
@@ -353,29 +363,31 @@ impl<'a> Upgrade<'a> {
         Some(answered.duration_since(self.down?).as_secs_f64())
     }
 
-    fn rolled_back(&self, fault: &str, log: &str) -> anyhow::Error {
+    fn rolled_back(&self, fault: &str, judged: Option<&Judged>) -> anyhow::Error {
         let (name, from) = (&self.work.name, self.from());
         let now = match &self.again {
-            Some(None) => format!("generation {from} runs again"),
-            Some(Some(fault)) => format!("generation {from} was started again, but {fault}"),
+            Some(Judged { fault: None, .. }) => format!("generation {from} runs again"),
+            Some(Judged { fault: Some(fault), .. }) => {
+                format!("generation {from} was started again, but {fault}")
+            }
             None => format!("it is defined on generation {from} again"),
         };
+        let said_again = self
+            .again
+            .iter()
+            .flat_map(|again| &again.said)
+            .map(|said| Said { source: format!("generation {from}: {}", said.source), ..said.clone() });
         Failure::rolled_back(format!(
             "{name} did not come up healthy with generation {}; {now}",
             self.target()
         ))
         .hint(format!(
-            "mend the machine's files and run `nixvm upgrade {name}` again; its data was not touched"
+            "fix the machine's files and run `nixvm upgrade {name}` again; its data was not touched"
         ))
-        .because(health::cause(fault, log))
+        .said(said_again.collect())
+        .because(health::cause(fault, judged))
         .into()
     }
-}
-
-/// Returns the builds with that one current and untried; one that was there keeps the time it was made.
-fn with(known: &Generations, build: Build) -> Generations {
-    let made = known.get(build.number).map_or(build.made, |known| known.made);
-    known.with(Build { made, ..build })
 }
 
 /// Returns the generation that a machine runs; `None` while it is off.
@@ -388,29 +400,22 @@ pub(super) fn running(domain: &Owned) -> Result<Option<u32>> {
     Ok(observed.metadata.filter(|_| active).map(|metadata| metadata.current().number))
 }
 
-/// Writes down how a generation came up.
+/// Writes down how a generation came up, and what was seen of it.
 ///
 /// # Errors
 /// libvirt does not answer, or the domain is gone.
-pub(super) fn record_health(work: &Work, number: u32, health: BuildHealth) -> Result<()> {
+pub(super) fn record_health(
+    work: &Work,
+    number: u32,
+    health: BuildHealth,
+    seen: Option<&Observation>,
+) -> Result<()> {
     let mut domain = work.domain()?;
-    let generations = domain.metadata().generations.judged(number, health);
+    let mut generations = domain.metadata().generations.judged(number, health);
+    if let Some(seen) = seen {
+        generations = generations.seen(number, seen);
+    }
     let metadata = Metadata { generations, ..domain.metadata().clone() };
     let xml = render::metadata_xml(&metadata)?;
     domain.set_metadata(metadata, &xml)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::record::tests::build;
-
-    #[test]
-    fn a_generation_that_is_tried_again_is_untried() {
-        let known = Generations::first(build(1)).with(build(2)).judged(2, BuildHealth::Unhealthy).at(1);
-        let again = Build { health: BuildHealth::Untried, made: 7, ..build(2) };
-        let tried = with(&known, again);
-        assert_eq!((tried.current().number, tried.current().health), (2, BuildHealth::Untried));
-        assert_eq!(tried.current().made, build(2).made);
-    }
 }
