@@ -9,7 +9,9 @@ use serde_json::json;
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::model::closure::{Change, ChangeKind};
-use crate::ops::{self, Changed, Diff, Garbage, ListedGeneration, Setup, UpgradeRequest};
+use crate::ops::{
+    self, Changed, Diff, Garbage, ListedGeneration, OptionChange, Setup, SourceChange, UpgradeRequest,
+};
 
 use super::commands::machine_name;
 use super::generation_args::{Clean, Generations, Rollback, Upgrade};
@@ -93,10 +95,15 @@ pub fn diff(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Sh
 }
 
 fn differences(diff: &Diff) -> String {
-    if diff.from == diff.to {
-        return format!("{} is up to date with generation {}", diff.machine, diff.from);
-    }
-    let mut text = format!("{}: generation {} -> {}\n", diff.machine, diff.from, diff.to);
+    let name = &diff.machine;
+    let unchanged = |changes: Option<usize>| changes == Some(0);
+    let as_before =
+        unchanged(diff.files.as_ref().map(Vec::len)) && unchanged(diff.sources.as_ref().map(Vec::len));
+    let mut text = match diff.same {
+        true if as_before => format!("{name} is up to date with generation {}\n", diff.from),
+        true => format!("{name}: the same system as generation {}\n", diff.from),
+        false => format!("{name}: generation {} -> {}\n", diff.from, diff.to),
+    };
     let mut changed = |label: &str, value: &Option<Changed>| {
         if let Some(Changed { before, after }) = value {
             let _ = writeln!(text, "{label}: {before} -> {after}");
@@ -106,12 +113,9 @@ fn differences(diff: &Diff) -> String {
     changed("nixpkgs", &diff.nixpkgs);
     match &diff.files {
         None => text.push_str("files: not known, for what the old generation was made from is not kept\n"),
-        Some(files) if files.is_empty() => {
-            text.push_str("files: none of the machine's; modules, profiles or nixpkgs changed\n");
-        }
         Some(files) => {
             for file in files {
-                let _ = writeln!(text, "machines/{}/{}", diff.machine, file.file);
+                let _ = writeln!(text, "changed: machines/{name}/{}", file.file);
                 for (mark, lines) in [('-', &file.removed), ('+', &file.added)] {
                     for line in lines {
                         let _ = writeln!(text, "  {mark} {line}");
@@ -120,17 +124,73 @@ fn differences(diff: &Diff) -> String {
             }
         }
     }
-    match (&diff.packages, diff.bytes) {
-        (Some(packages), Some(bytes)) => {
-            let rows: Vec<Vec<String>> = packages.iter().map(package).collect();
-            if !rows.is_empty() {
-                text.push_str(&show::table(&["PACKAGE", "", "VERSIONS", "SIZE"], &rows));
+    match &diff.sources {
+        None if diff.files.is_some() => text.push_str("profiles: not known, likewise\n"),
+        None => {}
+        Some(sources) => sources.iter().for_each(|source| text.push_str(&source_lines(source))),
+    }
+    if !diff.same {
+        match &diff.units {
+            None => text.push_str("units: not known, likewise\n"),
+            Some(units) if units.is_empty() => {}
+            Some(units) => {
+                let all: Vec<String> =
+                    units.iter().map(|change| format!("{} {}", change.unit, word(change.kind))).collect();
+                let _ = writeln!(text, "units: {}", first_of(&all));
             }
-            let _ = writeln!(text, "packages: {} changed, {}", packages.len(), signed(bytes));
         }
-        _ => text.push_str("packages: not known, likewise\n"),
+        match (&diff.packages, diff.bytes) {
+            (Some(packages), Some(bytes)) => {
+                let rows: Vec<Vec<String>> = packages.iter().map(package).collect();
+                if !rows.is_empty() {
+                    text.push_str(&show::table(&["PACKAGE", "", "VERSIONS", "SIZE"], &rows));
+                }
+                let _ = writeln!(text, "packages: {} changed, {}", packages.len(), signed(bytes));
+            }
+            _ => text.push_str("packages: not known, likewise\n"),
+        }
+    }
+    text.push_str(&match (diff.restart, diff.off && !diff.same) {
+        (true, _) => format!("an upgrade restarts {name}"),
+        (_, true) => {
+            format!("{name} is off: after an upgrade it has generation {} at its next start", diff.to)
+        }
+        _ => format!("an upgrade does not restart {name}"),
+    });
+    text
+}
+
+/// How many units are named; `--json` has all.
+const UNITS: usize = 12;
+
+fn first_of(all: &[String]) -> String {
+    let named = all.iter().take(UNITS).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(UNITS) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// Returns a changed file of the flake with the options that it defines otherwise, a line each.
+fn source_lines(source: &SourceChange) -> String {
+    let why = if source.cosmetic { " (comments and layout only)" } else { "" };
+    let mut text = format!("{}: {}{why}\n", word(source.kind), source.file);
+    for OptionChange { option, before, after } in &source.options {
+        let _ = match (before, after) {
+            (Some(before), Some(after)) => writeln!(text, "  {option}: {before} -> {after}"),
+            (None, Some(after)) => writeln!(text, "  + {option}: {after}"),
+            (before, _) => writeln!(text, "  - {option}: {}", before.as_deref().unwrap_or_default()),
+        };
     }
     text
+}
+
+fn word(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Changed => "changed",
+    }
 }
 
 fn package(change: &Change) -> Vec<String> {
@@ -198,6 +258,7 @@ fn garbage(found: &[Garbage]) -> String {
 mod tests {
     use super::*;
     use crate::model::record::{Build, BuildHealth};
+    use crate::model::units::UnitChange;
 
     #[test]
     fn what_would_change_is_told_and_what_is_not_known_too() {
@@ -219,8 +280,34 @@ mod tests {
             machine: "web".parse().unwrap(),
             from: 1,
             to: 2,
+            same: false,
+            restart: true,
+            off: false,
             files: Some(vec![file]),
             not_carried_out: Vec::new(),
+            sources: Some(vec![
+                SourceChange {
+                    file: "profiles/core.nix".into(),
+                    kind: ChangeKind::Changed,
+                    cosmetic: true,
+                    options: vec![],
+                },
+                SourceChange {
+                    file: "profiles/web.nix".into(),
+                    kind: ChangeKind::Changed,
+                    cosmetic: false,
+                    options: vec![
+                        OptionChange {
+                            option: "a".into(),
+                            before: Some("1".into()),
+                            after: Some("2".into()),
+                        },
+                        OptionChange { option: "b.c".into(), before: None, after: Some("[ ]".into()) },
+                        OptionChange { option: "d".into(), before: Some("x".into()), after: None },
+                    ],
+                },
+            ]),
+            units: Some(vec![UnitChange { unit: "a.service".into(), kind: ChangeKind::Added }]),
             kernel: Some(Changed { before: "6.12.1".into(), after: "6.12.2".into() }),
             nixpkgs: None,
             packages: Some(vec![
@@ -232,21 +319,46 @@ mod tests {
         };
         assert_eq!(
             differences(&diff),
-            "web: generation 1 -> 2\nkernel: 6.12.1 -> 6.12.2\nmachines/web/tcp_ports\n  - [ 22 ]\n  + [ 22 80 ]\n\
+            "web: generation 1 -> 2\nkernel: 6.12.1 -> 6.12.2\nchanged: machines/web/tcp_ports\n  - [ 22 ]\n  + [ 22 80 ]\n\
+             changed: profiles/core.nix (comments and layout only)\n\
+             changed: profiles/web.nix\n  a: 1 -> 2\n  + b.c: [ ]\n  - d: x\n\
+             units: a.service added\n\
              PACKAGE           VERSIONS    SIZE\n\
              bash     changed  5.2 -> 5.3  +2.00 KiB\n\
              etc      changed  -           -1.00 KiB\n\
              vim      added    9.1         +1.00 MiB\n\
-             packages: 3 changed, +1.00 MiB\n"
+             packages: 3 changed, +1.00 MiB\n\
+             an upgrade restarts web"
         );
-        (diff.files, diff.packages, diff.bytes, diff.kernel) = (None, None, None, None);
+        let comment = diff.sources.as_ref().map(|sources| sources[..1].to_vec());
+        let same = Diff {
+            to: 1,
+            same: true,
+            restart: false,
+            files: Some(vec![]),
+            sources: comment,
+            kernel: None,
+            ..diff.clone()
+        };
+        assert_eq!(
+            differences(&same),
+            "web: the same system as generation 1\nchanged: profiles/core.nix (comments and layout only)\n\
+             an upgrade does not restart web"
+        );
+        (diff.files, diff.sources, diff.units, diff.packages, diff.bytes, diff.kernel) =
+            (None, None, None, None, None, None);
+        (diff.restart, diff.off) = (false, true);
         assert_eq!(
             differences(&diff),
             "web: generation 1 -> 2\nfiles: not known, for what the old generation was made from is not kept\n\
-             packages: not known, likewise\n"
+             units: not known, likewise\npackages: not known, likewise\n\
+             web is off: after an upgrade it has generation 2 at its next start"
         );
-        diff.to = 1;
-        assert_eq!(differences(&diff), "web is up to date with generation 1");
+        let done = Diff { to: 1, files: Some(vec![]), sources: Some(vec![]), ..same };
+        assert_eq!(
+            differences(&done),
+            "web is up to date with generation 1\nan upgrade does not restart web"
+        );
     }
 
     #[test]

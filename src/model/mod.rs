@@ -15,6 +15,7 @@ pub mod record;
 pub(crate) mod sample;
 pub mod secret;
 pub mod suggest;
+pub mod units;
 pub mod volume;
 
 mod generation;

@@ -10,9 +10,12 @@ use crate::error::Result;
 use crate::file;
 use crate::model::MachineName;
 use crate::model::closure::Change;
+use crate::model::units::{self, UnitChange};
 use crate::storage::image;
 
 use super::build::build_machine;
+use super::sources::SourceChange;
+use super::upgrade::running;
 use super::{Setup, Watch, kept};
 
 /// Which file of `machines/NAME` says what an option of the rendered module holds. The number and the digest of a
@@ -41,10 +44,20 @@ pub struct Diff {
     pub from: u32,
     /// The one that an upgrade would give it; the same, if there is nothing to change.
     pub to: u32,
+    /// Whether it would be the same system: then an upgrade makes no generation.
+    pub same: bool,
+    /// Whether an upgrade restarts the machine.
+    pub restart: bool,
+    /// Whether the machine is off.
+    pub off: bool,
     /// The machine's files that the image is made from; `None` where what the old one was made from was not kept.
     pub files: Option<Vec<FileChange>>,
     /// Options and packages that the new generation was to have and would not.
     pub not_carried_out: Vec<String>,
+    /// The files of the flake: profiles, modules, the lock; `None` likewise.
+    pub sources: Option<Vec<SourceChange>>,
+    /// The units of the system; `None` likewise.
+    pub units: Option<Vec<UnitChange>>,
     /// The kernel's version, where it changes.
     pub kernel: Option<Changed>,
     /// The revision of nixpkgs, where it changes.
@@ -81,26 +94,38 @@ pub struct FileChange {
 /// There is no such machine, its files are not valid Nix, or Nix fails.
 pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff> {
     let machine = config::load(&setup.workspace, name)?;
-    let metadata = setup.hypervisor()?.own(name)?.metadata().clone();
+    let domain = setup.hypervisor()?.own(name)?;
+    let (metadata, running) = (domain.metadata().clone(), running(&domain)?);
     let built = build_machine(setup, &machine, Some(&metadata.generations), watch)?;
     let current = metadata.current();
     let old = kept::folder(setup, name, current.number);
-    let files = match current.digest == built.generation.digest {
-        true => Some(Vec::new()),
-        false => files(&old, &setup.workspace.rendered_dir().join(name.as_str()))?,
+    let same = current.number == built.generation.number;
+    let (files, sources) = if current.is_made_from(&built.inputs) {
+        (Some(Vec::new()), Some(Vec::new()))
+    } else {
+        let new = kept::sources_of(setup, name)?;
+        let files = files(&old, &setup.workspace.rendered_dir().join(name.as_str()))?;
+        (files, kept::sources(&old)?.map(|old| old.diff(&new)))
     };
     let after = image::read_closure(&built.out_link)?;
     let before = image::read_closure(&old).ok();
     let changed = |before: &str, after: &str| {
         (before != after).then(|| Changed { before: before.to_owned(), after: after.to_owned() })
     };
+    let units = before.as_ref().and_then(|before| before.units.as_ref()).zip(after.units.as_ref());
+    let units = units.map(|(before, after)| units::diff(before, after));
     let packages = before.map(|before| before.diff(&after));
     Ok(Diff {
         machine: name.clone(),
         from: current.number,
         to: built.generation.number,
+        same,
+        restart: running.is_some_and(|running| running != built.generation.number),
+        off: running.is_none(),
         files,
         not_carried_out: built.not_carried_out.clone(),
+        sources,
+        units,
         kernel: changed(&current.kernel, &built.image.kernel),
         nixpkgs: changed(&current.nixpkgs, &built.image.nixpkgs_revision),
         bytes: packages.as_ref().map(|packages| packages.iter().map(|change| change.bytes).sum()),

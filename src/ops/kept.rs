@@ -10,6 +10,7 @@ use crate::file;
 use crate::model::MachineName;
 use crate::render;
 
+use super::sources::Sources;
 use super::{BuiltMachine, Setup};
 
 /// The files of a rendered machine, as `render` writes them.
@@ -17,6 +18,9 @@ pub const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
 
 /// What the system is made of and what it lacks, as the flake writes it.
 const BUILT: [&str; 2] = ["closure.json", "image.json"];
+
+/// The files of the flake that it was made from.
+const SOURCES: &str = "sources.json";
 
 /// Returns the folder of a machine's generations.
 pub fn of_machine(setup: &Setup, name: &MachineName) -> PathBuf {
@@ -42,7 +46,27 @@ pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
     for name in BUILT {
         copy(&built.out_link.join(name), &folder.join(name))?;
     }
-    Ok(())
+    file::replace(&folder.join(SOURCES), &sources_of(setup, &built.machine)?.to_text()?)
+}
+
+/// Returns the files of the flake, as it is staged, and those that the machine's `extra.nix` names.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn sources_of(setup: &Setup, name: &MachineName) -> Result<Sources> {
+    let mut sources = Sources::default();
+    sources.add(&setup.workspace.flake_dir(), Path::new(""), &[])?;
+    let folder = Path::new("machines").join(name.as_str());
+    sources.add(&setup.workspace.rendered_dir().join(name.as_str()), &folder, &RENDERED)?;
+    Ok(sources)
+}
+
+/// Returns the files that a kept generation was made from; `None` where that is not known.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn sources(folder: &Path) -> Result<Option<Sources>> {
+    Ok(file::read(&folder.join(SOURCES))?.and_then(|text| Sources::parse(&text)))
 }
 
 /// Removes what is kept of a generation.

@@ -5,6 +5,7 @@
 //! XML text (`xml.rs`). There is no way to print a value raw.
 
 mod companions;
+mod definitions;
 mod libvirt;
 mod module;
 mod nix;
@@ -14,6 +15,7 @@ mod write;
 mod xml;
 
 pub use companions::{Companion, companions, digest_of, write_companions};
+pub use definitions::{definitions, essence};
 pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
 pub use module::{digest, module};
 pub use write::{remove, write};

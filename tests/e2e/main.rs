@@ -57,7 +57,9 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     faults::ONE_AFTER_ANOTHER,
     tests![
         upgrade::promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing,
+        upgrade::the_same_system_restarts_nobody_and_diff_says_what_changed,
         upgrade::promise_5_what_does_not_come_up_healthy_is_taken_back,
+        upgrade::what_fails_unseen_is_named_and_a_rollback_is_measured_by_itself,
         upgrade::a_rollback_takes_a_second_beside_the_boot,
         upgrade::clean_frees_what_nothing_needs_and_says_so_first,
     ],

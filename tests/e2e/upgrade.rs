@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -20,9 +21,17 @@ const PORT: &str = "8088";
 /// What its upgrade brings.
 const GOOD: &str = "{ environment.etc.\"e2e-upgraded\".text = \"yes\\n\"; }\n";
 
-/// A unit that fails at every boot.
-const FAILING_UNIT: &str = "{ systemd.services.e2e-broken = { wantedBy = [ \"multi-user.target\" ]; \
-                            serviceConfig = { Type = \"oneshot\"; ExecStart = \"/bin/sh -c 'exit 7'\"; }; }; }\n";
+/// Two units that fail at every boot, and say why; one of them tries to paint the reader's terminal.
+const FAILING_UNITS: &str = "{ systemd.services = { \
+    e2e-broken = { wantedBy = [ \"multi-user.target\" ]; serviceConfig = { Type = \"oneshot\"; \
+        ExecStart = \"/bin/sh -c 'echo e2e-no-config; exit 7'\"; }; }; \
+    e2e-other = { wantedBy = [ \"multi-user.target\" ]; serviceConfig = { Type = \"oneshot\"; \
+        ExecStart = \"/bin/sh -c 'printf \\\\033[31me2e-no-port; exit 1'\"; }; }; }; }\n";
+
+/// A unit that fails again and again, too slowly for systemd to give it up.
+const RESTLESS_UNIT: &str = "{ systemd.services.e2e-restless = { wantedBy = [ \"multi-user.target\" ]; \
+    serviceConfig = { Restart = \"always\"; RestartSec = 4; \
+        ExecStart = \"/bin/sh -c 'echo e2e-lost-its-mind; sleep 1; exit 3'\"; }; }; }\n";
 
 /// A system that is well but for its network: no card is the one that networkd is to bring up.
 const NO_NETWORK: &str = "{ lib, ... }: { systemd.network.networks.\"10-nixvm\".matchConfig.Driver = lib.mkForce \"e2e-none\"; }\n";
@@ -166,8 +175,21 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
     let harmless = world.file(U, "extra.nix").ok();
     for (what, text, words) in [
         ("a kernel that panics", PANIC, &["Kernel panic", "serial log"][..]),
-        ("a failing unit", FAILING_UNIT, &["e2e-broken.service"]),
-        ("a network that does not come up", NO_NETWORK, &["ssh does not answer"]),
+        (
+            "failing units",
+            FAILING_UNITS,
+            &["e2e-broken.service says:", "e2e-no-config", "e2e-other.service says:", "e2e-no-port"],
+        ),
+        (
+            "a unit that fails again and again",
+            RESTLESS_UNIT,
+            &["again and again: e2e-restless.service", "e2e-restless.service says:", "e2e-lost-its-mind"],
+        ),
+        (
+            "a network that does not come up",
+            NO_NETWORK,
+            &["ssh does not answer", "systemd-networkd.service says:"],
+        ),
         ("a disk image cut short", "{ environment.etc.\"e2e-cut\".text = \"x\"; }\n", &[]),
     ] {
         let before = guest(world)?;
@@ -182,6 +204,10 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
         }
         let taken_back = world.nixvm(&["upgrade", U, "--timeout", TIMEOUT])?.refused(3, words)?;
         said(&taken_back, &[&format!("generation {good} runs again")])?;
+        ensure!(
+            !taken_back.stderr.contains('\u{1b}'),
+            "{what}: a guest writes to the terminal:\n{taken_back}"
+        );
         let after = guest(world)?;
         ensure!(after.data == before.data, "{what}: the data changed: {before:?}, now {after:?}");
         ensure!(after.boot != before.boot, "{what}: the machine was never restarted");
@@ -196,6 +222,110 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
         None => std::fs::remove_file(world.machine_dir(U).join("extra.nix"))?,
     }
     said(&world.nixvm(&["upgrade", U])?.ok()?, &["up to date"])?;
+    Ok(Outcome::Passed)
+}
+
+pub fn the_same_system_restarts_nobody_and_diff_says_what_changed(world: &mut World) -> Result<Outcome> {
+    machine(world)?;
+    // Whatever the tests before left in the files.
+    world.nixvm(&["upgrade", U])?.ok()?;
+    let (before, current) = (guest(world)?, numbers(world)?);
+    let workspace = world.workspace.clone();
+    let [flake, profile, unused] =
+        ["flake.nix", "profiles/core.nix", "profiles/e2e-unused.nix"].map(|name| workspace.join(name));
+    let saved = [&flake, &profile].map(|path| fs::read_to_string(path).map(|text| (path.clone(), text)));
+    let saved = saved.into_iter().collect::<std::io::Result<Vec<_>>>()?;
+    let files = world.machine_dir(U);
+    let extra_nix = world.file(U, "extra.nix").ok();
+    let ports = world.file(U, "tcp_ports")?;
+
+    let description = saved[0].1.replace("immutable NixOS", "unchanging NixOS");
+    ensure!(description != saved[0].1, "flake.nix has another description by now");
+    fs::write(&flake, description)?;
+    fs::write(&profile, format!("{}\n# No machine needs a restart for this.\n", saved[1].1))?;
+    fs::write(&unused, "# A profile that nobody uses.\n{ environment.etc.\"e2e-unused\".text = \"\"; }\n")?;
+    extra(world, &format!("# A comment.\n{}", extra_nix.as_deref().unwrap_or("{ }\n")))?;
+    host::write_private(&files.join("tcp_ports"), &format!("\n{ports}\n\n"))?;
+    let diff = world.nixvm(&["diff", U])?.ok()?;
+    for word in [
+        "the same system",
+        "changed: flake.nix",
+        "changed: profiles/core.nix (comments and layout only)",
+        "added: profiles/e2e-unused.nix",
+        &format!("an upgrade does not restart {U}"),
+    ] {
+        ensure!(diff.stdout.contains(word), "`diff` does not say {word}:\n{diff}");
+    }
+    let same = world.nixvm(&["upgrade", U, "--json"])?.ok()?;
+    said(&same, &["nothing to do", "same system"])?;
+    let json: Value = serde_json::from_str(&same.stdout)?;
+    ensure!(json[0]["outcome"] == "up-to-date" && json[0]["from"] == json[0]["to"], "{json}");
+    let again = world.nixvm(&["upgrade", U])?.ok()?;
+    said(&again, &["up to date"])?;
+    ensure!(guest(world)? == before, "a comment restarted the machine:\n{same}\n{again}");
+    ensure!(numbers(world)? == current, "a comment made a generation: {:?}", generations(world)?);
+    tell!("the same system from other files: {:.1} s; once more: {:.1} s", same.seconds, again.seconds);
+
+    let setting = "{ environment.etc.\"e2e-profile\".text = \"1\"; systemd.services.e2e-new = { \
+                   serviceConfig.ExecStart = \"/bin/sh -c true\"; }; }";
+    fs::write(&profile, format!("{{ imports = [ ./e2e-core.nix ({setting}) ]; }}\n"))?;
+    fs::write(workspace.join("profiles/e2e-core.nix"), &saved[1].1)?;
+    let diff: Value = serde_json::from_str(&world.nixvm(&["diff", U, "--json"])?.ok()?.stdout)?;
+    let named = |list: &str, key: &str, name: &str| {
+        diff[list].as_array().is_some_and(|all| all.iter().any(|change| change[key] == name))
+    };
+    ensure!(diff["same"] == false && diff["restart"] == true, "{diff:#}");
+    ensure!(named("sources", "file", "profiles/core.nix"), "{diff:#}");
+    ensure!(named("units", "unit", "e2e-new.service"), "{diff:#}");
+    ensure!(guest(world)? == before, "`diff` restarted the machine");
+
+    for (path, text) in saved {
+        fs::write(path, text)?;
+    }
+    fs::remove_file(&unused)?;
+    fs::remove_file(workspace.join("profiles/e2e-core.nix"))?;
+    host::write_private(&files.join("tcp_ports"), &ports)?;
+    match extra_nix {
+        Some(text) => extra(world, &text)?,
+        None => fs::remove_file(files.join("extra.nix"))?,
+    }
+    said(&world.nixvm(&["upgrade", U])?.ok()?, &[U])?;
+    ensure!(guest(world)? == before, "the old files restarted the machine");
+    Ok(Outcome::Passed)
+}
+
+pub fn what_fails_unseen_is_named_and_a_rollback_is_measured_by_itself(world: &mut World) -> Result<Outcome> {
+    let before = machine(world)?;
+    let (good, _) = numbers(world)?;
+    let harmless = world.file(U, "extra.nix").ok();
+    extra(world, FAILING_UNITS)?;
+    let unseen = world.nixvm(&["upgrade", U, "--no-health", "--json"])?.ok()?;
+    let json: Value = serde_json::from_str(&unseen.stdout)?;
+    ensure!(json[0]["outcome"] == "upgraded" && json[0]["downtime"].is_null(), "{json}");
+    let (bad, running) = numbers(world)?;
+    ensure!(bad == running && bad > good, "generations are {:?}", generations(world)?);
+    ensure!(!unseen.stderr.contains("Looking at"), "--no-health looked:\n{unseen}");
+    world.nixvm(&["start", U, "--wait"])?.ok()?;
+    process::wait_for(Duration::from_secs(600), || {
+        Ok((world.admin(U, &["systemctl", "is-system-running"])?.text() == "degraded").then_some(()))
+    })?
+    .context("the guest did not start everything")?;
+
+    let seen = world.nixvm(&["upgrade", U, "--json"])?.ok()?;
+    said(&seen, &["fail", "e2e-broken.service", "e2e-other.service"])?;
+    let json: Value = serde_json::from_str(&seen.stdout)?;
+    ensure!(json[0]["failing"] == serde_json::json!(["e2e-broken.service", "e2e-other.service"]), "{json}");
+    let back = world.nixvm(&["rollback", U, &good.to_string(), "--json"])?.ok()?;
+    let json: Value = serde_json::from_str(&back.stdout)?;
+    ensure!(json["failing"] == serde_json::json!([]), "{json}");
+    // What fails in it was seen to fail, so it comes up as it always did.
+    let forth = world.nixvm(&["rollback", U, &bad.to_string()])?.ok()?;
+    said(&forth, &["e2e-broken.service"])?;
+    ensure!(guest(world)?.data == before.data, "the data changed");
+    match harmless {
+        Some(harmless) => extra(world, &harmless)?,
+        None => fs::remove_file(world.machine_dir(U).join("extra.nix"))?,
+    }
     Ok(Outcome::Passed)
 }
 

@@ -1,0 +1,169 @@
+//! What a NixOS module defines, read without Nix: enough to name the options in which two versions of a file differ.
+
+use std::collections::BTreeMap;
+
+use rnix::ast::{Attrpath, Entry, Expr, HasEntry};
+use rnix::{NodeOrToken, SyntaxKind};
+use rowan::ast::AstNode;
+
+/// Returns what a module defines: the path of each option, or of a name in its `let`, with the expression it has; `None`
+/// where the text is not Nix.
+///
+/// A set within a set is a longer path, as to Nix itself. Of a call on a set, such as `lib.mkIf cfg.enable { … }`, the set is
+/// read, and the path of the call itself stands for the rest of it.
+pub fn definitions(text: &str) -> Option<BTreeMap<String, String>> {
+    let parsed = rnix::Root::parse(text);
+    if !parsed.errors().is_empty() {
+        return None;
+    }
+    let mut found = BTreeMap::new();
+    collect(&parsed.tree().expr()?, "", &mut found);
+    Some(found)
+}
+
+/// Returns a file's text without comments, and with one blank wherever there is white space between two words of it.
+pub fn essence(text: &str) -> String {
+    words(&rnix::Root::parse(text).syntax())
+}
+
+fn collect(expression: &Expr, path: &str, found: &mut BTreeMap<String, String>) {
+    let mut inside = |inner: Option<Expr>| {
+        if let Some(inner) = inner {
+            collect(&inner, path, found);
+        }
+    };
+    match expression {
+        Expr::Lambda(lambda) => inside(lambda.body()),
+        Expr::Paren(paren) => inside(paren.expr()),
+        Expr::With(with) => inside(with.body()),
+        Expr::Assert(assert) => inside(assert.body()),
+        Expr::LetIn(bindings) => {
+            entries(bindings, &below(path, "let"), found);
+            if let Some(body) = bindings.body() {
+                collect(&body, path, found);
+            }
+        }
+        Expr::AttrSet(set) if set.entries().next().is_some() => entries(set, path, found),
+        Expr::Apply(call) => match call.argument() {
+            Some(Expr::AttrSet(set)) if set.entries().next().is_some() => {
+                let function = call.lambda().map(|lambda| words(lambda.syntax())).unwrap_or_default();
+                define(found, path, function);
+                entries(&set, path, found);
+            }
+            _ => define(found, path, words(expression.syntax())),
+        },
+        _ => define(found, path, words(expression.syntax())),
+    }
+}
+
+fn entries(set: &impl HasEntry, path: &str, found: &mut BTreeMap<String, String>) {
+    for entry in set.entries() {
+        match entry {
+            Entry::AttrpathValue(pair) => {
+                let Some((name, value)) = pair.attrpath().zip(pair.value()) else { continue };
+                collect(&value, &below(path, &name_of(&name)), found);
+            }
+            Entry::Inherit(inherit) => {
+                let from = inherit.from().map(|from| words(from.syntax())).unwrap_or_default();
+                for attribute in inherit.attrs() {
+                    let name = words(attribute.syntax());
+                    define(found, &below(path, &name), format!("inherit {from}").trim_end().to_owned());
+                }
+            }
+        }
+    }
+}
+
+fn name_of(path: &Attrpath) -> String {
+    path.attrs().map(|attribute| words(attribute.syntax())).collect::<Vec<_>>().join(".")
+}
+
+/// Returns a path below another; `config` at the top is where a module's definitions stand if it has others beside them.
+fn below(path: &str, name: &str) -> String {
+    match path {
+        "" => name.strip_prefix("config.").unwrap_or(if name == "config" { "" } else { name }).to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+/// Adds a definition; the parts of one that is given in several places are one text.
+fn define(found: &mut BTreeMap<String, String>, path: &str, value: String) {
+    let path = if path.is_empty() { "the module" } else { path };
+    match found.get_mut(path) {
+        Some(there) => *there = format!("{there}, {value}"),
+        None => drop(found.insert(path.to_owned(), value)),
+    }
+}
+
+/// Returns the words of a piece of Nix.
+fn words(node: &rnix::SyntaxNode) -> String {
+    let mut text = String::new();
+    let mut apart = false;
+    for token in node.descendants_with_tokens().filter_map(NodeOrToken::into_token) {
+        match token.kind() {
+            SyntaxKind::TOKEN_WHITESPACE | SyntaxKind::TOKEN_COMMENT => apart = !text.is_empty(),
+            _ => {
+                if std::mem::take(&mut apart) {
+                    text.push(' ');
+                }
+                text.push_str(token.text());
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defined(text: &str) -> Vec<(String, String)> {
+        definitions(text).unwrap().into_iter().collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn options_are_named_by_their_whole_path() {
+        let text = "# A web server.\n{ config, lib, pkgs, ... }:\nlet\n  port = 80; # as ever\nin\n{\n  imports = [ ./core.nix ];\n  \
+                    services.nginx = {\n    enable = true;\n    virtualHosts.\"a.b\".root = \"/x y\";\n  };\n  inherit (pkgs) hello;\n  \
+                    config = { users.users = { }; };\n}\n";
+        assert_eq!(
+            defined(text),
+            pairs(&[
+                ("hello", "inherit (pkgs)"),
+                ("imports", "[ ./core.nix ]"),
+                ("let.port", "80"),
+                ("services.nginx.enable", "true"),
+                ("services.nginx.virtualHosts.\"a.b\".root", "\"/x y\""),
+                ("users.users", "{ }"),
+            ])
+        );
+    }
+
+    #[test]
+    fn what_a_condition_holds_is_named_and_so_is_the_condition() {
+        let text = "{ lib, ... }: { config = lib.mkIf true { a.b = lib.mkForce 1; c = lib.mkDefault { d = 2; }; }; }";
+        assert_eq!(
+            defined(text),
+            pairs(&[
+                ("a.b", "lib.mkForce 1"),
+                ("c", "lib.mkDefault"),
+                ("c.d", "2"),
+                ("the module", "lib.mkIf true")
+            ])
+        );
+        assert_eq!(defined("1 + 1"), pairs(&[("the module", "1 + 1")]));
+        assert_eq!(definitions("{ a = ; }"), None);
+    }
+
+    #[test]
+    fn comments_and_layout_are_no_part_of_a_file() {
+        let one = "{ a = 1;\n b = ''\n  # in a string\n''; }";
+        assert_eq!(essence(one), essence("# new\n{ a   = 1; /* more */ b = ''\n  # in a string\n''; }\n"));
+        assert_ne!(essence(one), essence("{ a = 1; b = ''\n  # in  a string\n''; }"));
+        assert_ne!(essence("{ a = f x; }"), essence("{ a = fx; }"));
+    }
+}
