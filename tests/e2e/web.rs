@@ -27,6 +27,7 @@ pub fn a_machine_of_the_templates_profile_serves_its_page(world: &mut World) -> 
   services.nginx.virtualHosts.default = {
     default = true;
     locations."/old/".return = "301 /new/";
+    locations."/built/".alias = "${./site}/";
   };
 }
 "#;
@@ -58,6 +59,8 @@ pub fn a_machine_of_the_templates_profile_serves_its_page(world: &mut World) -> 
     refused_by_name(world)?;
 
     host::write_private(&extra_file, extra)?;
+    fs::create_dir(world.machine_dir(W).join("site"))?;
+    fs::write(world.machine_dir(W).join("site/index.html"), "a page of the image\n")?;
     let built = world.nixvm(&["--json", "build", "--machine", W])?.ok()?;
     ensure!(
         built.stderr.contains("does not carry out what e2e-web asks for: services.fail2ban.enable"),
@@ -77,6 +80,8 @@ pub fn a_machine_of_the_templates_profile_serves_its_page(world: &mut World) -> 
     let page = wait_for(Duration::from_secs(30), || Ok(answer("/").filter(|said| said.contains("200 OK"))))?;
     let page = page.with_context(|| format!("no page from {address}: {:?}", answer("/")))?;
     ensure!(page.ends_with("\r\n\r\na page of the guest\n"), "port 80 says {page}");
+    let built = answer("/built/index.html").unwrap_or_default();
+    ensure!(built.ends_with("\r\n\r\na page of the image\n"), "/built/ says {built}");
     let moved = answer("/old/x").unwrap_or_default();
     ensure!(moved.starts_with("HTTP/1.1 301") && moved.contains("/new/"), "/old/ says {moved}");
     let modprobe = world.admin(W, &["cat", "/etc/modprobe.d/nixos.conf"])?.ok()?;
