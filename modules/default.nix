@@ -12,6 +12,7 @@
     ./identity.nix
     ./network.nix
     ./guest.nix
+    ./clock.nix
     ./lean.nix
     ./moved.nix
     ./refuse

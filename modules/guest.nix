@@ -1,5 +1,4 @@
-# Why: the host must be able to ask the guest for its address, to freeze its file systems for a backup and to set
-# its clock right after a pause.
+# Why: the host must be able to ask the guest for its address, and to freeze its file systems for a backup.
 #
 # The agent itself is switched on in fixed.nix.
 { lib, ... }:

@@ -82,6 +82,22 @@ pub fn replace_shared(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     sync_folder(folder)
 }
 
+/// Gives a file these contents, readable by its owner only, in a folder that is made where it is missing; one that has them is
+/// left alone, so that whoever reads it meanwhile sees them whole.
+///
+/// # Errors
+/// The folder cannot be made or written, or is full.
+pub fn keep(path: &Path, contents: &str) -> Result<()> {
+    if fs::read(path).is_ok_and(|there| there == contents.as_bytes()) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .explain(|| Failure::user(format!("cannot create `{}`", folder.display())))?;
+    }
+    replace(path, contents)
+}
+
 /// Makes a file that only its owner reads, in a folder that is itself not there yet for anybody else.
 ///
 /// The file is synced, its folder is not: see [`sync_folder`].

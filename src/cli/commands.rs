@@ -141,6 +141,7 @@ fn setup(global: &Global) -> Result<Setup> {
             .and_then(|n| n.parse().ok()),
         session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
+        home,
     })
 }
 

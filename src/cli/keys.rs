@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::AuthorizedKey;
+use crate::ops::public_keys;
 
 use super::args::Create;
 use super::prompt;
@@ -96,16 +97,4 @@ fn agent() -> Result<String> {
         Failure::user("the ssh agent gives no keys").hint("load one with `ssh-add`, or use `--keys FILE`")
     })?;
     Ok(String::from_utf8_lossy(&listed).into_owned())
-}
-
-fn public_keys(home: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(home.join(".ssh"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "pub"))
-        .collect();
-    // The strongest of OpenSSH's default names first, then whatever else there is.
-    files.sort_by_key(|path| (!path.ends_with("id_ed25519.pub"), path.clone()));
-    files
 }

@@ -93,7 +93,7 @@ pub fn status(status: &Status) -> String {
     };
     line("machine", status.name.clone());
     line("state", state(status.state));
-    line("ssh", dash(status.address));
+    line("ssh", status.no_address.as_ref().map_or_else(|| dash(status.address), |why| format!("- ({why})")));
     line("profile", status.profile.clone());
     line("generation", dash(status.generation));
     if !status.not_carried_out.is_empty() {

@@ -127,6 +127,11 @@ impl Workspace {
         self.output_dir().join("known_hosts")
     }
 
+    /// Returns the folder of public keys by which `ssh` chooses among an agent's.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.output_dir().join("keys")
+    }
+
     /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")

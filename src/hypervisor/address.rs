@@ -1,66 +1,80 @@
-//! Where a guest can be reached.
+//! Addresses of a guest's network card, by who knows them.
 
 use std::net::IpAddr;
 
-use virt::domain::Interface;
+use serde::Deserialize;
+use serde_json::json;
 use virt::sys;
 
 use super::Owned;
+use super::agent::{Return, parse};
 use crate::model::MacAddress;
 
-/// Who knows an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The DHCP server of libvirt's network.
-    Lease,
-    /// The agent in the guest.
-    Agent,
-    /// The host's neighbour table.
-    Arp,
-}
-
-/// An address of a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Address {
-    /// The address.
-    pub ip: IpAddr,
-    /// Who knows it.
-    pub source: Source,
-}
-
 impl Owned {
-    /// Returns an address of the network card `mac`, IPv4 before IPv6, from the first source that knows one.
+    /// Returns the addresses that the guest says its network card `mac` has, IPv4 before IPv6; empty where it has none that
+    /// another computer could use. `None` where its agent does not answer: `patience` seconds, and five at most for the
+    /// agent to be heard at all, are waited for that.
     ///
-    /// `None` when none does; that a source is missing, as the agent is while the guest boots, is no error.
-    pub fn address(&self, mac: MacAddress) -> Option<Address> {
-        let sources = [
-            (Source::Lease, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE),
-            (Source::Agent, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT),
-            (Source::Arp, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP),
-        ];
-        sources.into_iter().find_map(|(source, code)| {
-            let interfaces = self.domain.interface_addresses(code, 0).ok()?;
-            Some(Address { ip: pick(&interfaces, mac)?, source })
-        })
+    /// Bridges and bonds in the guest that took over the card's hardware address count as the card.
+    pub fn addresses(&self, mac: MacAddress, patience: i32) -> Option<Vec<IpAddr>> {
+        let answer = self.ask_within(&json!({ "execute": "guest-network-get-interfaces" }), patience).ok()?;
+        let answer: Return<Vec<Interface>> = parse(&answer).ok()?;
+        Some(answer.value.iter().flat_map(|interface| interface.addresses_of(mac)).collect::<Vec<_>>())
+            .map(in_order)
+    }
+
+    /// Returns the addresses that the host has seen the network card `mac` use: the leases of libvirt's network, then the host's
+    /// neighbour table.
+    ///
+    /// They may be of an earlier boot, and of a guest that boots they are: what answers there decides.
+    pub fn traces(&self, mac: MacAddress) -> Vec<IpAddr> {
+        let sources =
+            [sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP];
+        let known = sources.into_iter().filter_map(|source| self.domain.interface_addresses(source, 0).ok());
+        let interfaces = known.flatten().map(|interface| Interface {
+            mac: interface.hwaddr,
+            addresses: interface.addrs.into_iter().map(|address| Text { text: address.addr }).collect(),
+        });
+        in_order(interfaces.flat_map(|interface| interface.addresses_of(mac)).collect())
     }
 }
 
-fn pick(interfaces: &[Interface], mac: MacAddress) -> Option<IpAddr> {
-    let ours = |interface: &&Interface| {
-        interface.hwaddr.as_ref().and_then(|text| text.parse::<MacAddress>().ok()) == Some(mac)
-    };
-    let addresses: Vec<IpAddr> = interfaces
-        .iter()
-        .filter(ours)
-        .flat_map(|interface| &interface.addrs)
-        .filter_map(|address| address.addr.parse().ok())
-        .filter(reachable)
-        .collect();
-    addresses.iter().find(|ip| ip.is_ipv4()).or(addresses.first()).copied()
+/// A network interface of the guest (`GuestNetworkInterface` in QEMU's qga/qapi-schema.json).
+#[derive(Deserialize)]
+struct Interface {
+    #[serde(rename = "hardware-address")]
+    mac: Option<String>,
+    #[serde(rename = "ip-addresses", default)]
+    addresses: Vec<Text>,
 }
 
-/// Returns whether the host can use the address without naming an interface.
+#[derive(Deserialize)]
+struct Text {
+    #[serde(rename = "ip-address")]
+    text: String,
+}
+
+impl Interface {
+    fn addresses_of(&self, mac: MacAddress) -> Vec<IpAddr> {
+        if self.mac.as_ref().and_then(|text| text.parse::<MacAddress>().ok()) != Some(mac) {
+            return Vec::new();
+        }
+        self.addresses.iter().filter_map(|address| address.text.parse().ok()).filter(reachable).collect()
+    }
+}
+
+/// Returns the addresses, each once and IPv4 first.
+fn in_order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut ordered: Vec<IpAddr> = Vec::new();
+    for ip in addresses.iter().filter(|ip| ip.is_ipv4()).chain(addresses.iter().filter(|ip| ip.is_ipv6())) {
+        if !ordered.contains(ip) {
+            ordered.push(*ip);
+        }
+    }
+    ordered
+}
+
+/// Returns whether another computer can use the address without naming an interface.
 fn reachable(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
@@ -71,23 +85,46 @@ fn reachable(ip: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use virt::domain::IPAddress;
 
-    fn interface(mac: &str, addresses: &[&str]) -> Interface {
-        let addrs: Vec<IPAddress> =
-            addresses.iter().map(|addr| IPAddress { typed: 0, addr: addr.to_string(), prefix: 24 }).collect();
-        Interface { name: "eth0".into(), hwaddr: Some(mac.into()), naddrs: addrs.len() as u64, addrs }
+    const MAC: &str = "52:54:00:00:00:01";
+
+    /// What qemu-ga 7.2 says in a guest with Docker, shortened.
+    const ANSWER: &str = r#"{"return": [
+        {"name": "lo", "ip-addresses": [{"ip-address-type": "ipv4", "ip-address": "127.0.0.1", "prefix": 8}],
+         "statistics": {"tx-packets": 1}, "hardware-address": "00:00:00:00:00:00"},
+        {"name": "enp1s0", "ip-addresses": [
+            {"ip-address-type": "ipv6", "ip-address": "fe80::5054:ff:fe00:1", "prefix": 64},
+            {"ip-address-type": "ipv6", "ip-address": "2001:db8::7", "prefix": 64},
+            {"ip-address-type": "ipv4", "ip-address": "169.254.1.1", "prefix": 16},
+            {"ip-address-type": "ipv4", "ip-address": "192.168.122.9", "prefix": 24}],
+         "hardware-address": "52:54:00:00:00:01"},
+        {"name": "docker0", "ip-addresses": [{"ip-address-type": "ipv4", "ip-address": "172.17.0.1", "prefix": 16}],
+         "hardware-address": "02:42:00:00:00:01"},
+        {"name": "veth0", "hardware-address": "02:42:00:00:00:02"},
+        {"name": "tun0", "ip-addresses": [{"ip-address-type": "ipv4", "ip-address": "10.8.0.2", "prefix": 24}]}]}"#;
+
+    fn addresses(answer: &str) -> Vec<String> {
+        let answer: Return<Vec<Interface>> = parse(answer).unwrap();
+        let mac = MAC.parse().unwrap();
+        let found = answer.value.iter().flat_map(|interface| interface.addresses_of(mac)).collect();
+        in_order(found).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn an_address_others_can_use_on_the_right_card_is_picked() {
-        let mac = "52:54:00:00:00:01".parse().unwrap();
-        let docker = interface("02:42:00:00:00:01", &["172.17.0.1"]);
-        let card =
-            interface("52:54:00:00:00:01", &["fe80::1", "2001:db8::7", "169.254.1.1", "192.168.122.9"]);
-        assert_eq!(pick(&[docker.clone(), card], mac), Some("192.168.122.9".parse().unwrap()));
-        let six = interface("52:54:00:00:00:01", &["fe80::1", "2001:db8::7"]);
-        assert_eq!(pick(&[six], mac), Some("2001:db8::7".parse().unwrap()));
-        assert_eq!(pick(&[docker], mac), None);
+    fn addresses_of_the_right_card_that_others_can_use_come_from_the_agent() {
+        assert_eq!(addresses(ANSWER), ["192.168.122.9", "2001:db8::7"]);
+        let six = ANSWER.replace("192.168.122.9", "169.254.7.7");
+        assert_eq!(addresses(&six), ["2001:db8::7"]);
+        // A bridge in the guest that has the card's hardware address, and the address.
+        let bridged = ANSWER.replace("02:42:00:00:00:01", MAC).replace("192.168.122.9", "169.254.7.7");
+        assert_eq!(addresses(&bridged), ["172.17.0.1", "2001:db8::7"]);
+        assert!(addresses(&ANSWER.replace(MAC, "52:54:00:00:00:02")).is_empty());
+    }
+
+    #[test]
+    fn an_address_that_is_known_twice_is_one() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let known = ["::7", "10.0.0.7", "10.0.0.8", "10.0.0.7", "::7"].map(ip).to_vec();
+        assert_eq!(in_order(known), ["10.0.0.7", "10.0.0.8", "::7"].map(ip));
     }
 }

@@ -131,8 +131,14 @@ impl Owned {
     }
 
     fn ask(&self, request: &serde_json::Value) -> Result<String> {
+        self.ask_within(request, PATIENCE)
+    }
+
+    /// Asks the agent and gives it `patience` seconds; libvirt sees before that whether it answers at all, for five seconds
+    /// at most.
+    pub(super) fn ask_within(&self, request: &serde_json::Value, patience: i32) -> Result<String> {
         self.domain
-            .qemu_agent_command(&request.to_string(), PATIENCE, 0)
+            .qemu_agent_command(&request.to_string(), patience, 0)
             .say(|| Failure::user("the guest's agent does not do as asked"))
     }
 }
@@ -168,9 +174,9 @@ impl Drop for Frozen<'_> {
 
 /// An answer of the agent's (docs/interop/qemu-ga-ref in QEMU).
 #[derive(Deserialize)]
-struct Return<T> {
+pub(super) struct Return<T> {
     #[serde(rename = "return")]
-    value: T,
+    pub(super) value: T,
 }
 
 #[derive(Deserialize)]
@@ -209,7 +215,7 @@ fn text(encoded: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(answer: &str) -> Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(answer: &str) -> Result<T> {
     serde_json::from_str(answer).explain(nonsense)
 }
 

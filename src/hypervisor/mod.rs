@@ -32,7 +32,6 @@ use crate::libvirt::{self, KeepAlive, Say};
 use crate::model::domain::Arch;
 
 pub use accelerator::Probe;
-pub use address::{Address, Source};
 pub use agent::{AgentOutput, Frozen};
 pub use backup::BackupRequest;
 pub use block::{Merged, Paused};

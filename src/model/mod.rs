@@ -50,5 +50,5 @@ pub use progress::Progress;
 pub use quote::quote;
 pub use resolv_conf::ResolvConf;
 pub use size::Size;
-pub use ssh::{AuthorizedKey, HostKey};
+pub use ssh::{AuthorizedKey, HostKey, public_half};
 pub use vcpus::Vcpus;

@@ -45,7 +45,8 @@ impl Jump {
     /// It does not.
     pub fn check(&self) -> Result<&str> {
         let host = &self.0.host;
-        let command = self.login(true).args(["-n", "-T", "--"]).args([host, "true"]);
+        let plain = ["-n", "-T", "-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes", "--"];
+        let command = self.login(true).args(plain).args([host, "true"]);
         command.output_within(LIMIT).explain(|| {
             Failure::user(format!("ssh cannot log in to `{host}`, through which its guests are reached")).hint(
                 "nobody is asked for a password there: give ssh a key, with `ssh-add`, in ~/.ssh/config or as `keyfile=` in the URI",

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::Hypervisor;
-use crate::model::MachineName;
+use crate::hypervisor::{Hypervisor, Owned};
 use crate::model::domain::DomainState;
+use crate::model::{MacAddress, MachineName};
 
 use super::Setup;
+use super::address::places;
 use super::ownership;
-use super::reach::endpoint;
 
 /// A machine in the list.
 #[derive(Debug, Clone, Serialize)]
@@ -35,20 +35,28 @@ pub struct ListedMachine {
 /// libvirt does not answer, or the workspace cannot be read.
 pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
     let host = setup.hypervisor()?;
-    let mut machines = Vec::new();
+    let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
         if metadata.workspace != setup.workspace.as_str() && ownership::is_ours(setup, metadata, domain.id) {
             ownership::notice(setup, &host, &metadata.machine);
         }
-        let address = if domain.state.is_active() { address(setup, &host, &metadata.machine) } else { None };
+        if domain.state.is_active()
+            && let Some(guest) = guest(setup, &host, &metadata.machine)
+        {
+            up.push((machines.len(), guest));
+        }
         machines.push(ListedMachine {
             name: domain.name.clone(),
             state: Some(domain.state),
-            address,
+            address: None,
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
         });
+    }
+    let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
+    for (index, address) in indices.into_iter().zip(places(setup, guests)) {
+        machines[index].address = address;
     }
     for name in declared(setup)? {
         if !machines.iter().any(|m| m.name == name.as_str()) {
@@ -66,10 +74,9 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
     Ok(machines)
 }
 
-/// An address is a help in a list, not its point: a machine whose address is not to be had is listed without.
-fn address(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<SocketAddr> {
-    let mac = config::load(&setup.workspace, name).ok()?.mac;
-    endpoint(&host.own(name).ok()?, mac)
+/// An address is a help in a list, not its point: a machine that cannot be asked for it is listed without.
+fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Owned, MacAddress)> {
+    Some((host.own(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
 }
 
 /// Returns the machines declared in this workspace, by name.

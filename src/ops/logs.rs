@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::hypervisor::Owned;
@@ -11,8 +12,9 @@ use crate::model::MachineName;
 use crate::model::volume::Role;
 use crate::storage::Pool;
 
+use super::address::{Place, answering};
 use super::deploy::open_pool;
-use super::reach::{self, endpoint};
+use super::login::login;
 use super::{Setup, Watch};
 
 /// How often the end of the serial log is looked at.
@@ -58,11 +60,11 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
         return Ok(Log::Serial);
     }
     let up = domain.state()?.is_active();
-    let mac = crate::config::load(&setup.workspace, name)?.mac;
-    if up && endpoint(&domain, mac).is_some_and(|at| reach::answers_ssh(setup, &at)) {
+    let machine = config::load(&setup.workspace, name)?;
+    if up && let Place::At(at) = answering(setup, &domain, machine.mac) {
         let command: Vec<String> =
             ["sudo".into(), "-n".into()].into_iter().chain(journalctl(asked)).collect();
-        return reach::ssh(setup, name, "admin", &command).map(Log::Ssh);
+        return login(setup, &machine, &at, "admin", &command).map(Log::Ssh);
     }
     let agent = up && domain.agent_answers();
     if agent && !asked.follow {

@@ -6,6 +6,7 @@
 //! before.
 
 mod accelerator;
+mod address;
 mod archives;
 mod backup;
 mod build;
@@ -20,11 +21,13 @@ mod doctor;
 mod files;
 mod generations;
 mod health;
+mod identities;
 mod jump;
 mod kept;
 mod layers;
 mod list;
 mod lock;
+mod login;
 mod logs;
 mod network;
 mod nvram;
@@ -63,6 +66,7 @@ pub use destroy::{Destroyed, destroy, purge};
 pub use diff::{Changed, Diff, FileChange, diff};
 pub use doctor::{Check, Health, doctor};
 pub use generations::{ListedGeneration, generations, keep_generations};
+pub use identities::public_keys;
 pub use list::{ListedMachine, declared, list};
 pub use logs::{Log, LogRequest, logs, serial_log};
 pub use network::{NetworkChange, network_config};

@@ -44,6 +44,8 @@ pub struct Setup {
     pub wait: bool,
     /// After how many steps of a plan to die as in a power cut; for tests of exactly that.
     pub die_after: Option<usize>,
+    /// The user's home, in which ssh's keys are.
+    pub home: Option<PathBuf>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
 }

@@ -15,9 +15,9 @@ use crate::model::volume::{self, VolumeStem};
 use crate::storage::Pool;
 use crate::storage::image::read_not_carried_out;
 
+use super::address::{Place, place};
 use super::deploy::open_pool;
 use super::layers::check_chain;
-use super::reach::endpoint;
 use super::{Setup, kept, ownership};
 
 /// One machine, as declared and as observed.
@@ -29,6 +29,8 @@ pub struct Status {
     pub state: Option<DomainState>,
     /// Where its ssh is reached.
     pub address: Option<SocketAddr>,
+    /// Why it has no address though it is up.
+    pub no_address: Option<String>,
     /// Its profile.
     pub profile: String,
     /// The generation its domain was built from.
@@ -90,8 +92,8 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let domain = if known { Some(host.own(name)?) } else { None };
     let machine = config::load(&setup.workspace, name)?;
     let state = domain.as_ref().map(Owned::state).transpose()?;
-    let address = domain.as_ref().filter(|_| state.is_some_and(DomainState::is_active));
-    let address = address.and_then(|domain| endpoint(domain, machine.mac));
+    let up = domain.as_ref().filter(|_| state.is_some_and(DomainState::is_active));
+    let place = up.map(|domain| place(setup, domain, machine.mac));
     let metadata = domain.as_ref().map(Owned::metadata);
     let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());
     let pool = open_pool(setup, &host)?;
@@ -101,7 +103,8 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     Ok(Status {
         name: name.to_string(),
         state,
-        address,
+        address: place.and_then(Place::known),
+        no_address: place.and_then(|place| place.lack(&machine)).map(|lack| lack.why),
         profile: machine.profile.to_string(),
         generation: metadata.map(|m| m.current().number),
         not_carried_out: metadata

@@ -24,6 +24,7 @@ mod life;
 mod moved;
 mod ports;
 mod process;
+mod reach;
 mod remote;
 mod secrets;
 mod session;
@@ -69,6 +70,10 @@ const BESIDE_EACH_OTHER: &[Group] = &[
         create::what_is_declared_arrives_byte_for_byte,
         immutable::promise_1_nothing_of_the_system_can_be_written,
         ports::open_ports_answer_and_closed_ones_do_not,
+        reach::ssh_works_whatever_ssh_is_configured_for,
+        reach::the_machines_own_key_is_offered_first,
+        reach::an_agent_that_hangs_holds_up_nobody,
+        reach::the_clock_is_right_after_a_pause,
         console::the_serial_console_is_interactive,
         agent::a_guest_stands_still_for_a_moment_and_thaws_itself,
         data::data_survives_a_reboot,
@@ -76,6 +81,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
         secrets::promise_3_no_secret_is_readable,
         sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,
         sharing::an_image_built_twice_is_the_same,
+        reach::a_static_address_goes_before_an_old_lease,
         life::promise_8_foreign_domains_are_left_alone,
         life::create_again_changes_nothing,
         life::stop_waits_until_the_machine_is_off,

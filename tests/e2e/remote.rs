@@ -1,5 +1,6 @@
 //! Promise 9, of a person at another computer: libvirt is reached by ssh, and nothing else of its host is.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -142,33 +143,22 @@ impl Far {
         Ok(Far { uri: format!("qemu+ssh://{user}@{HOST}:{port}/system?{options}"), user, port })
     }
 
-    /// Returns a program's command line on the other computer.
-    fn elsewhere(&self, environment: &[String], argv: &[&str]) -> Command {
+    /// Returns a program's command line on the other computer; variables may stand before the program, as for env(1).
+    fn elsewhere<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut command = as_root("ip");
         command.args(["netns", "exec", REMOTE, "sh", "-c", ELSEWHERE, &self.user]);
-        command.args(environment).args(argv);
+        command.args(words);
         command
     }
 
     /// Returns nixvm's command line there.
     fn command(&self, world: &World, arguments: &[&str]) -> Command {
-        let nixvm = world.command(arguments);
-        let kept = |name: &str| name == "HOME" || name == "PATH" || name.starts_with("NIX");
-        let given = |name: &str| nixvm.get_envs().any(|(key, _)| key == name);
-        let mut environment: Vec<String> = std::env::vars()
-            .filter(|(name, _)| kept(name) && !given(name))
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        environment.extend(nixvm.get_envs().filter_map(|(name, value)| {
-            Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
-        }));
-        environment
-            .extend([format!("NIXVM_CONNECT={}", self.uri), format!("NIXVM={}", world.nixvm.display())]);
-        let argv: Vec<String> = std::iter::once(nixvm.get_program())
-            .chain(nixvm.get_args())
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        self.elsewhere(&environment, &argv.iter().map(String::as_str).collect::<Vec<_>>())
+        let mut words = World::words(&world.command(arguments));
+        words.splice(
+            0..0,
+            [format!("NIXVM_CONNECT={}", self.uri), format!("NIXVM={}", world.nixvm.display())],
+        );
+        self.elsewhere(&words)
     }
 
     fn nixvm(&self, world: &World, arguments: &[&str]) -> Result<Output> {
@@ -183,7 +173,7 @@ impl Far {
     /// Returns whether the other computer reaches a port by itself.
     fn reaches(&self, address: &str, port: u16) -> Result<bool> {
         let script = format!("exec 3<>/dev/tcp/{address}/{port}");
-        let mut bash = self.elsewhere(&[], &["timeout", "5", "bash", "-c", &script]);
+        let mut bash = self.elsewhere(&["timeout", "5", "bash", "-c", &script]);
         Ok(run(&mut bash, b"", Duration::from_secs(30))?.code == 0)
     }
 

@@ -109,6 +109,22 @@ impl World {
         command
     }
 
+    /// Returns a command of this world with its variables before it, for env(1): sudo hands no environment on.
+    pub fn words(command: &Command) -> Vec<String> {
+        let kept = |name: &str| name == "HOME" || name == "PATH" || name.starts_with("NIX");
+        let given = |name: &str| command.get_envs().any(|(key, _)| key == name);
+        let mut words: Vec<String> = std::env::vars()
+            .filter(|(name, _)| kept(name) && !given(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        words.extend(command.get_envs().filter_map(|(name, value)| {
+            Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy()))
+        }));
+        let argv = std::iter::once(command.get_program()).chain(command.get_args());
+        words.extend(argv.map(|word| word.to_string_lossy().into_owned()));
+        words
+    }
+
     /// Runs nixvm.
     pub fn nixvm(&self, arguments: &[&str]) -> Result<Output> {
         run(&mut self.command(arguments), b"", LIMIT)

@@ -48,6 +48,19 @@ impl AuthorizedKey {
         rest.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
+    /// Returns whether it lets in by certificates that its key has signed, and not by the key.
+    pub fn is_authority(&self) -> bool {
+        let mut options = split(&self.0).map_or("", |(options, _)| options);
+        while !options.is_empty() {
+            let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
+            if options[..end].eq_ignore_ascii_case("cert-authority") {
+                return true;
+            }
+            options = options[end..].strip_prefix(',').unwrap_or_default();
+        }
+        false
+    }
+
     fn check(line: &str) -> Result<(), Failure> {
         let refuse = |why: &str| {
             Failure::user(format!("{} is not a line of authorized keys: {why}", quote(line)))
@@ -178,6 +191,7 @@ mod tests {
         ] {
             let parsed: AuthorizedKey = format!("{options} \t{ED25519} me").parse().unwrap();
             assert_eq!(parsed.key(), ED25519);
+            assert_eq!(parsed.is_authority(), options == "cert-authority");
         }
         for options in ["restrickt", "command", "command=ls", "pty=\"1\"", r#"command="a"b""#] {
             let error = format!("{options} {ED25519}").parse::<AuthorizedKey>().unwrap_err().to_string();

@@ -6,6 +6,14 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::error::{Explain, Failure, Result};
 
+/// Returns the public half, `TYPE BASE64`, of the text of a private key file of OpenSSH's format, which shows it whether or not
+/// there is a passphrase; `None` where it is none.
+pub fn public_half(private: &str) -> Option<String> {
+    let mut public = PrivateKey::from_openssh(private).ok()?.public_key().clone();
+    public.set_comment("");
+    Some(public.to_openssh().ok()?.trim_end().to_owned())
+}
+
 /// A machine's ssh host key, of type ed25519.
 ///
 /// `Debug` shows the public half only.

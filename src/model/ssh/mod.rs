@@ -4,4 +4,4 @@ mod authorized_key;
 mod host_key;
 
 pub use authorized_key::AuthorizedKey;
-pub use host_key::HostKey;
+pub use host_key::{HostKey, public_half};

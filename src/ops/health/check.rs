@@ -10,7 +10,7 @@ use crate::exec::Command;
 use crate::hypervisor::Owned;
 use crate::interrupt;
 use crate::model::{Machine, MachineName};
-use crate::ops::reach::endpoint;
+use crate::ops::address::place;
 use crate::ops::work::Work;
 
 use super::{POLL, words};
@@ -28,7 +28,7 @@ pub(super) fn check(
 ) -> Result<Option<(String, Vec<Said>)>> {
     let Some(program) = config::health_check(&work.setup.workspace, &work.name)? else { return Ok(None) };
     work.watch.step(&format!("Running the health check of {}", work.name));
-    let at = endpoint(domain, machine.mac);
+    let at = place(work.setup, domain, machine.mac).known();
     // So that `nixvm ssh` in it means this workspace and this libvirt.
     let command = health_check(program, &work.name, at)
         .current_dir(work.setup.workspace.root())

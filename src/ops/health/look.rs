@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::hypervisor::Owned;
 use crate::model::observation::unit_names;
 use crate::model::{Machine, Observation, System};
-use crate::ops::reach::{answers_ssh, ask, endpoint};
+use crate::ops::address::{answering, place};
+use crate::ops::login::ask;
 use crate::ops::work::Work;
 
 /// How long a command in the guest may take that asks for its state: a busy guest without KVM needs seconds.
@@ -59,7 +60,6 @@ pub fn glance(work: &Work, domain: &Owned, machine: &Machine) -> Observation {
 /// Returns what is seen of a guest now.
 pub(super) fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> Look {
     let agent = domain.agent_answers();
-    let at = || endpoint(domain, machine.mac);
     let by_agent = if agent {
         domain.agent_run(&["/bin/sh", "-c", QUESTION], ASK_LIMIT).ok().and_then(|out| answer(&out.stdout))
     } else {
@@ -71,10 +71,13 @@ pub(super) fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> 
         // Its own boot is not to be slowed down by questions whose answers change nothing yet.
         Ssh::Ask => ready || by_agent.is_none(),
     };
-    let ssh = ssh == Ssh::Answered || asked && at().is_some_and(|at| answers_ssh(work.setup, &at));
-    let by_ssh = || {
-        at().filter(|_| ssh).and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|s| answer(&s))
+    let at = match ssh {
+        Ssh::Answered => place(work.setup, domain, machine.mac).known(),
+        Ssh::Ask | Ssh::AskLate if asked => answering(work.setup, domain, machine.mac).known(),
+        Ssh::Ask | Ssh::AskLate => None,
     };
+    let ssh = ssh == Ssh::Answered || at.is_some();
+    let by_ssh = || at.and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|said| answer(&said));
     let Some(answer) = by_agent.or_else(by_ssh) else {
         return Look { seen: Observation { agent, ssh, ..Observation::default() }, ..Look::default() };
     };

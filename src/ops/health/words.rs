@@ -7,7 +7,8 @@ use crate::exec::quoted;
 use crate::hypervisor::Owned;
 use crate::model::Machine;
 use crate::ops::Setup;
-use crate::ops::reach::{ask, endpoint};
+use crate::ops::address::place;
+use crate::ops::login::ask;
 use crate::ops::serial::plain;
 
 /// How long the guest may take to answer: a journal of 256 MiB is read without KVM.
@@ -68,7 +69,7 @@ pub(super) fn of(setup: &Setup, domain: &Owned, machine: &Machine, question: &Qu
     // Not every account may read the journal of others; admin of profile core becomes root unasked.
     let shell = format!("/bin/sh -c {}", quoted(&script));
     let as_root = format!("sudo -n {shell} || {shell}");
-    let by_ssh = || ask(machine, setup, &endpoint(domain, machine.mac)?, &as_root);
+    let by_ssh = || ask(machine, setup, &place(work.setup, domain, machine.mac).known()?, &as_root);
     by_agent().or_else(by_ssh).map(|answer| parts(&answer)).unwrap_or_default()
 }
 
