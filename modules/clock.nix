@@ -15,16 +15,16 @@
     };
     environment.LC_ALL = "C";
     path = [ pkgs.coreutils ];
-    # No process is started while nothing happens: this runs twice a second.
+    # No process is started while nothing happens: this goes round three times in two seconds.
     script = ''
       # Reading what nobody writes to is a sleep without a process.
       exec {nothing}<> <(:)
       pause() { read -r -t "$1" -u "$nothing" || true; }
 
-      # Sets what the hardware clock is ahead of the time since boot, in hundredths of a second; fails where reading took
-      # too long to compare them.
+      # Sets what the hardware clock is ahead of the time since boot, in hundredths of a second. It counts whole seconds, so
+      # that is up to one second too little. Fails where reading took too long to compare them.
       look() {
-        local before
+        local before uptime
         read -r before _ < /proc/uptime
         read -r hardware < /sys/class/rtc/rtc0/since_epoch
         read -r uptime _ < /proc/uptime
@@ -33,39 +33,35 @@
         ((uptime - before < 10))
       }
 
-      # Looks at the moment when the hardware clock goes on to its next second: it has no smaller units.
-      tick() {
-        local last=0 seen=0
-        until look && ((hardware == last + 1 && uptime - seen < 20)); do
-          last=$hardware seen=$uptime
-          pause 0.02
-        done
-      }
-
       step() {
         local now=$((''${EPOCHREALTIME/./} + $1 * 10000))
         date --set="@$((now / 1000000)).$(printf %06d $((now % 1000000)))" > /dev/null
       }
 
-      tick
-      usual=$ahead
-      while pause 0.5; do
-        # Less than a second ago it was at its last full second, and pauses of less than that do not count.
-        { look && ((ahead - usual >= 130 || usual - ahead >= 230)); } || continue
-        gained=$((ahead - usual + 50)) stepped=0 system=$EPOCHSECONDS
-        # The kernel and hwclock(8) set the hardware clock to the guest's time.
-        if ((gained > 0 && (hardware - system > 1 || system - hardware > 1))); then
-          stepped=$gained
-          step "$stepped"
+      usual= looks=0 stepped=0
+      while pause 0.7; do
+        look || continue
+        usual=''${usual:-$ahead} gained=$((ahead - usual))
+        if ((gained >= 130 || gained <= -230)); then
+          stepped=0 system=$EPOCHSECONDS
+          # The kernel and hwclock(8) set the hardware clock to the guest's time: that is no pause.
+          if ((gained > 0 && (hardware - system > 1 || system - hardware > 1))); then
+            stepped=$gained
+            step "$stepped"
+            echo "stood still for about $((gained / 100)) s: the clock is set"
+            # Should it have been the host's clock that was set, NTP knows better.
+            ${config.systemd.package}/bin/systemctl --no-block try-restart systemd-timesyncd.service || true
+          fi
+          before=$usual usual=$ahead looks=0
+        elif ((looks < 10)); then
+          # Ten looks, a tenth of a second apart in the hardware clock's second, come near to its beginning.
+          looks=$((looks + 1))
+          if ((gained > 0)); then usual=$ahead; fi
+          if ((looks == 10 && stepped)); then
+            step "$((usual - before - stepped))"
+            stepped=0
+          fi
         fi
-        tick
-        if ((stepped)); then
-          step "$((ahead - usual - stepped))"
-          echo "stood still for $(((ahead - usual) / 100)) s: the clock is set"
-          # Should it have been the host's clock that was set, NTP knows better.
-          ${config.systemd.package}/bin/systemctl --no-block try-restart systemd-timesyncd.service || true
-        fi
-        usual=$ahead
       done
     '';
   };

@@ -19,8 +19,7 @@ impl Owned {
     pub fn addresses(&self, mac: MacAddress, patience: i32) -> Option<Vec<IpAddr>> {
         let answer = self.ask_within(&json!({ "execute": "guest-network-get-interfaces" }), patience).ok()?;
         let answer: Return<Vec<Interface>> = parse(&answer).ok()?;
-        Some(answer.value.iter().flat_map(|interface| interface.addresses_of(mac)).collect::<Vec<_>>())
-            .map(in_order)
+        Some(in_order(answer.value.iter().flat_map(|interface| interface.addresses_of(mac)).collect()))
     }
 
     /// Returns the addresses that the host has seen the network card `mac` use: the leases of libvirt's network, then the host's

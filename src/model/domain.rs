@@ -89,6 +89,11 @@ impl DomainState {
     pub fn is_active(self) -> bool {
         !matches!(self, DomainState::Shutoff | DomainState::Crashed)
     }
+
+    /// Returns whether something in the guest can answer: it is up and does not stand still.
+    pub fn can_answer(self) -> bool {
+        self.is_active() && !matches!(self, DomainState::Paused | DomainState::PmSuspended)
+    }
 }
 
 /// Writes the state as people call it.
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn a_domain_on_its_way_down_still_holds_its_disks() {
         assert!(DomainState::Shutdown.is_active());
-        assert!(DomainState::Paused.is_active());
+        assert!(DomainState::Paused.is_active() && !DomainState::Paused.can_answer());
         assert!(DomainState::NoState.is_active());
         assert!(!DomainState::Shutoff.is_active());
         assert!(!DomainState::Crashed.is_active());

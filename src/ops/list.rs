@@ -41,7 +41,7 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
         if metadata.workspace != setup.workspace.as_str() && ownership::is_ours(setup, metadata, domain.id) {
             ownership::notice(setup, &host, &metadata.machine);
         }
-        if domain.state.is_active()
+        if domain.state.can_answer()
             && let Some(guest) = guest(setup, &host, &metadata.machine)
         {
             up.push((machines.len(), guest));

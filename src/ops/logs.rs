@@ -59,7 +59,8 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
     if asked.serial {
         return Ok(Log::Serial);
     }
-    let up = domain.state()?.is_active();
+    let state = domain.state()?;
+    let up = state.can_answer();
     let machine = config::load(&setup.workspace, name)?;
     if up && let Place::At(at) = answering(setup, &domain, machine.mac) {
         let command: Vec<String> =
@@ -71,6 +72,7 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
         return journal(&domain, asked).map(Log::Journal);
     }
     let why = match (up, agent) {
+        (false, _) if state.is_active() => "is paused",
         (false, _) => "is off",
         (true, false) => "does not answer",
         (true, true) => "does not answer ssh, and its agent cannot go on as more is logged",

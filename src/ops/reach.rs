@@ -66,8 +66,9 @@ pub fn wait_for_ssh(
 pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) -> Result<Command> {
     let machine = config::load(&setup.workspace, name)?;
     let domain = setup.hypervisor()?.own(name)?;
-    if !domain.state()?.is_active() {
-        return Err(Failure::user(format!("{name} is off"))
+    let state = domain.state()?;
+    if !state.can_answer() {
+        return Err(Failure::user(format!("{name} is {state}"))
             .hint(format!("start it with `nixvm start {name} --wait`"))
             .into());
     }

@@ -29,7 +29,7 @@ pub struct Status {
     pub state: Option<DomainState>,
     /// Where its ssh is reached.
     pub address: Option<SocketAddr>,
-    /// Why it has no address though it is up.
+    /// Why it has no address though it runs.
     pub no_address: Option<String>,
     /// Its profile.
     pub profile: String,
@@ -92,7 +92,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let domain = if known { Some(host.own(name)?) } else { None };
     let machine = config::load(&setup.workspace, name)?;
     let state = domain.as_ref().map(Owned::state).transpose()?;
-    let up = domain.as_ref().filter(|_| state.is_some_and(DomainState::is_active));
+    let up = domain.as_ref().filter(|_| state.is_some_and(DomainState::can_answer));
     let place = up.map(|domain| place(setup, domain, machine.mac));
     let metadata = domain.as_ref().map(Owned::metadata);
     let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());

@@ -69,7 +69,7 @@ pub(super) fn of(setup: &Setup, domain: &Owned, machine: &Machine, question: &Qu
     // Not every account may read the journal of others; admin of profile core becomes root unasked.
     let shell = format!("/bin/sh -c {}", quoted(&script));
     let as_root = format!("sudo -n {shell} || {shell}");
-    let by_ssh = || ask(machine, setup, &place(work.setup, domain, machine.mac).known()?, &as_root);
+    let by_ssh = || ask(machine, setup, &place(setup, domain, machine.mac).known()?, &as_root);
     by_agent().or_else(by_ssh).map(|answer| parts(&answer)).unwrap_or_default()
 }
 
