@@ -1,9 +1,16 @@
 //! Files that are read with care and written whole or not at all.
+//!
+//! What root makes belongs to whoever owns the folder that it is in: `sudo nixvm` must not lock the owner of a workspace out
+//! of it. So whatever makes a file or a folder there does it here.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, fchown};
+use rustix::process::geteuid;
 
 use crate::error::{Explain, Failure, Result};
 
@@ -22,7 +29,7 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(cannot().because(error).into()),
+        Err(error) => return Err(hinted(cannot(), path, &error).because(error).into()),
     };
     let metadata = file.metadata().explain(cannot)?;
     if !metadata.is_file() {
@@ -50,13 +57,17 @@ pub fn read(path: &Path) -> Result<Option<String>> {
 /// # Errors
 /// The folder cannot be written, or is full.
 pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
-    let cannot = || Failure::user(format!("cannot write {}", path.display()));
     let folder = path.parent().unwrap_or(Path::new("."));
-    // A temporary file has mode 0600 from its first moment.
-    let mut beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder).explain(cannot)?;
-    beside.write_all(contents.as_ref()).explain(cannot)?;
-    beside.as_file().sync_all().explain(cannot)?;
-    beside.persist(path).explain(cannot)?;
+    let written = || -> std::io::Result<()> {
+        // A temporary file has mode 0600 from its first moment.
+        let mut beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder)?;
+        give_to_owner_of(folder, beside.as_file())?;
+        beside.write_all(contents.as_ref())?;
+        beside.as_file().sync_all()?;
+        beside.persist(path)?;
+        Ok(())
+    };
+    explained(written(), path)?;
     sync_folder(folder)
 }
 
@@ -73,6 +84,7 @@ pub fn replace_shared(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let asked = fs::Permissions::from_mode(0o644);
     let mut beside =
         tempfile::Builder::new().prefix(".nixvm-").permissions(asked).tempfile_in(folder).explain(cannot)?;
+    give_to_owner_of(folder, beside.as_file()).explain(cannot)?;
     if let Some(there) = there {
         beside.as_file().set_permissions(there).explain(cannot)?;
     }
@@ -92,8 +104,7 @@ pub fn keep(path: &Path, contents: &str) -> Result<()> {
         return Ok(());
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .explain(|| Failure::user(format!("cannot create `{}`", folder.display())))?;
+        create_folder(folder)?;
     }
     replace(path, contents)
 }
@@ -105,13 +116,112 @@ pub fn keep(path: &Path, contents: &str) -> Result<()> {
 /// # Errors
 /// There is a file; the folder cannot be written, or is full.
 pub fn create(path: &Path, contents: &str) -> Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
-        .explain(|| Failure::user(format!("cannot write {}", path.display())))
+    let written = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        give_to_owner_of(path.parent().unwrap_or(Path::new(".")), &file)?;
+        file.write_all(contents.as_bytes())?;
+        file.sync_all()
+    };
+    explained(written(), path)
+}
+
+/// Writes a file that can be made again, and the folders that it needs; others may read it. It is not synced.
+///
+/// # Errors
+/// The folder cannot be written, or is full.
+pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    create_folder(folder)?;
+    let written = || -> std::io::Result<()> {
+        // Root must not write through a link that the folder's owner laid.
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).custom_flags(no_link).open(path)?;
+        give_to_owner_of(folder, &file)?;
+        file.write_all(contents.as_ref())
+    };
+    explained(written(), path)
+}
+
+/// Gives what root made (a file that is open) to the owner of the folder that it is in.
+///
+/// # Errors
+/// The folder cannot be looked at, or its file system knows no owners.
+pub fn give_to_owner_of(folder: &Path, file: impl AsFd) -> std::io::Result<()> {
+    let Some((user, group)) = owner_to_be(folder)? else { return Ok(()) };
+    let its = rustix::fs::fstat(&file)?;
+    let is_folder = rustix::fs::FileType::from_raw_mode(its.st_mode).is_dir();
+    // A second name of a file may be a trap: root's own would be given away.
+    if its.st_uid == 0 && (is_folder || its.st_nlink < 2) {
+        fchown(file, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
+/// Gives what another program made for root (a file or a link, not what it leads to) to the owner of the folder that it is in.
+///
+/// # Errors
+/// It is not there.
+pub fn give_to_owner(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let given = || -> std::io::Result<()> {
+        match owner_to_be(folder)? {
+            Some((user, group)) => {
+                Ok(chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+            }
+            None => Ok(()),
+        }
+    };
+    given().explain(|| Failure::user(format!("cannot change the owner of {}", path.display())))
+}
+
+/// Gives a folder that root made with [`private_folder_in`], and all in it, to the owner of the folder that it is in.
+///
+/// # Errors
+/// Something in it cannot be looked at.
+pub fn give_folder_to_owner(path: &Path) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
+    let Some((user, group)) = owner_to_be(path.parent().unwrap_or(Path::new("."))).explain(cannot)? else {
+        return Ok(());
+    };
+    // The folder itself is the last: until then nobody else can enter it and lay links.
+    for entry in walkdir::WalkDir::new(path).contents_first(true) {
+        let entry = entry.explain(cannot)?;
+        chownat(CWD, entry.path(), Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)?;
+    }
+    Ok(())
+}
+
+/// Returns whom something in a folder has to be given; `None` where it is theirs already.
+fn owner_to_be(folder: &Path) -> std::io::Result<Option<(Uid, Gid)>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let owner = fs::metadata(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+    Ok((owner.uid() != 0).then(|| (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))))
+}
+
+fn explained<T>(written: std::io::Result<T>, path: &Path) -> Result<T> {
+    written.map_err(|error| {
+        let failure = Failure::user(format!("cannot write {}", path.display()));
+        hinted(failure, path, &error).because(error).into()
+    })
+}
+
+/// Adds to a failure what to do about a file, or the nearest folder that is there, that belongs to somebody else.
+pub fn hinted(failure: Failure, path: &Path, error: &std::io::Error) -> Failure {
+    let me = geteuid();
+    let there = path.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));
+    match there {
+        Some((place, metadata)) if error.kind() == ErrorKind::PermissionDenied && metadata.uid() != me.as_raw() => failure
+            .hint(format!(
+                "{} belongs to user {}, and you are user {}: `nixvm doctor` lists what is not the workspace owner's, and how to give it back",
+                place.display(),
+                metadata.uid(),
+                me.as_raw(),
+            )),
+        _ => failure,
+    }
 }
 
 /// Makes sure that what was renamed or removed in a folder stays so after a power cut.
@@ -129,11 +239,36 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// It cannot be made.
 pub fn create_private_folder(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .explain(|| Failure::user(format!("cannot make the folder {}", path.display())))
+    make_folders(path, 0o700)
+}
+
+/// Makes a folder, and those above it, that others may enter; one that exists is left as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn create_folder(path: &Path) -> Result<()> {
+    make_folders(path, 0o777)
+}
+
+fn make_folders(path: &Path, mode: u32) -> Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    make_folders(folder, mode)?;
+    let made = || -> std::io::Result<()> {
+        match DirBuilder::new().mode(mode).create(path) {
+            // Another nixvm was quicker.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+            made => made?,
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        give_to_owner_of(folder, rustix::fs::open(path, flags, Mode::empty())?)
+    };
+    made().map_err(|error| {
+        let failure = Failure::user(format!("cannot make the folder {}", path.display()));
+        hinted(failure, path, &error).because(error).into()
+    })
 }
 
 /// Makes a folder that only its owner enters, under a new name in `folder` that begins with `prefix`; it goes with the value.
@@ -218,5 +353,53 @@ mod tests {
         let fifo = dir.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(read(&fifo).unwrap_err().to_string().ends_with("is not a regular file"));
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_of_its_folder() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(4242), Some(4243)).unwrap();
+        create_private_folder(&home.join("a/b")).unwrap();
+        create(&home.join("a/b/created"), "x").unwrap();
+        replace(&home.join("a/b/replaced"), "x").unwrap();
+        write(&home.join("c/d/written"), "x").unwrap();
+        // Traps that a folder's owner may lay: a second name of root's file, and a link to it.
+        let roots = dir.path().join("roots");
+        fs::write(&roots, "secret").unwrap();
+        std::os::unix::fs::symlink(&roots, home.join("trap")).unwrap();
+        assert!(write(&home.join("trap"), "x").is_err());
+        fs::remove_file(home.join("trap")).unwrap();
+        fs::hard_link(&roots, home.join("trap")).unwrap();
+        write(&home.join("trap"), "x").unwrap();
+        assert_eq!(fs::metadata(&roots).unwrap().uid(), 0);
+        fs::remove_file(home.join("trap")).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", home.join("link")).unwrap();
+        give_to_owner(&home.join("link")).unwrap();
+        let mut seen = 0;
+        for entry in walkdir::WalkDir::new(&home).into_iter().map(|entry| entry.unwrap()) {
+            let metadata = entry.path().symlink_metadata().unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (4242, 4243), "{}", entry.path().display());
+            seen += 1;
+        }
+        assert_eq!(seen, 9);
+    }
+
+    #[test]
+    fn a_file_of_somebody_elses_is_told_from_other_faults() {
+        let denied = std::io::Error::from(ErrorKind::PermissionDenied);
+        let hints = |path: &str, error: &std::io::Error| {
+            let error = hinted(Failure::user("cannot write it"), Path::new(path), error).into();
+            crate::error::Report::of(&error).hints
+        };
+        if geteuid().is_root() {
+            return;
+        }
+        assert!(hints("/nonexistent/x", &denied)[0].starts_with("/ belongs to user 0, and you are user "));
+        assert!(hints("/x", &std::io::Error::from(ErrorKind::StorageFull)).is_empty());
     }
 }

@@ -184,7 +184,7 @@ fn libvirts_schemas_take_its_xml() {
         ("domain", "domain-bridge-aarch64.xml", render::domain_xml(&bridge)),
         ("domain", "domain-user.xml", render::domain_xml(&user)),
         ("storagepool", "pool.xml", render::pool_xml("nixvm", "/var/lib/libvirt/images/nixvm")),
-        ("network", "network.xml", render::network_xml("virbr0", 122)),
+        ("network", "network.xml", render::network_xml("virbr0", "192.168.122.0/24".parse().unwrap())),
     ];
     let valid = on_path("virt-xml-validate") && on_path("xmllint");
     for (schema, name, text) in files {

@@ -15,7 +15,7 @@ use crate::error::{Explain, Failure, Kind, Report, Result, Said};
 use crate::exec;
 use crate::model::{MachineName, ProfileName, quote};
 use crate::nix;
-use crate::ops::{self, Health, Setup};
+use crate::ops::{self, Health, Session, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::backup;
@@ -123,10 +123,12 @@ fn setup(global: &Global) -> Result<Setup> {
         Some(directory) => directory.clone(),
         None => env::current_dir().explain(|| Failure::user("cannot tell the current folder"))?,
     };
-    let home = env::var_os("HOME").map(PathBuf::from);
+    // As libvirt does, the account's home is taken where the environment names none: cron, `env -i`.
+    let home = env::home_dir().filter(|home| home.is_absolute());
+    let absolute =
+        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let below_home = |variable: &str, otherwise: &str| {
-        let set = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-        set.or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
+        absolute(variable).or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
     };
     Ok(Setup {
         workspace: Workspace::find(&here)?,
@@ -141,7 +143,12 @@ fn setup(global: &Global) -> Result<Setup> {
             .and_then(|n| n.parse().ok()),
         session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
-        home,
+        temporary: env::temp_dir(),
+        session: Session {
+            config: below_home("XDG_CONFIG_HOME", ".config"),
+            runtime: absolute("XDG_RUNTIME_DIR"),
+            home,
+        },
     })
 }
 

@@ -1,7 +1,6 @@
 //! `create`: gathers what the command line, defaults, keys and the person at the terminal say.
 
 use std::env;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde_json::json;
@@ -104,7 +103,7 @@ fn with_keys(setup: &Setup, args: &Create, new: NewMachine, terminal: &Terminal)
     if !named && there.is_some_and(|keys| !keys.is_empty()) {
         return Ok(new);
     }
-    let home = env::var_os("HOME").map(PathBuf::from);
+    let home = env::home_dir();
     let found = keys::find(args, home.as_deref())?;
     match found.keys.len() {
         0 => terminal.note(&format!("nobody can log in to {} by ssh: no key was given", new.name)),

@@ -139,6 +139,7 @@ pub(super) fn beside(
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&machines)
         .explain(cannot)?;
+    file::give_to_owner(beside.path())?;
     fill(beside.path())?;
     file::sync_folder(beside.path())?;
     // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.

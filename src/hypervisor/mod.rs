@@ -27,8 +27,9 @@ mod trials;
 
 use virt::connect::Connect;
 
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{self, KeepAlive, Say};
+use crate::model::Size;
 use crate::model::domain::Arch;
 
 pub use accelerator::Probe;
@@ -40,11 +41,11 @@ pub use console::ConsoleEnd;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
 pub use memory::LiveSize;
-pub use network::Ensured;
+pub use network::{Ensured, VirtualNetwork};
 pub use owned::{Ended, Owned};
 pub use snapshot::Switched;
 
-pub use crate::libvirt::Remote;
+pub use crate::libvirt::{Remote, is_local, is_session};
 
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {
@@ -81,6 +82,41 @@ impl Hypervisor {
     /// Returns whether domains run on this host.
     pub fn is_local(&self) -> bool {
         libvirt::is_local(&self.uri)
+    }
+
+    /// Returns the memory of the hypervisor's computer.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn memory(&self) -> Result<Size> {
+        let node = self.connection.node_info().say(|| Failure::user("cannot ask libvirt for its memory"))?;
+        // In KiB (virNodeInfo).
+        Ok(Size::from_bytes(node.memory << 10))
+    }
+
+    /// Returns how much of it can be had now; `None` where another host would have to be asked.
+    ///
+    /// libvirt tells what is free, and leaves out what the kernel would give back from its caches.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn available_memory(&self) -> Result<Option<Size>> {
+        if !self.is_local() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string("/proc/meminfo")
+            .explain(|| Failure::user("cannot read /proc/meminfo"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.map(|kib| Size::from_bytes(kib << 10)))
+    }
+
+    /// Returns libvirt's version, as libvirt counts them: 9.2.1 is 9002001.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn version(&self) -> Result<u32> {
+        self.connection.lib_version().say(|| Failure::user("cannot ask libvirt for its version"))
     }
 
     /// Returns the architecture of the hypervisor's processor.

@@ -1,10 +1,33 @@
 //! libvirt's own networks.
 
+use std::net::Ipv4Addr;
+
 use virt::error::ErrorNumber;
 
 use super::Hypervisor;
 use crate::error::{Failure, Result};
+use crate::libvirt::xml::{Found, walk};
 use crate::libvirt::{Say, code, said};
+use crate::model::Ipv4Range;
+
+/// One of libvirt's networks, as its definition says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VirtualNetwork {
+    /// Its name.
+    pub name: String,
+    /// The host's bridge that its guests are on.
+    pub bridge: Option<String>,
+    /// How traffic leaves it (`nat`, `route`, `bridge`, …); `None` where it does not.
+    pub forward: Option<String>,
+    /// The host's own address on it.
+    pub address: Option<Ipv4Addr>,
+    /// The addresses of the network, and those that it routes to.
+    pub ranges: Vec<Ipv4Range>,
+    /// Whether libvirt gives its guests addresses.
+    pub dhcp: bool,
+    /// Whether it is up.
+    pub runs: bool,
+}
 
 /// What it took to have a thing running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -21,11 +44,11 @@ pub enum Ensured {
 impl Hypervisor {
     /// Sees that the network `name` runs, now and whenever libvirt starts, and returns what that took.
     ///
-    /// `xml` is defined where no network of that name is; one that is there stays as it is.
+    /// What `xml` gives is defined where no network of that name is; one that is there stays as it is.
     ///
     /// # Errors
-    /// This libvirt has no networks (a session has none), or the network does not start.
-    pub fn ensure_network(&self, name: &str, xml: &str) -> Result<Ensured> {
+    /// Those of `xml`; this libvirt has no networks (a session has none), or the network does not start.
+    pub fn ensure_network(&self, name: &str, xml: impl FnOnce() -> Result<String>) -> Result<Ensured> {
         let say = || Failure::user(format!("cannot start libvirt's network `{name}`"));
         let found = match self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork) {
             Err(error) if matches!(code(&error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect)) => {
@@ -35,7 +58,7 @@ impl Hypervisor {
         };
         let (network, missing) = match found {
             Some(network) => (network, false),
-            None => (self.connection().define_network_xml(xml).say(say)?, true),
+            None => (self.connection().define_network_xml(&xml()?).say(say)?, true),
         };
         let running = network.is_active().say(say)?;
         if !running && let Err(error) = network.create() {
@@ -63,21 +86,68 @@ impl Hypervisor {
         }
     }
 
-    /// Returns whether the network `name` runs; `None` where there is none of that name.
+    /// Returns libvirt's networks; none where this libvirt can have none.
     ///
     /// # Errors
     /// libvirt does not answer.
-    pub fn network_runs(&self, name: &str) -> Result<Option<bool>> {
-        let ask = || -> std::result::Result<Option<bool>, virt::error::Error> {
-            let network = self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork)?;
-            network.map(|network| network.is_active()).transpose()
-        };
-        match ask() {
+    pub fn networks(&self) -> Result<Vec<VirtualNetwork>> {
+        let say = || Failure::user("cannot list libvirt's networks");
+        let listed = match self.connection().list_all_networks(0) {
             Err(error) if matches!(code(&error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect)) => {
-                Ok(None)
+                return Ok(Vec::new());
             }
-            answer => answer.say(|| Failure::user(format!("cannot ask libvirt for the network `{name}`"))),
+            listed => listed.say(say)?,
+        };
+        let mut networks = Vec::new();
+        for network in listed {
+            // One that was undefined since the list was made is no error.
+            let Some(xml) = network.xml_desc(0).unless(ErrorNumber::NoNetwork).say(say)? else { continue };
+            let runs = network.is_active().unless(ErrorNumber::NoNetwork).say(say)?.unwrap_or(false);
+            networks.push(VirtualNetwork { runs, ..read(&xml)? });
         }
+        Ok(networks)
+    }
+}
+
+/// Reads a network's definition; see <https://libvirt.org/formatnetwork.html>.
+fn read(xml: &str) -> Result<VirtualNetwork> {
+    let mut network = VirtualNetwork::default();
+    walk(xml, &mut |place, found| match (place, found) {
+        ("network/name", Found::Text(name)) => network.name.push_str(name),
+        ("network/bridge", Found::Element(bridge)) => network.bridge = bridge.attribute("name"),
+        // NAT is what libvirt takes where no mode is named.
+        ("network/forward", Found::Element(forward)) => {
+            network.forward = Some(forward.attribute("mode").unwrap_or_else(|| "nat".into()));
+        }
+        ("network/ip" | "network/route", Found::Element(ip)) => {
+            let parsed = |name: &str| ip.attribute(name).and_then(|value| value.parse::<Ipv4Addr>().ok());
+            let Some(address) = parsed("address") else { return };
+            let prefix = ip.attribute("prefix").and_then(|prefix| prefix.parse().ok());
+            let range = match (prefix, parsed("netmask")) {
+                (Some(prefix), _) => Some(Ipv4Range::around(address, prefix)),
+                (None, Some(netmask)) => Ipv4Range::by_netmask(address, netmask),
+                (None, None) => Some(Ipv4Range::around(address, class_prefix(address))),
+            };
+            network.ranges.extend(range);
+            if place == "network/ip" && network.address.is_none() {
+                network.address = Some(address);
+            }
+        }
+        ("network/ip/dhcp/range" | "network/ip/dhcp/host", Found::Element(range)) => {
+            let address = range.attribute("start").or_else(|| range.attribute("ip"));
+            network.dhcp |= address.is_some_and(|address| address.parse::<Ipv4Addr>().is_ok());
+        }
+        _ => {}
+    })?;
+    Ok(network)
+}
+
+/// Returns the bits that libvirt takes where neither netmask nor prefix is given: those of the address's class.
+fn class_prefix(address: Ipv4Addr) -> u8 {
+    match address.octets()[0] {
+        0..128 => 8,
+        128..192 => 16,
+        192.. => 24,
     }
 }
 
@@ -89,13 +159,34 @@ mod tests {
     fn a_missing_network_is_made_once_and_a_stopped_one_started() {
         let hypervisor = Hypervisor::open("test:///default").unwrap();
         let xml = "<network><name>t1</name><bridge name='virbr9'/><ip address='10.9.0.1' netmask='255.255.255.0'/></network>";
-        assert_eq!(hypervisor.network_runs("t1").unwrap(), None);
-        assert_eq!(hypervisor.ensure_network("t1", xml).unwrap(), Ensured::Created);
-        assert_eq!(hypervisor.ensure_network("t1", xml).unwrap(), Ensured::Present);
+        let ensure = || hypervisor.ensure_network("t1", || Ok(xml.to_owned())).unwrap();
+        let seen = || hypervisor.networks().unwrap().into_iter().find(|network| network.name == "t1");
+        assert_eq!(seen(), None);
+        assert_eq!(ensure(), Ensured::Created);
+        assert_eq!(ensure(), Ensured::Present);
         hypervisor.connection().lookup_network_by_name("t1").unwrap().destroy().unwrap();
-        assert_eq!(hypervisor.network_runs("t1").unwrap(), Some(false));
-        assert_eq!(hypervisor.ensure_network("t1", xml).unwrap(), Ensured::Started);
+        assert_eq!(seen().map(|network| network.runs), Some(false));
+        assert_eq!(ensure(), Ensured::Started);
         hypervisor.connection().lookup_network_by_name("t1").unwrap().destroy().unwrap();
         hypervisor.connection().lookup_network_by_name("t1").unwrap().undefine().unwrap();
+    }
+
+    #[test]
+    fn a_definition_says_where_its_guests_are_and_whether_they_get_addresses() {
+        let network = read(
+            "<network><name>lan</name><forward mode='route'/><bridge name='virbr7'/>\
+             <ip family='ipv6' address='fd00::1' prefix='64'><dhcp><range start='fd00::2' end='fd00::9'/></dhcp></ip>\
+             <ip address='10.9.8.1' netmask='255.255.254.0'/><route address='172.20.0.0' prefix='16' gateway='10.9.8.2'/>\
+             <portgroup name='x'/></network>",
+        )
+        .unwrap();
+        let ranges: Vec<String> = network.ranges.iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, ["10.9.8.0/23", "172.20.0.0/16"]);
+        assert_eq!(network.address, Some([10, 9, 8, 1].into()));
+        assert_eq!((network.bridge.as_deref(), network.forward.as_deref()), (Some("virbr7"), Some("route")));
+        assert!(!network.dhcp, "the guests' IPv4 is what counts");
+        let plain = read("<network><name>a</name><forward/><ip address='10.0.0.1'><dhcp><range start='10.0.0.2' end='10.0.0.9'/></dhcp></ip></network>").unwrap();
+        assert_eq!((plain.forward.as_deref(), plain.dhcp), (Some("nat"), true));
+        assert_eq!(plain.ranges, ["10.0.0.0/8".parse().unwrap()]);
     }
 }

@@ -46,10 +46,14 @@ impl Lock {
         let path = path(folder, machine);
         let cannot = || Failure::user(format!("cannot lock {}", path.display()));
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link);
         let locked = interrupt::poll(patience, POLL, || {
             loop {
-                let file = options.open(&path).explain(cannot)?;
+                let file = options.open(&path).map_err(|error| {
+                    anyhow::Error::from(file::hinted(cannot(), &path, &error).because(error))
+                })?;
+                file::give_to_owner_of(folder, &file).explain(cannot)?;
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) if is_at(&file, &path) => return Ok(Some(file)),
                     // Its holder removed it meanwhile: another process may have the lock of that name.

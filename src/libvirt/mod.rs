@@ -90,7 +90,12 @@ fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Optio
     }
     };
     let no_rights = || {
+        match is_session(uri) {
+        true => "this libvirt runs as you: HOME and XDG_RUNTIME_DIR must be your own; `nixvm --connect qemu:///session doctor` looks at them".into(),
+        false => {
         "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`".into()
+        }
+    }
     };
     // Where polkit cannot be asked, as without a system bus, that is an internal error of libvirt's.
     let unasked =

@@ -20,6 +20,7 @@ pub mod volume;
 
 mod generation;
 mod hostname;
+mod ipv4_range;
 mod mac;
 mod machine;
 mod machine_id;
@@ -37,6 +38,7 @@ mod vcpus;
 
 pub use generation::Generation;
 pub use hostname::Hostname;
+pub use ipv4_range::Ipv4Range;
 pub use mac::MacAddress;
 pub use machine::Machine;
 pub use machine_id::MachineId;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
+use crate::file;
 use crate::interrupt;
 
 use super::log::{self, Event};
@@ -14,6 +15,22 @@ use super::reference;
 /// What to do where there is no Nix.
 pub const MISSING: &str =
     "install Nix 2.18 or newer (`./quickstart` does it), see https://nixos.org/download";
+
+/// Where Nix is installed beside the folders that every `PATH` names; quickstart puts it into the first.
+const PLACES: [&str; 3] =
+    ["/usr/local/bin", "/nix/var/nix/profiles/default/bin", "/run/current-system/sw/bin"];
+
+/// Returns what to do where Nix is not found: cron, `env -i` and the like name few folders in `PATH`.
+pub(super) fn missing() -> String {
+    match PLACES.into_iter().find(|place| Path::new(place).join("nix").exists()) {
+        Some(place) => {
+            format!(
+                "{MISSING}; there is one in {place}, which PATH does not name, as in cron: `PATH=$PATH:{place}`"
+            )
+        }
+        None => MISSING.to_owned(),
+    }
+}
 
 /// A staged flake together with the inputs that nixvm gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +81,7 @@ impl Flake {
 /// There is no Nix, or it fails; the end of what it said is the cause.
 pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl FnMut(Event)) -> Result<()> {
     if let Some(folder) = out_link.parent() {
-        std::fs::create_dir_all(folder)
-            .explain(|| Failure::user(format!("cannot create `{}`", folder.display())))?;
+        file::create_folder(folder)?;
     }
     let built = flake.build_command(attribute, out_link).output_watched(|line| match log::parse(line) {
         Some(event) => {
@@ -82,7 +98,7 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
             .hint("mend what Nix says and run the same command again; `-vv` shows what builders print")
     })?;
-    Ok(())
+    file::give_to_owner(out_link)
 }
 
 /// Returns the value of one of the flake's outputs.
@@ -133,7 +149,7 @@ pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
 }
 
 fn nix() -> Command {
-    Command::new("nix").missing(MISSING).args(["--extra-experimental-features", "nix-command flakes"])
+    Command::new("nix").missing(missing()).args(["--extra-experimental-features", "nix-command flakes"])
 }
 
 #[cfg(test)]

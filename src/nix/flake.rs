@@ -77,6 +77,7 @@ impl Staged {
     /// The folder cannot be renamed.
     pub fn publish(self, target: &Path) -> Result<()> {
         let cannot = || Failure::user(format!("cannot put the staged flake at `{}`", target.display()));
+        file::give_folder_to_owner(self.folder.path())?;
         // The old copy gets the name of the new one, and goes with that.
         let swap = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::EXCHANGE);
         let place = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::NOREPLACE);
@@ -111,7 +112,7 @@ pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
     let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
     let found = match fs::symlink_metadata(output) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return fs::create_dir(output).explain(cannot);
+            return file::create_folder(output);
         }
         found => found.explain(cannot)?,
     };

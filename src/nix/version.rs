@@ -1,11 +1,12 @@
 //! Which Nix there is, and whether it can do what nixvm asks of it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 
-use super::build::MISSING;
+use super::build::{MISSING, missing};
 
 /// The oldest Nix whose flakes nixvm is tested with.
 const OLDEST: Version = Version { major: 2, minor: 18 };
@@ -40,7 +41,7 @@ impl fmt::Display for Version {
 /// # Errors
 /// There is none, or what it prints names no version.
 pub fn version() -> Result<Version> {
-    let printed = Command::new("nix").arg("--version").missing(MISSING).output()?;
+    let printed = Command::new("nix").arg("--version").missing(missing()).output()?;
     let text = String::from_utf8_lossy(&printed);
     parse(&text).ok_or_else(|| Failure::user(format!("`nix --version` printed `{}`", text.trim())).into())
 }
@@ -62,16 +63,28 @@ pub fn require() -> Result<()> {
 /// # Errors
 /// There is no Nix, or its settings cannot be read.
 pub fn features() -> Result<Vec<&'static str>> {
-    // The feature is given on the command line, or a Nix without it could not even answer.
-    let printed = Command::new("nix")
-        .args(["--extra-experimental-features", "nix-command", "config", "show", "--json"])
-        .missing(MISSING)
-        .output()?;
-    let settings: serde_json::Value = serde_json::from_slice(&printed)
-        .explain(|| Failure::user("`nix config show --json` printed no JSON"))?;
+    let settings = settings()?;
     // `value` is what is in force for this call; `nix-command` was forced on above, so only flakes are asked for.
     let on = settings["experimental-features"]["value"].as_array().cloned().unwrap_or_default();
     Ok(["flakes"].into_iter().filter(|feature| !on.iter().any(|f| f == feature)).collect())
+}
+
+/// Returns the folder that Nix builds in, where a setting or its version names one.
+pub fn build_folder() -> Option<PathBuf> {
+    let set = settings().ok()?["build-dir"]["value"].as_str().map(PathBuf::from);
+    // Since 2.30 Nix has one of its own; before, it takes `TMPDIR` of who builds.
+    let own =
+        || version().ok().filter(|it| (it.major, it.minor) >= (2, 30)).map(|_| "/nix/var/nix/builds".into());
+    set.or_else(own)
+}
+
+fn settings() -> Result<serde_json::Value> {
+    // The feature is given on the command line, or a Nix without it could not even answer.
+    let printed = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command", "config", "show", "--json"])
+        .missing(missing())
+        .output()?;
+    serde_json::from_slice(&printed).explain(|| Failure::user("`nix config show --json` printed no JSON"))
 }
 
 fn parse(text: &str) -> Option<Version> {

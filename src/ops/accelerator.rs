@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Explain, Failure, Result};
+use crate::error::Result;
+use crate::file;
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
 
@@ -17,7 +18,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Returns what runs guests, from memory or from a probe.
 ///
 /// # Errors
-/// libvirt does not answer, or what was found cannot be written down.
+/// libvirt does not answer.
 pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Result<Accelerator> {
     let memory = memory(setup, host)?;
     match fs::read_to_string(&memory).unwrap_or_default().as_str() {
@@ -42,17 +43,12 @@ pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Resul
 /// Tries KVM out, whatever is remembered, and remembers what comes of it.
 ///
 /// # Errors
-/// libvirt does not answer, or what was found cannot be written down.
+/// libvirt does not answer.
 pub fn probe(setup: &Setup, host: &Hypervisor) -> Result<Probe> {
     let probe = host.probe_accelerator(host.arch()?)?;
     let memory = memory(setup, host)?;
-    let remember = || -> std::io::Result<()> {
-        if let Some(folder) = memory.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(&memory, if probe.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" })
-    };
-    remember().explain(|| Failure::user(format!("cannot write `{}`", memory.display())))?;
+    // Where it cannot be written down, as without a home, the next call tries anew: slower, and no reason to fail.
+    let _ = file::write(&memory, if probe.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
     Ok(probe)
 }
 

@@ -12,7 +12,7 @@ use crate::nix;
 use super::build::build_machine;
 use super::deploy::{self, check_bridge};
 use super::work::{Step as Plan, Work};
-use super::{BuiltMachine, Setup, Watch, trial};
+use super::{BuiltMachine, Setup, Watch, memory, subnet, trial};
 
 /// A machine that was created.
 #[derive(Debug, Clone, Serialize)]
@@ -89,6 +89,8 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     preflight(setup, name, Some(&machine.network))?;
     let work = Work::begin(setup, name, "create", watch)?;
     work.host.check_free(name, machine.machine_id)?;
+    memory::compare(&work.host, name, machine.memory, watch)?;
+    subnet::note_faults(&work.host, &machine.network, watch)?;
     let built = build_machine(setup, machine, None, watch)?;
 
     let pool = work.pool()?;
@@ -139,6 +141,12 @@ pub fn preflight(setup: &Setup, name: &MachineName, network: Option<&Network>) -
                 "`nixvm start {name}` starts it; `nixvm destroy {name}` deletes its domain and disks"
             ))
             .into());
+    }
+    if host.is_session()
+        && host.is_local()
+        && let Some(failure) = setup.session.socket_fault(name.as_str(), host.version()?)
+    {
+        return Err(failure.into());
     }
     nix::require()?;
     deploy::check_folder(setup, &host)?;

@@ -4,7 +4,7 @@
 //! where none is, and nothing here ever deletes one.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use rand_core::{OsRng, RngCore};
@@ -21,6 +21,7 @@ use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
 
 use super::accelerator::accelerator;
+pub use super::subnet::{check_bridge, ensure_network};
 use super::work::{Work, now};
 use super::{BuiltMachine, Setup, Watch, kept};
 
@@ -273,51 +274,8 @@ pub fn put_identity(pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result
     pool.put_bytes(&name, &image).map(drop)
 }
 
-/// Makes sure that a machine's network is there.
-///
-/// # Errors
-/// It is not, and cannot be made.
-pub fn ensure_network(host: &Hypervisor, network: &Network) -> Result<()> {
-    match network {
-        Network::Nat => {
-            // What another host uses is for its libvirt to find out.
-            let (bridge, subnet) = if host.is_local() { free_subnet() } else { ("virbr0".to_owned(), 122) };
-            host.ensure_network("default", &render::network_xml(&bridge, subnet)?).map(drop)
-        }
-        Network::Bridge(_) | Network::User => check_bridge(host, network),
-    }
-}
-
-/// Checks that a bridge that guests are to use is there, as far as that can be seen from this host.
-///
-/// # Errors
-/// It is not.
-pub fn check_bridge(host: &Hypervisor, network: &Network) -> Result<()> {
-    match network {
-        Network::Bridge(interface) if host.is_local() && !is_bridge(interface.as_str()) => {
-            Err(Failure::user(format!("this host has no bridge `{interface}`"))
-                .hint("list bridges with `ip -br link show type bridge`; docs/networking.md shows how to make one")
-                .into())
-        }
-        _ => Ok(()),
-    }
-}
-
 fn open(path: &Path) -> Result<File> {
     File::open(path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))
-}
-
-fn is_bridge(interface: &str) -> bool {
-    Path::new("/sys/class/net").join(interface).join("bridge").is_dir()
-}
-
-/// Returns a bridge name and a third octet of 192.168.x.0/24 that nothing on this host uses; libvirt's own defaults, where they are free.
-fn free_subnet() -> (String, u8) {
-    let bridge =
-        (0..).map(|n| format!("virbr{n}")).find(|name| !Path::new("/sys/class/net").join(name).exists());
-    // An address of the range can be bound only if this host has it: then another network is there.
-    let taken = |subnet: &u8| UdpSocket::bind((Ipv4Addr::new(192, 168, *subnet, 1), 0)).is_ok();
-    (bridge.unwrap_or_default(), (122..=254).find(|subnet| !taken(subnet)).unwrap_or(122))
 }
 
 /// Returns the port of the host's loopback for a network without an address of its own, `None` for the others: the last one, if it is free.

@@ -73,7 +73,7 @@ pub fn options(
     batch: bool,
 ) -> Result<Vec<String>> {
     let configured = Configured::read(user, at);
-    let home = setup.home.as_deref();
+    let home = setup.session.home.as_deref();
     let (agent, mute) = agent_keys(configured.agent.as_deref(), home);
     let (authorized, certain) = authorized(machine, user);
     let files = key_files(&configured.identities, home);

@@ -15,7 +15,7 @@ use crate::model::{Machine, MachineName, Size, Vcpus};
 use super::accelerator::accelerator;
 use super::deploy;
 use super::work::{Step as Plan, Work};
-use super::{Setup, Watch};
+use super::{Setup, Watch, memory};
 
 /// What is asked of a machine; `None` leaves a value as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,6 +108,9 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
         observed.live = if domain.state()?.is_active() { Some(domain.live_size()?) } else { None };
     }
     let (settings, steps) = plan(&machine, asked, observed)?;
+    if let Some(wanted) = asked.memory {
+        memory::compare(&work.host, name, wanted, watch)?;
+    }
     work.carry_out(&steps, |step| match (step, &domain, &pool) {
         (Step::Files, ..) => config::change(&setup.workspace, name, |files| {
             files.memory = asked.memory.or(files.memory);

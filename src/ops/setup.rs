@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 use crate::config::Workspace;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, is_local, is_session};
 use crate::nix::{self, Event, Flake, Staged};
 
 use super::lock;
+use super::session::Session;
 
 /// Listens to what an operation does while it works.
 pub trait Watch {
@@ -40,12 +41,14 @@ pub struct Setup {
     pub nixpkgs: Option<String>,
     /// The folder of the libvirt session's pool, should one have to be made.
     pub session_pool: PathBuf,
+    /// The folder for temporary files.
+    pub temporary: PathBuf,
+    /// Whose home and runtime folder a libvirt session of this user would work in.
+    pub session: Session,
     /// Whether to wait for another command that works on the same machine.
     pub wait: bool,
     /// After how many steps of a plan to die as in a power cut; for tests of exactly that.
     pub die_after: Option<usize>,
-    /// The user's home, in which ssh's keys are.
-    pub home: Option<PathBuf>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
 }
@@ -54,8 +57,14 @@ impl Setup {
     /// Returns a connection to libvirt.
     ///
     /// # Errors
-    /// libvirt does not answer.
+    /// libvirt does not answer; for a session on this host, its folders are not this user's.
     pub fn hypervisor(&self) -> Result<Hypervisor> {
+        if is_session(&self.connect)
+            && is_local(&self.connect)
+            && let Some(failure) = self.session.fault()
+        {
+            return Err(failure.into());
+        }
         Hypervisor::open(&self.connect)
     }
 

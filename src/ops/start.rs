@@ -11,7 +11,7 @@ use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
 use super::work::Work;
-use super::{Setup, Watch, delete_snapshot, deploy, layers, nvram};
+use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -74,6 +74,7 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.
     deploy::put_identity(&pool, &domain.metadata().stem, &machine)?;
+    memory::compare_free(host, &work.name, machine.memory, work.watch)?;
     deploy::ensure_network(host, &machine.network)?;
     // So is what was changed of memory, CPUs and network.
     deploy::define(setup, host, &machine, domain.metadata(), deploy::layer_of(domain)?, work.watch)?;

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::template;
 use crate::error::Result;
-use crate::model::Network;
 use crate::model::domain::{Accelerator, Arch, DomainSpec};
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
+use crate::model::{Ipv4Range, Network};
 
 #[derive(Serialize)]
 struct Domain<'a> {
@@ -126,19 +126,29 @@ pub fn pool_xml(name: &str, path: &str) -> Result<String> {
 #[derive(Serialize)]
 struct DefaultNetwork<'a> {
     bridge: &'a str,
-    subnet: u8,
+    address: String,
+    netmask: &'static str,
+    first: String,
+    last: String,
 }
 
 impl template::Context for DefaultNetwork<'_> {
     const TARGET: &'static str = "network.xml";
 }
 
-/// Returns the XML of libvirt's network `default`: NAT and DHCP on 192.168.`subnet`.0/24 behind `bridge`.
+/// Returns the XML of libvirt's network `default`: NAT and DHCP on the 256 addresses of `range`, behind `bridge`.
 ///
-/// libvirt's own has `virbr0` and subnet 122. A host that is itself a guest of such a network needs another subnet.
+/// libvirt's own has `virbr0` and 192.168.122.0/24. A host that is itself a guest of such a network needs another range.
 ///
 /// # Errors
-/// None but nixvm's own.
-pub fn network_xml(bridge: &str, subnet: u8) -> Result<String> {
-    template::render(&DefaultNetwork { bridge, subnet })
+/// The bridge's name holds a character that XML cannot.
+pub fn network_xml(bridge: &str, range: Ipv4Range) -> Result<String> {
+    let address = |number| range.address(number).to_string();
+    template::render(&DefaultNetwork {
+        bridge,
+        address: address(1),
+        netmask: "255.255.255.0",
+        first: address(2),
+        last: address(254),
+    })
 }

@@ -10,6 +10,7 @@ mod backups;
 mod bad_input;
 mod changes;
 mod generations;
+mod hosts;
 mod sandbox;
 mod verbs;
 mod workspaces;

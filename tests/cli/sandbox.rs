@@ -89,16 +89,26 @@ impl Sandbox {
     }
 
     fn run_on(&self, arguments: &[&str], path: &Path, input: Stdio) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_nixvm"))
+        self.ended(self.command(arguments).env("PATH", path).stdin(input))
+    }
+
+    /// Returns the program with these arguments, for a test that changes where or as whom it runs.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm"));
+        command
             .args(arguments)
             .current_dir(self.path(""))
             .env_clear()
             .env("HOME", self.home())
-            .env("PATH", path)
+            .env("PATH", "/usr/bin:/bin")
             .env("NIXVM_CONNECT", "test:///default")
-            .stdin(input)
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command and returns what it came to.
+    pub fn ended(&self, command: &mut Command) -> Ended {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| {
             String::from_utf8(bytes).unwrap().replace(&*self.path("").to_string_lossy(), "WORKSPACE/")
         };

@@ -22,6 +22,7 @@ mod lacks;
 mod leftovers;
 mod life;
 mod moved;
+mod networks;
 mod ports;
 mod process;
 mod reach;
@@ -50,6 +51,7 @@ use harness::{Group, tests};
 const LACKS: Group = tests![
     lacks::no_libvirt_no_nix_no_bridge_and_nothing_changes,
     lacks::create_makes_the_default_network_where_it_is_missing,
+    networks::create_takes_addresses_that_nothing_has_and_doctor_mends_what_clashes,
     lacks::a_pool_without_space_is_left_as_it_was,
 ];
 

@@ -115,12 +115,16 @@ pub fn backup(
     done?;
     let (taken, (written, data_bytes)) =
         taken.zip(written).ok_or_else(|| Failure::bug("a backup without an archive"))?;
-    let file = folder.join(written.name.to_string());
-    let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
-    watch.done(&format!("Backed {name} up to {}", file.display()));
+    let archive = folder.join(written.name.to_string());
+    if folder == setup.workspace.backups_dir() {
+        // Elsewhere a folder may be somebody's who is not to read the machine's secrets.
+        file::give_to_owner(&archive)?;
+    }
+    let bytes = std::fs::metadata(&archive).map_or(0, |metadata| metadata.len());
+    watch.done(&format!("Backed {name} up to {}", archive.display()));
     Ok(BackedUp {
         machine: name.clone(),
-        file,
+        file: archive,
         bytes,
         data_bytes,
         state: taken.state,

@@ -12,12 +12,18 @@ use crate::error::{Report, Result};
 use crate::exec;
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
-use crate::nix;
 
 use super::accelerator;
 use super::deploy::{check_folder, open_pool};
 use super::jump::Jump;
 use super::{Setup, Watch};
+
+mod firewall;
+mod firmware;
+mod network;
+mod nix;
+mod security;
+mod workspace;
 
 /// Bytes below which a host's free space is worth a warning: about one base image and one build of it.
 const LITTLE_SPACE: u64 = 5 << 30;
@@ -78,7 +84,7 @@ impl Check {
 /// Returns how every requirement stands; `path` is where programs are looked up.
 pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
     watch.step("Checking this host");
-    let mut checks = vec![nix_itself(), nix_features()];
+    let mut checks = nix::checks(&setup.temporary);
     checks.extend(["qemu-img", "mkfs.ext4", "ssh"].map(|program| tool(program, path)));
     match setup.hypervisor() {
         Err(error) => checks.push(Check::of::<()>("libvirt", Err(error), |()| Check::good("libvirt", ""))),
@@ -89,41 +95,24 @@ pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
                 Check::warning("/dev/kvm", finding, hint)
             }));
             checks.push(groups(&host, Path::new("/etc/group")));
-            checks.push(firmware(&host));
+            checks.push(firmware::check(&host, &setup.session.config));
+            checks.extend(sockets(setup, &host));
             checks.push(Check::of("KVM", accelerator::probe(setup, &host), kvm));
             checks.push(pool(setup, &host));
-            checks.push(network(&host));
+            checks.extend(network::checks(&host, path));
+            if host.is_local() {
+                checks.push(security::check(&host));
+            }
         }
     }
-    match Jump::of(setup) {
-        None => checks.push(ufw(Path::new("/etc/ufw"))),
-        Some(jump) => checks.push(Check::of("way to guests", jump.check(), |host| {
+    if let Some(jump) = Jump::of(setup) {
+        checks.push(Check::of("way to guests", jump.check(), |host| {
             Check::good("way to guests", format!("ssh goes through {host}"))
-        })),
+        }));
     }
-    checks.push(space("space for Nix", Path::new("/nix")));
+    checks.push(nix::store());
+    checks.push(workspace::check(&setup.workspace));
     checks
-}
-
-fn nix_itself() -> Check {
-    Check::of("Nix", nix::version(), |version| match version.is_supported() {
-        true => Check::good("Nix", version.to_string()),
-        false => {
-            Check::fault("Nix", format!("{version} is older than {}", nix::Version::oldest()), nix::MISSING)
-        }
-    })
-}
-
-fn nix_features() -> Check {
-    Check::of("Nix features", nix::features(), |off| match off.as_slice() {
-        [] => Check::good("Nix features", "flakes are on"),
-        // nixvm switches them on for its own calls; `nix run` and `nix develop` by hand need them.
-        off => Check::warning(
-            "Nix features",
-            format!("{} is off for commands typed by hand", off.join(", ")),
-            "mkdir -p ~/.config/nix && echo 'experimental-features = nix-command flakes' >> ~/.config/nix/nix.conf",
-        ),
-    })
 }
 
 fn tool(program: &'static str, path: &OsStr) -> Check {
@@ -162,15 +151,22 @@ fn libvirt_group(text: &str) -> Option<(String, u32)> {
     })
 }
 
-fn firmware(host: &Hypervisor) -> Check {
-    Check::of("firmware", host.arch().and_then(|arch| host.has_uefi(arch)), |found| match found {
-        true => Check::good("firmware", "libvirt has UEFI for guests"),
-        false => Check::fault(
-            "firmware",
-            "libvirt finds no UEFI firmware, which every machine boots with",
-            "./quickstart --no-machine, or install OVMF (edk2-ovmf; for aarch64 qemu-efi-aarch64)",
+/// The paths of a session's sockets begin with this user's home, and the kernel has room for so much of them.
+fn sockets(setup: &Setup, host: &Hypervisor) -> Option<Check> {
+    if !host.is_session() || !host.is_local() {
+        return None;
+    }
+    Some(Check::of("sockets", host.version(), |version| match setup.session.room_for_name(version) {
+        None => Check::good("sockets", "their paths are short enough for every machine"),
+        Some(room) => Check::warning(
+            "sockets",
+            format!(
+                "their paths in {} have room for {room} letters of a machine's name",
+                setup.session.config.display()
+            ),
+            "take shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path",
         ),
-    })
+    }))
 }
 
 fn kvm(probe: Probe) -> Check {
@@ -201,58 +197,9 @@ fn pool(setup: &Setup, host: &Hypervisor) -> Check {
     })
 }
 
-fn network(host: &Hypervisor) -> Check {
-    if host.is_session() {
-        return Check::good("network", "a session has the `user` network");
-    }
-    Check::of("network", host.network_runs("default"), |active| match active {
-        Some(true) => Check::good("network", "libvirt's `default` is up"),
-        Some(false) => Check::good("network", "libvirt's `default` is down; the first `create` starts it"),
-        None => Check::good("network", "libvirt has no `default`; the first `create` makes it"),
-    })
-}
-
-/// UFW drops DHCP and forwarded traffic on libvirt's bridge unless it is told otherwise.
-fn ufw(folder: &Path) -> Check {
-    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    if !read("ufw.conf").lines().any(|line| line.trim() == "ENABLED=yes") {
-        return Check::good("UFW", "is not in the way");
-    }
-    if read("user.rules").contains("virbr0") {
-        return Check::good("UFW", "has rules for virbr0");
-    }
-    Check::warning(
-        "UFW",
-        "is on and has no rule for libvirt's bridge, or they cannot be read",
-        "sudo sh -c 'ufw allow in on virbr0; ufw allow out on virbr0; ufw route allow in on virbr0; ufw route allow out on virbr0'",
-    )
-}
-
-fn space(name: &'static str, path: &Path) -> Check {
-    let Ok(stat) = rustix::fs::statvfs(path) else {
-        return Check::warning(name, format!("`{}` is not there", path.display()), nix::MISSING);
-    };
-    let free = stat.f_bavail * stat.f_frsize;
-    let finding = format!("{} GiB free in {}", free >> 30, path.display());
-    match free < LITTLE_SPACE {
-        true => Check::warning(name, finding, "nix-collect-garbage"),
-        false => Check::good(name, finding),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ufw_is_a_warning_only_when_on_and_without_rules_for_the_bridge() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(ufw(dir.path()).health, Health::Good);
-        fs::write(dir.path().join("ufw.conf"), "ENABLED=yes\n").unwrap();
-        assert_eq!(ufw(dir.path()).health, Health::Warning);
-        fs::write(dir.path().join("user.rules"), "-A ufw-user-input -i virbr0 -j ACCEPT\n").unwrap();
-        assert_eq!(ufw(dir.path()).health, Health::Good);
-    }
 
     #[test]
     fn libvirts_group_is_found_under_both_its_names() {

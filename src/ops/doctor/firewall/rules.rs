@@ -1,0 +1,343 @@
+//! A firewall's rules, and what becomes of a packet in them.
+//!
+//! Not every test of every firewall is known here. So a rule matches, does not, or may; and a packet counts as dropped only
+//! where no rule could have let it through.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use crate::model::Ipv4Range;
+
+/// How deep chains are followed into each other; the kernel allows 16.
+const DEPTH: usize = 16;
+
+/// Where in the kernel a chain looks at packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// At those for this host.
+    Input,
+    /// At those that it passes on.
+    Forward,
+}
+
+/// The first packet of a connection, or one that belongs to a connection that was let through.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// The interface it comes in by; `None` for one whose name is not known, which is none of the guests'.
+    pub input: Option<&'a str>,
+    /// The interface it leaves by; likewise.
+    pub output: Option<&'a str>,
+    /// Where it is from; `None` is unknown.
+    pub source: Option<Ipv4Addr>,
+    /// Where it goes; `None` is unknown.
+    pub destination: Option<Ipv4Addr>,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The port it is from; `None` is unknown.
+    pub source_port: Option<u16>,
+    /// The port it goes to; `None` is unknown.
+    pub port: Option<u16>,
+    /// `new` or `established`.
+    pub state: &'static str,
+}
+
+/// Whether a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Match {
+    Yes,
+    No,
+    Maybe,
+}
+
+/// What a rule asks of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Test {
+    /// It comes in by one of these interfaces; `+` or `*` at the end stand for anything.
+    Input(Vec<String>),
+    /// It leaves by one of these.
+    Output(Vec<String>),
+    /// It is from one of these addresses.
+    Source(Vec<Ipv4Range>),
+    /// It goes to one of these.
+    Destination(Vec<Ipv4Range>),
+    /// It is for everybody on its network.
+    Broadcast,
+    /// It is of one of these protocols.
+    Protocol(Vec<String>),
+    /// It is from one of these ports.
+    SourcePort(Vec<RangeInclusive<u16>>),
+    /// It goes to one of these ports.
+    Port(Vec<RangeInclusive<u16>>),
+    /// It is of that protocol and from one of these ports.
+    SourcePortOf(String, Vec<RangeInclusive<u16>>),
+    /// It is of that protocol and goes to one of these ports.
+    PortOf(String, Vec<RangeInclusive<u16>>),
+    /// Its connection is in one of these states.
+    State(Vec<String>),
+    /// Something that is never so of the packets that are asked about.
+    Never,
+    /// Something that is not known here.
+    Unknown,
+}
+
+/// One condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What is asked.
+    pub test: Test,
+    /// Whether the rule wants it not to be so.
+    pub negated: bool,
+}
+
+/// What a rule does with a packet that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Lets it through.
+    Accept,
+    /// Drops or rejects it.
+    Drop,
+    /// Goes through another chain, and comes back.
+    Jump(String),
+    /// Goes through another chain, and leaves this one.
+    Goto(String),
+    /// Leaves this chain.
+    Return,
+    /// Counts or logs it.
+    Nothing,
+    /// Something that is not known here.
+    Unknown,
+}
+
+/// One rule of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// What must be so.
+    pub conditions: Vec<Condition>,
+    /// What happens then.
+    pub verdict: Verdict,
+}
+
+/// A chain that the kernel shows packets to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// Its name.
+    pub chain: String,
+    /// Where.
+    pub hook: Hook,
+    /// Whether what no rule decides is dropped.
+    pub drops: bool,
+}
+
+/// Chains that can lead to each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Its name as nft(8) takes it, `inet filter`; `None` for one of iptables.
+    pub nft: Option<String>,
+    /// The chains by which packets enter.
+    pub bases: Vec<Base>,
+    /// All its chains.
+    pub chains: BTreeMap<String, Vec<Rule>>,
+}
+
+/// How a way through a chain ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Accepted,
+    Dropped,
+    /// No rule decided.
+    Through,
+}
+
+struct Walked {
+    end: End,
+    /// Whether a rule that may match lets the packet through before that.
+    may_pass: bool,
+}
+
+impl Table {
+    /// Returns the chain that is certain to drop the packet there, if there is one.
+    pub fn dropped_by(&self, hook: Hook, packet: &Packet) -> Option<&str> {
+        let dropping = self.bases.iter().filter(|base| base.hook == hook).find(|base| {
+            let walked = self.walk(&base.chain, packet, DEPTH);
+            let dropped = match walked.end {
+                End::Dropped => true,
+                End::Through => base.drops,
+                End::Accepted => false,
+            };
+            dropped && !walked.may_pass
+        })?;
+        Some(&dropping.chain)
+    }
+
+    fn walk(&self, chain: &str, packet: &Packet, depth: usize) -> Walked {
+        let mut may_pass = false;
+        let Some(rules) = self.chains.get(chain).filter(|_| depth > 0) else {
+            return Walked { end: End::Through, may_pass: true };
+        };
+        for rule in rules {
+            let matches = rule.matches(packet);
+            let certain = matches == Match::Yes;
+            let ends = |end| Walked { end, may_pass };
+            match &rule.verdict {
+                _ if matches == Match::No => {}
+                Verdict::Nothing => {}
+                Verdict::Accept if certain => return ends(End::Accepted),
+                Verdict::Drop if certain => return ends(End::Dropped),
+                Verdict::Return if certain => return ends(End::Through),
+                // Were it not so, the packet would go on to the next rule.
+                Verdict::Drop => {}
+                Verdict::Accept | Verdict::Return | Verdict::Unknown => may_pass = true,
+                Verdict::Jump(target) | Verdict::Goto(target) => {
+                    let walked = self.walk(target, packet, depth - 1);
+                    may_pass |= walked.may_pass || (!certain && walked.end == End::Accepted);
+                    let leaves = walked.end != End::Through || matches!(rule.verdict, Verdict::Goto(_));
+                    if certain && leaves {
+                        return Walked { end: walked.end, may_pass };
+                    }
+                    may_pass |= leaves && walked.end == End::Through;
+                }
+            }
+        }
+        Walked { end: End::Through, may_pass }
+    }
+}
+
+impl Rule {
+    fn matches(&self, packet: &Packet) -> Match {
+        let all: Vec<Match> = self.conditions.iter().map(|condition| condition.holds(packet)).collect();
+        if all.contains(&Match::No) {
+            Match::No
+        } else if all.contains(&Match::Maybe) {
+            Match::Maybe
+        } else {
+            Match::Yes
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, packet: &Packet) -> Match {
+        match (self.test.holds(packet), self.negated) {
+            (Match::Yes, true) => Match::No,
+            (Match::No, true) => Match::Yes,
+            (holds, _) => holds,
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, packet: &Packet) -> Match {
+        let so = |so: bool| if so { Match::Yes } else { Match::No };
+        let in_ports = |ports: &[RangeInclusive<u16>], port: Option<u16>| {
+            port.map_or(Match::Maybe, |port| so(ports.iter().any(|ports| ports.contains(&port))))
+        };
+        match self {
+            Test::Input(names) => of_interface(names, packet.input),
+            Test::Output(names) => of_interface(names, packet.output),
+            Test::Source(ranges) => of_address(ranges, packet.source),
+            Test::Destination(ranges) => of_address(ranges, packet.destination),
+            Test::Broadcast => so(packet.destination == Some(Ipv4Addr::BROADCAST)),
+            Test::Protocol(names) => so(names.iter().any(|name| name == packet.protocol || name == "all")),
+            Test::SourcePortOf(protocol, _) | Test::PortOf(protocol, _) if protocol != packet.protocol => {
+                Match::No
+            }
+            Test::SourcePort(ports) | Test::SourcePortOf(_, ports) => in_ports(ports, packet.source_port),
+            Test::Port(ports) | Test::PortOf(_, ports) => in_ports(ports, packet.port),
+            Test::State(states) => so(states.iter().any(|state| state.eq_ignore_ascii_case(packet.state))),
+            Test::Never => Match::No,
+            Test::Unknown => Match::Maybe,
+        }
+    }
+}
+
+fn of_interface(names: &[String], interface: Option<&str>) -> Match {
+    let is = |name: &String, interface: &str| match name.strip_suffix(['+', '*']) {
+        Some(beginning) => interface.starts_with(beginning),
+        None => name == interface,
+    };
+    match interface {
+        Some(interface) if names.iter().any(|name| is(name, interface)) => Match::Yes,
+        Some(_) => Match::No,
+        None if names.iter().any(|name| name == "lo") && names.len() == 1 => Match::No,
+        None => Match::Maybe,
+    }
+}
+
+fn of_address(ranges: &[Ipv4Range], address: Option<Ipv4Addr>) -> Match {
+    match address {
+        Some(address) if ranges.iter().any(|range| range.contains(address)) => Match::Yes,
+        None if ranges.iter().any(|range| range.prefix() == 0) => Match::Yes,
+        Some(_) => Match::No,
+        None => Match::Maybe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(drops: bool, rules: Vec<Rule>, more: Vec<(&str, Vec<Rule>)>) -> Table {
+        let base = Base { chain: "forward".into(), hook: Hook::Forward, drops };
+        let more = more.into_iter().map(|(name, rules)| (name.to_owned(), rules));
+        Table { nft: None, bases: vec![base], chains: more.chain([("forward".to_owned(), rules)]).collect() }
+    }
+
+    fn rule(test: Test, verdict: Verdict) -> Rule {
+        Rule { conditions: vec![Condition { test, negated: false }], verdict }
+    }
+
+    fn out() -> Packet<'static> {
+        Packet {
+            input: Some("virbr0"),
+            output: None,
+            source: Some(Ipv4Addr::new(192, 168, 122, 7)),
+            destination: None,
+            protocol: "tcp",
+            source_port: None,
+            port: Some(443),
+            state: "new",
+        }
+    }
+
+    fn drops(table: &Table) -> bool {
+        table.dropped_by(Hook::Forward, &out()).is_some()
+    }
+
+    #[test]
+    fn only_what_no_rule_may_let_through_is_dropped() {
+        let accept = |test: Test| rule(test, Verdict::Accept);
+        assert!(drops(&table(true, vec![], vec![])));
+        assert!(!drops(&table(false, vec![], vec![])));
+        assert!(!drops(&table(true, vec![accept(Test::Input(vec!["virbr+".into()]))], vec![])));
+        assert!(drops(&table(true, vec![accept(Test::Input(vec!["docker0".into()]))], vec![])));
+        assert!(!drops(&table(true, vec![accept(Test::Unknown)], vec![])), "it may");
+        assert!(!drops(&table(true, vec![accept(Test::Output(vec!["eth0".into()]))], vec![])), "it may");
+        let drop = rule(Test::Unknown, Verdict::Drop);
+        assert!(!drops(&table(false, vec![drop.clone()], vec![])), "it may not");
+        assert!(drops(&table(true, vec![drop], vec![])));
+        assert!(table(true, vec![], vec![]).dropped_by(Hook::Input, &out()).is_none());
+    }
+
+    #[test]
+    fn chains_are_followed_and_come_back() {
+        let jump = |name: &str| Rule { conditions: vec![], verdict: Verdict::Jump(name.into()) };
+        let goto = |name: &str| Rule { conditions: vec![], verdict: Verdict::Goto(name.into()) };
+        let always = |verdict| Rule { conditions: vec![], verdict };
+        let accepting = || vec![("a", vec![always(Verdict::Accept)])];
+        let leaving = || vec![("a", vec![always(Verdict::Return), always(Verdict::Accept)])];
+        assert!(!drops(&table(true, vec![jump("a")], accepting())));
+        assert!(drops(&table(true, vec![jump("a")], leaving())));
+        assert!(!drops(&table(true, vec![jump("a"), always(Verdict::Accept)], leaving())));
+        assert!(drops(&table(true, vec![goto("a"), always(Verdict::Accept)], leaving())));
+        // Into itself, and into one that is not there: nobody can say.
+        assert!(!drops(&table(true, vec![jump("forward")], vec![])));
+        assert!(!drops(&table(true, vec![jump("gone")], vec![])));
+        let maybe = rule(Test::Unknown, Verdict::Return);
+        assert!(!drops(&table(
+            true,
+            vec![jump("a"), always(Verdict::Drop)],
+            vec![("a", vec![maybe, always(Verdict::Accept)])]
+        )));
+    }
+}
