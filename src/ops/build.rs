@@ -174,6 +174,10 @@ fn build_image(
 ) -> Result<BuiltMachine> {
     let name = &machine.name;
     setup.workspace.check_profile(&machine.profile)?;
+    if let Some(extra) = &machine.extra {
+        // Before Nix is asked anything: what is wrong with it can be said without one.
+        render::syntax::check(&format!("machines/{name}/extra.nix"), extra)?;
+    }
     let (flake, flake_digest) = setup.flake(watch)?;
     let companions = match &machine.extra {
         Some(extra) => render::companions(beside, name, extra)?,
