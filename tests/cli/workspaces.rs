@@ -31,6 +31,8 @@ fn workspace(sandbox: &Sandbox, name: &str) -> PathBuf {
     for (file, text) in [
         ("flake.nix", flake.replace("DEP", &format!("path:{}", dep.display()))),
         ("base.qcow2", "an image".to_owned()),
+        // As the flake writes it, of what is read of a profile.
+        ("image.json", r#"{ "format": 2, "notCarriedOut": [] }"#.to_owned()),
         ("lib.nix", "{ }".to_owned()),
         ("modules/default.nix", "{ }".to_owned()),
         ("profiles/core.nix", "# Core.\n{ }".to_owned()),
