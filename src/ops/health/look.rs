@@ -140,6 +140,7 @@ fn answer(said: &str) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Command;
 
     #[test]
     fn systemds_answer_is_read() {
@@ -151,6 +152,25 @@ mod tests {
         for bad in ["", "running", "running\n", "sh: systemctl: not found\n"] {
             assert_eq!(answer(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_shell_asks_what_the_answer_is_read_from() {
+        let systemctl = |word: &str| {
+            format!(
+                "systemctl() {{ case $1 in is-system-running) echo {word}; return 1 ;; \
+                 list-units) echo '[{{\"unit\":\"a.service\"}}]' ;; \
+                 show) printf 'Id=b.service\\nSubState=auto-restart\\nResult=exit-code\\nNRestarts=2\\n' ;; esac; }}; {QUESTION}"
+            )
+        };
+        let said = |word: &str| {
+            let said = Command::new("sh").arg("-c").arg(systemctl(word)).output().unwrap();
+            answer(&String::from_utf8(said).unwrap()).unwrap()
+        };
+        let degraded = said("degraded");
+        assert_eq!((degraded.system, degraded.failed), (System::Degraded, ["a.service".to_owned()].into()));
+        assert_eq!(degraded.restless, ["b.service".to_owned()].into());
+        assert_eq!(said("starting").restarted, [].into(), "one that boots is not kept busy");
     }
 
     #[test]
