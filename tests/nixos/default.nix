@@ -24,7 +24,11 @@ let
     overlays = lib.optional isNixos (
       _: before:
       lib.genAttrs [ "pandoc" "shellcheck" ] (
-        name: if before.haskellPackages ? pandoc-cli then before.${name} else before.hello
+        name:
+        if before.haskellPackages ? pandoc-cli then
+          before.${name}
+        else
+          before.hello // { compiler.bootstrapAvailable = false; }
       )
     );
   };
