@@ -65,7 +65,8 @@ in
       # What the dynamic loader's fixed path must lead to where a profile wants foreign binaries to run (nix-ld).
       # NixOS makes the link with systemd-tmpfiles, which finds it right and leaves it alone.
       // lib.optionalAttrs (config.environment.ldso != null) {
-        "/${pkgs.stdenv.hostPlatform.libDir}/${baseNameOf pkgs.stdenv.cc.bintools.dynamicLinker}" =
+        # The loader's path is one in the store, of which only the name counts.
+        "/${pkgs.stdenv.hostPlatform.libDir}/${builtins.unsafeDiscardStringContext (baseNameOf pkgs.stdenv.cc.bintools.dynamicLinker)}" =
           config.environment.ldso;
       }
     );
