@@ -80,10 +80,7 @@ fn a_session_in_somebody_elses_folders_is_refused_before_it_makes_any() {
         "env -u XDG",
     );
     refused("HOME", &shown, &format!("HOME is {shown}, which belongs to user "), "`sudo -i`");
-    assert!(
-        other == *"/" || fs::read_dir(&other).unwrap().next().is_none(),
-        "libvirt was there"
-    );
+    assert!(other == *"/" || fs::read_dir(&other).unwrap().next().is_none(), "libvirt was there");
     // The system's libvirt works in none of them.
     let ended = sandbox.ended(sandbox.command(&["list"]).env("XDG_RUNTIME_DIR", "/nonexistent/run"));
     assert_eq!(ended.code, 0, "{ended:?}");
