@@ -131,7 +131,7 @@ fn files_and_folders_of_the_workspace_are_made_in_one_place() {
             .flat_map(|part| part.split("#[cfg(test)]\nmod tests"))
             .next()
             .unwrap_or_default();
-        let gives = code.contains("file::give_to_owner");
+        let gives = code.contains("file::give_");
         for (number, line) in code.lines().enumerate() {
             if makers.iter().any(|maker| line.contains(maker)) && !gives {
                 wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::sandbox::Sandbox;
 
@@ -119,9 +119,10 @@ fn what_root_writes_belongs_to_the_owner_of_the_workspace() {
         &["create", "db", "--no-build", "--no-keys", "--quiet"],
         &["build", "--machine", "db"],
     ];
-    let path = with_nix(&sandbox);
+    // The flake has no such output: Nix fails after all is staged and rendered.
+    let path = std::env::var_os("PATH").unwrap();
     for arguments in by_root {
-        let ended = sandbox.run_with_path(arguments, &path);
+        let ended = sandbox.run_with_path(arguments, Path::new(&path));
         assert_eq!(ended.code, i32::from(arguments[0] == "build"), "{ended:?}");
     }
     let mut seen = 0;
