@@ -8,10 +8,11 @@ use super::Watch;
 
 /// Has a machine's definition name its disks as files, where it does not; what runs goes on as it is.
 ///
-/// A disk whose pool or volume is missing stays as it is: the command that needs it says so.
+/// A disk whose pool or volume is missing stays as it is: the command that needs it says so. A definition that libvirt
+/// does not take back, as one that was edited by hand may be, stays too: the machine can still be destroyed.
 ///
 /// # Errors
-/// libvirt does not answer, or refuses the definition.
+/// libvirt does not answer.
 pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Result<()> {
     let mut files = Vec::new();
     for disk in domain.disks()?.disks {
@@ -27,12 +28,15 @@ pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Resul
             files.push((serial, path));
         }
     }
-    if !files.is_empty() {
-        domain.name_files(&files)?;
-        watch.note(&format!(
+    if files.is_empty() {
+        return Ok(());
+    }
+    watch.note(&match domain.name_files(&files) {
+        Ok(()) => format!(
             "the definition of {} names its disks as files from now on, as AppArmor needs it",
             domain.name()
-        ));
-    }
+        ),
+        Err(error) => format!("AppArmor keeps QEMU from the disks of {}: {error:#}", domain.name()),
+    });
     Ok(())
 }

@@ -80,15 +80,19 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
 }
 
 /// A layer that is missing is told before QEMU is asked.
-/// Returns the machine's definition with its disks named as volumes.
+/// Returns the machine's definition as an older nixvm and libvirt left it: disks are volumes, but for the one that a
+/// snapshot of the running machine has put on a file.
 fn on_volumes(world: &World) -> Result<String> {
-    let defined = host::defined(S)?;
     let boot = host::volume_path(&world.pool, &format!("{S}.boot-1.qcow2"))?;
     let folder = boot.rsplit_once('/').context("a volume's path has no folder")?.0;
-    let old = defined
-        .replace("<disk type='file'", "<disk type='volume'")
-        .replace(&format!("<source file='{folder}/"), &format!("<source pool='{}' volume='", world.pool));
-    ensure!(old.matches("<source pool=").count() == 3, "{old}");
+    let old = host::defined(S)?.split_inclusive("</disk>").fold(String::new(), |xml, disk| {
+        let source = format!("<source pool='{}' volume='", world.pool);
+        let on_volume = disk
+            .replace("<disk type='file'", "<disk type='volume'")
+            .replace(&format!("<source file='{folder}/"), &source);
+        xml + if disk.contains("<backingStore") { disk } else { &on_volume }
+    });
+    ensure!(old.matches("<source pool=").count() == 2, "{old}");
     Ok(old)
 }
 
