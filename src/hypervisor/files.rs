@@ -1,7 +1,11 @@
-//! Disks that a definition names as volumes are named as files.
+//! What AppArmor cannot make a whole profile of, taken out of a definition.
 //!
-//! nixvm once defined machines so. libvirt's AppArmor driver leaves such disks out of the profile that confines QEMU
-//! (see [`DomainFiles`](crate::model::domain::DomainFiles)), and the machine cannot start.
+//! nixvm once defined disks as volumes. libvirt's AppArmor driver leaves them out of the profile that confines QEMU (see
+//! [`DomainFiles`](crate::model::domain::DomainFiles)), and the machine cannot start.
+//!
+//! And when a machine that runs goes on in another layer, libvirt writes what that lies on into the definition, as far as
+//! the definition told before: one layer, and not what was below. The driver takes that for all there is (libvirt 9.0, `get_files` in
+//! `src/security/virt-aa-helper.c`), while it finds everything itself where nothing is said.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
@@ -13,13 +17,14 @@ use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 
 impl Owned {
-    /// Has the definition name the images of disks as files: of each disk with one of the serial numbers, that at the path.
+    /// Has the definition name the images of disks as files, and not what they lie on: of each disk with one of the serial
+    /// numbers, the file at the path, or the one that it names already.
     ///
     /// Nothing else of the definition changes, and nothing at all of what runs.
     ///
     /// # Errors
     /// libvirt does not answer, or refuses the definition.
-    pub fn name_files(&self, files: &[(String, String)]) -> Result<()> {
+    pub fn name_files(&self, files: &[(String, Option<String>)]) -> Result<()> {
         let say = || self.cannot("name the disks as files in the definition of");
         // With what libvirt shows to nobody else, such as the password of a display: it is to stay.
         let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
@@ -30,15 +35,15 @@ impl Owned {
 }
 
 /// Returns a domain's XML with the disks of those serial numbers on files at those paths; the rest as it is.
-fn with_files(xml: &str, files: &[(String, String)]) -> Result<String> {
+fn with_files(xml: &str, files: &[(String, Option<String>)]) -> Result<String> {
     let path_of = |serial: &Option<String>| files.iter().find(|(of, _)| Some(of) == serial.as_ref());
     let disks = Definition::parse(xml)?.disks;
-    let mut paths = disks.iter().map(|disk| path_of(&disk.serial).map(|(_, path)| path.as_str()));
+    let mut paths = disks.iter().map(|disk| path_of(&disk.serial).map(|(_, path)| path.as_deref()));
 
     let mut rewrite = || -> quick_xml::Result<Vec<u8>> {
         let mut reader = Reader::from_str(xml);
         let mut writer = Writer::new(Vec::new());
-        let (mut place, mut path) = (Vec::new(), None);
+        let (mut place, mut path, mut below) = (Vec::new(), None, false);
         loop {
             let event = reader.read_event()?;
             match &event {
@@ -47,23 +52,34 @@ fn with_files(xml: &str, files: &[(String, String)]) -> Result<String> {
                     if place.iter().eq(["domain", "devices", "disk"].map(str::as_bytes)) {
                         path = paths.next().flatten();
                     }
+                    if path.is_some() && place.len() == 4 && element.name().as_ref() == b"backingStore" {
+                        below = true;
+                    }
                 }
                 _ => {}
             }
             let event = match (path, event) {
-                (Some(path), Event::Start(element)) => Event::Start(on_file(element, place.len(), path)?),
-                (Some(path), Event::Empty(element)) => Event::Empty(on_file(element, place.len(), path)?),
+                (Some(Some(path)), Event::Start(element)) => {
+                    Event::Start(on_file(element, place.len(), path)?)
+                }
+                (Some(Some(path)), Event::Empty(element)) => {
+                    Event::Empty(on_file(element, place.len(), path)?)
+                }
                 (_, event) => event,
             };
+            let wanted = !below;
             match &event {
                 Event::Eof => return Ok(writer.into_inner()),
                 Event::End(_) | Event::Empty(_) => {
                     place.pop();
                     path = path.filter(|_| place.len() > 2);
+                    below &= place.len() > 3;
                 }
                 _ => {}
             }
-            writer.write_event(event)?;
+            if wanted {
+                writer.write_event(event)?;
+            }
         }
     };
     let bytes = rewrite().explain(|| Failure::bug("cannot read a domain's XML"))?;
@@ -130,7 +146,7 @@ mod tests {
       <source pool='p' volume='b'/>",
         );
         let files = [("nixvm-boot", "/p q/it's <a>"), ("nixvm-data", "/p/b")];
-        let files = files.map(|(serial, path)| (serial.to_owned(), path.to_owned()));
+        let files = files.map(|(serial, path)| (serial.to_owned(), Some(path.to_owned())));
         let after = xml(
             "<disk type=\"file\" device=\"disk\">
       <source file=\"/p q/it&apos;s &lt;a&gt;\" startupPolicy=\"optional\"><seclabel relabel='no'/></source>",
@@ -140,6 +156,13 @@ mod tests {
         assert_eq!(with_files(&before, &files).unwrap(), after);
         assert_eq!(with_files(&after, &files).unwrap(), after);
         assert_eq!(with_files(&before, &[]).unwrap(), before);
+        let chain = "<backingStore type='file'><format type='qcow2'/><source file='/p/a'/><backingStore/></backingStore>";
+        let [chained, empty] = [chain, "<backingStore/>"]
+            .map(|below| before.replace("<target dev='vdb'/>", &format!("{below}<target dev='vdb'/>")));
+        let data = [("nixvm-data".to_owned(), None)];
+        assert_eq!(with_files(&chained, &data).unwrap(), before);
+        assert_eq!(with_files(&empty, &data).unwrap(), before);
+        assert_eq!(with_files(&chained, &[]).unwrap(), chained);
         assert!(with_files("<domain><devices></domain>", &files).is_err());
     }
 }

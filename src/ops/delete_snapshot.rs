@@ -24,7 +24,7 @@ use crate::storage::Pool;
 
 use super::layers::{self, Layers, Merge};
 use super::work::{Step as Plan, Work};
-use super::{Setup, Watch, deploy, nvram};
+use super::{Setup, Watch, deploy, files, nvram};
 
 /// A snapshot that was deleted.
 #[derive(Debug, Clone, Serialize)]
@@ -231,6 +231,7 @@ fn carry_out(
             Ok(())
         }
     })?;
+    files::name_disks(&work.host, domain, work.watch)?;
     Ok(left)
 }
 

@@ -1,4 +1,4 @@
-//! Machines that were defined when nixvm named their disks as volumes: AppArmor lets QEMU at no such disk.
+//! What is taken out of a machine's definition because AppArmor would keep QEMU from its files.
 
 use crate::error::Result;
 use crate::hypervisor::{BOOT, DATA, Hypervisor, IDENTITY, Owned};
@@ -6,7 +6,8 @@ use crate::storage::Pool;
 
 use super::Watch;
 
-/// Has a machine's definition name its disks as files, where it does not; what runs goes on as it is.
+/// Has a machine's definition name its disks as files, where an older nixvm named them as volumes, and nothing that they lie on,
+/// where libvirt has added some of that; what runs goes on as it is.
 ///
 /// A disk whose pool or volume is missing stays as it is: the command that needs it says so. A definition that libvirt
 /// does not take back, as one that was edited by hand may be, stays too: the machine can still be destroyed.
@@ -16,22 +17,28 @@ use super::Watch;
 pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Result<()> {
     let mut files = Vec::new();
     for disk in domain.disks()?.disks {
-        let (Some(serial), Some(pool), Some(volume)) = (disk.serial, disk.pool, disk.volume) else {
+        // A disk that somebody gave to the machine by hand is theirs.
+        let Some(serial) = disk.serial.filter(|serial| [BOOT, DATA, IDENTITY].contains(&serial.as_str()))
+        else {
             continue;
         };
-        // A disk that somebody gave to the machine by hand is theirs.
-        if ![BOOT, DATA, IDENTITY].contains(&serial.as_str()) {
-            continue;
-        }
-        let path = Pool::find(host.connection(), &pool).ok().flatten().map(|pool| pool.volume_path(&volume));
-        if let Some(Ok(path)) = path {
-            files.push((serial, path));
+        match (disk.pool, disk.volume) {
+            (Some(pool), Some(volume)) => {
+                let pool = Pool::find(host.connection(), &pool).ok().flatten();
+                let path = pool.map(|pool| pool.volume_path(&volume));
+                files.extend(path.and_then(Result::ok).map(|path| (serial, Some(path))));
+            }
+            (None, _) if disk.chain.len() > 1 => files.push((serial, None)),
+            _ => {}
         }
     }
     if files.is_empty() {
         return Ok(());
     }
-    watch.note(&match domain.name_files(&files) {
+    let named = domain.name_files(&files);
+    let older = files.iter().any(|(_, path)| path.is_some());
+    watch.note(&match named {
+        Ok(()) if !older => return Ok(()),
         Ok(()) => format!(
             "the definition of {} names its disks as files from now on, as AppArmor needs it",
             domain.name()

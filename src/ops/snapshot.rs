@@ -22,7 +22,7 @@ use crate::storage::Pool;
 use super::delete_snapshot::{self, Deleted};
 use super::layers::{LONGEST, Layers, forget_checkpoints};
 use super::work::{Step as Plan, Work};
-use super::{Setup, Watch, deploy, nvram};
+use super::{Setup, Watch, deploy, files, nvram};
 
 /// A snapshot that was taken.
 #[derive(Debug, Clone, Serialize)]
@@ -181,6 +181,7 @@ fn take(
         }
         Step::Delete(volume) => pool.delete(volume).map(drop),
     })?;
+    files::name_disks(&work.host, &domain, work.watch)?;
     Ok((snapshot, seconds))
 }
 

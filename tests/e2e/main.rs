@@ -37,7 +37,11 @@ mod web;
 mod world;
 mod writer;
 
-#[allow(dead_code, clippy::unwrap_used, reason = "the trials use more of it; in a test, a panic is the report")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the trials use more of it; in a test, a panic is the report"
+)]
 #[path = "../../src/hypervisor/trials/aa_helper.rs"]
 mod aa_helper;
 #[path = "../faults/mod.rs"]
