@@ -211,6 +211,9 @@ fn agent_keys(socket: Option<&str>, home: Option<&Path>) -> (Vec<String>, bool) 
     match socket {
         Some("none") => return (Vec::new(), false),
         None | Some("SSH_AUTH_SOCK") => {}
+        Some(socket) if let Some(name) = variable(socket) => {
+            list = Command::new("sh").args(["-c", &format!("SSH_AUTH_SOCK=${name} exec ssh-add -L")]);
+        }
         Some(socket) => match expanded(socket, home) {
             Some(path) => list = list.env("SSH_AUTH_SOCK", path),
             None => return (Vec::new(), false),
@@ -221,6 +224,11 @@ fn agent_keys(socket: Option<&str>, home: Option<&Path>) -> (Vec<String>, bool) 
         Ok(said) => (String::from_utf8_lossy(&said).lines().filter_map(key_of).collect(), false),
         Err(_) => (Vec::new(), began.elapsed() >= AGENT_LIMIT),
     }
+}
+
+/// Returns the name of the environment variable that ssh takes the agent's socket from, where it is configured so: `$NAME`.
+fn variable(socket: &str) -> Option<&str> {
+    socket.strip_prefix('$').filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 /// Returns a line's key, `TYPE BASE64`.
@@ -332,6 +340,10 @@ mod tests {
             assert_eq!(expanded(text, home), path.map(PathBuf::from), "{text}");
         }
         assert_eq!(expanded("~/x", None), None);
+        assert_eq!(
+            [variable("$MY_AGENT1"), variable("$(x)"), variable("/x")],
+            [Some("MY_AGENT1"), None, None]
+        );
     }
 
     #[test]
