@@ -80,22 +80,30 @@ const UNMOUNT: &str =
 const NETWORK: &str = "default";
 
 /// Takes libvirt's default network away until the end of the world; `false` where guests may be using it.
+///
+/// Of the tests of a world, each may do so: the network that comes back is the one that was there before the first.
 pub fn without_network(world: &Path) -> Result<bool> {
     if !host::running_domains()?.is_empty() {
         return Ok(false);
     }
-    let saved = world.join("default-network");
-    fs::create_dir(&saved)?;
     let listed = |which: &[&str]| -> Result<bool> {
         let names = host::virsh(&[&["net-list", "--name"], which].concat())?;
         Ok(names.stdout.split_whitespace().any(|name| name == NETWORK))
     };
     let (defined, active, autostart) = (listed(&["--all"])?, listed(&[])?, listed(&["--autostart"])?);
-    let xml =
-        if defined { host::virsh(&["net-dumpxml", "--inactive", NETWORK])?.stdout } else { String::new() };
-    let flags = [(active, "active"), (autostart, "autostart")].map(|(set, flag)| if set { flag } else { "" });
-    fs::write(saved.join("xml"), xml)?;
-    fs::write(saved.join("flags"), flags.join(" "))?;
+    let saved = world.join("default-network");
+    if !saved.exists() {
+        fs::create_dir(&saved)?;
+        let xml = if defined {
+            host::virsh(&["net-dumpxml", "--inactive", NETWORK])?.stdout
+        } else {
+            String::new()
+        };
+        let flags =
+            [(active, "active"), (autostart, "autostart")].map(|(set, flag)| if set { flag } else { "" });
+        fs::write(saved.join("xml"), xml)?;
+        fs::write(saved.join("flags"), flags.join(" "))?;
+    }
     if active {
         host::virsh(&["net-destroy", NETWORK])?;
     }
