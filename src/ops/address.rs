@@ -24,8 +24,9 @@ const LIST_PATIENCE: Duration = Duration::from_secs(1);
 /// libvirtd.conf), and those that hang must leave one.
 const ASKED_AT_A_TIME: usize = 4;
 
-/// How long a list waits for what may be a guest's address to answer.
-const LIST_ANSWER: Duration = Duration::from_millis(500);
+/// How long a list waits for the port of ssh to open at what may be a guest's address. An emulated guest needs longer for the
+/// banner, and nobody was lent the address meanwhile.
+const LIST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long an ssh server is given for its banner.
 ///
@@ -143,7 +144,8 @@ pub fn places(setup: &Setup, machines: Vec<(Owned, MacAddress)>) -> Vec<Option<S
         std::thread::scope(|scope| {
             for ((domain, mac), place) in machines.iter().zip(&mut places).filter(|(_, p)| p.is_none()) {
                 let traces = at_ssh(&domain.traces(*mac));
-                scope.spawn(move || *place = traces.into_iter().find(|at| has_banner(at, LIST_ANSWER)));
+                let opens = |at: &SocketAddr| TcpStream::connect_timeout(at, LIST_ANSWER).is_ok();
+                scope.spawn(move || *place = traces.into_iter().find(opens));
             }
         });
     }
