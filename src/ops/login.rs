@@ -2,7 +2,7 @@
 //!
 //! ssh reads no configuration (`-F none`), the user's or the system's: what is right for the hosts that those were written
 //! for (a jump, a shared connection, a command, another port) leads astray where the address is one of libvirt's network.
-//! All that matters for a guest stands on the command line; [`identities`](super::identities) brings what only the user's
+//! All that matters for a guest stands on the command line; [`identities`] brings what only the user's
 //! configuration knows, which is where keys are kept. The way to another host, through which ssh may have to go, is
 //! the user's own affair: [`Jump`] reads that configuration.
 
