@@ -79,7 +79,6 @@ pub fn snapshots_keep_and_bring_back_exactly_what_was(world: &mut World) -> Resu
     Ok(Outcome::Passed)
 }
 
-/// A layer that is missing is told before QEMU is asked.
 /// Returns the machine's definition as an older nixvm and libvirt left it: disks are volumes, but for the one that a
 /// snapshot of the running machine has put on a file.
 fn on_volumes(world: &World) -> Result<String> {
@@ -90,7 +89,7 @@ fn on_volumes(world: &World) -> Result<String> {
         let on_volume = disk
             .replace("<disk type='file'", "<disk type='volume'")
             .replace(&format!("<source file='{folder}/"), &source);
-        xml + if disk.contains("<backingStore") { disk } else { &on_volume }
+        xml + if disk.contains("<serial>nixvm-data</serial>") { disk } else { &on_volume }
     });
     ensure!(old.matches("<source pool=").count() == 2, "{old}");
     Ok(old)
@@ -112,6 +111,7 @@ fn apparmor_lets_qemu_at_all_files() -> Result<()> {
     Ok(())
 }
 
+/// A layer that is missing is told before QEMU is asked.
 fn broken_chain(world: &World) -> Result<()> {
     let lost = layer(world, "first")?;
     let [path, away] = [lost.clone(), format!("{lost}.away")];
