@@ -262,7 +262,8 @@ in
 
     systemd.services.userborn = {
       description = "Passwords of the image's accounts";
-      requiredBy = [ "sysinit.target" ];
+      # Wanted, as in NixOS: what a target requires takes the target, and all services, down when it is started anew.
+      wantedBy = [ "sysinit.target" ];
       before = [
         "sysinit.target"
         "systemd-tmpfiles-setup-dev.service"
