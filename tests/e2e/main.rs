@@ -26,6 +26,7 @@ mod networks;
 mod ports;
 mod process;
 mod reach;
+mod refused;
 mod remote;
 mod secrets;
 mod session;
@@ -107,6 +108,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
     tests![moved::a_workspace_anywhere_is_moved_while_its_machine_runs],
     tests![web::a_machine_of_the_templates_profile_serves_its_page],
+    tests![refused::promise_14_what_a_guest_cannot_carry_out_is_refused_by_name],
     tests![session::a_session_without_root],
 ];
 
