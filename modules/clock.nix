@@ -33,33 +33,37 @@
         ((uptime - before < 10))
       }
 
-      step() {
-        local now=$((''${EPOCHREALTIME/./} + $1 * 10000))
-        date --set="@$((now / 1000000)).$(printf %06d $((now % 1000000)))" > /dev/null
-      }
+      # Ahead of the time now, whatever it takes to start date(1).
+      step() { date --set="$(printf '%d.%02d seconds' $(($1 / 100)) $(($1 % 100)))" > /dev/null; }
 
-      usual= looks=0 stepped=0
+      # Of what the hardware clock is ahead: the most that was seen, and what the clock has been set for.
+      usual= right= looks=0 stepped=
       while pause 0.7; do
         look || continue
         usual=''${usual:-$ahead} gained=$((ahead - usual))
         if ((gained >= 130 || gained <= -230)); then
-          stepped=0 system=$EPOCHSECONDS
+          system=$EPOCHSECONDS
           # The kernel and hwclock(8) set the hardware clock to the guest's time: that is no pause.
           if ((gained > 0 && (hardware - system > 1 || system - hardware > 1))); then
-            stepped=$gained
-            step "$stepped"
+            step $((ahead - right))
+            stepped=1
             echo "stood still for about $((gained / 100)) s: the clock is set"
             # Should it have been the host's clock that was set, NTP knows better.
             ${config.systemd.package}/bin/systemctl --no-block try-restart systemd-timesyncd.service || true
+          else
+            stepped=
           fi
-          before=$usual usual=$ahead looks=0
+          usual=$ahead right=$ahead looks=0
         elif ((looks < 10)); then
           # Ten looks, a tenth of a second apart in the hardware clock's second, come near to its beginning.
           looks=$((looks + 1))
           if ((gained > 0)); then usual=$ahead; fi
-          if ((looks == 10 && stepped)); then
-            step "$((usual - before - stepped))"
-            stepped=0
+          # What a pause still lacks is made up at the end of them, or with the next pause.
+          if [[ ! $stepped ]]; then
+            right=$usual
+          elif ((looks == 10)); then
+            step $((usual - right))
+            right=$usual stepped=
           fi
         fi
       done

@@ -182,14 +182,11 @@ pub fn the_clock_is_right_after_a_pause(world: &mut World) -> Result<Outcome> {
     ensure!(before.abs() < CLOCK, "before any pause, the guest's clock is {before:.1} s behind");
     // What its owner sets is no pause, and stays.
     world
-        .guest_root(
-            A,
-            "systemctl stop systemd-timesyncd; date -s @$(($(date +%s) - 500)) >/dev/null; sleep 5",
-        )?
+        .guest_root(A, "systemctl stop systemd-timesyncd; date -s '500 seconds ago' >/dev/null; sleep 5")?
         .ok()?;
     let set = behind(world)?;
     ensure!((set - 500.0).abs() < 5.0, "set back by 500 s, the guest's clock is {set:.1} s behind");
-    world.guest_root(A, "date -s @$(($(date +%s) + 500)) >/dev/null")?.ok()?;
+    world.guest_root(A, "date -s '500 seconds' >/dev/null")?.ok()?;
 
     for (what, stop, go) in [
         ("a pause", &["suspend", A][..], "nixvm"),
@@ -200,14 +197,29 @@ pub fn the_clock_is_right_after_a_pause(world: &mut World) -> Result<Outcome> {
         thread::sleep(Duration::from_secs(20));
         if go == "virsh" {
             host::virsh(&["resume", A])?;
-            thread::sleep(Duration::from_secs(2));
         } else {
             world.nixvm(&["start", A])?.ok()?;
         }
-        let behind = behind(world)?;
-        tell!("after {what} of 20 s the clock is {behind:.2} s behind");
-        ensure!(behind.abs() < CLOCK, "after {what} of 20 s the guest's clock is {behind:.1} s behind");
+        let resumed = Instant::now();
+        let mut late = behind(world)?;
+        // Nobody waits for a guest that virsh lets go on, and a busy host may keep it from looking for a while.
+        while go == "virsh" && late.abs() >= CLOCK && resumed.elapsed() < Duration::from_secs(15) {
+            late = behind(world)?;
+        }
+        tell!("after {what} of 20 s the clock is {late:.2} s behind");
+        ensure!(late.abs() < CLOCK, "after {what} of 20 s the guest's clock is {late:.1} s behind");
     }
+
+    // What one pause is taken too short for is not lost to the next.
+    for _ in 0..6 {
+        host::virsh(&["suspend", A])?;
+        thread::sleep(Duration::from_secs(4));
+        host::virsh(&["resume", A])?;
+        thread::sleep(Duration::from_secs(3));
+    }
+    let late = behind(world)?;
+    tell!("after six pauses of 4 s the clock is {late:.2} s behind");
+    ensure!(late.abs() < CLOCK, "after six pauses of 4 s the guest's clock is {late:.1} s behind");
     Ok(Outcome::Passed)
 }
 
