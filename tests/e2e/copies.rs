@@ -27,7 +27,7 @@ pub fn a_machine_is_renamed_cloned_and_recreated(world: &mut World) -> Result<Ou
     // The old name is free, and whoever takes it gets disks of their own.
     world.nixvm(&[&["create", FIRST][..], &SIZE].concat())?.ok()?;
     ensure!(
-        host::defined(FIRST)?.contains(&format!("'{FIRST}_2.data-1.qcow2'")),
+        host::defined(FIRST)?.contains(&format!("/{FIRST}_2.data-1.qcow2'")),
         "two machines have the same disks"
     );
     world.nixvm(&["rename", RENAMED, FIRST])?.refused(1, &["nothing was changed"])?;
