@@ -94,6 +94,8 @@ fn ssh_command(
         .args(["-F", "none"])
         .args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
         .args(["-o", "UpdateHostKeys=no", "-o", "LogLevel=ERROR"])
+        // One a second: what is connected to is known to run, but behind a managed save its card takes a moment.
+        .args(["-o", "ConnectionAttempts=5"])
         .args(option("HostKeyAlias", alias))
         .arg("-o")
         .arg(hosts_option)
@@ -188,6 +190,8 @@ mod tests {
                 "UpdateHostKeys=no",
                 "-o",
                 "LogLevel=ERROR",
+                "-o",
+                "ConnectionAttempts=5",
                 "-o",
                 "HostKeyAlias=nixvm-web",
                 "-o",
