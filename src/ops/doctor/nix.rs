@@ -45,12 +45,14 @@ pub fn checks(temporary: &Path) -> Vec<Check> {
 
 /// Returns how much room Nix's store has.
 pub fn store() -> Check {
-    let (name, path) = ("space for Nix", Path::new("/nix"));
-    let Ok(stat) = statvfs(path) else {
-        return Check::warning(name, format!("`{}` is not there", path.display()), nix::MISSING);
+    let name = "space for Nix";
+    // Nix makes the folder with the first build.
+    let there = |path: &'static str| statvfs(path).ok().map(|stat| (path, stat));
+    let Some((path, stat)) = there("/nix").or_else(|| there("/")) else {
+        return Check::warning(name, "nothing says how much of it is free", "df /nix");
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let finding = format!("{} GiB free in {}", free >> 30, path.display());
+    let finding = format!("{} GiB free in {path}", free >> 30);
     if free < LITTLE_SPACE {
         Check::warning(name, finding, "nix-collect-garbage")
     } else {
@@ -59,8 +61,9 @@ pub fn store() -> Check {
 }
 
 fn builds_in(temporary: &Path) -> Builds {
-    // Whoever may write Nix's database builds without the daemon.
-    let by_daemon = access("/nix/var/nix/db", Access::WRITE_OK).is_err();
+    // Whoever may write Nix's database, or make it, builds without the daemon.
+    let database = Path::new("/nix/var/nix/db").ancestors().find(|path| path.exists());
+    let by_daemon = database.is_some_and(|path| access(path, Access::WRITE_OK).is_err());
     let folder = nix::build_folder().unwrap_or_else(|| {
         if by_daemon { daemons_folder().unwrap_or_else(|| "/tmp".into()) } else { temporary.to_owned() }
     });
