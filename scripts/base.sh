@@ -31,7 +31,7 @@ configured_caches() {
 answering_cache() {
   local cache
   for cache in $(configured_caches); do
-    if timeout 15 nix --extra-experimental-features nix-command --option connect-timeout 5 \
+    if with_new_groups timeout 15 nix --extra-experimental-features nix-command --option connect-timeout 5 \
       --option download-attempts 1 store info --store "$cache" &>/dev/null; then
       echo "$cache"
       return
@@ -42,7 +42,8 @@ answering_cache() {
 
 # Gets the nixpkgs that flake.lock names into the store, by its hash. With --offline it only looks there.
 fetch_locked_nixpkgs() {
-  NIXVM_LOCK=$ROOT/flake.lock timeout 900 nix --extra-experimental-features 'nix-command flakes' --option connect-timeout 10 "$@" \
+  NIXVM_LOCK=$ROOT/flake.lock with_new_groups timeout 900 nix --extra-experimental-features 'nix-command flakes' \
+    --option connect-timeout 10 "$@" \
     eval --raw --impure --expr "
       let lock = builtins.fromJSON (builtins.readFile (builtins.getEnv \"NIXVM_LOCK\"));
       in (builtins.fetchTree lock.nodes.\${lock.nodes.root.inputs.nixpkgs}.locked).outPath" >/dev/null

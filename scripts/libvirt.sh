@@ -1,41 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # backticks in messages name commands
-# A libvirt that answers on the system connection. Sourced after host.sh.
+# A libvirt that answers on the system connection. Sourced after groups.sh.
 
-LIBVIRT_GROUPS='libvirt kvm'
-
-libvirt_answers() { with_libvirt_groups timeout 10 virsh --quiet --connect qemu:///system uri &>/dev/null; }
-
-# Groups of this host that let a user at libvirt and KVM, and that the user is not yet in.
-libvirt_groups_missing() {
-  local group
-  ((EUID != 0)) || return 0
-  for group in $LIBVIRT_GROUPS; do
-    if getent group "$group" >/dev/null && ! id -nG "$(id -un)" | grep -qw "$group"; then echo "$group"; fi
-  done
-}
-
-# sh_words WORD...: one line for /bin/sh, which does not know all quoting of bash's own.
-sh_words() {
-  local word
-  for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
-}
-
-# Runs a command as it would run after the next login: a new group does not reach a session that is open.
-with_libvirt_groups() {
-  if ((EUID == 0)) || id -nG | grep -qw libvirt || ! id -nG "$(id -un)" | grep -qw libvirt; then
-    "$@"
-  else
-    sg libvirt -c "$(sh_words "$@")"
-  fi
-}
-
-join_libvirt_groups() {
-  local groups
-  groups=$(libvirt_groups_missing | paste -sd,)
-  [[ -n $groups ]] || return 0
-  as_root usermod --append --groups "$groups" "$(id -un)"
-  note "Log in anew afterwards: your groups ($groups) reach only sessions that start from now on."
-}
+libvirt_answers() { with_new_groups timeout 10 virsh --quiet --connect qemu:///system uri &>/dev/null; }
 
 # Without udev /dev/kvm stays root's. QEMU runs as another user, cannot open it, and libvirt then throws away what
 # it knows of QEMU at every call: 56 s to start any guest, one without KVM too (measured with libvirt 9.0).

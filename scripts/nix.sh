@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016 # backticks in messages name commands
-# A Nix that knows what the flake needs. Sourced after host.sh.
+# A Nix that knows what the flake needs. Sourced after groups.sh.
 
 NIX_MINIMUM=2.18
 NIX_HOME=/opt/nixvm/nix
@@ -15,7 +15,7 @@ nix_newer_suite() {
   esac
 }
 
-nixc() { nix --extra-experimental-features 'nix-command flakes' "$@"; }
+nixc() { with_new_groups nix --extra-experimental-features 'nix-command flakes' "$@"; }
 
 # nix_setting NAME: its effective value (the command was renamed in 2.20).
 nix_setting() { nixc config show "$1" 2>/dev/null || nixc show-config "$1" 2>/dev/null || true; }
@@ -152,13 +152,20 @@ nix_conf_append() {
 # An unprivileged user reaches the store through the daemon only.
 nix_daemon_wanted() { ((EUID != 0)) && [[ ! -w /nix/var/nix/db ]] && ! nix_daemon_answers; }
 
-nix_daemon_answers() { [[ -S $NIX_SOCKET ]] && timeout 10 nix --extra-experimental-features nix-command store info --store daemon &>/dev/null; }
+nix_daemon_answers() {
+  with_new_groups test -S "$NIX_SOCKET" &&
+    with_new_groups timeout 10 nix --extra-experimental-features nix-command store info --store daemon &>/dev/null
+}
 
 # Starts the daemon and, where it has to be by hand, leaves its pid in $NIX_DAEMON_PID. Its builds run as users
 # of their own, whatever nix.conf says: an unprivileged user's build must never run as root.
 start_nix_daemon() {
   if has_systemd && systemctl cat nix-daemon.socket &>/dev/null; then
-    as_root systemctl enable --now nix-daemon.socket
+    as_root systemctl enable nix-daemon.socket
+    # The package starts service and socket beside each other. Where the service was first it listens by itself, and
+    # systemd then refuses to listen for it.
+    systemctl --quiet is-active nix-daemon.socket || as_root systemctl stop nix-daemon.service
+    as_root systemctl start nix-daemon.socket
   else
     ensure_build_users
     if has_systemd; then
