@@ -10,7 +10,7 @@ use crate::file;
 use crate::interrupt;
 
 use super::log::{self, Event};
-use super::reference;
+use super::{daemon, reference};
 
 /// What to do where there is no Nix.
 pub const MISSING: &str =
@@ -94,7 +94,7 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
     });
     // ^C reaches Nix too, and how that ends says less than that it was asked for.
     interrupt::check()?;
-    built.explain(|| {
+    answered(built).explain(|| {
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
             .hint("mend what Nix says and run the same command again; `-vv` shows what builders print")
     })?;
@@ -106,7 +106,7 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
 /// # Errors
 /// There is no Nix, or the output cannot be evaluated.
 pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
-    let printed = flake.evaluate_command(attribute).output()?;
+    let printed = answered(flake.evaluate_command(attribute).output())?;
     serde_json::from_slice(&printed)
         .explain(|| Failure::bug(format!("`nix eval` of `{attribute}` gave no JSON")))
 }
@@ -124,7 +124,8 @@ pub fn develop(flake: &Flake, workspace: &Path) -> Command {
 /// There is no Nix, or the store cannot be written.
 pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
     // By the name `source` Nix takes a folder of its store for a flake's input as it is, without another copy.
-    let printed = nix().args(["store", "add-path", "--name", "source"]).arg(folder).output()?;
+    let command = nix().args(["store", "add-path", "--name", "source"]).arg(folder);
+    let printed = answered(command.output())?;
     let path = String::from_utf8_lossy(&printed).trim().to_owned();
     if path.starts_with('/') {
         return Ok(path.into());
@@ -145,7 +146,18 @@ pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
     if let Some(nixpkgs) = nixpkgs {
         command = command.args(["--override-input", "nixpkgs", nixpkgs]);
     }
-    command.output().map(drop)
+    answered(command.output()).map(drop)
+}
+
+/// Says of a command that failed whether it was for Nix's daemon.
+fn answered<T>(result: Result<T>) -> Result<T> {
+    match daemon::closed_to_all_but() {
+        Some(group) if result.is_err() => result.explain(|| {
+            Failure::user(format!("Nix's daemon answers only members of `{group}`"))
+                .hint(daemon::joining(&group))
+        }),
+        _ => result,
+    }
 }
 
 fn nix() -> Command {

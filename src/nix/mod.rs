@@ -1,6 +1,7 @@
 //! Nix: what is given to it, what it says while it works, and what it is.
 
 mod build;
+pub mod daemon;
 mod flake;
 mod listing;
 mod lock;

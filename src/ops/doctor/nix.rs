@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::{Check, LITTLE_SPACE};
-use crate::nix;
+use crate::nix::{self, daemon};
 
 /// Bytes below which the folder of builds is worth a warning: the parts of a base image lie there until it is whole.
 const LITTLE_ROOM: u64 = 1 << 30;
@@ -40,7 +40,12 @@ pub fn checks(temporary: &Path) -> Vec<Check> {
         ),
     });
     let place = builds_in(temporary);
-    vec![found, features, builds(&place, Seen::of(&place.folder))]
+    let closed = daemon::closed_to_all_but().map(|group| {
+        let finding = format!("answers only members of `{group}`, and you are none");
+        Check::fault("Nix daemon", finding, daemon::joining(&group))
+    });
+    let builds = builds(&place, Seen::of(&place.folder));
+    [found, features].into_iter().chain(closed).chain([builds]).collect()
 }
 
 /// Returns how much room Nix's store has.
