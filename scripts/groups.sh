@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016 # what is single-quoted is for another shell
 # The groups that let an ordinary user at libvirt, KVM and Nix. Sourced after host.sh.
 
 LIBVIRT_GROUPS=(libvirt kvm)
@@ -26,19 +26,25 @@ join_groups() {
 in_group() { id -nG "$(id -un)" | tr ' ' '\n' | grep -qxF "$1"; }
 session_in_group() { id -nG | tr ' ' '\n' | grep -qxF "$1"; }
 
-# sh_words WORD...: one line for /bin/sh, which does not know all quoting of bash's own.
-sh_words() {
-  local word
-  for word in "$@"; do printf "'%s' " "${word//\'/\'\\\'\'}"; done
-}
-
 # Runs a command as it would run after the next login: a new group does not reach a session that is open.
 with_new_groups() {
   local group
-  if ((EUID != 0)); then
-    for group in "${LIBVIRT_GROUPS[@]}" "${NIX_GROUPS[@]}"; do
-      session_in_group "$group" || ! in_group "$group" || set -- sg "$group" -c "$(sh_words "$@")"
-    done
-  fi
+  for group in "${LIBVIRT_GROUPS[@]}" "${NIX_GROUPS[@]}"; do
+    if ((EUID != 0)) && in_group "$group" && ! session_in_group "$group"; then
+      with_all_groups "$@"
+      return
+    fi
+  done
   "$@"
+}
+
+# sg(1) takes one group, and util-linux's forgets the one before. sudo hands on no environment.
+with_all_groups() {
+  local environment status=0
+  environment=$(mktemp)
+  export -p >"$environment"
+  sudo setpriv --reuid "$(id -u)" --regid "$(id -g)" --init-groups \
+    env -i bash -c 'source "$0" && exec "$@"' "$environment" "$@" || status=$?
+  rm -f "$environment"
+  return "$status"
 }

@@ -52,10 +52,10 @@ const BEGINNINGS: [&str; 4] = ["id_rsa", "id_ed25519", "id_ecdsa", "id_dsa"];
 /// How a PEM file begins (RFC 7468), up to what it holds.
 const PEM: &[u8] = b"-----BEGIN ";
 
-/// Returns whether a file or folder holds a secret by its name; one of Nix's own files never does.
+/// Returns whether a file or folder holds a secret by its name; sources in Nix and Rust never do.
 pub fn is_secret_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
-    if name.ends_with(".nix") || name.ends_with(".pub") {
+    if [".nix", ".rs", ".pub"].iter().any(|ending| name.ends_with(ending)) {
         return false;
     }
     let mut words = name.split(|c: char| !c.is_alphanumeric());
@@ -81,7 +81,15 @@ mod tests {
         {
             assert!(is_secret_name(OsStr::new(name)), "{name}");
         }
-        for name in ["secrets.nix", "id_ed25519.pub", "tokenizer.c", "passwordless.conf", "keymap", "motd"] {
+        for name in [
+            "secrets.nix",
+            "passwd.rs",
+            "id_ed25519.pub",
+            "tokenizer.c",
+            "passwordless.conf",
+            "keymap",
+            "motd",
+        ] {
             assert!(!is_secret_name(OsStr::new(name)), "{name}");
         }
         for (start, is) in [
