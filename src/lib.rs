@@ -19,6 +19,9 @@
 //! them and passes values. Only [`cli`] reads the terminal, the environment and
 //! the home folder, prints, asks and exits.
 
+// They panic where standard output or error is full or closed, in the middle of an operation: `cli::output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
 pub mod backup;
 pub mod cli;
 pub mod config;

@@ -142,3 +142,35 @@ fn files_and_folders_of_the_workspace_are_made_in_one_place() {
     wrong.retain(|line| !line.starts_with("src/backup/part.rs:"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// serde refuses a path that is not UTF-8, and with it the whole result of an operation that is done.
+#[test]
+fn every_path_of_a_result_can_be_shown() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for entry in WalkDir::new("src").into_iter().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        let (mut serialised, mut before) = (false, "");
+        for line in text.lines() {
+            match line {
+                _ if line.starts_with("#[derive(") => serialised = line.contains("Serialize"),
+                "}" => serialised = false,
+                _ => {}
+            }
+            let holds_path = ["PathBuf", "OsString", "&Path"].iter().any(|kind| line.contains(kind));
+            if serialised && holds_path && line.trim_end().ends_with(',') {
+                seen += 1;
+                if !before.contains("model::path::text") && !before.contains("#[serde(skip)]") {
+                    wrong.push(format!("{}: {}", path.display(), line.trim()));
+                }
+            }
+            before = line;
+        }
+    }
+    assert!(seen >= 8, "only {seen} paths were seen");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use console::style;
 use indicatif::HumanBytes;
-use serde_json::json;
 
 use crate::backup::{ArchiveName, State};
 use crate::error::{Explain, Failure, Result};
@@ -15,7 +14,7 @@ use crate::ops::{self, ListedBackup, Restore, Setup};
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
 use super::commands::{each, machine_name};
 use super::prompt;
-use super::show::{Shown, table};
+use super::show::{Shown, json, table};
 use super::terminal::Terminal;
 
 /// Carries out `backup`.
@@ -37,7 +36,7 @@ pub fn backup(setup: &Setup, args: &Backup, terminal: &Terminal) -> Result<Shown
             HumanBytes(made.bytes),
             state(made.state)
         ));
-        Ok(json!(made))
+        json(&made)
     })?;
     Ok(Shown { text: lines.join("\n"), ..shown })
 }

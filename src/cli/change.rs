@@ -1,7 +1,5 @@
 //! `set`, `network-config` and `passwd`: what a machine is changed to.
 
-use serde_json::json;
-
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::model::{Size, quote};
@@ -10,7 +8,7 @@ use crate::ops::{self, Effect, Setting, Setup, Sizes, Watch};
 use super::change_args::{NetworkConfig, Set};
 use super::commands::{SSH_LIMIT, machine_name, typed, wait};
 use super::network::network;
-use super::show::Shown;
+use super::show::{self, Shown};
 use super::terminal::Terminal;
 
 /// Carries out `set`.
@@ -83,7 +81,7 @@ pub fn network_config(setup: &Setup, args: &NetworkConfig, terminal: &Terminal) 
         return Err(Failure::bug("a question that was asked has no answer").into());
     };
     let change = ops::network_config(setup, &name, &wanted, terminal)?;
-    let mut result = json!(change);
+    let mut result = show::json(&change)?;
     match (change.running, change.before == change.network) {
         (false, _) => {}
         (true, true) => {

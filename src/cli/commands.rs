@@ -58,10 +58,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         }),
         Command::Stop(args) => {
             let limit = Duration::from_secs(args.timeout);
-            each(&args.machines.names, |name| Ok(json!(ops::stop(&setup, name, limit, terminal)?)))
+            each(&args.machines.names, |name| show::json(&ops::stop(&setup, name, limit, terminal)?))
         }
         Command::ForceStop(args) => {
-            each(&args.names, |name| Ok(json!(ops::force_stop(&setup, name, terminal)?)))
+            each(&args.names, |name| show::json(&ops::force_stop(&setup, name, terminal)?))
         }
         Command::Upgrade(args) => {
             each(&args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))

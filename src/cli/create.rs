@@ -15,7 +15,7 @@ use super::commands::{machine_name, typed, wait};
 use super::keys;
 use super::network::network;
 use super::prompt;
-use super::show::Shown;
+use super::show::{self, Shown};
 use super::terminal::Terminal;
 
 const NAME_INSTEAD: &str = "name the machine: `nixvm create NAME`";
@@ -37,7 +37,7 @@ pub fn run(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<Shown> {
         ));
     }
     let created = ops::create(setup, &machine, terminal)?;
-    let mut result = json!(created);
+    let mut result = show::json(&created)?;
     let name = &machine.name;
     if !(args.start || setup.wait) {
         return Ok(Shown::new(&result, format!("next: nixvm start {name} --wait, then nixvm ssh {name}")));

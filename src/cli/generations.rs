@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::{HumanBytes, HumanDuration};
-use serde_json::json;
 
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
@@ -37,7 +36,7 @@ pub fn upgrade(
         judge: !args.no_health,
         timeout: args.timeout.map(Duration::from_secs),
     };
-    Ok(json!(ops::upgrade(setup, name, request, terminal)?))
+    show::json(&ops::upgrade(setup, name, request, terminal)?)
 }
 
 /// Carries out `rollback`.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::error::{Failure, Result};
 use crate::interrupt;
+use crate::model::plain;
 use crate::ops::{self, Log, LogRequest, Setup};
 
 use super::change_args::Logs;
@@ -87,7 +88,7 @@ struct Lines {
 impl Lines {
     fn print(&mut self, line: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(line);
-        let plain = ops::plain(&text);
+        let plain = plain(&text);
         match &mut self.to {
             Some(to) => to.write_all(plain.as_bytes()),
             None => {

@@ -13,6 +13,7 @@ mod generations;
 mod keys;
 mod logs;
 mod network;
+mod output;
 mod passwd;
 mod prompt;
 mod raw;
@@ -41,20 +42,26 @@ pub fn run() -> ExitCode {
     let json = cli.global.json;
     let result = commands::run(cli, &terminal);
     terminal.rest();
-    let shown = match result {
-        Ok(shown) => shown,
+    let (text, exit_code) = match result {
+        Ok(shown) if json => (output::json(&shown.json), shown.exit_code),
+        Ok(shown) => (shown.text, shown.exit_code),
         Err(error) => {
             let report = Report::of(&error);
-            if json {
-                show::print(&format!("{:#}", serde_json::json!(report)));
-            } else {
+            let text = if json { output::json(&serde_json::json!(report)) } else { String::new() };
+            if !json {
                 terminal.line(&error_text(&report));
             }
-            return ExitCode::from(report.exit_code);
+            (text, report.exit_code)
         }
     };
-    show::print(&if json { format!("{:#}", shown.json) } else { shown.text });
-    ExitCode::from(shown.exit_code)
+    let unwritten = output::result(&text).map_err(|error| Report::of(&error)).err();
+    if let Some(report) = &unwritten {
+        terminal.line(&error_text(report));
+    }
+    match (exit_code, unwritten) {
+        (0, Some(report)) => ExitCode::from(report.exit_code),
+        (code, _) => ExitCode::from(code),
+    }
 }
 
 /// The first ^C asks for an orderly end; the second does not wait for it.

@@ -5,7 +5,9 @@ use std::io::{IsTerminal, stderr, stdin};
 use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Password, Select};
 
+use super::output;
 use crate::error::{Explain, Failure, Result};
+use crate::model::plain;
 
 /// Returns whether there is somebody to ask.
 pub fn can_ask() -> bool {
@@ -19,7 +21,7 @@ pub fn can_ask() -> bool {
 pub fn confirm(question: &str, instead: &str) -> Result<bool> {
     need_terminal(question, instead)?;
     Confirm::with_theme(&SimpleTheme)
-        .with_prompt(question)
+        .with_prompt(plain(question))
         .default(false)
         .interact()
         .explain(Failure::interrupted)
@@ -37,13 +39,14 @@ pub fn text<T>(
 ) -> Result<T> {
     need_terminal(question, instead)?;
     loop {
-        let mut input = Input::<String>::with_theme(&SimpleTheme).with_prompt(question).allow_empty(true);
+        let mut input =
+            Input::<String>::with_theme(&SimpleTheme).with_prompt(plain(question)).allow_empty(true);
         if let Some(default) = default {
             input = input.default(default.to_owned());
         }
         match check(input.interact_text().explain(Failure::interrupted)?.trim()) {
             Ok(value) => return Ok(value),
-            Err(error) => eprintln!("{error:#}"),
+            Err(error) => output::line(&format!("{error:#}")),
         }
     }
 }
@@ -55,8 +58,8 @@ pub fn text<T>(
 pub fn choose(question: &str, choices: &[String], default: usize, instead: &str) -> Result<usize> {
     need_terminal(question, instead)?;
     Select::with_theme(&SimpleTheme)
-        .with_prompt(question)
-        .items(choices)
+        .with_prompt(plain(question))
+        .items(choices.iter().map(|choice| plain(choice)))
         .default(default)
         .interact()
         .explain(Failure::interrupted)
@@ -69,7 +72,7 @@ pub fn choose(question: &str, choices: &[String], default: usize, instead: &str)
 pub fn secret(question: &str, again: &str, instead: &str) -> Result<String> {
     need_terminal(question, instead)?;
     Password::with_theme(&SimpleTheme)
-        .with_prompt(question)
+        .with_prompt(plain(question))
         .with_confirmation(again, "The two differ")
         .allow_empty_password(true)
         .interact()

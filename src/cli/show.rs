@@ -1,13 +1,13 @@
 //! Results, as text for people and as JSON for programs.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use console::{measure_text_width, style};
 use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::error::{Explain, Failure, Report, Result};
 use crate::model::domain::DomainState;
 use crate::ops::{Check, Health, ListedMachine, Status};
 
@@ -24,7 +24,13 @@ pub struct Shown {
 impl Shown {
     /// Returns a result that `text` says to people.
     pub fn new(value: &impl Serialize, text: impl Into<String>) -> Self {
-        Shown { text: text.into(), json: serde_json::to_value(value).unwrap_or(Value::Null), exit_code: 0 }
+        match json(value) {
+            Ok(json) => Shown { text: text.into(), json, exit_code: 0 },
+            Err(error) => {
+                let report = Report::of(&error);
+                Shown { text: text.into(), json: serde_json::json!(report), exit_code: report.exit_code }
+            }
+        }
     }
 
     /// Returns a result of which the steps on standard error said everything.
@@ -33,11 +39,12 @@ impl Shown {
     }
 }
 
-/// Prints a result; a reader that went away (`nixvm list | head`) is no error.
-pub fn print(text: &str) {
-    if !text.is_empty() {
-        let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
-    }
+/// Returns a value as JSON.
+///
+/// # Errors
+/// It cannot be shown so, which is a bug.
+pub fn json(value: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(value).explain(|| Failure::bug("a result cannot be shown as JSON"))
 }
 
 /// Returns rows under headings, each column as wide as its widest cell.

@@ -11,10 +11,12 @@ use console::{Style, Term, style};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::error::Report;
+use crate::model::plain;
 use crate::nix::{Event, Progress};
 use crate::ops::Watch;
 
 use super::args::{Color, Global};
+use super::output;
 
 /// How much is said beside results and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +66,8 @@ impl Terminal {
     /// Prints a line that stays.
     pub fn line(&self, text: &str) {
         match &*self.spinner.borrow() {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| output::line(text)),
+            None => output::line(text),
         }
     }
 
@@ -84,7 +86,7 @@ impl Terminal {
         let step = self.step.borrow();
         spinner.get_or_insert_with(new_spinner).set_message(match detail {
             "" => step.clone(),
-            detail => format!("{step}  {}", style(detail).dim()),
+            detail => format!("{step}  {}", style(plain(detail)).dim()),
         });
     }
 }
@@ -92,7 +94,7 @@ impl Terminal {
 impl Watch for Terminal {
     fn step(&self, text: &str) {
         *self.progress.borrow_mut() = Progress::default();
-        text.clone_into(&mut self.step.borrow_mut());
+        *self.step.borrow_mut() = plain(text);
         if self.volume > Volume::Quiet && !self.lively {
             self.line(text);
         }
@@ -102,13 +104,13 @@ impl Watch for Terminal {
     fn done(&self, text: &str) {
         self.rest();
         if self.volume > Volume::Quiet {
-            self.line(&format!("{} {text}", style("✓").green().for_stderr()));
+            self.line(&format!("{} {}", style("✓").green().for_stderr(), plain(text)));
         }
     }
 
     fn note(&self, text: &str) {
         if self.volume > Volume::Quiet {
-            self.line(&format!("{} {text}", style("note:").cyan().bold().for_stderr()));
+            self.line(&format!("{} {}", style("note:").cyan().bold().for_stderr(), plain(text)));
         }
     }
 
@@ -153,9 +155,9 @@ fn new_spinner() -> ProgressBar {
 /// Returns an error as text: what failed, why, and what to do.
 pub fn error_text(report: &Report) -> String {
     let label = |word: &str, style: Style| style.apply_to(format!("{word}:")).for_stderr().to_string();
-    let mut lines = vec![format!("{} {}", label("error", Style::new().red().bold()), report.error)];
+    let mut lines = vec![format!("{} {}", label("error", Style::new().red().bold()), plain(&report.error))];
     // Lines that follow the first are set under it, so that a builder's output reads as one block.
-    let block = |text: &str| text.replace('\n', "\n       ");
+    let block = |text: &str| plain(text).replace('\n', "\n       ");
     lines.extend(
         report.causes.iter().map(|cause| format!("{} {}", label("cause", Style::new().bold()), block(cause))),
     );

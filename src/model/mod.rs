@@ -9,6 +9,8 @@ pub mod closure;
 pub mod domain;
 pub mod lines;
 pub mod observation;
+pub mod path;
+pub mod plain;
 pub mod quote;
 pub mod record;
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use name::{MachineName, ProfileName, SnapshotName};
 pub use network::{InterfaceName, Network};
 pub use observation::{Observation, System};
 pub use password::PasswordHash;
+pub use plain::plain;
 pub use ports::{Port, Ports};
 pub use progress::Progress;
 pub use quote::quote;

@@ -20,6 +20,7 @@ pub struct ListedBackup {
     /// The machine it is of.
     pub machine: MachineName,
     /// Its file.
+    #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
     /// When its data was as it is, in seconds since 1970.
     pub taken: u64,
@@ -114,6 +115,7 @@ pub struct VerifiedBackup {
     /// When its data was as it is, in seconds since 1970.
     pub taken: u64,
     /// Its file, behind those that it adds to.
+    #[serde(serialize_with = "crate::model::path::texts")]
     pub files: Vec<PathBuf>,
     /// Bytes that were read and compared, uncompressed.
     pub bytes: u64,

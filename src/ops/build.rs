@@ -21,6 +21,7 @@ pub struct BuiltProfile {
     /// The profile.
     pub profile: ProfileName,
     /// The link that keeps the image from Nix's garbage collector.
+    #[serde(serialize_with = "crate::model::path::text")]
     pub out_link: PathBuf,
     /// Size of the base image in bytes.
     pub base_bytes: u64,
@@ -39,6 +40,7 @@ pub struct BuiltMachine {
     #[serde(skip)]
     pub inputs: String,
     /// The link that keeps the image from Nix's garbage collector.
+    #[serde(serialize_with = "crate::model::path::text")]
     pub out_link: PathBuf,
     /// Options and packages that the machine asks for and its guest does not have; none with real nixpkgs.
     pub not_carried_out: Vec<String>,

@@ -56,6 +56,7 @@ pub enum Garbage {
     /// A link of Nix's to an image of a machine or profile that is no more; Nix's garbage collector frees what it leads to.
     OutLink {
         /// The link.
+        #[serde(serialize_with = "crate::model::path::text")]
         path: PathBuf,
     },
     /// Files that nixvm made for a machine or a generation that is no more.
@@ -63,6 +64,7 @@ pub enum Garbage {
         /// The machine.
         machine: MachineName,
         /// Their folder.
+        #[serde(serialize_with = "crate::model::path::text")]
         path: PathBuf,
         /// Bytes in them.
         bytes: u64,

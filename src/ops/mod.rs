@@ -81,7 +81,6 @@ pub use rename::{Renamed, rename};
 pub use restore_backup::{Restore, RestoredBackup, restore_backup};
 pub use restore_snapshot::{RestoreOptions, Restored, restore_snapshot};
 pub use rollback::{RolledBack, rollback};
-pub use serial::plain;
 pub use session::Session;
 pub use set::{Effect, Setting, Settings, Sizes, set};
 pub use setup::{Setup, Watch};

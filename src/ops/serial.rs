@@ -1,6 +1,7 @@
 //! What a guest printed on its serial port: the one witness of a boot that does not get far.
 
 use crate::error::Result;
+use crate::model::plain;
 use crate::model::volume::{Role, VolumeStem};
 use crate::storage::Pool;
 
@@ -60,26 +61,6 @@ fn read(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     pool.download(&Role::SerialLog(None).of(stem), &mut bytes, &mut |_| Ok(()))?;
     Ok(bytes)
-}
-
-/// Returns text without control characters and the sequences that begin with ESC (ECMA-48): a log is shown on a terminal.
-pub fn plain(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '\x1b' if rest.next_if_eq(&'[').is_some() => {
-                rest.find(|end| ('\x40'..='\x7e').contains(end));
-            }
-            '\x1b' => drop(rest.next()),
-            '\n' | '\t' => kept.push(c),
-            // A line that was written over is two lines.
-            '\r' if rest.peek() != Some(&'\n') => kept.push('\n'),
-            c if c.is_control() => {}
-            c => kept.push(c),
-        }
-    }
-    kept
 }
 
 #[cfg(test)]

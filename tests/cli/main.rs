@@ -11,6 +11,7 @@ mod bad_input;
 mod changes;
 mod generations;
 mod hosts;
+mod outputs;
 mod sandbox;
 mod verbs;
 mod workspaces;

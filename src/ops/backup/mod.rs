@@ -46,6 +46,7 @@ pub struct BackedUp {
     /// The machine.
     pub machine: MachineName,
     /// The archive.
+    #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,

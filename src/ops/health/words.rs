@@ -5,11 +5,10 @@ use std::time::Duration;
 use crate::error::Said;
 use crate::exec::quoted;
 use crate::hypervisor::Owned;
-use crate::model::Machine;
+use crate::model::{Machine, plain};
 use crate::ops::Setup;
 use crate::ops::address::place;
 use crate::ops::login::ask;
-use crate::ops::serial::plain;
 
 /// How long the guest may take to answer: a journal of 256 MiB is read without KVM.
 const LIMIT: Duration = Duration::from_secs(45);

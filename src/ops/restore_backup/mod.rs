@@ -53,6 +53,7 @@ pub struct RestoredBackup {
     /// The machine.
     pub machine: MachineName,
     /// The archive.
+    #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
     /// The build that it is defined on.
     pub generation: u32,
