@@ -40,6 +40,9 @@ pub struct Global {
     /// Work in this workspace (the folder with flake.nix and machines/)
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     pub directory: Option<PathBuf>,
+    /// Take this workspace though it is another user's or others may write to it [env: NIXVM_TRUST=DIR:DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub trust: Vec<PathBuf>,
     /// libvirt to talk to [default: qemu:///system]
     #[arg(long, global = true, value_name = "URI", env = "NIXVM_CONNECT", hide_env_values = true)]
     pub connect: Option<String>,

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::CommandFactory;
+use rustix::process::geteuid;
 use serde_json::json;
 
-use crate::config::Workspace;
+use crate::config::{Trust, Workspace};
 use crate::error::{Explain, Failure, Kind, Report, Result, Said};
 use crate::exec;
 use crate::model::{MachineName, ProfileName, quote};
@@ -131,7 +132,7 @@ fn setup(global: &Global) -> Result<Setup> {
         absolute(variable).or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
     };
     Ok(Setup {
-        workspace: Workspace::find(&here)?,
+        workspace: Workspace::find(&here, &trust(&global.trust))?,
         connect: connection(global.connect.as_deref())?,
         pool: global.pool.clone(),
         nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
@@ -150,6 +151,23 @@ fn setup(global: &Global) -> Result<Setup> {
             home,
         },
     })
+}
+
+/// Returns whose workspaces are taken: as git does it, under sudo also those of whoever called it.
+fn trust(allowed: &[PathBuf]) -> Trust {
+    let me = geteuid();
+    let caller = env::var("SUDO_UID").ok().filter(|_| me.is_root()).and_then(|user| user.parse().ok());
+    let more = env::var_os("NIXVM_TRUST").unwrap_or_default();
+    Trust {
+        users: std::iter::once(me.as_raw()).chain(caller).collect(),
+        // An empty part would be the current folder.
+        workspaces: allowed
+            .iter()
+            .cloned()
+            .chain(env::split_paths(&more))
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .collect(),
+    }
 }
 
 /// Returns the flake reference that was given in place of the locked nixpkgs, its path as Nix takes it.

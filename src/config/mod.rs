@@ -36,6 +36,7 @@ mod health;
 mod identity;
 mod load;
 mod remove;
+mod trust;
 mod workspace;
 
 pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
@@ -46,4 +47,5 @@ pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};
 pub use remove::remove;
+pub use trust::Trust;
 pub use workspace::Workspace;

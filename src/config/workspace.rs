@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Trust;
 use crate::error::{Explain, Failure, Result};
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, ProfileName, quote};
@@ -21,11 +22,15 @@ impl Workspace {
     /// Returns the nearest workspace, from the folder `start` upwards.
     ///
     /// # Errors
-    /// There is none; a folder cannot be read.
-    pub fn find(start: &Path) -> Result<Self> {
+    /// There is none; it, or a folder on the way to it, is not to be trusted; a folder cannot be read.
+    pub fn find(start: &Path, trust: &Trust) -> Result<Self> {
         let start = canonical(start)?;
         match start.ancestors().find(|folder| is_workspace(folder)) {
-            Some(root) => Self::new(root),
+            Some(root) => {
+                let workspace = Self::new(root)?;
+                trust.check(root, &start)?;
+                Ok(workspace)
+            }
             None => {
                 Err(none(&format!("neither {} nor a folder above it is a workspace", start.display())).into())
             }
@@ -230,13 +235,14 @@ pub(super) mod tests {
         let (dir, workspace) = workspace();
         let below = dir.path().join("machines/web");
         fs::create_dir_all(&below).unwrap();
-        assert_eq!(Workspace::find(&below).unwrap(), workspace);
+        let trust = Trust { users: vec![rustix::process::geteuid().as_raw()], workspaces: Vec::new() };
+        assert_eq!(Workspace::find(&below, &trust).unwrap(), workspace);
         assert!(Workspace::at(&below).is_err());
         let elsewhere = tempfile::tempdir().unwrap();
-        let report = Report::of(&Workspace::find(elsewhere.path()).unwrap_err());
+        let report = Report::of(&Workspace::find(elsewhere.path(), &trust).unwrap_err());
         assert!(report.error.contains("nor a folder above it is a workspace"));
         assert!(report.hints[0].contains("-C DIR"));
-        assert!(Workspace::find(&elsewhere.path().join("missing")).is_err());
+        assert!(Workspace::find(&elsewhere.path().join("missing"), &trust).is_err());
     }
 
     #[test]

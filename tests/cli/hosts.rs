@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::sandbox::Sandbox;
 
@@ -122,7 +122,9 @@ fn what_root_writes_belongs_to_the_owner_of_the_workspace() {
     // The flake has no such output: Nix fails after all is staged and rendered.
     let path = std::env::var_os("PATH").unwrap();
     for arguments in by_root {
-        let ended = sandbox.run_with_path(arguments, Path::new(&path));
+        // As sudo does.
+        let caller = SOMEBODY.to_string();
+        let ended = sandbox.ended(sandbox.command(arguments).env("PATH", &path).env("SUDO_UID", caller));
         assert_eq!(ended.code, i32::from(arguments[0] == "build"), "{ended:?}");
     }
     let mut seen = 0;
@@ -136,6 +138,53 @@ fn what_root_writes_belongs_to_the_owner_of_the_workspace() {
         let ended = sandbox.ended(sandbox.command(arguments).uid(SOMEBODY).gid(SOMEBODY));
         assert_eq!(ended.code, 0, "{arguments:?} as its owner: {ended:?}");
     }
+}
+
+/// As git does with `safe.directory`.
+#[test]
+fn another_users_workspace_is_taken_only_where_it_is_allowed() {
+    let sandbox = Sandbox::new();
+    if !is_root(&sandbox) {
+        return;
+    }
+    give(&sandbox, SOMEBODY);
+    let workspace = sandbox.path("").canonicalize().unwrap();
+    let root = |arguments: &[&str]| sandbox.command(&[arguments, &["list-profiles"]].concat());
+    let refused = |mut command: std::process::Command| {
+        let ended = sandbox.ended(&mut command);
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+        assert!(ended.stderr.contains(" belongs to user 4242, and you are user "), "{ended:?}");
+        assert!(ended.stderr.contains("hint: ") && ended.stderr.contains("--trust "), "{ended:?}");
+    };
+    refused(root(&[]));
+    refused(root(&["-C", "."]));
+    refused(root(&["--trust", "profiles"]));
+    let mut posing = root(&[]);
+    posing.env("SUDO_UID", "4242").uid(SOMEBODY + 1).gid(SOMEBODY + 1);
+    refused(posing);
+    let taken = |command: &mut std::process::Command| assert_eq!(sandbox.ended(command).code, 0);
+    taken(root(&[]).env("SUDO_UID", "4242"));
+    taken(root(&[]).uid(SOMEBODY).gid(SOMEBODY));
+    taken(&mut root(&["--trust", "."]));
+    taken(root(&[]).env("NIXVM_TRUST", format!("/nowhere:{}", workspace.display())));
+}
+
+#[test]
+fn a_workspace_that_anyone_may_have_put_into_a_shared_folder_is_refused() {
+    let sandbox = Sandbox::new();
+    let shared = sandbox.home().parent().unwrap().canonicalize().unwrap();
+    fs::write(shared.join("flake.nix"), "{ }").unwrap();
+    fs::create_dir(shared.join("profiles")).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let below = |arguments: &[&str]| sandbox.ended(sandbox.command(arguments).current_dir(sandbox.home()));
+    let ended = below(&["list-profiles"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    let why = format!("the workspace {} can be written by every user of this host", shared.display());
+    assert!(ended.stderr.contains(&why), "{ended:?}");
+    assert_eq!(below(&["-C", "..", "list-profiles"]).code, 1);
+    assert_eq!(below(&["--trust", "..", "list-profiles"]).code, 0);
+    // One's own workspace in it is one's own.
+    assert_eq!(sandbox.run(&["list-profiles"]).code, 0);
 }
 
 #[test]
