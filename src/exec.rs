@@ -6,10 +6,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,6 +20,15 @@ use crate::interrupt;
 
 /// Lines of standard error that a failure quotes.
 const TAIL: usize = 12;
+
+/// Bytes at the end of what a command said that a failure looks for those lines in.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Most bytes that are taken from a command, unless it is told another limit. Nix lists the largest closures in a tenth of it.
+const MOST: u64 = 64 << 20;
+
+/// Bytes of a line; a longer one comes in pieces.
+const LINE: u64 = 1 << 20;
 
 /// How often a command with a limit is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -33,6 +43,7 @@ pub struct Command {
     without: Vec<OsString>,
     missing: Option<String>,
     both_streams: bool,
+    most: u64,
 }
 
 impl Command {
@@ -46,6 +57,7 @@ impl Command {
             without: Vec::new(),
             missing: None,
             both_streams: false,
+            most: MOST,
         }
     }
 
@@ -99,6 +111,13 @@ impl Command {
         self
     }
 
+    /// Returns the command, which is ended where it prints more than that many bytes: what asks a guest must not be at its mercy.
+    #[must_use]
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        self.most = bytes;
+        self
+    }
+
     /// Returns the whole argument vector, program first.
     pub fn argv(&self) -> Vec<&OsStr> {
         std::iter::once(self.program.as_os_str())
@@ -109,11 +128,9 @@ impl Command {
     /// Runs the command without input and returns its standard output.
     ///
     /// # Errors
-    /// The program is not there, or it ends with a status other than 0.
+    /// The program is not there, it ends with a status other than 0, or it prints more than its limit.
     pub fn output(&self) -> Result<Vec<u8>> {
-        let output = self.process().stdin(Stdio::null()).output().explain(|| self.not_started())?;
-        self.check(output.status, &tail(output.stderr.as_slice(), TAIL))?;
-        Ok(output.stdout)
+        self.output_watched(|line| (!line.trim().is_empty()).then(|| line.to_owned()))
     }
 
     /// Runs the command without input and returns its standard output; ends it, and what it started, after `limit`.
@@ -137,19 +154,24 @@ impl Command {
             .stderr(stderr.try_clone().explain(|| self.not_started())?)
             .spawn()
             .explain(|| self.not_started())?;
-        let ended = interrupt::poll(limit, POLL, || child.try_wait().explain(|| self.not_started()));
+        let printed = |file: &File| file.metadata().map_or(0, |file| file.len());
+        let too_much = || printed(&stdout).max(printed(&stderr)) > self.most;
+        let ended = interrupt::poll(limit, POLL, || match child.try_wait() {
+            Ok(None) if too_much() => Err(self.too_much().into()),
+            waited => waited.explain(|| self.not_started()),
+        });
         if !matches!(ended, Ok(Some(_))) {
             let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
             let _ = group.map(|group| kill_process_group(group, Signal::KILL));
             let _ = child.wait();
         }
-        let text = |file: &mut std::fs::File| -> Result<Vec<u8>> {
-            let mut bytes = Vec::new();
-            let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
-            read.map(|_| bytes).explain(|| Failure::user(format!("cannot read what `{self}` printed")))
-        };
-        let said = tail(&text(&mut stderr)?, TAIL);
-        match ended? {
+        let ended = ended?;
+        if too_much() {
+            return Err(self.too_much().into());
+        }
+        let unread = || Failure::user(format!("cannot read what `{self}` printed"));
+        let said = tail(&end_of(&mut stderr, TAIL_BYTES).explain(unread)?, TAIL);
+        match ended {
             Some(status) => self.check(status, &said)?,
             None => {
                 let late = Failure::user(format!("`{self}` did not end within {} s", limit.as_secs()));
@@ -159,7 +181,7 @@ impl Command {
                 });
             }
         }
-        if self.both_streams { Ok(Vec::new()) } else { text(&mut stdout) }
+        if self.both_streams { Ok(Vec::new()) } else { end_of(&mut stdout, self.most).explain(unread) }
     }
 
     /// Runs the command without input, gives each line of its standard error to `line`, and returns its standard output.
@@ -169,29 +191,74 @@ impl Command {
     /// # Errors
     /// As [`Command::output`].
     pub fn output_watched(&self, mut line: impl FnMut(&str) -> Option<String>) -> Result<Vec<u8>> {
-        let mut child = self
-            .process()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .explain(|| self.not_started())?;
+        let mut child = self.piped()?;
         // Both pipes must be drained at once, or a child that fills one waits for ever.
-        let stdout = child.stdout.take().map(|mut pipe| {
+        let most = self.most;
+        let stdout = child.stdout.take().map(|pipe| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
-                pipe.read_to_end(&mut bytes).map(|_| bytes)
+                // The pipe is closed then, at which a child that goes on printing ends.
+                pipe.take(most + 1).read_to_end(&mut bytes).map(|_| bytes)
             })
         });
-        let kept = child.stderr.take().map(|pipe| watch(pipe, &mut line)).unwrap_or_default();
-        let status = child.wait().explain(|| self.not_started())?;
+        let mut kept: Vec<String> = Vec::new();
+        if let Some(pipe) = child.stderr.take() {
+            let _ = each_line(pipe, |text| {
+                kept.extend(line(text));
+                if kept.len() > TAIL {
+                    kept.remove(0);
+                }
+                true
+            });
+        }
         let bytes = match stdout.map(std::thread::JoinHandle::join) {
             Some(Ok(read)) => read.explain(|| Failure::user(format!("cannot read what `{self}` printed")))?,
             Some(Err(_)) => return Err(Failure::bug("the thread that reads a child's output died").into()),
             None => Vec::new(),
         };
+        let status = child.wait().explain(|| self.not_started())?;
+        if bytes.len() as u64 > most {
+            return Err(self.too_much().into());
+        }
         self.check(status, &kept)?;
         Ok(bytes)
+    }
+
+    /// Runs the command without input, gives each line of its standard output to `out` and of its standard error to `said`,
+    /// and returns how it ended. Once `out` returns false or an error, the command is ended.
+    ///
+    /// # Errors
+    /// The program is not there, or that of `out`.
+    pub fn lines(
+        &self,
+        mut out: impl FnMut(&str) -> Result<bool>,
+        mut said: impl FnMut(&str) + Send,
+    ) -> Result<ExitStatus> {
+        let mut child = self.piped()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let mut wanted = Ok(true);
+        std::thread::scope(|scope| {
+            if let Some(pipe) = stderr {
+                scope.spawn(move || {
+                    each_line(pipe, |line| {
+                        said(line);
+                        true
+                    })
+                });
+            }
+            if let Some(pipe) = stdout {
+                let _ = each_line(pipe, |line| {
+                    wanted = out(line);
+                    matches!(wanted, Ok(true))
+                });
+            }
+            // It may never print again, and then never see that nobody reads it.
+            if !matches!(wanted, Ok(true)) {
+                let _ = child.kill();
+            }
+        });
+        let ended = child.wait().explain(|| self.not_started())?;
+        wanted.map(|_| ended)
     }
 
     /// Runs the command on this process's own terminal and returns how it ended.
@@ -205,6 +272,16 @@ impl Command {
     /// Replaces this process by the command; returns only the reason why it could not.
     pub fn replace(&self) -> anyhow::Error {
         self.not_started().because(self.process().exec()).into()
+    }
+
+    fn piped(&self) -> Result<Child> {
+        let mut process = self.process();
+        process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process.spawn().explain(|| self.not_started())
+    }
+
+    fn too_much(&self) -> Failure {
+        Failure::user(format!("`{self}` printed more than {} MiB", self.most >> 20))
     }
 
     fn process(&self) -> std::process::Command {
@@ -281,17 +358,26 @@ pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).map(|dir| dir.join(program)).find(|p| executable(p))
 }
 
-fn watch(pipe: ChildStderr, line: &mut impl FnMut(&str) -> Option<String>) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::new();
-    for bytes in BufReader::new(pipe).split(b'\n').map_while(std::result::Result::ok) {
-        if let Some(text) = line(&String::from_utf8_lossy(&bytes)) {
-            kept.push(text);
-            if kept.len() > TAIL {
-                kept.remove(0);
-            }
+/// Gives each line to `take` until that returns false; what is no UTF-8 is replaced.
+fn each_line(pipe: impl Read, mut take: impl FnMut(&str) -> bool) -> io::Result<()> {
+    let mut reader = BufReader::new(pipe);
+    let mut bytes = Vec::new();
+    while (&mut reader).take(LINE).read_until(b'\n', &mut bytes)? > 0 {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        if !take(&String::from_utf8_lossy(line)) {
+            break;
         }
+        bytes.clear();
     }
-    kept
+    Ok(())
+}
+
+/// Returns the last bytes of a file, `most` of them.
+fn end_of(file: &mut File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(most)))?;
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn tail(bytes: &[u8], lines: usize) -> Vec<String> {
@@ -356,6 +442,48 @@ mod tests {
         assert_eq!(search_path(OsStr::new("")), "/usr/local/sbin:/usr/sbin:/sbin");
         let seen = Command::new("sh").args(["-c", "printf %s \"$PATH\""]).output().unwrap();
         assert!(String::from_utf8(seen).unwrap().ends_with(":/usr/sbin:/sbin"));
+    }
+
+    #[test]
+    fn who_prints_without_end_is_ended_and_fills_no_memory() {
+        let endless = || Command::new("sh").args(["-c", "echo said >&2; exec yes"]).at_most(1 << 20);
+        let begun = std::time::Instant::now();
+        for ended in [endless().output(), endless().output_within(Duration::from_secs(60))] {
+            let report = Report::of(&ended.unwrap_err());
+            assert!(report.error.ends_with("printed more than 1 MiB"), "{report:?}");
+        }
+        // A short one that prints too much before it is looked at, and one whose error is too much.
+        for script in ["head -c 2000000 /dev/zero", "head -c 2000000 /dev/zero >&2"] {
+            let ended = Command::new("sh").args(["-c", script]).at_most(1 << 20);
+            let report = Report::of(&ended.output_within(Duration::from_secs(60)).unwrap_err());
+            assert!(report.error.ends_with("printed more than 1 MiB"), "{report:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn lines_come_one_by_one_until_no_more_is_wanted() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let begun = std::time::Instant::now();
+        let more = |line: &str| {
+            out.push(line.to_owned());
+            Ok(line != "two")
+        };
+        let direct = Command::new("sh").args(["-c", "echo one; echo err >&2; echo two; exec sleep 60"]);
+        assert!(!direct.lines(more, |line| err.push(line.to_owned())).unwrap().success());
+        assert_eq!((out.concat(), err.concat()), ("onetwo".to_owned(), "err".to_owned()));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        let mut pieces = Vec::new();
+        let long = Command::new("sh").args(["-c", "head -c 3000000 /dev/zero; exit 3"]);
+        let ended = long.lines(
+            |line| {
+                pieces.push(line.len());
+                Ok(true)
+            },
+            |_| {},
+        );
+        assert_eq!(ended.unwrap().code(), Some(3));
+        assert_eq!((pieces.len(), pieces.iter().sum::<usize>()), (3, 3_000_000));
     }
 
     #[test]

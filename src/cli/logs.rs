@@ -1,19 +1,26 @@
 //! `logs`: the guest's journal by whatever way leads to it, or its serial log.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
+use crate::exec::Command;
 use crate::interrupt;
-use crate::model::plain;
+use crate::model::{MachineName, plain};
 use crate::ops::{self, Log, LogRequest, Setup};
 
 use super::change_args::Logs;
 use super::commands::machine_name;
+use super::output;
 use super::show::Shown;
 use super::terminal::Terminal;
+
+/// Bytes of a journal that become a JSON value, which is made in memory.
+const MOST: u64 = 16 << 20;
+
+/// Bytes of a line that are kept until its end comes.
+const LINE: usize = 64 << 10;
 
 /// Carries out `logs`.
 ///
@@ -29,12 +36,18 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
     let asked =
         LogRequest { unit: args.unit.clone(), lines: args.lines, follow: args.follow, serial: args.serial };
     let (source, text) = match ops::logs(setup, &name, &asked, terminal)? {
-        Log::Ssh(command) if json => ("journal", String::from_utf8_lossy(&command.output()?).into_owned()),
+        Log::Ssh(command) if json => ("journal", all(command, &name)?),
         Log::Ssh(command) => {
             // Not replaced by ssh, which ends with the code of a bug of nixvm's where it fails and where ^C ends it.
-            let ended = command.interactive()?;
+            terminal.rest();
+            let mut read = true;
+            let print = |line: &str| {
+                read = output::text(&format!("{line}\n"))?;
+                Ok(read)
+            };
+            let ended = command.lines(print, output::line)?;
             interrupt::check()?;
-            if !ended.success() && !reader_went_away() {
+            if read && !ended.success() {
                 return Err(Failure::user(format!("{name} cannot show its journal ({ended})"))
                     .hint(format!("`nixvm logs {name} --serial` shows what it printed on its serial port"))
                     .into());
@@ -44,11 +57,7 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
         Log::Journal(text) => ("journal", text),
         Log::Serial => {
             terminal.rest();
-            let mut lines = Lines {
-                to: if json { None } else { Some(io::stdout()) },
-                open: Vec::new(),
-                all: String::new(),
-            };
+            let mut lines = Lines { json, open: Vec::new(), all: String::new() };
             match ops::serial_log(setup, &name, &asked, &mut lines) {
                 // A reader that went away (`nixvm logs web --serial | head`) is no error.
                 Err(error) if went_away(&error) => {}
@@ -69,32 +78,34 @@ fn went_away(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
-/// Returns whether nobody reads standard output any more, as poll(2) tells of a pipe.
-fn reader_went_away() -> bool {
-    let stdout = io::stdout();
-    let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
-    let polled = poll(&mut pipe, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    polled.is_ok() && pipe[0].revents().contains(PollFlags::ERR)
+/// Returns all that the command prints, for a JSON value.
+fn all(command: Command, name: &MachineName) -> Result<String> {
+    let printed = command.at_most(MOST).output().explain(|| {
+        Failure::user(format!("{name} cannot show its journal"))
+            .hint(format!("ask for fewer lines (`-n`), or leave `--json` out: `nixvm logs {name} -n 1000`"))
+    })?;
+    Ok(String::from_utf8_lossy(&printed).into_owned())
 }
 
 /// Prints whole lines of a serial log, without what would move the cursor or clear the screen.
 struct Lines {
-    to: Option<io::Stdout>,
+    json: bool,
     open: Vec<u8>,
-    /// What was printed, where it goes into a JSON value.
+    /// What goes into a JSON value.
     all: String,
 }
 
 impl Lines {
-    fn print(&mut self, line: &[u8]) -> io::Result<()> {
-        let text = String::from_utf8_lossy(line);
-        let plain = plain(&text);
-        match &mut self.to {
-            Some(to) => to.write_all(plain.as_bytes()),
-            None => {
-                self.all.push_str(&plain);
-                Ok(())
-            }
+    fn print(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(bytes);
+        if self.json {
+            self.all.push_str(&plain(&text));
+            return Ok(());
+        }
+        match output::text(&text) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 
@@ -112,15 +123,18 @@ impl Lines {
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.open.extend_from_slice(bytes);
-        while let Some(end) = self.open.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.open.drain(..=end).collect();
-            self.print(&line)?;
+        let whole = self.open.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
+        // A guest need not ever end a line.
+        let long = (self.open.len() > LINE).then_some(self.open.len());
+        if let Some(end) = whole.or(long) {
+            let lines: Vec<u8> = self.open.drain(..end).collect();
+            self.print(&lines)?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.as_mut().map_or(Ok(()), Write::flush)
+        Ok(())
     }
 }
 
@@ -130,10 +144,19 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_move_the_cursor_of_who_reads_its_log() {
-        let mut lines = Lines { to: None, open: Vec::new(), all: String::new() };
+        let mut lines = Lines { json: true, open: Vec::new(), all: String::new() };
         for part in ["\x1b[=3h\x1b[2J\x1b[01;01HUEFI\r\nwel", "come \x1b[0;1;32mOK\x1b[0m\x07\n", "login: "] {
             lines.write_all(part.as_bytes()).unwrap();
         }
         assert_eq!(lines.end().unwrap(), "UEFI\nwelcome OK\nlogin: \n");
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_kept() {
+        let mut lines = Lines { json: true, open: Vec::new(), all: String::new() };
+        for _ in 0..5 {
+            lines.write_all(&vec![b'x'; LINE]).unwrap();
+            assert!(lines.open.len() <= LINE);
+        }
     }
 }

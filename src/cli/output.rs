@@ -20,19 +20,27 @@ pub fn line(text: &str) {
 ///
 /// # Errors
 /// It cannot be written, as on a full disk. A reader that went away (`nixvm list | head`) is no error.
-pub fn result(text: &str) -> Result<()> {
-    let text = if console::colors_enabled() { styled(text) } else { plain(text) };
-    let text = text.trim_end();
-    if text.is_empty() {
-        return Ok(());
-    }
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(format!("{text}\n").as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.explain(|| {
-            Failure::user("cannot write the result to standard output")
-                .hint("the command itself is over; only what it has to show is lost")
+pub fn result(result: &str) -> Result<()> {
+    match result.trim_end() {
+        "" => Ok(()),
+        shown => text(&format!("{shown}\n")).map(drop).explain(|| {
+            Failure::user("the result is lost").hint(
+                "the command itself is over: look at what it did with `nixvm list` or `nixvm status NAME`",
+            )
         }),
+    }
+}
+
+/// Writes text to standard output and returns whether there is still somebody who reads it.
+///
+/// # Errors
+/// It cannot be written, as on a full disk.
+pub fn text(text: &str) -> Result<bool> {
+    let text = if console::colors_enabled() { styled(text) } else { plain(text) };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).explain(|| Failure::user("cannot write to standard output")),
     }
 }
 

@@ -10,6 +10,9 @@ use super::Owned;
 use super::agent::{Return, parse};
 use crate::model::MacAddress;
 
+/// Addresses of one card. Each is asked for its ssh at the same time as the others, and a guest may name as many as it likes.
+const MOST: usize = 16;
+
 impl Owned {
     /// Returns the addresses that the guest says its network card `mac` has, IPv4 before IPv6; empty where it has none that
     /// another computer could use. `None` where its agent does not answer: `patience` seconds, and five at most for the
@@ -62,11 +65,11 @@ impl Interface {
     }
 }
 
-/// Returns the addresses, each once and IPv4 first.
+/// Returns the addresses, each once and IPv4 first, and no more than can all be tried.
 fn in_order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut ordered: Vec<IpAddr> = Vec::new();
     for ip in addresses.iter().filter(|ip| ip.is_ipv4()).chain(addresses.iter().filter(|ip| ip.is_ipv6())) {
-        if !ordered.contains(ip) {
+        if ordered.len() < MOST && !ordered.contains(ip) {
             ordered.push(*ip);
         }
     }
@@ -125,5 +128,7 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let known = ["::7", "10.0.0.7", "10.0.0.8", "10.0.0.7", "::7"].map(ip).to_vec();
         assert_eq!(in_order(known), ["10.0.0.7", "10.0.0.8", "::7"].map(ip));
+        let many = (0..u16::MAX).map(|n| IpAddr::from([10, 0, (n >> 8) as u8, n as u8])).collect();
+        assert_eq!(in_order(many).len(), MOST);
     }
 }

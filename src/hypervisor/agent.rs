@@ -23,6 +23,9 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(20);
 /// Seconds that an agent is given to freeze or thaw: it writes out what is dirty first.
 const FREEZE_PATIENCE: u16 = 30;
 
+/// Bytes of an answer. libvirt passes on 4 MiB (`VIR_NET_MESSAGE_STRING_MAX`), but only where a daemon is in between.
+const LONGEST_ANSWER: usize = 4 << 20;
+
 /// How often a command in the guest is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -137,9 +140,11 @@ impl Owned {
     /// Asks the agent and gives it `patience` seconds; libvirt sees before that whether it answers at all, for five seconds
     /// at most.
     pub(super) fn ask_within(&self, request: &serde_json::Value, patience: i32) -> Result<String> {
-        self.domain
+        let answer = self
+            .domain
             .qemu_agent_command(&request.to_string(), patience, 0)
-            .say(|| Failure::user("the guest's agent does not do as asked"))
+            .say(|| Failure::user("the guest's agent does not do as asked"))?;
+        bounded(answer)
     }
 }
 
@@ -215,6 +220,14 @@ fn text(encoded: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+fn bounded(answer: String) -> Result<String> {
+    if answer.len() > LONGEST_ANSWER {
+        let why = format!("the guest's agent answers with more than {} MiB", LONGEST_ANSWER >> 20);
+        return Err(Failure::user(why).into());
+    }
+    Ok(answer)
+}
+
 pub(super) fn parse<T: serde::de::DeserializeOwned>(answer: &str) -> Result<T> {
     serde_json::from_str(answer).explain(nonsense)
 }
@@ -241,6 +254,12 @@ mod tests {
         assert_eq!(ended.unwrap(), Some(output));
         let killed = status(r#"{"return": {"exited": true, "signal": 9}}"#).unwrap().unwrap();
         assert_eq!((killed.code, killed.stdout.as_str()), (137, ""));
+    }
+
+    #[test]
+    fn an_answer_without_end_is_refused() {
+        assert!(bounded("x".repeat(LONGEST_ANSWER)).is_ok());
+        assert!(bounded("x".repeat(LONGEST_ANSWER + 1)).is_err());
     }
 
     #[test]

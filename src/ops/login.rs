@@ -21,6 +21,9 @@ use super::{Setup, identities};
 /// How long a question that a guest is asked by ssh may take.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 
+/// Bytes that a guest may answer to such a question; what is asked for has kilobytes.
+const LONGEST_ANSWER: u64 = 1 << 20;
+
 /// Options of a login where nobody sits at it.
 const BATCH: [&str; 5] = ["-n", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"];
 
@@ -44,10 +47,10 @@ pub fn login(
 }
 
 /// Returns what a command in the guest prints that admin runs without being asked for anything; `None` where admin
-/// cannot log in so, and where the command fails.
+/// cannot log in so, where the command fails, and where it prints more than a MiB.
 pub fn ask(machine: &Machine, setup: &Setup, at: &SocketAddr, command: &str) -> Option<String> {
     let ssh = ssh(setup, machine, at, "admin", true, &[command.to_owned()]).ok()?;
-    String::from_utf8(ssh.output_within(ASK_LIMIT).ok()?).ok()
+    String::from_utf8(ssh.at_most(LONGEST_ANSWER).output_within(ASK_LIMIT).ok()?).ok()
 }
 
 fn ssh(

@@ -15,6 +15,7 @@ use crate::storage::Pool;
 use super::address::{Place, answering};
 use super::deploy::open_pool;
 use super::login::login;
+use super::serial::end_of;
 use super::{Setup, Watch};
 
 /// How often the end of the serial log is looked at.
@@ -25,6 +26,9 @@ const JOURNAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Rotated parts of a serial log that virtlogd keeps (`max_backups` of virtlogd.conf).
 const ROTATED: u32 = 3;
+
+/// Bytes of each part of a serial log that are looked at: virtlogd keeps 2 MiB of each, and without it a log has no end.
+const MOST: u64 = 16 << 20;
 
 /// What is to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,19 +135,19 @@ pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mu
     let pool = open_pool(setup, &host)?;
     pool.refresh()?;
     let volume = Role::SerialLog(None).of(&stem);
-    let Some(now) = length(&pool, &volume)? else {
+    if length(&pool, &volume)?.is_none() {
         return Err(Failure::user(format!("{name} has no serial log yet"))
             .hint(format!("libvirt writes it from the first start on: `nixvm start {name}`"))
             .into());
-    };
-    let mut text = contents(&pool, &volume, 0)?;
-    let seen = now.max(text.len() as u64);
+    }
+    let now = end_of(&pool, &volume, 0, MOST)?;
+    let (mut text, seen) = (now.bytes, now.at);
     for old in 0..ROTATED {
         let rotated = Role::SerialLog(Some(old)).of(&stem);
         if count(&text) >= asked.lines as usize || length(&pool, &rotated)?.is_none() {
             break;
         }
-        text.splice(0..0, contents(&pool, &rotated, 0)?);
+        text.splice(0..0, end_of(&pool, &rotated, 0, MOST)?.bytes);
     }
     to.write_all(last_lines(&text, asked.lines as usize)).and_then(|()| to.flush()).explain(cannot_write)?;
     if asked.follow {
@@ -163,9 +167,9 @@ fn follow(pool: &Pool, volume: &str, mut seen: u64, to: &mut dyn Write) -> Resul
             seen = 0;
         }
         if now > seen {
-            let more = contents(pool, volume, seen)?;
-            seen += more.len() as u64;
-            to.write_all(&more).and_then(|()| to.flush()).explain(cannot_write)?;
+            let more = end_of(pool, volume, seen, MOST)?;
+            seen = more.at;
+            to.write_all(&more.bytes).and_then(|()| to.flush()).explain(cannot_write)?;
         }
     }
 }
@@ -176,18 +180,6 @@ fn cannot_write() -> Failure {
 
 fn length(pool: &Pool, volume: &str) -> Result<Option<u64>> {
     Ok(pool.usage(volume)?.map(|usage| usage.capacity))
-}
-
-fn contents(pool: &Pool, volume: &str, from: u64) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    pool.read_from(volume, from, &mut |piece| {
-        match piece {
-            crate::storage::Piece::Data(bytes) => text.extend_from_slice(bytes),
-            crate::storage::Piece::Hole(_) => {}
-        }
-        Ok(())
-    })?;
-    Ok(text)
 }
 
 fn count(text: &[u8]) -> usize {

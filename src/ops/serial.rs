@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::plain;
 use crate::model::volume::{Role, VolumeStem};
-use crate::storage::Pool;
+use crate::storage::{Piece, Pool};
 
 /// How a kernel begins its last words (`panic()` in Linux's kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing";
@@ -14,8 +14,8 @@ const FIRMWARE: &str = "BdsDxe: starting Boot";
 /// What its shell begins with; it comes up where no disk boots.
 const SHELL: &str = "UEFI Interactive Shell v";
 
-/// How many bytes of a log are looked at, from its end: libvirt keeps 2 MiB.
-const MOST: usize = 256 << 10;
+/// How many bytes of a log are looked at, from its end: libvirt keeps 2 MiB, and without virtlogd whatever a guest prints.
+const MOST: u64 = 256 << 10;
 
 /// What a serial log tells of a boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,18 +30,19 @@ pub struct Told {
 
 /// Returns how many bytes a machine's serial log has by now.
 pub fn length(pool: &Pool, stem: &VolumeStem) -> u64 {
-    read(pool, stem).map_or(0, |bytes| bytes.len() as u64)
+    // The log is not made by libvirt's storage, which has to look for it.
+    let _ = pool.refresh();
+    pool.usage(&Role::SerialLog(None).of(stem)).ok().flatten().map_or(0, |log| log.capacity)
 }
 
 /// Returns what was printed since the log had `mark` bytes, without what only moves a cursor.
 ///
 /// A log that cannot be read says nothing: it explains a failure and is never its reason.
 pub fn since(pool: &Pool, stem: &VolumeStem, mark: u64) -> String {
-    let bytes = read(pool, stem).unwrap_or_default();
     // Shorter than before: libvirt began a new file meanwhile.
-    let new = usize::try_from(mark).ok().and_then(|mark| bytes.get(mark..)).unwrap_or(&bytes);
-    let end = new.get(new.len().saturating_sub(MOST)..).unwrap_or(new);
-    plain(&String::from_utf8_lossy(end))
+    let mark = if length(pool, stem) < mark { 0 } else { mark };
+    let new = end_of(pool, &Role::SerialLog(None).of(stem), mark, MOST).unwrap_or_default();
+    plain(&String::from_utf8_lossy(&new.bytes))
 }
 
 /// Returns what a log tells.
@@ -57,10 +58,40 @@ pub fn tail(log: &str, lines: usize) -> String {
     said[said.len().saturating_sub(lines)..].join("\n")
 }
 
-fn read(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    pool.download(&Role::SerialLog(None).of(stem), &mut bytes, &mut |_| Ok(()))?;
-    Ok(bytes)
+/// The end of a log.
+#[derive(Debug, Default)]
+pub struct End {
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Where in the log it ends.
+    pub at: u64,
+}
+
+/// Returns what is in a log's volume from the byte `from` on, and of that the last `most` bytes.
+///
+/// # Errors
+/// There is no such volume, or libvirt does not answer.
+pub fn end_of(pool: &Pool, volume: &str, from: u64, most: u64) -> Result<End> {
+    let now = pool.usage(volume)?.map_or(0, |log| log.capacity);
+    let start = from.max(now.saturating_sub(most));
+    let mut end = End { bytes: Vec::new(), at: start };
+    pool.read_from(volume, start, &mut |piece| {
+        if let Piece::Data(bytes) = piece {
+            end.bytes.extend_from_slice(bytes);
+            end.at += bytes.len() as u64;
+        }
+        keep_last(&mut end.bytes, most);
+        Ok(())
+    })?;
+    Ok(end)
+}
+
+/// A guest may print on while its log is read. What is kept is cut only when it is twice as long, for that moves the rest.
+fn keep_last(bytes: &mut Vec<u8>, most: u64) {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if bytes.len() > most.saturating_mul(2) {
+        bytes.drain(..bytes.len() - most);
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +108,17 @@ mod tests {
         assert_eq!(log.lines().nth(1), Some("  OK   ready"));
         assert_eq!(tail(&log, 1), "[    1.3] ---[ end ]---");
         assert_eq!(tail(&log, 9).lines().count(), 4);
+    }
+
+    #[test]
+    fn of_a_log_without_end_only_the_end_is_kept() {
+        let mut kept = Vec::new();
+        for part in 0..100u8 {
+            kept.extend([part; 10]);
+            keep_last(&mut kept, 50);
+            assert!(kept.len() <= 100 && kept.ends_with(&[part; 10]));
+        }
+        assert!(kept.len() >= 50);
     }
 
     #[test]

@@ -53,7 +53,10 @@ fn a_result_that_cannot_be_written_is_told_and_one_that_nobody_reads_is_not() {
     let sandbox = Sandbox::new();
     let lost = sandbox.ended(sandbox.command(&["list"]).stdout(full()));
     assert_eq!(lost.code, 1, "{lost:?}");
-    assert!(lost.stderr.starts_with("error: cannot write the result to standard output"), "{lost:?}");
+    assert!(
+        lost.stderr.starts_with("error: the result is lost\ncause: cannot write to standard output"),
+        "{lost:?}"
+    );
     // What the command came to is more than that nobody was told.
     assert_eq!(sandbox.ended(sandbox.command(&["list", "--nosuch"]).stdout(full())).code, 2);
     assert_eq!(sandbox.ended(sandbox.command(&["list"]).stdout(full()).stderr(full())).code, 1);
