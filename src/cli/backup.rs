@@ -6,7 +6,7 @@ use std::time::Duration;
 use console::style;
 use indicatif::HumanBytes;
 
-use crate::backup::{ArchiveName, State};
+use crate::backup::{Archive, ArchiveName, State};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{MachineName, Moment};
 use crate::ops::{self, ListedBackup, Restore, Setup};
@@ -24,7 +24,7 @@ use super::terminal::Terminal;
 pub fn backup(setup: &Setup, args: &Backup, terminal: &Terminal) -> Result<Shown> {
     let folder = folder(setup, args.to.as_deref())?;
     let mut lines = Vec::new();
-    let shown = each(&args.names, |name| {
+    let shown = each(setup, &args.names, |name| {
         let made = ops::backup(setup, name, &folder, args.incremental, terminal)?;
         let kind = match &made.parent {
             Some(parent) => format!("adds to {parent}"),
@@ -93,7 +93,11 @@ pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Resu
         files: args.files,
         limit: Duration::from_secs(args.timeout),
     };
-    if !args.yes && setup.hypervisor()?.find(&wanted.name)?.is_some() {
+    let host = setup.hypervisor()?;
+    if !args.yes && host.find(&wanted.name)?.is_some() {
+        // Before somebody is asked for nothing.
+        host.own(&wanted.name)?;
+        Archive::open(&wanted.file)?;
         let question = format!("Replace all data of {} by that in {}?", wanted.name, wanted.file.display());
         terminal.rest();
         if !prompt::confirm(&question, "pass `--yes` to replace it without being asked")? {

@@ -49,23 +49,23 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Build(args) => build(&setup, &args, terminal),
         Command::BuildAll => build_profiles(&setup, setup.workspace.profile_names()?, terminal),
         Command::ListProfiles => list_profiles(&setup),
-        Command::Start(args) => each(&args.machines.names, |name| {
+        Command::Start(args) => each(&setup, &args.machines.names, |name| {
             ops::start(&setup, name, terminal)?;
             wait(&setup, name, args.timeout, terminal)
         }),
-        Command::Reboot(args) => each(&args.machines.names, |name| {
+        Command::Reboot(args) => each(&setup, &args.machines.names, |name| {
             ops::reboot(&setup, name, SSH_LIMIT, terminal)?;
             wait(&setup, name, args.timeout, terminal)
         }),
         Command::Stop(args) => {
             let limit = Duration::from_secs(args.timeout);
-            each(&args.machines.names, |name| show::json(&ops::stop(&setup, name, limit, terminal)?))
+            each(&setup, &args.machines.names, |name| show::json(&ops::stop(&setup, name, limit, terminal)?))
         }
         Command::ForceStop(args) => {
-            each(&args.names, |name| show::json(&ops::force_stop(&setup, name, terminal)?))
+            each(&setup, &args.names, |name| show::json(&ops::force_stop(&setup, name, terminal)?))
         }
         Command::Upgrade(args) => {
-            each(&args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
+            each(&setup, &args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
         }
         Command::Update(args) => update::update(&setup, &args, terminal),
         Command::Rollback(args) => generations::rollback(&setup, &args, terminal),
@@ -97,14 +97,8 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Snapshots(args) => snapshots::list(&setup, &args),
         Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
         Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
-        Command::Destroy(args) => delete(&args, "its domain and disks, with all data on them", |name| {
-            ops::destroy(&setup, name, terminal)
-        }),
-        Command::Purge(args) => {
-            delete(&args, "its domain, its disks with all data on them, and its files", |name| {
-                ops::purge(&setup, name, terminal)
-            })
-        }
+        Command::Destroy(args) => delete(&setup, &args, false, terminal),
+        Command::Purge(args) => delete(&setup, &args, true, terminal),
         Command::Backup(args) => backup::backup(&setup, &args, terminal),
         Command::Backups(args) => backup::backups(&setup, &args),
         Command::RestoreBackup(args) => backup::restore(&setup, &args, terminal),
@@ -210,12 +204,17 @@ pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
 /// Does the same with each of several machines; a fault with one does not keep the others from their turn.
 ///
 /// # Errors
-/// A name is none; one or more of them failed; an interruption, after which no other machine is begun.
+/// A name is none, or that of no machine: then nothing is done with any; one or more of them failed; an interruption, after which no other machine is begun.
 pub fn each(
+    setup: &Setup,
     names: &[String],
     mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>,
 ) -> Result<Shown> {
     let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+    // Of one machine the work itself says more.
+    if names.len() > 1 {
+        ops::require_all(setup, &names)?;
+    }
     let mut results = Vec::new();
     let mut failed = Vec::new();
     for name in &names {
@@ -288,6 +287,7 @@ fn build(setup: &Setup, args: &Build, terminal: &Terminal) -> Result<Shown> {
 }
 
 fn build_profiles(setup: &Setup, names: Vec<ProfileName>, terminal: &Terminal) -> Result<Shown> {
+    names.iter().try_for_each(|name| setup.workspace.check_profile(name))?;
     let built =
         names.iter().map(|name| ops::build_profile(setup, name, terminal)).collect::<Result<Vec<_>>>()?;
     let links: Vec<String> = built.iter().map(|b| b.out_link.display().to_string()).collect();
@@ -312,17 +312,19 @@ fn console(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Sho
     Ok(Shown::said(&json!({ "machine": name })))
 }
 
-fn delete(
-    args: &Delete,
-    what: &str,
-    delete: impl FnOnce(&MachineName) -> Result<ops::Destroyed>,
-) -> Result<Shown> {
+fn delete(setup: &Setup, args: &Delete, with_files: bool, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
+    ops::require_something(setup, &name, with_files)?;
+    let what = match with_files {
+        false => "its domain and disks, with all data on them",
+        true => "its domain, its disks with all data on them, and its files",
+    };
     let question = format!("Delete {name}: {what}?");
     if !args.yes && !prompt::confirm(&question, "pass `--yes` to delete without being asked")? {
         return Err(Failure::user("nothing was deleted").into());
     }
-    Ok(Shown::said(&delete(&name)?))
+    let delete = if with_files { ops::purge } else { ops::destroy };
+    Ok(Shown::said(&delete(setup, &name, terminal)?))
 }
 
 fn doctor(setup: &Setup, terminal: &Terminal) -> Shown {

@@ -57,6 +57,10 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             prompt::text("Name of the machine", None, NAME_INSTEAD, |text| Ok(MachineName::from_str(text)?))?
         }
     };
+    if ask && !args.no_build {
+        // Before the other questions are answered for nothing.
+        ops::preflight(setup, &name, None)?;
+    }
     let profile = match given(&args.profile_position, &args.profile) {
         Some(profile) => Some(typed(profile.parse())?),
         None if ask => Some(ask_profile(setup)?),

@@ -42,6 +42,7 @@ pub fn list(setup: &Setup, args: &Name) -> Result<Shown> {
 /// A name is not valid, the question cannot be asked or is answered by no, or the operation fails.
 pub fn restore(setup: &Setup, args: &RestoreSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
+    ops::require_snapshot(setup, &name, &snapshot)?;
     let fate = match args.discard {
         true => "what it has now is deleted",
         false => "what it has now is kept as a snapshot",
@@ -59,6 +60,7 @@ pub fn restore(setup: &Setup, args: &RestoreSnapshot, terminal: &Terminal) -> Re
 /// A name is not valid, the question cannot be asked or is answered by no, or the operation fails.
 pub fn delete(setup: &Setup, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
+    ops::require_snapshot(setup, &name, &snapshot)?;
     let question = format!("Delete the snapshot {snapshot} of {name}?");
     confirm(&question, args.yes, "pass `--yes` to delete without being asked")?;
     Ok(Shown::said(&ops::delete_snapshot(setup, &name, &snapshot, terminal)?))

@@ -33,7 +33,7 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -68,15 +68,25 @@ impl Lock {
         };
         let text = serde_json::to_vec(holder).explain(cannot)?;
         file.set_len(0).and_then(|()| file.write_all(&text)).explain(cannot)?;
-        Ok(Lock { path, _file: file })
+        Ok(Lock { path, file })
     }
 
-    /// Gives the lock up and removes its file.
+    /// Gives the lock up, which removes its file.
     ///
     /// # Errors
     /// It cannot be removed.
     pub fn remove(self) -> Result<()> {
         file::remove(&self.path).map(drop)
+    }
+}
+
+/// A file is there only as long as somebody has the lock, so that a name of no machine leaves nothing. Whoever waits for the
+/// lock sees that its file is not the one at that path any more.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -138,6 +148,7 @@ mod tests {
         Lock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
         drop(first);
         assert_eq!(holder(dir.path(), &web), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a lock that nobody has is a file");
         Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap();
     }
 

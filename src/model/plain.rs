@@ -31,7 +31,7 @@ fn filtered(text: &str, colours: bool) -> String {
             '\x1b' => escape(&mut rest, colours, &mut kept),
             '\u{9b}' => drop(parameters(&mut rest)),
             // A line that was written over is two lines.
-            '\r' if rest.peek() != Some(&'\n') => kept.push('\n'),
+            '\r' if !matches!(rest.peek(), Some('\n' | '\r')) => kept.push('\n'),
             c if is_unsafe(c) => {}
             c => kept.push(c),
         }
@@ -86,7 +86,7 @@ mod tests {
             ("a\x1b]0;no end\nb", "a\nb"),
             ("a\x1bPq#0;2\x1b\\b\x1b_x\x1b\\c", "abc"),
             ("a\u{9b}2Jb\u{85}\0\x7fc", "abc"),
-            ("one\r\ntwo\rthree\tx\n", "one\ntwo\nthree\tx\n"),
+            ("one\r\ntwo\rthree\tx\r\r\n", "one\ntwo\nthree\tx\n"),
             ("\u{202e}txt\u{2066}", "txt"),
             ("a\x1b[\nb\x1b", "a\nb"),
             ("é ✓ 漢", "é ✓ 漢"),

@@ -5,11 +5,13 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::exec;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Owned};
 use crate::model::{MachineName, volume};
+use crate::storage::Pool;
 
 use super::deploy;
 use super::kept;
+use super::known::is_cut_short;
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch};
 
@@ -88,6 +90,53 @@ pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Des
     Ok(purged)
 }
 
+/// Checks that there is something to delete, before anybody is asked whether to.
+///
+/// # Errors
+/// There is nothing of that name, or its domain is not nixvm's.
+pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) -> Result<()> {
+    if is_cut_short(setup, name)? {
+        return Ok(());
+    }
+    let host = setup.hypervisor()?;
+    let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
+    let there = there(setup, &host, name, domain.as_ref(), with_files)?;
+    if domain.is_none() && there.is_empty() { Err(nothing(&host, name)) } else { Ok(()) }
+}
+
+/// What there is of a machine beside its domain.
+struct There {
+    pool: Pool,
+    volumes: Vec<String>,
+    files: bool,
+}
+
+impl There {
+    fn is_empty(&self) -> bool {
+        self.volumes.is_empty() && !self.files
+    }
+}
+
+fn there(
+    setup: &Setup,
+    host: &Hypervisor,
+    name: &MachineName,
+    domain: Option<&Owned>,
+    with_files: bool,
+) -> Result<There> {
+    let stem = match domain {
+        Some(domain) => domain.metadata().stem.clone(),
+        // What a `create` left that was cut short; not what a machine has that was renamed.
+        None => deploy::free_stem(host, name)?,
+    };
+    let pool = deploy::open_pool(setup, host)?;
+    // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
+    pool.refresh()?;
+    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
+    let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
+    Ok(There { pool, volumes, files: with_files && config::exists(&setup.workspace, name) })
+}
+
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
@@ -95,20 +144,11 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         let verb = if with_files { "purge" } else { "destroy" };
         require_declared_here(setup, name, verb, &domain.metadata().workspace)?;
     }
-    let stem = match &domain {
-        Some(domain) => domain.metadata().stem.clone(),
-        // What a `create` left that was cut short; not what a machine has that was renamed.
-        None => deploy::free_stem(host, name)?,
-    };
-    let pool = work.pool()?;
-    // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
-    pool.refresh()?;
-    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
-    let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
-    let files = with_files && config::exists(&setup.workspace, name);
-    if domain.is_none() && volumes.is_empty() && !files {
+    let there = there(setup, host, name, domain.as_ref(), with_files)?;
+    if domain.is_none() && there.is_empty() {
         return Err(nothing(host, name));
     }
+    let There { pool, volumes, files } = there;
     work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
         Step::PowerOff => host.own(name)?.force_off().map(drop),
         Step::Volume(volume) => pool.delete(volume).map(drop),

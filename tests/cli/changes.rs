@@ -154,3 +154,75 @@ fn a_machine_without_a_domain_is_renamed_by_its_files() {
     sandbox.write("machines/db/notes", "mine");
     refused(&sandbox, &["rename", "www", "db"], "", 1, &["machines/db is there"]);
 }
+
+/// Returns a libvirt (a file for its test driver) with a machine `web` that runs and has the snapshot `old`.
+fn libvirt_with_web(sandbox: &Sandbox) -> String {
+    let node = sandbox.home().join("node.xml");
+    let workspace = sandbox.path("").canonicalize().unwrap();
+    let xml = format!(
+        "<node><domain type='test'><name>web</name><uuid>0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11</uuid>\
+         <metadata><nixvm:machine xmlns:nixvm='urn:nixvm:domain:1' name='web' workspace='{}' volumes='web' generation='1'>\
+         <nixvm:generation number='1' profile='core' digest='{}' base='b' made='1' health='untried' nixpkgs='n' kernel='6'/>\
+         <nixvm:snapshot name='old' taken='1' layer='1' nvram='no' generation='1' consistent='yes'/>\
+         </nixvm:machine></metadata><memory>8192</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain></node>",
+        workspace.display(),
+        "d".repeat(64)
+    );
+    fs::write(&node, xml).unwrap();
+    format!("test://{}", node.display())
+}
+
+#[test]
+fn a_slip_in_one_of_several_names_is_found_before_anything_is_done() {
+    let sandbox = Sandbox::new().with_web();
+    let connect = libvirt_with_web(&sandbox);
+    let there = sandbox.run(&["--connect", &connect, "force-stop", "web"]);
+    assert!(there.code == 0 && there.stderr.contains("web"), "{there:?}");
+    for verb in ["start", "stop", "force-stop", "reboot", "upgrade", "backup"] {
+        for names in [["web", "wbe"], ["wbe", "web"]] {
+            let arguments = [&["--connect", &connect, verb][..], &names].concat();
+            let words = [
+                "error: 1 of these 2 machines cannot be worked on; nothing was changed",
+                "cause: wbe: ",
+                "`web`",
+            ];
+            refused(&sandbox, &arguments, "", 1, &words);
+            let said = sandbox.run(&arguments).stderr;
+            assert!(said.starts_with("error: "), "something was done: {said}");
+        }
+    }
+    refused(&sandbox, &["build", "core", "dokcer"], "", 1, &["error: there is no profile `dokcer`"]);
+    assert!(!sandbox.path("output").exists());
+}
+
+#[test]
+fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_there() {
+    let sandbox = Sandbox::new().with_web();
+    let connect = libvirt_with_web(&sandbox);
+    for arguments in [
+        &["destroy", "nosuch"][..],
+        &["destroy", "web"],
+        &["destroy", "nosuch", "--yes"],
+        &["purge", "nosuch"],
+        &["purge", "nosuch", "--yes"],
+        &["recreate", "nosuch"],
+        &["start", "nosuch"],
+        &["restore-snapshot", "nosuch", "old"],
+        &["delete-snapshot", "nosuch", "old", "--yes"],
+        &["snapshot", "nosuch"],
+        &["passwd", "nosuch"],
+        &["network-config", "nosuch"],
+    ] {
+        // 2 is what a question without a terminal ends with.
+        refused(&sandbox, arguments, "", 1, &["error: "]);
+    }
+    let work = sandbox.path("output/work");
+    assert!(!work.exists() || fs::read_dir(work).unwrap().next().is_none());
+    for arguments in [["restore-snapshot", "web", "odl"], ["delete-snapshot", "web", "odl"]] {
+        let arguments = [&["--connect", &connect], &arguments[..]].concat();
+        refused(&sandbox, &arguments, "", 1, &["web has no snapshot `odl`", "did you mean `old`?"]);
+    }
+    refused(&sandbox, &["--connect", &connect, "delete-snapshot", "web", "old"], "", 2, &["cannot ask"]);
+    let archive = ["--connect", &connect, "restore-backup", "web", "nosuch.tar.zst"];
+    refused(&sandbox, &archive, "", 1, &["cannot read the archive"]);
+}
