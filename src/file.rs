@@ -1,7 +1,7 @@
 //! Files that are read with care and written whole or not at all.
 //!
 //! What root makes belongs to whoever owns the folder that it is in: `sudo nixvm` must not lock the owner of a workspace out
-//! of it. So whatever makes a file or a folder there does it here.
+//! of it. So whatever makes a file or a folder there does it here, with a mode of its own: a umask of 000 opens nothing to all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -125,7 +125,7 @@ pub fn create(path: &Path, contents: &str) -> Result<()> {
     explained(written(), path)
 }
 
-/// Writes a file that can be made again, and the folders that it needs; others may read it. It is not synced.
+/// Writes a file that can be made again, and the folders that it needs; others may read it, and not write. It is not synced.
 ///
 /// # Errors
 /// The folder cannot be written, or is full.
@@ -136,7 +136,8 @@ pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
         // Root must not write through a link that the folder's owner laid.
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).custom_flags(no_link).open(path)?;
+        options.write(true).create(true).truncate(true).mode(0o644).custom_flags(no_link);
+        let mut file = options.open(path)?;
         give_to_owner_of(folder, &file)?;
         file.write_all(contents.as_ref())
     };
@@ -242,12 +243,12 @@ pub fn create_private_folder(path: &Path) -> Result<()> {
     make_folders(path, 0o700)
 }
 
-/// Makes a folder, and those above it, that others may enter; one that exists is left as it is.
+/// Makes a folder, and those above it, that others may enter but not change; one that exists is left as it is.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn create_folder(path: &Path) -> Result<()> {
-    make_folders(path, 0o777)
+    make_folders(path, 0o755)
 }
 
 fn make_folders(path: &Path, mode: u32) -> Result<()> {

@@ -140,6 +140,28 @@ fn what_root_writes_belongs_to_the_owner_of_the_workspace() {
     }
 }
 
+#[test]
+fn a_umask_that_keeps_nothing_back_opens_nothing_to_everybody() {
+    let sandbox = Sandbox::new();
+    let path = std::env::var_os("PATH").unwrap();
+    let script = "umask 000; \"$0\" create web --no-build --no-keys; \"$0\" set web memory=1G; \"$0\" start web; \
+                  \"$0\" build --machine web; \"$0\" create db --no-keys; \"$0\" clone web other; \"$0\" doctor; :";
+    let mut shell = std::process::Command::new("/bin/sh");
+    let nixvm = sandbox.command(&[]);
+    shell.args(["-c", script]).arg(nixvm.get_program()).current_dir(sandbox.path("")).env_clear();
+    shell.envs(nixvm.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", path);
+    assert_eq!(sandbox.ended(&mut shell).code, 0);
+    let mut seen = 0;
+    for folder in [sandbox.path("output"), sandbox.path("machines/web"), sandbox.home()] {
+        for entry in walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap) {
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert!(entry.path_is_symlink() || mode & 0o022 == 0, "{mode:o} {}", entry.path().display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} files and folders were looked at");
+}
+
 /// As git does with `safe.directory`.
 #[test]
 fn another_users_workspace_is_taken_only_where_it_is_allowed() {
