@@ -1,5 +1,7 @@
 # Docker with development tools; user may use Docker too.
 #
+# So user is as good as root of the guest: a container may mount all of it.
+#
 # nix-ld lets binaries built for other distributions run: downloaded toolchains, editors' remote servers.
 { pkgs, ... }:
 {
