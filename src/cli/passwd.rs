@@ -1,8 +1,11 @@
 //! `passwd`: how root's password comes in without being seen on the way.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{Read, stdin};
+use std::os::fd::AsFd;
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use crate::error::{Explain, Failure, Result};
 use crate::model::PasswordHash;
@@ -49,17 +52,17 @@ fn hash_of(
     }
 }
 
-/// Returns the one line of a file, without its end; that of standard input for `-`.
-fn line(file: &Path) -> Result<String> {
+/// Returns the one line of a file, without its end; that of standard input for `-`. It is overwritten when it is dropped.
+fn line(file: &Path) -> Result<Zeroizing<String>> {
     let from_stdin = file == Path::new("-");
     let source = if from_stdin { "standard input".to_owned() } else { format!("`{}`", file.display()) };
     let cannot = || Failure::user(format!("cannot read {source}"));
-    let mut text = String::new();
-    let read = match from_stdin {
-        true => io::stdin().take(MOST).read_to_string(&mut text),
-        false => File::open(file).and_then(|file| file.take(MOST).read_to_string(&mut text)),
-    };
-    read.explain(cannot)?;
+    // Not through `Stdin`, which keeps what it read in a buffer of its own.
+    let opened =
+        if from_stdin { stdin().as_fd().try_clone_to_owned().map(File::from) } else { File::open(file) };
+    // With room for all of it: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * MOST as usize));
+    opened.explain(cannot)?.take(MOST).read_to_string(&mut text).explain(cannot)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.contains('\n') {
@@ -67,5 +70,5 @@ fn line(file: &Path) -> Result<String> {
             .hint("give the password or hash alone, on one line")
             .into());
     }
-    Ok(line.to_owned())
+    Ok(Zeroizing::new(line.to_owned()))
 }

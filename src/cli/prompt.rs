@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr, stdin};
 
 use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Password, Select};
+use zeroize::Zeroizing;
 
 use super::output;
 use crate::error::{Explain, Failure, Result};
@@ -65,17 +66,18 @@ pub fn choose(question: &str, choices: &[String], default: usize, instead: &str)
         .explain(Failure::interrupted)
 }
 
-/// Asks twice for what nobody is to see, until both are the same; it may be empty.
+/// Asks twice for what nobody is to see, until both are the same; it may be empty. It is overwritten when it is dropped.
 ///
 /// # Errors
 /// There is no terminal; `instead` says which option answers the question there.
-pub fn secret(question: &str, again: &str, instead: &str) -> Result<String> {
+pub fn secret(question: &str, again: &str, instead: &str) -> Result<Zeroizing<String>> {
     need_terminal(question, instead)?;
     Password::with_theme(&SimpleTheme)
         .with_prompt(plain(question))
         .with_confirmation(again, "The two differ")
         .allow_empty_password(true)
         .interact()
+        .map(Zeroizing::new)
         .explain(Failure::interrupted)
 }
 

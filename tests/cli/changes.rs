@@ -222,7 +222,13 @@ fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_th
         let arguments = [&["--connect", &connect], &arguments[..]].concat();
         refused(&sandbox, &arguments, "", 1, &["web has no snapshot `odl`", "did you mean `old`?"]);
     }
-    refused(&sandbox, &["--connect", &connect, "delete-snapshot", "web", "old"], "", 2, &["cannot ask"]);
+    refused(
+        &sandbox,
+        &["--connect", &connect, "delete-snapshot", "web", "old"],
+        "",
+        2,
+        &["cannot ask", "`--yes`"],
+    );
     let archive = ["--connect", &connect, "restore-backup", "web", "nosuch.tar.zst"];
     refused(&sandbox, &archive, "", 1, &["cannot read the archive"]);
 }
