@@ -109,6 +109,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     if domain.is_none() && volumes.is_empty() && !files {
         return Err(nothing(host, name));
     }
+    // Before anything is deleted, and again by each deletion.
+    volumes.iter().try_for_each(|volume| pool.require_unused(volume))?;
     work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
         Step::PowerOff => host.own(name)?.force_off().map(drop),
         Step::Volume(volume) => pool.delete(volume).map(drop),

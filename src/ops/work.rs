@@ -160,12 +160,13 @@ impl<'a> Work<'a> {
         self.host.own(&self.name)
     }
 
-    /// Returns nixvm's pool, made where it is missing.
+    /// Returns the machine's pool, made where it is missing; what another domain needs is not deleted from it.
     ///
     /// # Errors
     /// libvirt refuses.
     pub fn pool(&self) -> Result<Pool> {
-        open_pool(self.setup, &self.host)
+        let id = self.host.find(&self.name)?.map(|domain| domain.id);
+        Ok(open_pool(self.setup, &self.host)?.of_machine(id))
     }
 
     /// Takes the steps one after another, the journal saying how far.
@@ -265,7 +266,11 @@ impl<'a> Work<'a> {
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
-                pool.clear(volume)?;
+                // Since that work was cut short, another workspace may have made a machine of what it left.
+                match pool.user_of(volume)? {
+                    Some(user) => self.watch.note(&format!("{volume} stays: the domain `{user}` needs it")),
+                    None => pool.clear(volume)?,
+                }
             }
         }
         journal::forget(&self.setup.workspace.work_dir(), &self.name)

@@ -17,6 +17,7 @@ mod reader;
 mod sparse;
 #[cfg(test)]
 mod trials;
+mod users;
 mod xml;
 
 pub use chain::Link;
