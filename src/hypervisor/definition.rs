@@ -6,7 +6,7 @@
 
 use virt::sys;
 
-use super::Owned;
+use super::Seen;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::{Element, Found, walk};
@@ -99,7 +99,7 @@ impl Definition {
     }
 }
 
-impl Owned {
+impl Seen {
     /// Returns the disks that the machine has at its next start.
     ///
     /// # Errors

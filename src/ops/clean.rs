@@ -107,7 +107,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     let mut backing = pool.backing_of_all()?;
     let mut found = Vec::new();
     for name in &ours(setup, host, &records)? {
-        let domain = host.own(name)?;
+        let domain = host.see(name)?;
         let metadata = domain.metadata().clone();
         // A machine that lives in another pool is that pool's business.
         if !pool.is_whole(&Role::Boot(metadata.current().number).of(&metadata.stem))? {
@@ -230,7 +230,17 @@ fn lock<'a>(
         Garbage::Generation { machine, .. } | Garbage::Files { machine, .. } => Some(machine.clone()),
         Garbage::Base { .. } | Garbage::OutLink { .. } => None,
     }));
-    names.iter().map(|name| Work::begin(setup, name, "clean", watch)).collect()
+    let mut locked = Vec::new();
+    for name in &names {
+        // One of another workspace that is called as one which is only declared here: it is not ours to lock.
+        let other = host.find(name)?.is_some_and(|found| {
+            found.metadata.is_some_and(|recorded| !ownership::is_ours(setup, &recorded, found.id))
+        });
+        if !other {
+            locked.push(Work::begin(setup, name, "clean", watch)?);
+        }
+    }
+    Ok(locked)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::path::Path;
 use rand_core::{OsRng, RngCore};
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::{DATA, Hypervisor, Owned};
+use crate::hypervisor::{DATA, Hypervisor, Owned, Seen};
 use crate::interrupt;
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Metadata};
@@ -144,7 +144,7 @@ fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
 ///
 /// # Errors
 /// libvirt does not answer, or the definition was changed by hand and has no such disk.
-pub fn layer_of(domain: &Owned) -> Result<u32> {
+pub fn layer_of(domain: &Seen) -> Result<u32> {
     match domain.disks()?.volume(DATA).and_then(volume::parse) {
         Some((_, Role::Data(layer))) => Ok(layer),
         _ => Err(Failure::user(format!("the domain `{}` has no data disk of nixvm's", domain.name()))
@@ -157,7 +157,7 @@ pub fn layer_of(domain: &Owned) -> Result<u32> {
 ///
 /// # Errors
 /// It is missing, or libvirt does not answer.
-pub fn data_capacity(pool: &Pool, domain: &Owned) -> Result<Size> {
+pub fn data_capacity(pool: &Pool, domain: &Seen) -> Result<Size> {
     let volume = Role::Data(layer_of(domain)?).of(&domain.metadata().stem);
     Ok(pool.chain(&volume)?.first().map_or(Size::from_bytes(0), |top| Size::from_bytes(top.capacity)))
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
-use crate::exec;
 use crate::hypervisor::Hypervisor;
 use crate::model::{MachineName, volume};
 
@@ -91,10 +90,6 @@ pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Des
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
-    if let Some(domain) = &domain {
-        let verb = if with_files { "purge" } else { "destroy" };
-        require_declared_here(setup, name, verb, &domain.metadata().workspace)?;
-    }
     let stem = match &domain {
         Some(domain) => domain.metadata().stem.clone(),
         // What a `create` left that was cut short; not what a machine has that was renamed.
@@ -126,22 +121,6 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         work.watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));
     }
     Ok(Destroyed { machine: name.clone(), domain: domain.is_some(), volumes, files })
-}
-
-/// Refuses to delete the data of a machine of another workspace: its name may have been typed in the wrong folder.
-///
-/// # Errors
-/// It is one, or this workspace is a copy of the machine's.
-pub fn require_declared_here(setup: &Setup, name: &MachineName, verb: &str, made_in: &str) -> Result<()> {
-    // One of a workspace that was moved here says so by now: whoever works on it first writes that down.
-    if made_in == setup.workspace.as_str() {
-        return Ok(());
-    }
-    Err(Failure::user(format!(
-        "the machine `{name}` belongs to the workspace `{made_in}`; nothing was changed"
-    ))
-    .hint(format!("name that workspace: `nixvm -C {} {verb} {name}`", exec::quoted(made_in)))
-    .into())
 }
 
 fn nothing(host: &Hypervisor, name: &MachineName) -> anyhow::Error {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::{Hypervisor, Owned};
+use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
 use crate::model::{MacAddress, MachineName};
 
@@ -27,6 +27,8 @@ pub struct ListedMachine {
     pub profile: Option<String>,
     /// The generation its domain was built from.
     pub generation: Option<u32>,
+    /// The workspace whose machine it is, if that is not this one.
+    pub other_workspace: Option<String>,
 }
 
 /// Returns every machine that has a domain of nixvm's or is declared in this workspace, by name.
@@ -38,10 +40,13 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
     let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
-        if metadata.workspace != setup.workspace.as_str() && ownership::is_ours(setup, metadata, domain.id) {
+        let other_workspace = ownership::of_another(setup, metadata, domain.id);
+        if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
             ownership::notice(setup, &host, &metadata.machine);
         }
+        // Another workspace's files say which of a domain's addresses is the guest's own.
         if domain.state.can_answer()
+            && other_workspace.is_none()
             && let Some(guest) = guest(setup, &host, &metadata.machine)
         {
             up.push((machines.len(), guest));
@@ -52,6 +57,7 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
             address: None,
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
+            other_workspace,
         });
     }
     let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
@@ -67,6 +73,7 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
                 address: None,
                 profile,
                 generation: None,
+                other_workspace: None,
             });
         }
     }
@@ -75,8 +82,8 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
 }
 
 /// An address is a help in a list, not its point: a machine that cannot be asked for it is listed without.
-fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Owned, MacAddress)> {
-    Some((host.own(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
+fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, MacAddress)> {
+    Some((host.see(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
 }
 
 /// Returns the machines declared in this workspace, by name.

@@ -9,9 +9,11 @@ use crate::config::Workspace;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, is_local, is_session};
+use crate::model::record::Metadata;
 use crate::nix::{self, Event, Flake, Staged};
 
 use super::lock;
+use super::ownership;
 use super::session::Session;
 
 /// Listens to what an operation does while it works.
@@ -54,7 +56,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Returns a connection to libvirt.
+    /// Returns a connection to libvirt, through which machines of this workspace alone can be changed.
     ///
     /// # Errors
     /// libvirt does not answer; for a session on this host, its folders are not this user's.
@@ -65,7 +67,9 @@ impl Setup {
         {
             return Err(failure.into());
         }
-        Hypervisor::open(&self.connect)
+        let workspace = self.workspace.clone();
+        let owner = move |recorded: &Metadata, id| ownership::require(&workspace, recorded, id);
+        Ok(Hypervisor::open(&self.connect)?.of_workspace(Box::new(owner)))
     }
 
     /// Copies the workspace's flake to where Nix may see it, with all of its inputs locked, and returns the copy with its

@@ -100,6 +100,12 @@ impl<'a> Work<'a> {
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         // A workspace that was moved is found again by whoever looks for it next.
         ownership::follow(setup, &host, name)?;
+        // Before what an earlier command left is looked at: it is of this workspace, and the domain may not be.
+        if let Some(found) = host.find(name)?
+            && let Some(recorded) = &found.metadata
+        {
+            ownership::require(&setup.workspace, recorded, found.id)?;
+        }
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
