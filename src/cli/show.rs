@@ -8,6 +8,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::model::Connection;
 use crate::model::domain::DomainState;
 use crate::ops::{Check, Health, ListedMachine, Status};
 
@@ -76,22 +77,26 @@ pub fn machines(machines: &[ListedMachine]) -> String {
     if machines.is_empty() {
         return "no machines yet; `nixvm create NAME` makes one".into();
     }
+    let elsewhere = machines.iter().any(|machine| machine.connection != Connection::default());
     let others = machines.iter().any(|machine| machine.other_workspace.is_some());
     let rows: Vec<Vec<String>> = machines
         .iter()
         .map(|m| {
             let mut row = vec![
                 m.name.clone(),
-                state(m.state),
+                if m.unreachable { style("no answer").red().to_string() } else { state(m.state) },
                 dash(m.address),
                 dash(m.profile.clone()),
                 dash(m.generation),
+                dash(m.pool.clone()),
             ];
+            row.extend(elsewhere.then(|| m.connection.to_string()));
             row.extend(others.then(|| dash(m.other_workspace.clone())));
             row
         })
         .collect();
-    let mut headings = vec!["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION"];
+    let mut headings = vec!["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION", "POOL"];
+    headings.extend(elsewhere.then_some("CONNECTION"));
     headings.extend(others.then_some("WORKSPACE"));
     table(&headings, &rows)
 }
@@ -125,6 +130,10 @@ pub fn status(status: &Status) -> String {
     }
     if let Some((network, mac)) = status.network.as_ref().zip(status.mac_address.as_ref()) {
         line("network", format!("{network} ({mac})"));
+    }
+    line("pool", status.pool.to_string());
+    if status.connection != Connection::default() {
+        line("connection", status.connection.to_string());
     }
     for disk in &status.disks {
         line(

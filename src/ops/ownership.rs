@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::{self, Workspace};
 use crate::error::{Failure, Result};
 use crate::exec;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Observed};
 use crate::journal::{Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Moment};
@@ -54,6 +54,17 @@ pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Res
         )),
     }
     .into())
+}
+
+/// Checks that the domain of that name, if it is nixvm's, is of this workspace.
+///
+/// # Errors
+/// It is another workspace's, or libvirt does not answer.
+pub fn require_own(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
+    match host.find(name)? {
+        Some(Observed { id, metadata: Some(recorded), .. }) => require(&setup.workspace, &recorded, id),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the workspace of the machine that a domain records, if that is not this one.

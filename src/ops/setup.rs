@@ -10,6 +10,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, is_local, is_session};
 use crate::model::record::Metadata;
+use crate::model::{Connection, PoolName};
 use crate::nix::{self, Event, Flake, Staged};
 
 use super::lock;
@@ -36,13 +37,13 @@ pub struct Setup {
     /// The folder with `flake.nix` and `machines/`.
     pub workspace: Workspace,
     /// libvirt's connection URI.
-    pub connect: String,
+    pub connect: Connection,
     /// The storage pool that holds nixvm's volumes.
-    pub pool: String,
+    pub pool: PoolName,
     /// A flake reference that replaces the locked nixpkgs, if the user gave one.
     pub nixpkgs: Option<String>,
-    /// The folder of the libvirt session's pool, should one have to be made.
-    pub session_pool: PathBuf,
+    /// The folder of the folders of a libvirt session's pools, should one have to be made.
+    pub session_pools: PathBuf,
     /// The folder for temporary files.
     pub temporary: PathBuf,
     /// Whose home and runtime folder a libvirt session of this user would work in.
@@ -61,15 +62,15 @@ impl Setup {
     /// # Errors
     /// libvirt does not answer; for a session on this host, its folders are not this user's.
     pub fn hypervisor(&self) -> Result<Hypervisor> {
-        if is_session(&self.connect)
-            && is_local(&self.connect)
+        if is_session(self.connect.as_str())
+            && is_local(self.connect.as_str())
             && let Some(failure) = self.session.fault()
         {
             return Err(failure.into());
         }
         let workspace = self.workspace.clone();
         let owner = move |recorded: &Metadata, id| ownership::require(&workspace, recorded, id);
-        Ok(Hypervisor::open(&self.connect)?.of_workspace(Box::new(owner)))
+        Ok(Hypervisor::open(self.connect.as_str())?.of_workspace(Box::new(owner)))
     }
 
     /// Copies the workspace's flake to where Nix may see it, with all of its inputs locked, and returns the copy with its

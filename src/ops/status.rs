@@ -8,9 +8,9 @@ use crate::config;
 use crate::error::Result;
 use crate::hypervisor::{Hypervisor, Seen};
 use crate::journal::{self, State};
-use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::model::volume::{self, VolumeStem};
+use crate::model::{Connection, MachineName, PoolName};
 use crate::storage::Pool;
 use crate::storage::image::read_not_carried_out;
 
@@ -47,6 +47,10 @@ pub struct Status {
     pub network: Option<String>,
     /// Its hardware address.
     pub mac_address: Option<String>,
+    /// The pool that its disks are in.
+    pub pool: PoolName,
+    /// The libvirt that has it.
+    pub connection: Connection,
     /// Its volumes.
     pub disks: Vec<Disk>,
     /// How many snapshots it has.
@@ -122,6 +126,8 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         guest_vcpus: domain.as_ref().map(|domain| domain.vcpus()).transpose()?,
         network: machine.as_ref().map(|machine| machine.network.to_string()),
         mac_address: machine.as_ref().map(|machine| machine.mac.to_string()),
+        pool: setup.pool.clone(),
+        connection: setup.connect.clone(),
         disks,
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),
         chain: chain.map(|chain| chain.len()),

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
@@ -17,7 +18,7 @@ use crate::model::volume::{self, Role};
 use crate::render;
 use crate::storage::Pool;
 
-use super::deploy::open_pool;
+use super::deploy::{self, open_pool};
 use super::{Setup, Watch};
 use super::{files, layers, ownership, roots};
 
@@ -63,24 +64,24 @@ impl<'a> Work<'a> {
         Self::begin_command(setup, name, format!("{verb} {name}"), watch)
     }
 
-    /// Returns both machines of a command that works on two, as [`Work::begin`] does one.
+    /// Returns both machines of a command that works on two, each where it is, as [`Work::begin`] does one.
     ///
     /// They are locked in the order of their names: two commands on the same two cannot wait for each other.
     ///
     /// # Errors
     /// As [`Work::begin`].
     pub fn begin_both(
-        setup: &'a Setup,
-        (first, second): (&MachineName, &MachineName),
+        (first_setup, first): (&'a Setup, &MachineName),
+        (second_setup, second): (&'a Setup, &MachineName),
         verb: &str,
         watch: &'a dyn Watch,
     ) -> Result<(Self, Self)> {
-        let begin = |name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        let begin = |setup, name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
         if first < second {
-            Ok((begin(first)?, begin(second)?))
+            Ok((begin(first_setup, first)?, begin(second_setup, second)?))
         } else {
-            let second = begin(second)?;
-            Ok((begin(first)?, second))
+            let second = begin(second_setup, second)?;
+            Ok((begin(first_setup, first)?, second))
         }
     }
 
@@ -101,11 +102,8 @@ impl<'a> Work<'a> {
         // A workspace that was moved is found again by whoever looks for it next.
         ownership::follow(setup, &host, name)?;
         // Before what an earlier command left is looked at: it is of this workspace, and the domain may not be.
-        if let Some(found) = host.find(name)?
-            && let Some(recorded) = &found.metadata
-        {
-            ownership::require(&setup.workspace, recorded, found.id)?;
-        }
+        ownership::require_own(setup, &host, name)?;
+        settle_place(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
@@ -288,6 +286,24 @@ impl<'a> Work<'a> {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
+}
+
+/// Writes down where a machine is that was made before its files said so, and sees that they say where its disks are.
+///
+/// # Errors
+/// They name another pool than the disks are in; libvirt does not answer.
+fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
+    // One with two names, on its way from one to the other, is for `rename` alone.
+    let Ok(Some(pool)) = deploy::pool_of(host, name) else { return Ok(()) };
+    if pool != setup.pool {
+        return Err(Failure::user(format!(
+            "the disks of {name} are in the pool `{pool}`, and machines/{name}/pool says `{}`; nothing was changed",
+            setup.pool
+        ))
+        .hint(format!("write `{pool}` into machines/{name}/pool"))
+        .into());
+    }
+    config::record_place(&setup.workspace, name, &setup.pool, &setup.connect)
 }
 
 fn is_backup(name: &str) -> bool {

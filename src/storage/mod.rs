@@ -26,3 +26,4 @@ pub use pour::Incoming;
 pub use put::Stored;
 pub use reader::{Stamp, VolumeReader};
 pub use sparse::Piece;
+pub use users::pool_with;

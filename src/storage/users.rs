@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
@@ -15,7 +16,7 @@ use super::Pool;
 use super::image::is_base_volume;
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::libvirt::xml::{Found, walk};
+use crate::libvirt::xml::{Found, text_at, walk};
 use crate::model::volume::{self, VolumeStem};
 
 /// What one definition of a domain says of the volumes it needs.
@@ -76,6 +77,23 @@ impl Folder {
         let here = parent == self.path || self.real.is_some() && fs::canonicalize(parent).ok() == self.real;
         here.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
     }
+}
+
+/// Returns the name of the pool whose folder the file at that absolute path is in, whether it runs or not; `None` where it is
+/// in none.
+///
+/// # Errors
+/// libvirt does not answer.
+pub fn pool_with(connection: &Connect, file: &str) -> Result<Option<String>> {
+    let say = || Failure::user(format!("cannot tell the pool of `{file}`"));
+    for pool in connection.list_all_storage_pools(0).say(say)? {
+        let Some(xml) = pool.xml_desc(0).unless(ErrorNumber::NoStoragePool).say(say)? else { continue };
+        let path = text_at(&xml, "pool/target/path").unwrap_or_default();
+        if !path.is_empty() && Folder::new(path).volume(file).is_some() {
+            return pool.name().map(Some).say(say);
+        }
+    }
+    Ok(None)
 }
 
 fn stem_of(volume: &str) -> Option<VolumeStem> {
@@ -153,7 +171,6 @@ mod tests {
     use crate::error::Report;
     use crate::model::MachineId;
     use crate::model::record::METADATA_NAMESPACE;
-    use virt::connect::Connect;
     use virt::storage_vol::StorageVol;
 
     fn domain(connection: &Connect, name: &str, id: MachineId, inside: &str) -> Domain {
@@ -198,6 +215,10 @@ mod tests {
             assert!(pool.clear(volume).is_err() && pool.usage(volume).unwrap().is_some());
         }
         assert!(pool.delete("t-y.data-1.qcow2").unwrap(), "a file of the same name elsewhere");
+
+        let with = |file: &str| pool_with(&connection, file).unwrap();
+        assert_eq!(with("/t-users/t-web.data-1.qcow2").as_deref(), Some("t-users"));
+        assert_eq!(with("/t-users/below/t-web.data-1.qcow2"), None);
 
         let own = pool.of_machine(Some(shop));
         assert!(own.delete("t-web.boot-1.qcow2").unwrap());

@@ -11,6 +11,7 @@ mod bad_input;
 mod changes;
 mod generations;
 mod hosts;
+mod places;
 mod sandbox;
 mod verbs;
 mod workspaces;

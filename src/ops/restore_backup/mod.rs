@@ -205,7 +205,10 @@ fn declared(
         Failure::user(format!("the machine `{name}` cannot be built in this workspace; nothing was changed"))
             .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
     })?;
-    Ok(Machine { var_size: machine.var_size.max(Size::from_bytes(virtual_size)), ..machine })
+    // Where it is restored, and not where it was when it was archived.
+    let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    let var_size = machine.var_size.max(Size::from_bytes(virtual_size));
+    Ok(Machine { pool, connection, var_size, ..machine })
 }
 
 /// Builds the machine's system.
