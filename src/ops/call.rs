@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::config;
 use crate::error::{Failure, Result};
+use crate::journal;
 use crate::model::{Connection, MachineName, PoolName};
 
 use super::Setup;
@@ -28,6 +29,14 @@ pub struct Call {
     setup: Setup,
     pool: Option<Asked<PoolName>>,
     connect: Option<Asked<Connection>>,
+}
+
+/// What is written down of where a machine is.
+struct Record {
+    pool: Option<PoolName>,
+    connection: Option<Connection>,
+    /// The one file that says both; `None` where each is in a file of the machine's.
+    file: Option<String>,
 }
 
 impl Call {
@@ -52,19 +61,31 @@ impl Call {
     /// # Errors
     /// A flag or variable says otherwise, which is a fault of the command line; a file that says it is wrong.
     pub fn machine(&self, name: &MachineName) -> Result<Setup> {
-        let place = config::place(&self.setup.workspace, name)?;
-        let file = |file: &str| format!("machines/{name}/{file}");
-        let connect =
-            agree(name, place.connection, self.connect.as_ref(), "at the libvirt", &file("connection"))?;
+        let Record { pool, connection, file } = self.recorded(name)?;
+        let by = file.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
+        let connect = agree(name, connection, self.connect.as_ref(), "at the libvirt", &by)?;
         let setup = Setup { connect: connect.unwrap_or_default(), ..self.setup.clone() };
         // Where libvirt does not answer, the command says so if it needs it; `build` does not.
         let learnt = || setup.hypervisor().and_then(|host| pool_of(&host, name)).ok().flatten();
-        let (recorded, by) = match place.pool {
-            Some(pool) => (Some(pool), file("pool")),
-            None => (learnt(), "its domain".to_owned()),
+        let (pool, by) = match pool {
+            Some(_) => (pool, file.unwrap_or_else(|| format!("machines/{name}/pool"))),
+            None => (learnt(), "its domain".into()),
         };
-        let pool = agree(name, recorded, self.pool.as_ref(), "in the pool", &by)?.unwrap_or_default();
+        let pool = agree(name, pool, self.pool.as_ref(), "in the pool", &by)?.unwrap_or_default();
         Ok(Setup { pool, ..setup })
+    }
+
+    /// Returns what is written down of where a machine is.
+    fn recorded(&self, name: &MachineName) -> Result<Record> {
+        let workspace = &self.setup.workspace;
+        if config::exists(workspace, name) {
+            let place = config::place(workspace, name)?;
+            return Ok(Record { pool: place.pool, connection: place.connection, file: None });
+        }
+        // What a `clone` or `restore-backup` left that was interrupted has no files yet, and volumes in a pool.
+        let left = journal::read(&workspace.work_dir(), name)?;
+        let (pool, connection) = left.map(|entry| (entry.pool, entry.connection)).unwrap_or_default();
+        Ok(Record { pool, connection, file: Some(format!("output/work/{name}.json")) })
     }
 
     /// Returns the setup for a machine that is or was called `old` and is to be called `new`, wherever its folder is by now.
@@ -83,9 +104,9 @@ impl Call {
     /// As [`Call::machine`]; another libvirt was given than the machine's.
     pub fn copied(&self, name: &MachineName, new: &MachineName) -> Result<(Setup, Setup)> {
         let from = Call { pool: None, ..self.clone() }.machine(name)?;
-        let there = config::place(&self.setup.workspace, new)?.pool;
-        let file = format!("machines/{new}/pool");
-        let pool = agree(new, there, self.pool.as_ref(), "in the pool", &file)?;
+        let there = self.recorded(new)?;
+        let by = there.file.unwrap_or_else(|| format!("machines/{new}/pool"));
+        let pool = agree(new, there.pool, self.pool.as_ref(), "in the pool", &by)?;
         let to = Setup { pool: pool.unwrap_or_else(|| from.pool.clone()), ..from.clone() };
         Ok((from, to))
     }

@@ -215,7 +215,12 @@ impl<'a> Work<'a> {
 
     fn entry<S: Step>(&self, steps: &[S]) -> Entry {
         let titles = steps.iter().map(Step::title).collect();
-        Entry::new(self.holder.clone(), titles, steps.iter().flat_map(Step::volumes).collect())
+        let volumes = steps.iter().flat_map(Step::volumes).collect();
+        let mut entry = Entry::new(self.holder.clone(), titles, volumes);
+        // A machine that is being made may have no files yet that say it.
+        entry.pool = Some(self.setup.pool.clone());
+        entry.connection = Some(self.setup.connect.clone());
+        entry
     }
 
     fn take_each<S: Step>(

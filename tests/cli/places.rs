@@ -87,6 +87,26 @@ fn promise_12_where_a_machine_is_is_written_with_it() {
 }
 
 #[test]
+fn what_an_interrupted_command_left_is_looked_for_where_it_is() {
+    let sandbox = Sandbox::new();
+    let left = "{\"format\":1,\"holder\":{\"pid\":1,\"command\":\"restore-backup db\",\"since\":1},\"pool\":\"fast\",\
+                \"connection\":\"test:///default\",\"is_birth\":true,\"only_onward\":false,\"steps\":[\"a\",\"b\"],\"done\":0,\
+                \"volumes\":[\"db.data-1.qcow2\"]}";
+    sandbox.write("output/work/db.json", left);
+    for (variable, value) in [("NIXVM_POOL", "slow"), ("NIXVM_CONNECT", "qemu:///session")] {
+        let ended = with(&sandbox, &[(variable, value)], &["purge", "db", "--yes"]);
+        refused(&ended, 2, &["as output/work/db.json says", variable]);
+    }
+    let settled = with(&sandbox, &[], &["purge", "db", "--yes"]);
+    refused(
+        &settled,
+        1,
+        &["`nixvm restore-backup db` was cut short", "no machine `db` at `test:///default`"],
+    );
+    assert!(!sandbox.path("output/work/db.json").exists(), "{settled:?}");
+}
+
+#[test]
 fn a_machine_that_was_made_before_is_found_by_its_domain_and_written_down() {
     let sandbox = Sandbox::new().with_web();
     let (uuid, workspace) = (read(&sandbox, "uuid"), sandbox.path("").canonicalize().unwrap());
