@@ -58,6 +58,8 @@ fn machine() -> Machine {
         udp_ports: Ports::default(),
         root_password: Some("$6$salt$hash".parse().unwrap()),
         resolv_conf: ResolvConf::default(),
+        pool: None,
+        connection: None,
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,

@@ -43,19 +43,12 @@ pub struct Global {
     /// Take this workspace though it is another user's or others may write to it [env: NIXVM_TRUST=DIR:DIR]
     #[arg(long, global = true, value_name = "DIR")]
     pub trust: Vec<PathBuf>,
-    /// libvirt to talk to [default: qemu:///system]
+    /// libvirt to talk to [default: the machine's own; qemu:///system for a new one]
     #[arg(long, global = true, value_name = "URI", env = "NIXVM_CONNECT", hide_env_values = true)]
     pub connect: Option<String>,
-    /// libvirt storage pool for disks, made if it is not there
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "NIXVM_POOL",
-        default_value = "nixvm",
-        hide_env_values = true
-    )]
-    pub pool: String,
+    /// libvirt storage pool for disks, made if it is not there [default: the machine's own; nixvm for a new one]
+    #[arg(long, global = true, value_name = "NAME", env = "NIXVM_POOL", hide_env_values = true)]
+    pub pool: Option<String>,
     /// Flake reference to build from instead of the locked nixpkgs
     #[arg(long, global = true, value_name = "REF", env = "NIXVM_NIXPKGS", hide_env_values = true)]
     pub nixpkgs: Option<String>,

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use crate::backup::{Archive, ArchiveName, State};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{MachineName, Moment};
-use crate::ops::{self, ListedBackup, Restore, Setup};
+use crate::ops::{self, Call, ListedBackup, Restore, Setup};
 
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
 use super::commands::{each, machine_name};
@@ -21,10 +21,10 @@ use super::terminal::Terminal;
 ///
 /// # Errors
 /// A name is none, or one of the backups failed.
-pub fn backup(setup: &Setup, args: &Backup, terminal: &Terminal) -> Result<Shown> {
-    let folder = folder(setup, args.to.as_deref())?;
+pub fn backup(call: &Call, args: &Backup, terminal: &Terminal) -> Result<Shown> {
+    let folder = folder(call.host(), args.to.as_deref())?;
     let mut lines = Vec::new();
-    let shown = each(setup, &args.names, |name| {
+    let shown = each(call, &args.names, |setup, name| {
         let made = ops::backup(setup, name, &folder, args.incremental, terminal)?;
         let kind = match &made.parent {
             Some(parent) => format!("adds to {parent}"),
@@ -45,9 +45,9 @@ pub fn backup(setup: &Setup, args: &Backup, terminal: &Terminal) -> Result<Shown
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn backups(setup: &Setup, args: &Backups) -> Result<Shown> {
+pub fn backups(call: &Call, args: &Backups) -> Result<Shown> {
     let name = args.name.as_deref().map(machine_name).transpose()?;
-    let folder = folder(setup, args.from.as_deref())?;
+    let folder = folder(call.host(), args.from.as_deref())?;
     let found = ops::backups(&folder, name.as_ref())?;
     let text = match found.as_slice() {
         [] => format!("no backups in {}; `nixvm backup NAME` makes one", folder.display()),
@@ -75,8 +75,8 @@ pub fn verify(args: &VerifyBackup, terminal: &Terminal) -> Result<Shown> {
 ///
 /// # Errors
 /// Which archive is meant cannot be told or asked, or the operation fails.
-pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Result<Shown> {
-    let folder = folder(setup, args.from.as_deref())?;
+pub fn restore(call: &Call, args: &RestoreBackup, terminal: &Terminal) -> Result<Shown> {
+    let folder = folder(call.host(), args.from.as_deref())?;
     let source = args.name.as_deref().map(machine_name).transpose()?;
     let (file, of) = match &args.file {
         Some(file) => {
@@ -93,6 +93,7 @@ pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Resu
         files: args.files,
         limit: Duration::from_secs(args.timeout),
     };
+    let setup = call.machine(&wanted.name)?;
     let host = setup.hypervisor()?;
     if !args.yes && host.find(&wanted.name)?.is_some() {
         // Before somebody is asked for nothing.
@@ -104,9 +105,9 @@ pub fn restore(setup: &Setup, args: &RestoreBackup, terminal: &Terminal) -> Resu
             return Err(Failure::user("nothing was changed").into());
         }
     }
-    let mut restored = ops::restore_backup(setup, &wanted, terminal)?;
+    let mut restored = ops::restore_backup(&setup, &wanted, terminal)?;
     if args.start && !restored.running {
-        ops::start(setup, &restored.machine, terminal)?;
+        ops::start(&setup, &restored.machine, terminal)?;
         restored.running = true;
     }
     let next = match restored.running {

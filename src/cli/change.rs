@@ -3,7 +3,7 @@
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::model::{Size, quote};
-use crate::ops::{self, Effect, Setting, Setup, Sizes, Watch};
+use crate::ops::{self, Call, Effect, Setting, Sizes, Watch};
 
 use super::change_args::{NetworkConfig, Set};
 use super::commands::{SSH_LIMIT, machine_name, typed, wait};
@@ -15,9 +15,9 @@ use super::terminal::Terminal;
 ///
 /// # Errors
 /// A value is not valid, or the operation fails.
-pub fn set(setup: &Setup, args: &Set, terminal: &Terminal) -> Result<Shown> {
+pub fn set(call: &Call, args: &Set, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
-    let set = ops::set(setup, &name, sizes(args)?, terminal)?;
+    let set = ops::set(&call.machine(&name)?, &name, sizes(args)?, terminal)?;
     Ok(Shown::new(&set, set.settings.iter().map(setting).collect::<Vec<_>>().join("\n")))
 }
 
@@ -73,14 +73,19 @@ fn setting(setting: &Setting) -> String {
 ///
 /// # Errors
 /// The network is none, nobody can be asked, or the operation fails.
-pub fn network_config(setup: &Setup, args: &NetworkConfig, terminal: &Terminal) -> Result<Shown> {
+pub fn network_config(call: &Call, args: &NetworkConfig, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
+    let setup = call.machine(&name)?;
+    if !config::exists(&setup.workspace, &name) {
+        // It may be another workspace's; without one of that name the next line says how to make it.
+        ops::require_own(&setup, &setup.hypervisor()?, &name)?;
+    }
     let now = config::load(&setup.workspace, &name)?.network.to_string();
     let instead = "name the network: `nixvm network-config NAME nat`, `bridge:IF` or `user`";
-    let Some(wanted) = network(setup, args.network.as_deref(), Some(&now), instead)? else {
+    let Some(wanted) = network(&setup, args.network.as_deref(), Some(&now), instead)? else {
         return Err(Failure::bug("a question that was asked has no answer").into());
     };
-    let change = ops::network_config(setup, &name, &wanted, terminal)?;
+    let change = ops::network_config(&setup, &name, &wanted, terminal)?;
     let mut result = show::json(&change)?;
     match (change.running, change.before == change.network) {
         (false, _) => {}
@@ -89,8 +94,8 @@ pub fn network_config(setup: &Setup, args: &NetworkConfig, terminal: &Terminal) 
         }
         (true, false) if args.now => {
             terminal.note(&format!("shutting {name} down and starting it, for the network to be in force"));
-            ops::reboot(setup, &name, SSH_LIMIT, terminal)?;
-            result["restarted"] = wait(setup, &name, args.timeout, terminal)?;
+            ops::reboot(&setup, &name, SSH_LIMIT, terminal)?;
+            result["restarted"] = wait(&setup, &name, args.timeout, terminal)?;
         }
         (true, false) => {
             terminal.note(&format!("in force at the next start: `nixvm reboot {name}` brings it about now"));

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsString;
 use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -14,9 +16,9 @@ use serde_json::json;
 use crate::config::{Trust, Workspace};
 use crate::error::{Explain, Failure, Kind, Report, Result, Said};
 use crate::exec;
-use crate::model::{MachineName, ProfileName, quote};
+use crate::model::{Connection, MachineName, PoolName, ProfileName};
 use crate::nix;
-use crate::ops::{self, Health, Session, Setup};
+use crate::ops::{self, Asked, Call, Health, Session, Setup};
 
 use super::args::{Build, Cli, Command, Delete, Global, Ssh};
 use super::backup;
@@ -29,7 +31,7 @@ use super::passwd;
 use super::prompt;
 use super::show::{self, Shown};
 use super::snapshots;
-use super::terminal::Terminal;
+use super::terminal::{Terminal, error_text};
 use super::update;
 
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
@@ -43,77 +45,87 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
     if let Command::Completions { shell } = cli.command {
         return Ok(completions(shell));
     }
-    let setup = setup(&cli.global)?;
+    let call = call(&cli.global)?;
     match cli.command {
-        Command::Create(args) => create::run(&setup, &args, terminal),
-        Command::Build(args) => build(&setup, &args, terminal),
-        Command::BuildAll => build_profiles(&setup, setup.workspace.profile_names()?, terminal),
-        Command::ListProfiles => list_profiles(&setup),
-        Command::Start(args) => each(&setup, &args.machines.names, |name| {
-            ops::start(&setup, name, terminal)?;
-            wait(&setup, name, args.timeout, terminal)
+        Command::Create(args) => create::run(&call, &args, terminal),
+        Command::Build(args) => build(&call, &args, terminal),
+        Command::BuildAll => build_profiles(call.host(), call.host().workspace.profile_names()?, terminal),
+        Command::ListProfiles => list_profiles(call.host()),
+        Command::Start(args) => each(&call, &args.machines.names, |setup, name| {
+            ops::start(setup, name, terminal)?;
+            wait(setup, name, args.timeout, terminal)
         }),
-        Command::Reboot(args) => each(&setup, &args.machines.names, |name| {
-            ops::reboot(&setup, name, SSH_LIMIT, terminal)?;
-            wait(&setup, name, args.timeout, terminal)
+        Command::Reboot(args) => each(&call, &args.machines.names, |setup, name| {
+            ops::reboot(setup, name, SSH_LIMIT, terminal)?;
+            wait(setup, name, args.timeout, terminal)
         }),
         Command::Stop(args) => {
             let limit = Duration::from_secs(args.timeout);
-            each(&setup, &args.machines.names, |name| show::json(&ops::stop(&setup, name, limit, terminal)?))
+            each(&call, &args.machines.names, |setup, name| {
+                show::json(&ops::stop(setup, name, limit, terminal)?)
+            })
         }
         Command::ForceStop(args) => {
-            each(&setup, &args.names, |name| show::json(&ops::force_stop(&setup, name, terminal)?))
+            each(&call, &args.names, |setup, name| show::json(&ops::force_stop(setup, name, terminal)?))
         }
-        Command::Upgrade(args) => {
-            each(&setup, &args.machines.names, |name| generations::upgrade(&setup, name, &args, terminal))
-        }
-        Command::Update(args) => update::update(&setup, &args, terminal),
-        Command::Rollback(args) => generations::rollback(&setup, &args, terminal),
-        Command::Diff(args) => generations::diff(&setup, &machine_name(&args.name)?, terminal),
-        Command::Clean(args) => generations::clean(&setup, &args, terminal),
-        Command::Generations(args) => generations::generations(&setup, &args, terminal),
+        Command::Upgrade(args) => each(&call, &args.machines.names, |setup, name| {
+            generations::upgrade(setup, name, &args, terminal)
+        }),
+        Command::Update(args) => update::update(call.host(), &args, terminal),
+        Command::Rollback(args) => generations::rollback(&call, &args, terminal),
+        Command::Diff(args) => generations::diff(&call, &machine_name(&args.name)?, terminal),
+        Command::Clean(args) => generations::clean(&call, &args, terminal),
+        Command::Generations(args) => generations::generations(&call, &args, terminal),
         Command::Status(args) => {
-            let status = ops::status(&setup, &machine_name(&args.name)?)?;
+            let name = machine_name(&args.name)?;
+            let status = ops::status(&call.machine(&name)?, &name)?;
             Ok(Shown::new(&status, show::status(&status)))
         }
         Command::List => {
-            let machines = ops::list(&setup)?;
-            Ok(Shown::new(&machines, show::machines(&machines)))
+            let listed = ops::list(&call)?;
+            let mut shown = Shown::new(&listed.machines, show::machines(&listed.machines));
+            for host in &listed.unreachable {
+                let report = Report::of(&host.error);
+                terminal.line(&error_text(&report));
+                shown.exit_code = report.exit_code;
+            }
+            Ok(shown)
         }
         Command::ListMachines => {
-            let names = ops::declared(&setup)?;
+            let names = ops::declared(call.host())?;
             Ok(Shown::new(&names, names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
         }
-        Command::Ssh(args) => ssh(&setup, &args),
-        Command::Console(args) => console(&setup, &machine_name(&args.name)?, terminal),
-        Command::Set(args) => change::set(&setup, &args, terminal),
-        Command::NetworkConfig(args) => change::network_config(&setup, &args, terminal),
-        Command::Passwd(args) => passwd::passwd(&setup, &args, terminal),
-        Command::Logs(args) => logs::logs(&setup, &args, cli.global.json, terminal),
-        Command::Clone(args) => copies::clone(&setup, &args, terminal),
-        Command::Rename(args) => copies::rename(&setup, &args, terminal),
-        Command::Recreate(args) => copies::recreate(&setup, &args, terminal),
-        Command::Snapshot(args) => snapshots::take(&setup, &args, terminal),
-        Command::Snapshots(args) => snapshots::list(&setup, &args),
-        Command::RestoreSnapshot(args) => snapshots::restore(&setup, &args, terminal),
-        Command::DeleteSnapshot(args) => snapshots::delete(&setup, &args, terminal),
-        Command::Destroy(args) => delete(&setup, &args, false, terminal),
-        Command::Purge(args) => delete(&setup, &args, true, terminal),
-        Command::Backup(args) => backup::backup(&setup, &args, terminal),
-        Command::Backups(args) => backup::backups(&setup, &args),
-        Command::RestoreBackup(args) => backup::restore(&setup, &args, terminal),
+        Command::Ssh(args) => ssh(&call, &args),
+        Command::Console(args) => console(&call, &machine_name(&args.name)?, terminal),
+        Command::Set(args) => change::set(&call, &args, terminal),
+        Command::NetworkConfig(args) => change::network_config(&call, &args, terminal),
+        Command::Passwd(args) => passwd::passwd(&call, &args, terminal),
+        Command::Logs(args) => logs::logs(&call, &args, cli.global.json, terminal),
+        Command::Clone(args) => copies::clone(&call, &args, terminal),
+        Command::Rename(args) => copies::rename(&call, &args, terminal),
+        Command::Recreate(args) => copies::recreate(&call, &args, terminal),
+        Command::Snapshot(args) => snapshots::take(&call, &args, terminal),
+        Command::Snapshots(args) => snapshots::list(&call, &args),
+        Command::RestoreSnapshot(args) => snapshots::restore(&call, &args, terminal),
+        Command::DeleteSnapshot(args) => snapshots::delete(&call, &args, terminal),
+        Command::Destroy(args) => delete(&call, &args, false, terminal),
+        Command::Purge(args) => delete(&call, &args, true, terminal),
+        Command::Backup(args) => backup::backup(&call, &args, terminal),
+        Command::Backups(args) => backup::backups(&call, &args),
+        Command::RestoreBackup(args) => backup::restore(&call, &args, terminal),
         Command::VerifyBackup(args) => backup::verify(&args, terminal),
         Command::Shell => {
+            let setup = call.host();
             let (flake, _) = setup.flake(terminal)?;
             terminal.rest();
             Err(nix::develop(&flake, setup.workspace.root()).replace())
         }
-        Command::Doctor => Ok(doctor(&setup, terminal)),
+        Command::Doctor => Ok(doctor(call.host(), terminal)),
         Command::Completions { shell } => Ok(completions(shell)),
     }
 }
 
-fn setup(global: &Global) -> Result<Setup> {
+fn call(global: &Global) -> Result<Call> {
     let here = match &global.directory {
         Some(directory) => directory.clone(),
         None => env::current_dir().explain(|| Failure::user("cannot tell the current folder"))?,
@@ -125,10 +137,12 @@ fn setup(global: &Global) -> Result<Setup> {
     let below_home = |variable: &str, otherwise: &str| {
         absolute(variable).or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
     };
-    Ok(Setup {
+    let pool = asked(global.pool.as_deref(), ("--pool", "NIXVM_POOL"))?;
+    let connect = asked(global.connect.as_deref(), ("--connect", "NIXVM_CONNECT"))?;
+    let setup = Setup {
         workspace: Workspace::find(&here, &trust(&global.trust))?,
-        connect: connection(global.connect.as_deref())?,
-        pool: global.pool.clone(),
+        connect: Connection::default(),
+        pool: PoolName::default(),
         nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
         wait: global.wait,
         // Not in a release: nobody but a test wants to see what a power cut leaves.
@@ -136,7 +150,7 @@ fn setup(global: &Global) -> Result<Setup> {
             .ok()
             .filter(|_| cfg!(debug_assertions))
             .and_then(|n| n.parse().ok()),
-        session_pool: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images").join(&global.pool),
+        session_pools: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images"),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
         temporary: env::temp_dir(),
         session: Session {
@@ -144,7 +158,8 @@ fn setup(global: &Global) -> Result<Setup> {
             runtime: absolute("XDG_RUNTIME_DIR"),
             home,
         },
-    })
+    };
+    Ok(Call::new(setup, pool, connect))
 }
 
 /// Returns whose workspaces are taken: as git does it, under sudo also those of whoever called it.
@@ -171,18 +186,22 @@ fn nixpkgs(given: Option<&str>) -> Result<Option<String>> {
     Ok(Some(nix::reference::typed(given, &here)))
 }
 
-/// Returns the URI of the libvirt to talk to.
+/// Returns what the flag or else the variable says.
 ///
 /// # Errors
-/// It is none. libvirt would take it for an alias, and what it stands for decides how guests are reached.
-fn connection(given: Option<&str>) -> Result<String> {
-    match given.filter(|given| !given.is_empty()) {
-        None => Ok("qemu:///system".into()),
-        Some(uri) if uri.contains("://") => Ok(uri.to_owned()),
-        Some(other) => Err(Failure::usage(format!("{} is no libvirt URI", quote(other)))
-            .hint("such as qemu:///session, or qemu+ssh://root@server/system; of an alias `virsh -c ALIAS uri` prints it")
-            .into()),
-    }
+/// It is not valid.
+fn asked<T: FromStr<Err = Failure>>(
+    given: Option<&str>,
+    (flag, variable): (&'static str, &'static str),
+) -> Result<Option<Asked<T>>> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
+    let is_flag = |word: OsString| {
+        word.to_str()
+            .and_then(|word| word.strip_prefix(flag))
+            .is_some_and(|rest| matches!(rest.chars().next(), None | Some('=')))
+    };
+    let by = if env::args_os().any(is_flag) { flag } else { variable };
+    Ok(Some(Asked { value: typed(given.parse())?, by }))
 }
 
 /// Returns a machine's name that was typed.
@@ -206,19 +225,19 @@ pub fn typed<T>(parsed: Result<T, Failure>) -> Result<T> {
 /// # Errors
 /// A name is none, or that of no machine: then nothing is done with any; one or more of them failed; an interruption, after which no other machine is begun.
 pub fn each(
-    setup: &Setup,
+    call: &Call,
     names: &[String],
-    mut work: impl FnMut(&MachineName) -> Result<serde_json::Value>,
+    mut work: impl FnMut(&Setup, &MachineName) -> Result<serde_json::Value>,
 ) -> Result<Shown> {
     let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
     // Of one machine the work itself says more.
     if names.len() > 1 {
-        ops::require_all(setup, &names)?;
+        ops::require_all(call, &names)?;
     }
     let mut results = Vec::new();
     let mut failed = Vec::new();
     for name in &names {
-        match work(name) {
+        match call.machine(name).and_then(|setup| work(&setup, name)) {
             Ok(result) => results.push(result),
             // Who presses ^C does not want the next machine to be begun.
             Err(error) if names.len() == 1 || is(&error, Kind::Interrupted) => return Err(error),
@@ -274,16 +293,21 @@ pub fn wait(
     Ok(json!({ "machine": name, "state": "running", "ssh": address }))
 }
 
-fn build(setup: &Setup, args: &Build, terminal: &Terminal) -> Result<Shown> {
+fn build(call: &Call, args: &Build, terminal: &Terminal) -> Result<Shown> {
     if let Some(name) = &args.machine {
-        let built = ops::build_declared(setup, &machine_name(name)?, terminal)?;
+        let name = machine_name(name)?;
+        let built = ops::build_declared(&call.machine(&name)?, &name, terminal)?;
         return Ok(Shown::new(&built, built.out_link.display().to_string()));
     }
     let names: Vec<&str> = match args.profiles.as_slice() {
         [] => vec!["core"],
         names => names.iter().map(String::as_str).collect(),
     };
-    build_profiles(setup, names.into_iter().map(|name| typed(name.parse())).collect::<Result<_>>()?, terminal)
+    build_profiles(
+        call.host(),
+        names.into_iter().map(|name| typed(name.parse())).collect::<Result<_>>()?,
+        terminal,
+    )
 }
 
 fn build_profiles(setup: &Setup, names: Vec<ProfileName>, terminal: &Terminal) -> Result<Shown> {
@@ -301,20 +325,24 @@ fn list_profiles(setup: &Setup) -> Result<Shown> {
     Ok(Shown::new(&profiles, show::table(&["PROFILE", "DESCRIPTION"], &rows)))
 }
 
-fn ssh(setup: &Setup, args: &Ssh) -> Result<Shown> {
-    Err(ops::ssh(setup, &machine_name(&args.name)?, &args.user, &args.command)?.replace())
+fn ssh(call: &Call, args: &Ssh) -> Result<Shown> {
+    let name = machine_name(&args.name)?;
+    Err(ops::ssh(&call.machine(&name)?, &name, &args.user, &args.command)?.replace())
 }
 
-fn console(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+fn console(call: &Call, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+    let setup = call.machine(name)?;
+    ops::require_own(&setup, &setup.hypervisor()?, name)?;
     terminal.line(&format!("Serial console of {name}. Press Enter for a prompt; ^] leaves."));
     let _raw = super::raw::RawMode::enter(stdin())?;
-    ops::console(setup, name, stdin().as_fd(), stdout().as_fd())?;
+    ops::console(&setup, name, stdin().as_fd(), stdout().as_fd())?;
     Ok(Shown::said(&json!({ "machine": name })))
 }
 
-fn delete(setup: &Setup, args: &Delete, with_files: bool, terminal: &Terminal) -> Result<Shown> {
+fn delete(call: &Call, args: &Delete, with_files: bool, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
-    ops::require_something(setup, &name, with_files)?;
+    let setup = call.machine(&name)?;
+    ops::require_something(&setup, &name, with_files)?;
     let what = match with_files {
         false => "its domain and disks, with all data on them",
         true => "its domain, its disks with all data on them, and its files",
@@ -324,7 +352,7 @@ fn delete(setup: &Setup, args: &Delete, with_files: bool, terminal: &Terminal) -
         return Err(Failure::user("nothing was deleted").into());
     }
     let delete = if with_files { ops::purge } else { ops::destroy };
-    Ok(Shown::said(&delete(setup, &name, terminal)?))
+    Ok(Shown::said(&delete(&setup, &name, terminal)?))
 }
 
 fn doctor(setup: &Setup, terminal: &Terminal) -> Shown {

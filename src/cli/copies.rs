@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Failure, Result};
 use crate::model::{MachineName, Size};
-use crate::ops::{self, Anew, Setup};
+use crate::ops::{self, Anew, Call};
 
 use super::change_args::{Clone, Recreate, Rename};
 use super::commands::{machine_name, typed};
@@ -17,20 +17,21 @@ use super::terminal::Terminal;
 ///
 /// # Errors
 /// A value is not valid, nobody says yes or can be asked, or the operation fails.
-pub fn recreate(setup: &Setup, args: &Recreate, terminal: &Terminal) -> Result<Shown> {
+pub fn recreate(call: &Call, args: &Recreate, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
+    let setup = call.machine(&name)?;
     let size = args.var_size_position.as_deref().or(args.var_size.as_deref());
     let wanted = args.network_position.as_deref().or(args.network.as_deref());
     let anew = Anew {
         var_size: size.map(|text| typed(Size::parse_disk(text))).transpose()?,
-        network: network(setup, wanted, None, "")?,
+        network: network(&setup, wanted, None, "")?,
     };
     // Before somebody is asked to type a name: is there anything to delete?
     setup.hypervisor()?.own(&name)?;
     if !args.yes {
         confirm(&name, terminal)?;
     }
-    let recreated = ops::recreate(setup, &name, &anew, Duration::from_secs(args.timeout), terminal)?;
+    let recreated = ops::recreate(&setup, &name, &anew, Duration::from_secs(args.timeout), terminal)?;
     Ok(Shown::said(&recreated))
 }
 
@@ -49,9 +50,10 @@ fn confirm(name: &MachineName, terminal: &Terminal) -> Result<()> {
 ///
 /// # Errors
 /// A name is none, or the operation fails.
-pub fn clone(setup: &Setup, args: &Clone, terminal: &Terminal) -> Result<Shown> {
+pub fn clone(call: &Call, args: &Clone, terminal: &Terminal) -> Result<Shown> {
     let (name, new) = two(&args.name, &args.new)?;
-    let cloned = ops::clone(setup, &name, &new, !args.without_data, terminal)?;
+    let (from, to) = call.copied(&name, &new)?;
+    let cloned = ops::clone((&from, &name), (&to, &new), !args.without_data, terminal)?;
     Ok(Shown::new(&cloned, format!("next: nixvm start {new} --wait, then nixvm ssh {new}")))
 }
 
@@ -59,9 +61,9 @@ pub fn clone(setup: &Setup, args: &Clone, terminal: &Terminal) -> Result<Shown> 
 ///
 /// # Errors
 /// A name is none, or the operation fails.
-pub fn rename(setup: &Setup, args: &Rename, terminal: &Terminal) -> Result<Shown> {
+pub fn rename(call: &Call, args: &Rename, terminal: &Terminal) -> Result<Shown> {
     let (name, new) = two(&args.name, &args.new)?;
-    Ok(Shown::said(&ops::rename(setup, &name, &new, terminal)?))
+    Ok(Shown::said(&ops::rename(&call.renamed(&name, &new)?, &name, &new, terminal)?))
 }
 
 fn two(name: &str, new: &str) -> Result<(MachineName, MachineName)> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::config::{self, NewMachine};
 use crate::error::{Failure, Result};
 use crate::model::{MachineName, Port, ProfileName, Size, Vcpus};
-use crate::ops::{self, Setup, Watch};
+use crate::ops::{self, Call, Setup, Watch};
 
 use super::args::Create;
 use super::commands::{machine_name, typed, wait};
@@ -24,9 +24,10 @@ const NAME_INSTEAD: &str = "name the machine: `nixvm create NAME`";
 ///
 /// # Errors
 /// A value is not valid, a question cannot be asked, or the operation fails.
-pub fn run(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<Shown> {
+pub fn run(call: &Call, args: &Create, terminal: &Terminal) -> Result<Shown> {
     terminal.rest();
-    let new = request(setup, args, terminal)?;
+    let (setup, new) = request(call, args, terminal)?;
+    let setup = &setup;
     let machine = ops::declare(setup, &new, terminal)?;
     let folder = setup.workspace.machine_dir(&machine.name);
     if args.no_build {
@@ -47,8 +48,8 @@ pub fn run(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<Shown> {
     Ok(Shown::new(&result, format!("next: nixvm ssh {name}")))
 }
 
-/// Returns what is to be created, every value checked before anything is written.
-fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachine> {
+/// Returns what is to be created and where, every value checked before anything is written.
+fn request(call: &Call, args: &Create, terminal: &Terminal) -> Result<(Setup, NewMachine)> {
     // With a name everything else has a default; without one there is somebody to ask, or an error.
     let ask = args.name.is_none() && !args.yes;
     let name = match &args.name {
@@ -57,22 +58,23 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             prompt::text("Name of the machine", None, NAME_INSTEAD, |text| Ok(MachineName::from_str(text)?))?
         }
     };
+    let setup = call.machine(&name)?;
     if ask && !args.no_build {
         // Before the other questions are answered for nothing.
-        ops::preflight(setup, &name, None)?;
+        ops::preflight(&setup, &name, None)?;
     }
     let profile = match given(&args.profile_position, &args.profile) {
         Some(profile) => Some(typed(profile.parse())?),
-        None if ask => Some(ask_profile(setup)?),
+        None if ask => Some(ask_profile(&setup)?),
         None => None,
     };
     if let Some(profile) = &profile {
         setup.workspace.check_profile(profile)?;
     }
     let network =
-        network(setup, given(&args.network_position, &args.network), ask.then_some("nat"), NAME_INSTEAD)?;
+        network(&setup, given(&args.network_position, &args.network), ask.then_some("nat"), NAME_INSTEAD)?;
     if !args.no_build {
-        ops::preflight(setup, &name, network.as_ref())?;
+        ops::preflight(&setup, &name, network.as_ref())?;
     }
     let new = NewMachine {
         profile,
@@ -90,6 +92,8 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
             Size::parse_disk,
         )?,
         network,
+        pool: Some(setup.pool.clone()),
+        connection: Some(setup.connect.clone()),
         hostname: args.hostname.as_deref().map(|text| typed(text.parse())).transpose()?,
         tcp_ports: ports(&args.tcp_port)?,
         udp_ports: ports(&args.udp_port)?,
@@ -97,7 +101,8 @@ fn request(setup: &Setup, args: &Create, terminal: &Terminal) -> Result<NewMachi
         user_keys: None,
         name,
     };
-    with_keys(setup, args, new, terminal)
+    let new = with_keys(&setup, args, new, terminal)?;
+    Ok((setup, new))
 }
 
 /// Adds the keys of whoever creates the machine, unless its files hold some already.

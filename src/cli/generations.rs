@@ -9,7 +9,7 @@ use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::model::closure::{Change, ChangeKind};
 use crate::ops::{
-    self, Changed, Diff, Garbage, ListedGeneration, OptionChange, Setup, SourceChange, UpgradeRequest,
+    self, Call, Changed, Diff, Garbage, ListedGeneration, OptionChange, Setup, SourceChange, UpgradeRequest,
 };
 
 use super::commands::machine_name;
@@ -43,9 +43,10 @@ pub fn upgrade(
 ///
 /// # Errors
 /// The name is not valid, or the operation fails.
-pub fn rollback(setup: &Setup, args: &Rollback, terminal: &Terminal) -> Result<Shown> {
+pub fn rollback(call: &Call, args: &Rollback, terminal: &Terminal) -> Result<Shown> {
     let timeout = args.timeout.map(Duration::from_secs);
-    let done = ops::rollback(setup, &machine_name(&args.name)?, args.generation, timeout, terminal)?;
+    let name = machine_name(&args.name)?;
+    let done = ops::rollback(&call.machine(&name)?, &name, args.generation, timeout, terminal)?;
     Ok(Shown::said(&done))
 }
 
@@ -53,13 +54,14 @@ pub fn rollback(setup: &Setup, args: &Rollback, terminal: &Terminal) -> Result<S
 ///
 /// # Errors
 /// The name is not valid, or the operation fails.
-pub fn generations(setup: &Setup, args: &Generations, terminal: &Terminal) -> Result<Shown> {
+pub fn generations(call: &Call, args: &Generations, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
+    let setup = call.machine(&name)?;
     if let Some(keep) = args.keep {
-        ops::keep_generations(setup, &name, keep, terminal)?;
+        ops::keep_generations(&setup, &name, keep, terminal)?;
         terminal.rest();
     }
-    let generations = ops::generations(setup, &name)?;
+    let generations = ops::generations(&setup, &name)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Ok(Shown::new(&generations, table(&generations, now)))
 }
@@ -88,8 +90,8 @@ fn table(generations: &[ListedGeneration], now: u64) -> String {
 ///
 /// # Errors
 /// Those of the operation.
-pub fn diff(setup: &Setup, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
-    let diff = ops::diff(setup, name, terminal)?;
+pub fn diff(call: &Call, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
+    let diff = ops::diff(&call.machine(name)?, name, terminal)?;
     Ok(Shown::new(&diff, differences(&diff)))
 }
 
@@ -217,8 +219,15 @@ fn signed(bytes: i64) -> String {
 ///
 /// # Errors
 /// The question cannot be asked or was answered by no, or the operation fails.
-pub fn clean(setup: &Setup, args: &Clean, terminal: &Terminal) -> Result<Shown> {
-    let found = ops::garbage(setup)?;
+pub fn clean(call: &Call, args: &Clean, terminal: &Terminal) -> Result<Shown> {
+    let (mut found, mut pools) = (Vec::new(), Vec::new());
+    for setup in call.pools()? {
+        // What lies in the workspace itself is found for every pool.
+        let mut here = ops::garbage(&setup)?;
+        here.retain(|item| !found.contains(item));
+        found.extend(here.iter().cloned());
+        pools.push((setup, here));
+    }
     if found.is_empty() {
         return Ok(Shown::new(&found, "nothing to delete: everything is needed"));
     }
@@ -233,7 +242,10 @@ pub fn clean(setup: &Setup, args: &Clean, terminal: &Terminal) -> Result<Shown> 
             return Err(Failure::user("nothing was deleted").into());
         }
     }
-    let deleted = ops::clean(setup, &found, terminal)?;
+    let mut deleted = Vec::new();
+    for (setup, here) in pools.iter().filter(|(_, here)| !here.is_empty()) {
+        deleted.extend(ops::clean(setup, here, terminal)?);
+    }
     Ok(Shown::new(&deleted, garbage(&deleted)))
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::interrupt;
 use crate::model::{MachineName, plain};
-use crate::ops::{self, Log, LogRequest, Setup};
+use crate::ops::{self, Call, Log, LogRequest};
 
 use super::change_args::Logs;
 use super::commands::machine_name;
@@ -26,16 +26,17 @@ const LINE: usize = 64 << 10;
 ///
 /// # Errors
 /// There is no such machine, or its log cannot be read.
-pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Result<Shown> {
+pub fn logs(call: &Call, args: &Logs, json: bool, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
     if json && args.follow {
         return Err(Failure::usage("`--json` prints one value, and `--follow` has no end")
             .hint("leave one of the two out")
             .into());
     }
+    let setup = call.machine(&name)?;
     let asked =
         LogRequest { unit: args.unit.clone(), lines: args.lines, follow: args.follow, serial: args.serial };
-    let (source, text) = match ops::logs(setup, &name, &asked, terminal)? {
+    let (source, text) = match ops::logs(&setup, &name, &asked, terminal)? {
         Log::Ssh(command) if json => ("journal", all(command, &name)?),
         Log::Ssh(command) => {
             // Not replaced by ssh, which ends with the code of a bug of nixvm's where it fails and where ^C ends it.
@@ -58,7 +59,7 @@ pub fn logs(setup: &Setup, args: &Logs, json: bool, terminal: &Terminal) -> Resu
         Log::Serial => {
             terminal.rest();
             let mut lines = Lines { json, open: Vec::new(), all: String::new() };
-            match ops::serial_log(setup, &name, &asked, &mut lines) {
+            match ops::serial_log(&setup, &name, &asked, &mut lines) {
                 // A reader that went away (`nixvm logs web --serial | head`) is no error.
                 Err(error) if went_away(&error) => {}
                 done => done?,

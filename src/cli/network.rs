@@ -30,7 +30,7 @@ pub fn network(
     if text != "bridge" {
         return typed(text.parse()).map(Some);
     }
-    if let Some(remote) = Remote::of(&setup.connect) {
+    if let Some(remote) = Remote::of(setup.connect.as_str()) {
         return Err(Failure::usage(format!("the bridges of `{}` cannot be seen from here", remote.host))
             .hint("name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them there")
             .into());

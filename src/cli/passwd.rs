@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Explain, Failure, Result};
 use crate::model::PasswordHash;
-use crate::ops::{self, Setup};
+use crate::ops::{self, Call};
 
 use super::change_args::Passwd;
 use super::commands::machine_name;
@@ -24,9 +24,11 @@ const MOST: u64 = 4096;
 ///
 /// # Errors
 /// What was typed or read is no password or hash, nobody can be asked, or the operation fails.
-pub fn passwd(setup: &Setup, args: &Passwd, terminal: &Terminal) -> Result<Shown> {
+pub fn passwd(call: &Call, args: &Passwd, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
+    let setup = call.machine(&name)?;
     // Before somebody types a password twice for nothing.
+    ops::require_own(&setup, &setup.hypervisor()?, &name)?;
     crate::config::load(&setup.workspace, &name)?;
     let hash = match (&args.hash, args.stdin) {
         (Some(file), _) => hash_of(line(file)?.as_str(), |text| text.parse())?,
@@ -38,7 +40,7 @@ pub fn passwd(setup: &Setup, args: &Passwd, terminal: &Terminal) -> Result<Shown
             hash_of(&prompt::secret(&question, "Once more", instead)?, PasswordHash::yescrypt)?
         }
     };
-    Ok(Shown::said(&ops::passwd(setup, &name, hash, terminal)?))
+    Ok(Shown::said(&ops::passwd(&setup, &name, hash, terminal)?))
 }
 
 /// Returns the hash, `None` for an empty text.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Explain, Failure, Report, Result};
+use crate::model::Connection;
 use crate::model::domain::DomainState;
 use crate::ops::{Check, Health, ListedMachine, Status};
 
@@ -83,13 +84,28 @@ pub fn machines(machines: &[ListedMachine]) -> String {
     if machines.is_empty() {
         return "no machines yet; `nixvm create NAME` makes one".into();
     }
+    let elsewhere = machines.iter().any(|machine| machine.connection != Connection::default());
+    let others = machines.iter().any(|machine| machine.other_workspace.is_some());
     let rows: Vec<Vec<String>> = machines
         .iter()
         .map(|m| {
-            vec![m.name.clone(), state(m.state), dash(m.address), dash(m.profile.clone()), dash(m.generation)]
+            let mut row = vec![
+                m.name.clone(),
+                if m.unreachable { style("no answer").red().to_string() } else { state(m.state) },
+                dash(m.address),
+                dash(m.profile.clone()),
+                dash(m.generation),
+                dash(m.pool.clone()),
+            ];
+            row.extend(elsewhere.then(|| m.connection.to_string()));
+            row.extend(others.then(|| dash(m.other_workspace.clone())));
+            row
         })
         .collect();
-    table(&["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION"], &rows)
+    let mut headings = vec!["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION", "POOL"];
+    headings.extend(elsewhere.then_some("CONNECTION"));
+    headings.extend(others.then_some("WORKSPACE"));
+    table(&headings, &rows)
 }
 
 /// Returns everything about one machine.
@@ -109,13 +125,23 @@ pub fn status(status: &Status) -> String {
             format!("{} (the offline base does not carry it out)", status.not_carried_out.join(", ")),
         );
     }
-    line("memory", format!("{} MiB", status.memory_mib));
-    let other = status.guest_vcpus.filter(|count| *count != status.vcpus);
-    line(
-        "vcpus",
-        format!("{}{}", status.vcpus, other.map_or(String::new(), |n| format!(" (its guest has {n})"))),
-    );
-    line("network", format!("{} ({})", status.network, status.mac_address));
+    if let Some(memory) = status.memory_mib {
+        line("memory", format!("{memory} MiB"));
+    }
+    match (status.vcpus, status.guest_vcpus) {
+        (Some(vcpus), Some(guest)) if guest != vcpus => {
+            line("vcpus", format!("{vcpus} (its guest has {guest})"))
+        }
+        (Some(vcpus), _) | (None, Some(vcpus)) => line("vcpus", vcpus.to_string()),
+        (None, None) => {}
+    }
+    if let Some((network, mac)) = status.network.as_ref().zip(status.mac_address.as_ref()) {
+        line("network", format!("{network} ({mac})"));
+    }
+    line("pool", status.pool.to_string());
+    if status.connection != Connection::default() {
+        line("connection", status.connection.to_string());
+    }
     for disk in &status.disks {
         line(
             "disk",
@@ -143,7 +169,7 @@ pub fn status(status: &Status) -> String {
         );
     }
     if let Some(workspace) = &status.other_workspace {
-        line("made by", workspace.clone());
+        line("workspace", format!("{workspace} (whose machine it is)"));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 
 use crate::error::{Failure, Result};
-use crate::ops::{self, RestoreOptions, Setup, Snapshots};
+use crate::ops::{self, Call, RestoreOptions, Snapshots};
 
 use super::args::Name;
 use super::commands::{machine_name, typed};
@@ -19,11 +19,11 @@ use super::terminal::Terminal;
 ///
 /// # Errors
 /// A name is not valid, or the operation fails.
-pub fn take(setup: &Setup, args: &TakeSnapshot, terminal: &Terminal) -> Result<Shown> {
+pub fn take(call: &Call, args: &TakeSnapshot, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
     let snapshot = args.snapshot.as_deref().map(|text| typed(text.parse())).transpose()?;
     let keep = args.keep.map(|keep| keep as usize);
-    let taken = ops::snapshot(setup, &name, snapshot.as_ref(), keep, terminal)?;
+    let taken = ops::snapshot(&call.machine(&name)?, &name, snapshot.as_ref(), keep, terminal)?;
     Ok(Shown::new(&taken, taken.snapshot.name.as_str()))
 }
 
@@ -31,8 +31,9 @@ pub fn take(setup: &Setup, args: &TakeSnapshot, terminal: &Terminal) -> Result<S
 ///
 /// # Errors
 /// The name is not valid, or the operation fails.
-pub fn list(setup: &Setup, args: &Name) -> Result<Shown> {
-    let snapshots = ops::snapshots(setup, &machine_name(&args.name)?)?;
+pub fn list(call: &Call, args: &Name) -> Result<Shown> {
+    let name = machine_name(&args.name)?;
+    let snapshots = ops::snapshots(&call.machine(&name)?, &name)?;
     Ok(Shown::new(&snapshots, table(&snapshots)))
 }
 
@@ -40,9 +41,10 @@ pub fn list(setup: &Setup, args: &Name) -> Result<Shown> {
 ///
 /// # Errors
 /// A name is not valid, the question cannot be asked or is answered by no, or the operation fails.
-pub fn restore(setup: &Setup, args: &RestoreSnapshot, terminal: &Terminal) -> Result<Shown> {
+pub fn restore(call: &Call, args: &RestoreSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
-    ops::require_snapshot(setup, &name, &snapshot)?;
+    let setup = call.machine(&name)?;
+    ops::require_snapshot(&setup, &name, &snapshot)?;
     let fate = match args.discard {
         true => "what it has now is deleted",
         false => "what it has now is kept as a snapshot",
@@ -51,19 +53,20 @@ pub fn restore(setup: &Setup, args: &RestoreSnapshot, terminal: &Terminal) -> Re
     confirm(&question, args.yes, "pass `--yes` to restore without being asked")?;
     let timeout = Duration::from_secs(args.timeout);
     let options = RestoreOptions { timeout, force: args.force, discard: args.discard };
-    Ok(Shown::said(&ops::restore_snapshot(setup, &name, &snapshot, options, terminal)?))
+    Ok(Shown::said(&ops::restore_snapshot(&setup, &name, &snapshot, options, terminal)?))
 }
 
 /// Carries out `delete-snapshot`.
 ///
 /// # Errors
 /// A name is not valid, the question cannot be asked or is answered by no, or the operation fails.
-pub fn delete(setup: &Setup, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Shown> {
+pub fn delete(call: &Call, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
-    ops::require_snapshot(setup, &name, &snapshot)?;
+    let setup = call.machine(&name)?;
+    ops::require_snapshot(&setup, &name, &snapshot)?;
     let question = format!("Delete the snapshot {snapshot} of {name}?");
     confirm(&question, args.yes, "pass `--yes` to delete without being asked")?;
-    Ok(Shown::said(&ops::delete_snapshot(setup, &name, &snapshot, terminal)?))
+    Ok(Shown::said(&ops::delete_snapshot(&setup, &name, &snapshot, terminal)?))
 }
 
 fn confirm(question: &str, yes: bool, instead: &str) -> Result<()> {

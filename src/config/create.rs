@@ -9,8 +9,8 @@ use super::{Workspace, declared, exists, health, load, remove};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{
-    AuthorizedKey, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network, Port, Ports,
-    ProfileName, Size, Vcpus,
+    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network,
+    PoolName, Port, Ports, ProfileName, Size, Vcpus,
 };
 
 /// What is asked of a new machine.
@@ -23,6 +23,10 @@ pub struct NewMachine {
     pub name: MachineName,
     /// Its profile; `core` by default.
     pub profile: Option<ProfileName>,
+    /// The pool for its disks; what the file says, if that is there.
+    pub pool: Option<PoolName>,
+    /// The libvirt that has it; likewise.
+    pub connection: Option<Connection>,
     /// Its memory; 2 GiB by default.
     pub memory: Option<Size>,
     /// Its processors; 2 by default.
@@ -49,6 +53,8 @@ impl NewMachine {
         NewMachine {
             name,
             profile: None,
+            pool: None,
+            connection: None,
             memory: None,
             vcpus: None,
             var_size: None,
@@ -80,6 +86,8 @@ pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
 fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let mut files = declared(workspace, &new.name)?;
     files.profile = new.profile.clone().or(files.profile).or_else(|| Some(ProfileName::default()));
+    files.pool = new.pool.clone().or(files.pool);
+    files.connection = new.connection.clone().or(files.connection);
     files.memory = new.memory.or(files.memory);
     files.vcpus = new.vcpus.or(files.vcpus);
     files.var_size = new.var_size.or(files.var_size);

@@ -3,8 +3,8 @@
 use super::files::Files;
 use crate::error::{Failure, Result};
 use crate::model::{
-    AuthorizedKey, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network, PasswordHash,
-    Port, Ports, ProfileName, ResolvConf, Size, Vcpus,
+    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network,
+    PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus,
 };
 
 /// What the files of a machine say, each of them checked; `None` where a file is missing.
@@ -38,6 +38,10 @@ pub struct Declared {
     pub root_password: Option<Option<PasswordHash>>,
     /// `resolv.conf`
     pub resolv_conf: Option<ResolvConf>,
+    /// `pool`
+    pub pool: Option<PoolName>,
+    /// `connection`
+    pub connection: Option<Connection>,
     /// `memory`
     pub memory: Option<Size>,
     /// `vcpus`
@@ -76,6 +80,8 @@ impl Declared {
             udp_ports: files.list::<Port>("udp_ports")?.map(Ports::from_iter),
             root_password: files.optional_value(PASSWORD, str::parse)?,
             resolv_conf: files.text("resolv.conf", str::parse)?,
+            pool: files.value("pool", str::parse)?,
+            connection: files.value("connection", str::parse)?,
             memory: files.value("memory", Size::parse_memory)?,
             vcpus: files.value("vcpus", str::parse)?,
             var_size: files.value("var_size", Size::parse_disk)?,
@@ -129,6 +135,8 @@ impl Declared {
             udp_ports: self.udp_ports.unwrap_or_default(),
             root_password: self.root_password.flatten(),
             resolv_conf: self.resolv_conf.unwrap_or_default(),
+            pool: self.pool,
+            connection: self.connection,
             memory: self.memory.unwrap_or(Size::DEFAULT_MEMORY),
             vcpus: self.vcpus.unwrap_or(Vcpus::DEFAULT),
             var_size: self.var_size.unwrap_or(Size::DEFAULT_DISK),
@@ -169,6 +177,8 @@ impl Declared {
                     .map(|hash| hash.as_ref().map(|hash| format!("{}\n", hash.as_str())).unwrap_or_default()),
             ),
             ("resolv.conf", self.resolv_conf.as_ref().map(|text| text.as_str().to_owned())),
+            ("pool", line(self.pool.as_ref())),
+            ("connection", line(self.connection.as_ref())),
             ("memory", line(self.memory.map(Size::exact).as_ref())),
             ("vcpus", line(self.vcpus.as_ref())),
             ("var_size", line(self.var_size.map(Size::exact).as_ref())),
@@ -197,6 +207,8 @@ impl From<&Machine> for Declared {
             udp_ports: Some(machine.udp_ports),
             root_password: Some(machine.root_password),
             resolv_conf: Some(machine.resolv_conf),
+            pool: machine.pool,
+            connection: machine.connection,
             memory: Some(machine.memory),
             vcpus: Some(machine.vcpus),
             var_size: Some(machine.var_size),
@@ -293,7 +305,8 @@ mod tests {
             Ok(text.clone().filter(|_| only.contains(&name)))
         };
         let machine = Declared::parse("l", read).unwrap().complete(&sample.name, "l").unwrap();
-        let defaults = Machine { admin_keys: Vec::new(), root_password: None, ..sample };
+        let defaults =
+            Machine { admin_keys: Vec::new(), root_password: None, pool: None, connection: None, ..sample };
         assert_eq!(machine, defaults);
         assert_eq!(machine.tcp_ports.as_slice(), [22, 80, 443]);
     }

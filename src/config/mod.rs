@@ -17,6 +17,7 @@
 //! | `udp_ports` | a port a line | none |
 //! | `root_password_hash` | a hash of crypt(5) | locked, as when it is empty |
 //! | `resolv.conf` | resolv.conf(5) | Cloudflare's resolvers |
+//! | `pool`, `connection` | a pool's name, a libvirt URI: where the machine is | learnt from its domain, else as given |
 //! | `memory`, `vcpus`, `var_size` | a size, a number, a size | 2G, 2, 20G |
 //! | `extra.nix` | a NixOS module of the user's | none |
 //! | `self-contained` | nothing | the image holds no password hash |
@@ -35,6 +36,7 @@ mod files;
 mod health;
 mod identity;
 mod load;
+mod place;
 mod remove;
 mod trust;
 mod workspace;
@@ -46,6 +48,7 @@ pub use declared::Declared;
 pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};
+pub use place::{Place, place, record_place};
 pub use remove::remove;
 pub use trust::Trust;
 pub use workspace::Workspace;

@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::json;
 use virt::sys;
 
-use super::Owned;
+use super::Seen;
 use super::agent::{Return, parse};
 use crate::model::MacAddress;
 
 /// Addresses of one card. Each is asked for its ssh at the same time as the others, and a guest may name as many as it likes.
 const MOST: usize = 16;
 
-impl Owned {
+impl Seen {
     /// Returns the addresses that the guest says its network card `mac` has, IPv4 before IPv6; empty where it has none that
     /// another computer could use. `None` where its agent does not answer: `patience` seconds, and five at most for the
     /// agent to be heard at all, are waited for that.

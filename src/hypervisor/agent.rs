@@ -9,7 +9,7 @@ use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Owned;
+use super::{Owned, Seen};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{self, Say};
@@ -132,7 +132,9 @@ impl Owned {
             }
         }
     }
+}
 
+impl Seen {
     fn ask(&self, request: &serde_json::Value) -> Result<String> {
         self.ask_within(request, PATIENCE)
     }

@@ -6,7 +6,7 @@
 
 use virt::sys;
 
-use super::Owned;
+use super::Seen;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::{Element, Found, walk};
@@ -38,6 +38,8 @@ pub struct Disk {
     pub target: String,
     /// The file's name of the image it writes to; the volume's name in a pool of files.
     pub volume: Option<String>,
+    /// The absolute path of that file; `None` where the definition names a volume.
+    pub file: Option<String>,
     /// The pool in which the definition names the image as a volume; `None` where it names a file.
     pub pool: Option<String>,
     /// That name, and those of what it lies on as far as libvirt says: all of them while the machine runs.
@@ -81,6 +83,7 @@ impl Definition {
                 if place == "source" {
                     disk.volume.clone_from(&image);
                     disk.pool = element.attribute("pool");
+                    disk.file = element.attribute("file");
                 }
                 disk.chain.extend(image);
             }
@@ -99,7 +102,7 @@ impl Definition {
     }
 }
 
-impl Owned {
+impl Seen {
     /// Returns the disks that the machine has at its next start.
     ///
     /// # Errors
@@ -176,6 +179,7 @@ mod tests {
         );
         assert_eq!(definition.disk(BOOT).unwrap().pool.as_deref(), Some("nixvm"));
         assert_eq!(definition.disk(DATA).unwrap().pool, None);
+        assert_eq!(definition.disk(DATA).unwrap().file.as_deref(), Some("/pool/web.data-2.qcow2"));
         assert_eq!(definition.volume(DATA), Some("web.data-2.qcow2"));
         assert_eq!(definition.disk(DATA).unwrap().chain, ["web.data-2.qcow2", "web.data.qcow2"]);
         assert_eq!(definition.volume(IDENTITY), None);

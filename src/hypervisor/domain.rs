@@ -281,6 +281,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_machine_of_another_workspace_is_seen_and_never_owned() {
+        let refuse = |recorded: &Metadata, _| match recorded.workspace == "/w" {
+            true => Err(Failure::user("not yours").into()),
+            false => Ok(()),
+        };
+        let hypervisor = hypervisor().of_workspace(Box::new(refuse));
+        let (name, id): (MachineName, _) = ("t-theirs".parse().unwrap(), MachineId::generate());
+        hypervisor.define(&name, id, &xml("t-theirs", id, true)).unwrap();
+        assert_eq!(hypervisor.see(&name).unwrap().metadata().workspace, "/w");
+        let other: MachineName = "t-other-name".parse().unwrap();
+        for refused in [hypervisor.own(&name).map(drop), hypervisor.own_either(id, (&name, &other)).map(drop)]
+        {
+            assert_eq!(refused.unwrap_err().to_string(), "not yours");
+        }
+    }
+
+    #[test]
     fn a_domain_of_nixvms_that_cannot_be_read_is_an_error_and_not_a_foreign_one() {
         let hypervisor = hypervisor();
         let (name, id): (MachineName, _) = ("t-records".parse().unwrap(), MachineId::generate());

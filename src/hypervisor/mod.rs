@@ -1,8 +1,9 @@
 //! The computer that runs machines, seen through libvirt.
 //!
 //! [`Hypervisor`] finds domains and defines them. What changes one is a method
-//! of [`Owned`], which exists only for a domain that carries nixvm's metadata:
-//! nixvm cannot touch any other.
+//! of [`Owned`], which exists only for a domain that carries nixvm's metadata
+//! and is a machine of the workspace that nixvm was called in: it cannot touch
+//! any other. What looks at one is a method of [`Seen`].
 
 mod accelerator;
 mod address;
@@ -29,8 +30,9 @@ use virt::connect::Connect;
 
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{self, KeepAlive, Say};
-use crate::model::Size;
 use crate::model::domain::Arch;
+use crate::model::record::Metadata;
+use crate::model::{MachineId, Size};
 
 pub use accelerator::Probe;
 pub use agent::{AgentOutput, Frozen};
@@ -42,15 +44,19 @@ pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::Observed;
 pub use memory::LiveSize;
 pub use network::{Ensured, VirtualNetwork};
-pub use owned::{Ended, Owned};
+pub use owned::{Ended, Owned, Seen};
 pub use snapshot::Switched;
 
 pub use crate::libvirt::{Remote, is_local, is_session};
+
+/// Refuses the machine that a domain records, if it is not of the workspace that nixvm was called in; given the domain's UUID.
+pub type Owner = Box<dyn Fn(&Metadata, MachineId) -> Result<()>>;
 
 /// A connection to libvirt's QEMU driver.
 pub struct Hypervisor {
     connection: Connect,
     uri: String,
+    owner: Option<Owner>,
     _alive: KeepAlive,
 }
 
@@ -61,7 +67,13 @@ impl Hypervisor {
     /// libvirt is not there, does not answer, or does not let this user in.
     pub fn open(uri: &str) -> Result<Self> {
         let connection = libvirt::connect(uri)?;
-        Ok(Hypervisor { _alive: KeepAlive::of(&connection), connection, uri: uri.to_owned() })
+        Ok(Hypervisor { _alive: KeepAlive::of(&connection), connection, uri: uri.to_owned(), owner: None })
+    }
+
+    /// Returns the connection for one workspace, whose machines alone can be changed through it.
+    #[must_use]
+    pub fn of_workspace(self, owner: Owner) -> Self {
+        Hypervisor { owner: Some(owner), ..self }
     }
 
     /// Returns the connection, for what works on storage.

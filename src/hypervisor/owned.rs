@@ -1,5 +1,6 @@
-//! A domain that is nixvm's, and so may be changed.
+//! A domain that is nixvm's: seen, and where it is this workspace's, changed.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use virt::domain::{Domain, DomainShutoffReason, DomainStateReason};
@@ -32,19 +33,45 @@ pub enum Ended {
     Unknown,
 }
 
-/// A domain that carries nixvm's metadata.
-pub struct Owned {
+/// A domain that carries nixvm's metadata, of whatever workspace. It can be looked at, and not changed.
+pub struct Seen {
     pub(super) domain: Domain,
     pub(super) name: MachineName,
     pub(super) metadata: Metadata,
 }
 
+/// A domain of a machine of the workspace that nixvm was called in. All that changes a domain is a method of this.
+pub struct Owned(Seen);
+
+impl Deref for Owned {
+    type Target = Seen;
+
+    fn deref(&self) -> &Seen {
+        &self.0
+    }
+}
+
 impl Hypervisor {
-    /// Returns the domain of the machine `name`, checked to be nixvm's.
+    /// Returns the domain of the machine `name`, checked to be of this connection's workspace, for changing it.
+    ///
+    /// # Errors
+    /// There is none, it is not nixvm's or another workspace's, or libvirt does not answer.
+    pub fn own(&self, name: &MachineName) -> Result<Owned> {
+        self.claim(self.see(name)?)
+    }
+
+    /// Returns what may be changed, once it is known to be a machine of this connection's workspace.
+    pub(super) fn claim(&self, seen: Seen) -> Result<Owned> {
+        let id = seen.observe()?.id;
+        self.owner.as_ref().map_or(Ok(()), |check| check(&seen.metadata, id))?;
+        Ok(Owned(seen))
+    }
+
+    /// Returns the domain of the machine `name`, checked to be nixvm's, for looking at it.
     ///
     /// # Errors
     /// There is none, it is not nixvm's, or libvirt does not answer.
-    pub fn own(&self, name: &MachineName) -> Result<Owned> {
+    pub fn see(&self, name: &MachineName) -> Result<Seen> {
         let say = || Failure::user(format!("cannot ask libvirt for the domain `{name}`"));
         let found = self.connection().lookup_domain_by_name(name.as_str());
         let Some(domain) = found.unless(ErrorNumber::NoDomain).say(say)? else {
@@ -53,13 +80,13 @@ impl Hypervisor {
                 .into());
         };
         match metadata_of(&domain, sys::VIR_DOMAIN_AFFECT_CONFIG).say(say)? {
-            Some(metadata) if metadata.machine == *name => Ok(Owned { domain, name: name.clone(), metadata }),
+            Some(metadata) if metadata.machine == *name => Ok(Seen { domain, name: name.clone(), metadata }),
             _ => Err(foreign(name).into()),
         }
     }
 }
 
-impl Owned {
+impl Seen {
     /// Returns the machine's name.
     pub fn name(&self) -> &MachineName {
         &self.name
@@ -68,50 +95,6 @@ impl Owned {
     /// Returns what nixvm wrote into the domain's definition: what the machine has from its next start on.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
-    }
-
-    /// Writes what nixvm has to say into the domain's definition, `xml` being the element for it.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn set_metadata(&mut self, metadata: Metadata, xml: &str) -> Result<()> {
-        let (kind, which) = (sys::VIR_DOMAIN_METADATA_ELEMENT as i32, sys::VIR_DOMAIN_AFFECT_CONFIG);
-        self.domain
-            .set_metadata(kind, Some(xml), Some("nixvm"), Some(METADATA_NAMESPACE), which)
-            .say(|| self.cannot("write down the state of"))?;
-        self.metadata = metadata;
-        Ok(())
-    }
-
-    /// Writes down where the machine's workspace is, for its next start and for what runs; `xml` gives the element.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn record_workspace(
-        &mut self,
-        workspace: &str,
-        xml: impl Fn(&Metadata) -> Result<String>,
-    ) -> Result<()> {
-        let moved = |metadata: Metadata| Metadata { workspace: workspace.to_owned(), ..metadata };
-        let defined = moved(self.metadata.clone());
-        let text = xml(&defined)?;
-        self.set_metadata(defined, &text)?;
-        if !self.state()?.is_active() {
-            return Ok(());
-        }
-        let say = || self.cannot("write down the state of");
-        if let Some(runs) = metadata_of(&self.domain, sys::VIR_DOMAIN_AFFECT_LIVE).say(say)? {
-            let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-            let (text, which) = (xml(&moved(runs))?, sys::VIR_DOMAIN_AFFECT_LIVE);
-            let set =
-                self.domain.set_metadata(kind, Some(&text), Some("nixvm"), Some(METADATA_NAMESPACE), which);
-            match set {
-                // It has just gone off, and what ran is no more.
-                Err(_) if !self.state()?.is_active() => {}
-                set => drop(set.say(say)?),
-            }
-        }
-        Ok(())
     }
 
     /// Returns the domain as it is now.
@@ -144,6 +127,93 @@ impl Owned {
     /// libvirt does not answer, or the domain is gone.
     pub fn has_saved_memory(&self) -> Result<bool> {
         self.domain.has_managed_save(0).say(|| self.cannot("look at"))
+    }
+
+    /// Waits until `reached` holds for the domain's state, `limit` at most, and returns the last state seen.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn wait_until(&self, reached: impl Fn(DomainState) -> bool, limit: Duration) -> Result<DomainState> {
+        let start = Instant::now();
+        loop {
+            let state = self.state()?;
+            let left = limit.saturating_sub(start.elapsed());
+            if reached(state) || left.is_zero() {
+                return Ok(state);
+            }
+            std::thread::sleep(POLL.min(left));
+        }
+    }
+
+    /// Returns how the guest came to be off; `None` while it is up.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn ended(&self) -> Result<Option<Ended>> {
+        if self.state()?.is_active() {
+            return Ok(None);
+        }
+        let (_, reason) = self.domain.state().say(|| self.cannot("look at"))?;
+        Ok(Some(match reason {
+            Enum::Known(DomainStateReason::Shutoff(reason)) => match reason.known() {
+                Some(DomainShutoffReason::Shutdown) => Ended::Shutdown,
+                Some(DomainShutoffReason::Destroyed) => Ended::Forced,
+                Some(DomainShutoffReason::Crashed | DomainShutoffReason::Failed) => Ended::Crashed,
+                _ => Ended::Unknown,
+            },
+            Enum::Known(DomainStateReason::Crashed(_)) => Ended::Crashed,
+            _ => Ended::Unknown,
+        }))
+    }
+
+    pub(super) fn cannot(&self, verb: &str) -> Failure {
+        Failure::user(format!("cannot {verb} the machine `{}`", self.name))
+    }
+}
+
+impl Owned {
+    /// Writes what nixvm has to say into the domain's definition, `xml` being the element for it.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn set_metadata(&mut self, metadata: Metadata, xml: &str) -> Result<()> {
+        let (kind, which) = (sys::VIR_DOMAIN_METADATA_ELEMENT as i32, sys::VIR_DOMAIN_AFFECT_CONFIG);
+        self.domain
+            .set_metadata(kind, Some(xml), Some("nixvm"), Some(METADATA_NAMESPACE), which)
+            .say(|| self.cannot("write down the state of"))?;
+        self.0.metadata = metadata;
+        Ok(())
+    }
+
+    /// Writes down where the machine's workspace is, for its next start and for what runs; `xml` gives the element.
+    ///
+    /// # Errors
+    /// libvirt does not answer, or the domain is gone.
+    pub fn record_workspace(
+        &mut self,
+        workspace: &str,
+        xml: impl Fn(&Metadata) -> Result<String>,
+    ) -> Result<()> {
+        let moved = |metadata: Metadata| Metadata { workspace: workspace.to_owned(), ..metadata };
+        let defined = moved(self.metadata.clone());
+        let text = xml(&defined)?;
+        self.set_metadata(defined, &text)?;
+        if !self.state()?.is_active() {
+            return Ok(());
+        }
+        let say = || self.cannot("write down the state of");
+        if let Some(runs) = metadata_of(&self.domain, sys::VIR_DOMAIN_AFFECT_LIVE).say(say)? {
+            let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+            let (text, which) = (xml(&moved(runs))?, sys::VIR_DOMAIN_AFFECT_LIVE);
+            let set =
+                self.domain.set_metadata(kind, Some(&text), Some("nixvm"), Some(METADATA_NAMESPACE), which);
+            match set {
+                // It has just gone off, and what ran is no more.
+                Err(_) if !self.state()?.is_active() => {}
+                set => drop(set.say(say)?),
+            }
+        }
+        Ok(())
     }
 
     /// Starts the guest and returns whether it was off.
@@ -210,43 +280,6 @@ impl Owned {
         self.domain.undefine_flags(flags).say(|| self.cannot("remove"))
     }
 
-    /// Waits until `reached` holds for the domain's state, `limit` at most, and returns the last state seen.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn wait_until(&self, reached: impl Fn(DomainState) -> bool, limit: Duration) -> Result<DomainState> {
-        let start = Instant::now();
-        loop {
-            let state = self.state()?;
-            let left = limit.saturating_sub(start.elapsed());
-            if reached(state) || left.is_zero() {
-                return Ok(state);
-            }
-            std::thread::sleep(POLL.min(left));
-        }
-    }
-
-    /// Returns how the guest came to be off; `None` while it is up.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn ended(&self) -> Result<Option<Ended>> {
-        if self.state()?.is_active() {
-            return Ok(None);
-        }
-        let (_, reason) = self.domain.state().say(|| self.cannot("look at"))?;
-        Ok(Some(match reason {
-            Enum::Known(DomainStateReason::Shutoff(reason)) => match reason.known() {
-                Some(DomainShutoffReason::Shutdown) => Ended::Shutdown,
-                Some(DomainShutoffReason::Destroyed) => Ended::Forced,
-                Some(DomainShutoffReason::Crashed | DomainShutoffReason::Failed) => Ended::Crashed,
-                _ => Ended::Unknown,
-            },
-            Enum::Known(DomainStateReason::Crashed(_)) => Ended::Crashed,
-            _ => Ended::Unknown,
-        }))
-    }
-
     fn while_up(
         &self,
         verb: &str,
@@ -260,9 +293,5 @@ impl Owned {
             Err(_) if !self.state()?.is_active() => Ok(false),
             done => done.say(|| self.cannot(verb)).map(|()| true),
         }
-    }
-
-    pub(super) fn cannot(&self, verb: &str) -> Failure {
-        Failure::user(format!("cannot {verb} the machine `{}`", self.name))
     }
 }

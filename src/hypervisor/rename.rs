@@ -4,6 +4,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::domain::{foreign, metadata_of};
+use super::owned::Seen;
 use super::{Hypervisor, Owned};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
@@ -16,7 +17,7 @@ impl Hypervisor {
     /// libvirt gives a domain another name by one call, and what nixvm wrote into it follows by a second one.
     ///
     /// # Errors
-    /// It is not nixvm's, is another machine's, or libvirt does not answer.
+    /// It is not nixvm's, is another machine's or workspace's, or libvirt does not answer.
     pub fn own_either(
         &self,
         id: MachineId,
@@ -30,7 +31,7 @@ impl Hypervisor {
         let metadata = metadata_of(&domain, sys::VIR_DOMAIN_AFFECT_CONFIG).say(say)?;
         match (name, metadata) {
             (Some(name), Some(metadata)) if [old, new].contains(&&metadata.machine) => {
-                Ok(Some(Owned { domain, name: name.clone(), metadata }))
+                self.claim(Seen { domain, name: name.clone(), metadata }).map(Some)
             }
             _ => Err(foreign(old).into()),
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::lock::{Holder, holder};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
-use crate::model::MachineName;
+use crate::model::{Connection, MachineName, PoolName};
 
 /// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
@@ -19,6 +19,12 @@ pub struct Entry {
     format: u32,
     /// Who does it.
     pub holder: Holder,
+    /// The pool that its volumes are in; `None` where an older nixvm wrote it.
+    #[serde(default)]
+    pub pool: Option<PoolName>,
+    /// The libvirt that it is at; likewise.
+    #[serde(default)]
+    pub connection: Option<Connection>,
     /// Whether there was no domain when it began: then all of its volumes are its own.
     pub is_birth: bool,
     /// Whether the work, once begun, can only be finished: what a deletion has deleted is gone.
@@ -35,7 +41,17 @@ pub struct Entry {
 impl Entry {
     /// Returns the entry of a work that begins.
     pub fn new(holder: Holder, steps: Vec<String>, volumes: Vec<String>) -> Self {
-        Entry { format: FORMAT, holder, is_birth: false, only_onward: false, steps, done: 0, volumes }
+        Entry {
+            format: FORMAT,
+            holder,
+            pool: None,
+            connection: None,
+            is_birth: false,
+            only_onward: false,
+            steps,
+            done: 0,
+            volumes,
+        }
     }
 
     /// Returns the verb of the command.

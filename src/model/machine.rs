@@ -1,8 +1,8 @@
 //! A machine as the user declared it.
 
 use super::{
-    AuthorizedKey, HostKey, Hostname, MacAddress, MachineId, MachineName, Network, PasswordHash, Ports,
-    ProfileName, ResolvConf, Size, Vcpus,
+    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, MachineId, MachineName, Network, PasswordHash,
+    PoolName, Ports, ProfileName, ResolvConf, Size, Vcpus,
 };
 
 /// A machine as `machines/NAME/` declares it, one field for each file.
@@ -36,6 +36,10 @@ pub struct Machine {
     pub root_password: Option<PasswordHash>,
     /// The guest's `/etc/resolv.conf`.
     pub resolv_conf: ResolvConf,
+    /// The pool that its disks are in; `None` where an older nixvm made it, and nothing has written it down yet.
+    pub pool: Option<PoolName>,
+    /// The libvirt that has it; `None` likewise.
+    pub connection: Option<Connection>,
     /// Its memory.
     pub memory: Size,
     /// Its processors.

@@ -22,6 +22,8 @@ pub(crate) fn machine() -> Machine {
         udp_ports: Ports::default(),
         root_password: Some("$6$salt$secret".parse().unwrap()),
         resolv_conf: ResolvConf::default(),
+        pool: Some("fast".parse().unwrap()),
+        connection: Some(Connection::default()),
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,

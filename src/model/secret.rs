@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 20] = [
+pub const MACHINE_FILES: [&str; 22] = [
     "profile",
     "hostname",
     "machine-id",
@@ -18,6 +18,8 @@ pub const MACHINE_FILES: [&str; 20] = [
     "udp_ports",
     "root_password_hash",
     "resolv.conf",
+    "pool",
+    "connection",
     "memory",
     "vcpus",
     "var_size",

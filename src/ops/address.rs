@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::hypervisor::Owned;
+use crate::hypervisor::Seen;
 use crate::model::{MacAddress, Machine, Network};
 
 use super::Setup;
@@ -89,7 +89,7 @@ pub struct Lack {
 }
 
 /// Returns where a machine that is up is.
-pub fn place(setup: &Setup, domain: &Owned, mac: MacAddress) -> Place {
+pub fn place(setup: &Setup, domain: &Seen, mac: MacAddress) -> Place {
     match forwarded(domain) {
         Some(at) => Place::At(at),
         None => match domain.addresses(mac, PATIENCE) {
@@ -100,7 +100,7 @@ pub fn place(setup: &Setup, domain: &Owned, mac: MacAddress) -> Place {
 }
 
 /// Returns where the ssh of a machine that is up answers; [`Place::Unknown`] where it does not, or not yet.
-pub fn answering(setup: &Setup, domain: &Owned, mac: MacAddress) -> Place {
+pub fn answering(setup: &Setup, domain: &Seen, mac: MacAddress) -> Place {
     let candidates = match forwarded(domain) {
         Some(at) => vec![at],
         None => match domain.addresses(mac, PATIENCE) {
@@ -112,7 +112,7 @@ pub fn answering(setup: &Setup, domain: &Owned, mac: MacAddress) -> Place {
 }
 
 /// Returns where each of these machines that are up is, as far as that can be told in two seconds.
-pub fn places(setup: &Setup, machines: Vec<(Owned, MacAddress)>) -> Vec<Option<SocketAddr>> {
+pub fn places(setup: &Setup, machines: Vec<(Seen, MacAddress)>) -> Vec<Option<SocketAddr>> {
     let machines = Arc::new(machines);
     let (say, hear) = mpsc::channel();
     let next = Arc::new(Mutex::new(0..machines.len()));
@@ -154,7 +154,7 @@ pub fn places(setup: &Setup, machines: Vec<(Owned, MacAddress)>) -> Vec<Option<S
 
 /// Returns the port of the host that is forwarded to the guest's ssh, where one is: on QEMU's user network the guest's own
 /// address means nothing outside it.
-fn forwarded(domain: &Owned) -> Option<SocketAddr> {
+fn forwarded(domain: &Seen) -> Option<SocketAddr> {
     domain.metadata().ssh_port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 

@@ -109,7 +109,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     let mut backing = pool.backing_of_all()?;
     let mut found = Vec::new();
     for name in &ours(setup, host, &records)? {
-        let domain = host.own(name)?;
+        let domain = host.see(name)?;
         let metadata = domain.metadata().clone();
         // A machine that lives in another pool is that pool's business.
         if !pool.is_whole(&Role::Boot(metadata.current().number).of(&metadata.stem))? {
@@ -219,7 +219,7 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
     Ok(deleted)
 }
 
-/// Takes the lock of every machine of the workspace, and of those that are no more.
+/// Takes the lock of every machine of the workspace that is in this pool, and of those that are no more.
 fn lock<'a>(
     setup: &'a Setup,
     host: &Hypervisor,
@@ -232,7 +232,24 @@ fn lock<'a>(
         Garbage::Generation { machine, .. } | Garbage::Files { machine, .. } => Some(machine.clone()),
         Garbage::Base { .. } | Garbage::OutLink { .. } => None,
     }));
-    names.iter().map(|name| Work::begin(setup, name, "clean", watch)).collect()
+    let mut locked = Vec::new();
+    for name in names.iter().filter(|name| is_here(setup, host, name)) {
+        // One of another workspace that is called as one which is only declared here: it is not ours to lock.
+        let other = host.find(name)?.is_some_and(|found| {
+            found.metadata.is_some_and(|recorded| !ownership::is_ours(setup, &recorded, found.id))
+        });
+        if !other {
+            locked.push(Work::begin(setup, name, "clean", watch)?);
+        }
+    }
+    Ok(locked)
+}
+
+/// Returns whether a machine's disks are in this pool, as far as anything says.
+fn is_here(setup: &Setup, host: &Hypervisor, name: &MachineName) -> bool {
+    let place = config::place(&setup.workspace, name).unwrap_or_default();
+    let pool = place.pool.or_else(|| deploy::pool_of(host, name).ok().flatten());
+    pool.is_none_or(|pool| pool == setup.pool) && place.connection.is_none_or(|it| it == setup.connect)
 }
 
 #[cfg(test)]

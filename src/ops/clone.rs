@@ -89,23 +89,23 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, from: Option<&str>) -> V
     ]
 }
 
-/// Makes the machine `new` like `name`, with a copy of its data or an empty data disk.
+/// Makes the machine `new` like `name`, with a copy of its data or an empty data disk; each has the setup of where it is.
 ///
 /// # Errors
 /// There is a machine `new`, there is none `name`, the build fails, the pool has no space, or libvirt refuses; running
 /// `clone` again completes the work. The machine `name` is never changed.
 pub fn clone(
-    setup: &Setup,
-    name: &MachineName,
-    new: &MachineName,
+    (from_setup, name): (&Setup, &MachineName),
+    (setup, new): (&Setup, &MachineName),
     with_data: bool,
     watch: &dyn Watch,
 ) -> Result<Cloned> {
+    let (source, work) = Work::begin_both((from_setup, name), (setup, new), "clone", watch)?;
     let original = config::load(&setup.workspace, name)?;
     preflight(setup, new, Some(&original.network))?;
-    let (source, work) = Work::begin_both(setup, (name, new), "clone", watch)?;
     let pool = work.pool()?;
-    let data = if with_data { Some(data_of(&source, &pool)?) } else { None };
+    let from_pool = source.pool()?;
+    let data = if with_data { Some(data_of(&source, &from_pool)?) } else { None };
     let machine = like(setup, &original, new, data.as_ref().map(|(_, size)| *size))?;
     work.host.check_free(new, machine.machine_id)?;
     let folder = setup.workspace.machine_dir(name);
@@ -132,7 +132,7 @@ pub fn clone(
             deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
-        Step::Copy { volume, from } => copy(&source, &pool, volume, from),
+        Step::Copy { volume, from } => copy(&source, (&pool, volume), (&from_pool, from)),
         Step::Identity(_) => deploy::put_identity(&pool, &stem, &machine),
         Step::Files => {
             config::save(&setup.workspace, &machine)?;
@@ -166,7 +166,7 @@ fn data_of(source: &Work, pool: &Pool) -> Result<(String, Size)> {
 }
 
 /// Copies a machine's data; that of one which runs as it is at one instant.
-fn copy(source: &Work, pool: &Pool, volume: &str, from: &str) -> Result<()> {
+fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool, &str)) -> Result<()> {
     let (domain, watch) = (source.domain()?, source.watch);
     let running = domain.state()?.is_active();
     let accelerator = accelerator(source.setup, &source.host, watch)?;
@@ -175,7 +175,7 @@ fn copy(source: &Work, pool: &Pool, volume: &str, from: &str) -> Result<()> {
         source.name,
         if running { " while it runs" } else { "" }
     ));
-    pool.duplicate(volume, from, &mut |from, to| {
+    pool.duplicate(volume, (from_pool, from), &mut |from, to| {
         if !running {
             return source.host.copy_image(accelerator, from, to, &mut deploy::moved(watch));
         }
@@ -193,6 +193,8 @@ fn copy(source: &Work, pool: &Pool, volume: &str, from: &str) -> Result<()> {
 /// Returns the machine to make: like `original`, with an identity of its own; its folder may be there from an earlier try.
 fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
     let machine = Machine {
+        pool: Some(setup.pool.clone()),
+        connection: Some(setup.connect.clone()),
         // The copy of a disk is as large as the disk, whatever the file says.
         var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
         ..config::with_new_identity(original, new)?

@@ -10,12 +10,12 @@ use std::path::Path;
 use rand_core::{OsRng, RngCore};
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::{DATA, Hypervisor, Owned};
+use crate::hypervisor::{DATA, Hypervisor, Owned, Seen};
 use crate::interrupt;
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
-use crate::model::{Machine, MachineName, Network, Progress, Size};
+use crate::model::{Machine, MachineName, Network, PoolName, Progress, Size};
 use crate::render;
 use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
@@ -144,7 +144,7 @@ fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
 ///
 /// # Errors
 /// libvirt does not answer, or the definition was changed by hand and has no such disk.
-pub fn layer_of(domain: &Owned) -> Result<u32> {
+pub fn layer_of(domain: &Seen) -> Result<u32> {
     match domain.disks()?.volume(DATA).and_then(volume::parse) {
         Some((_, Role::Data(layer))) => Ok(layer),
         _ => Err(Failure::user(format!("the domain `{}` has no data disk of nixvm's", domain.name()))
@@ -157,7 +157,7 @@ pub fn layer_of(domain: &Owned) -> Result<u32> {
 ///
 /// # Errors
 /// It is missing, or libvirt does not answer.
-pub fn data_capacity(pool: &Pool, domain: &Owned) -> Result<Size> {
+pub fn data_capacity(pool: &Pool, domain: &Seen) -> Result<Size> {
     let volume = Role::Data(layer_of(domain)?).of(&domain.metadata().stem);
     Ok(pool.chain(&volume)?.first().map_or(Size::from_bytes(0), |top| Size::from_bytes(top.capacity)))
 }
@@ -213,16 +213,38 @@ pub fn moved(watch: &dyn Watch) -> impl FnMut(Progress) -> Result<()> {
 /// libvirt refuses; it is missing in a session on another host, where this user's home may be anywhere.
 pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
     match new_pool_folder(setup, host) {
-        Some(path) => Pool::ensure(host.connection(), &setup.pool, &render::pool_xml(&setup.pool, &path)?),
+        Some(path) => {
+            let name = setup.pool.as_str();
+            Pool::ensure(host.connection(), name, &render::pool_xml(name, &path)?)
+        }
         None => open_elsewhere(setup, host),
     }
+}
+
+/// Returns the pool that a machine's data disk is in, as its definition says; `None` where it has no domain, or where the
+/// disk is in no pool.
+///
+/// # Errors
+/// The domain is not nixvm's, or libvirt does not answer.
+pub fn pool_of(host: &Hypervisor, name: &MachineName) -> Result<Option<PoolName>> {
+    if host.find(name)?.is_none() {
+        return Ok(None);
+    }
+    let disks = host.see(name)?.disks()?;
+    let Some(disk) = disks.disk(DATA) else { return Ok(None) };
+    let pool = match (&disk.pool, &disk.file) {
+        (Some(pool), _) => Some(pool.clone()),
+        (None, Some(file)) => storage::pool_with(host.connection(), file)?,
+        (None, None) => None,
+    };
+    Ok(pool.and_then(|pool| pool.parse().ok()))
 }
 
 /// Returns the folder that a new pool gets; `None` where that is not for nixvm to choose.
 fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
     match (host.is_session(), host.is_local()) {
         (false, _) => Some(format!("/var/lib/libvirt/images/{}", setup.pool)),
-        (true, true) => Some(setup.session_pool.display().to_string()),
+        (true, true) => Some(setup.session_pools.join(setup.pool.as_str()).display().to_string()),
         (true, false) => None,
     }
 }
@@ -232,7 +254,7 @@ fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
 /// # Errors
 /// It does not; libvirt does not answer.
 pub fn check_folder(setup: &Setup, host: &Hypervisor) -> Result<()> {
-    let pool = Pool::find(host.connection(), &setup.pool)?;
+    let pool = Pool::find(host.connection(), setup.pool.as_str())?;
     let folder = pool.map(|pool| pool.path()).transpose()?.or_else(|| new_pool_folder(setup, host));
     let Some(folder) = folder else { return Ok(()) };
     // What counts is the path behind all links, which only the host itself can tell.
@@ -248,7 +270,7 @@ pub fn check_folder(setup: &Setup, host: &Hypervisor) -> Result<()> {
 }
 
 fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
-    let name = &setup.pool;
+    let name = setup.pool.as_str();
     Pool::find(host.connection(), name)?.ok_or_else(|| {
         Failure::user(format!("the session at `{}` has no pool `{name}`, and its home is not known here", host.uri()))
             .hint(format!(

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
-use crate::exec;
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::model::{MachineName, volume};
 use crate::storage::Pool;
@@ -100,13 +99,13 @@ pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) ->
     }
     let host = setup.hypervisor()?;
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
-    let there = there(setup, &host, name, domain.as_ref(), with_files)?;
+    let pool = deploy::open_pool(setup, &host)?;
+    let there = there(setup, (&host, &pool), name, domain.as_ref(), with_files)?;
     if domain.is_none() && there.is_empty() { Err(nothing(&host, name)) } else { Ok(()) }
 }
 
 /// What there is of a machine beside its domain.
 struct There {
-    pool: Pool,
     volumes: Vec<String>,
     files: bool,
 }
@@ -119,7 +118,7 @@ impl There {
 
 fn there(
     setup: &Setup,
-    host: &Hypervisor,
+    (host, pool): (&Hypervisor, &Pool),
     name: &MachineName,
     domain: Option<&Owned>,
     with_files: bool,
@@ -129,26 +128,24 @@ fn there(
         // What a `create` left that was cut short; not what a machine has that was renamed.
         None => deploy::free_stem(host, name)?,
     };
-    let pool = deploy::open_pool(setup, host)?;
     // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
     pool.refresh()?;
     let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
     let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
-    Ok(There { pool, volumes, files: with_files && config::exists(&setup.workspace, name) })
+    Ok(There { volumes, files: with_files && config::exists(&setup.workspace, name) })
 }
 
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
-    if let Some(domain) = &domain {
-        let verb = if with_files { "purge" } else { "destroy" };
-        require_declared_here(setup, name, verb, &domain.metadata().workspace)?;
-    }
-    let there = there(setup, host, name, domain.as_ref(), with_files)?;
+    let pool = work.pool()?;
+    let there = there(setup, (host, &pool), name, domain.as_ref(), with_files)?;
     if domain.is_none() && there.is_empty() {
         return Err(nothing(host, name));
     }
-    let There { pool, volumes, files } = there;
+    let There { volumes, files } = there;
+    // Before anything is deleted, and again by each deletion.
+    volumes.iter().try_for_each(|volume| pool.require_unused(volume))?;
     work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
         Step::PowerOff => host.own(name)?.force_off().map(drop),
         Step::Volume(volume) => pool.delete(volume).map(drop),
@@ -164,22 +161,6 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         work.watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));
     }
     Ok(Destroyed { machine: name.clone(), domain: domain.is_some(), volumes, files })
-}
-
-/// Refuses to delete the data of a machine of another workspace: its name may have been typed in the wrong folder.
-///
-/// # Errors
-/// It is one, or this workspace is a copy of the machine's.
-pub fn require_declared_here(setup: &Setup, name: &MachineName, verb: &str, made_in: &str) -> Result<()> {
-    // One of a workspace that was moved here says so by now: whoever works on it first writes that down.
-    if made_in == setup.workspace.as_str() {
-        return Ok(());
-    }
-    Err(Failure::user(format!(
-        "the machine `{name}` belongs to the workspace `{made_in}`; nothing was changed"
-    ))
-    .hint(format!("name that workspace: `nixvm -C {} {verb} {name}`", exec::quoted(made_in)))
-    .into())
 }
 
 fn nothing(host: &Hypervisor, name: &MachineName) -> anyhow::Error {

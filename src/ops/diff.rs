@@ -93,8 +93,8 @@ pub struct FileChange {
 /// # Errors
 /// There is no such machine, its files are not valid Nix, or Nix fails.
 pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff> {
-    let machine = config::load(&setup.workspace, name)?;
     let domain = setup.hypervisor()?.own(name)?;
+    let machine = config::load(&setup.workspace, name)?;
     let (metadata, running) = (domain.metadata().clone(), running(&domain)?);
     let built = build_machine(setup, &machine, Some(&metadata.generations), watch)?;
     let current = metadata.current();

@@ -82,7 +82,7 @@ pub(super) fn superfluous(metadata: &Metadata, running: Option<u32>, keep: usize
 /// There is no such machine, or libvirt does not answer.
 pub fn generations(setup: &Setup, name: &MachineName) -> Result<Vec<ListedGeneration>> {
     let host = setup.hypervisor()?;
-    let domain = host.own(name)?;
+    let domain = host.see(name)?;
     let (metadata, running) = (domain.metadata(), running(&domain)?);
     let pool = deploy::open_pool(setup, &host)?;
     let list = |build: &Build| {

@@ -23,7 +23,7 @@ pub struct Jump(Remote);
 impl Jump {
     /// Returns the host to go through; `None` where guests run on this one.
     pub fn of(setup: &Setup) -> Option<Self> {
-        Remote::of(&setup.connect).map(Jump)
+        Remote::of(setup.connect.as_str()).map(Jump)
     }
 
     /// Returns the options that make ssh go through the host; with `batch` nobody is asked for a password there.

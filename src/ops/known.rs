@@ -4,20 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::config;
 use crate::error::{Failure, Report, Result};
-use crate::hypervisor::Hypervisor;
 use crate::journal::{self, State};
 use crate::model::{MachineName, SnapshotName};
 
-use super::Setup;
 use super::delete_snapshot::no_snapshot;
+use super::{Call, Setup};
 
 /// Checks that all these machines are there, so that a slip in the last name is found before the first is worked on.
 ///
 /// # Errors
 /// One of them is not, or its domain is not nixvm's; libvirt does not answer.
-pub fn require_all(setup: &Setup, names: &BTreeSet<MachineName>) -> Result<()> {
-    let host = setup.hypervisor()?;
-    let checked = names.iter().map(|name| (name, require(setup, &host, name)));
+pub fn require_all(call: &Call, names: &BTreeSet<MachineName>) -> Result<()> {
+    let checked = names.iter().map(|name| (name, call.machine(name).and_then(|s| require(&s, name))));
     let missing: Vec<_> =
         checked.filter_map(|(name, found)| Some((name, Report::of(&found.err()?)))).collect();
     let Some((_, first)) = missing.first() else { return Ok(()) };
@@ -34,10 +32,11 @@ pub fn require_all(setup: &Setup, names: &BTreeSet<MachineName>) -> Result<()> {
     .into())
 }
 
-fn require(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
+fn require(setup: &Setup, name: &MachineName) -> Result<()> {
     if is_cut_short(setup, name)? {
         return Ok(());
     }
+    let host = setup.hypervisor()?;
     // Its error knows the nearest name of a machine.
     if host.find(name)?.is_none() && !config::exists(&setup.workspace, name) {
         return config::load(&setup.workspace, name).map(drop);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::Owned;
+use crate::hypervisor::{Owned, Seen};
 use crate::model::record::Metadata;
 use crate::model::volume::{self, Role, VolumeStem};
 use crate::storage::{Link, Pool};
@@ -50,7 +50,7 @@ impl Layers {
     ///
     /// # Errors
     /// A volume of its chain is missing, foreign or lies on itself; libvirt does not answer.
-    pub fn of(pool: &Pool, domain: &Owned) -> Result<Self> {
+    pub fn of(pool: &Pool, domain: &Seen) -> Result<Self> {
         let stem = domain.metadata().stem.clone();
         let chain = check_chain(pool, domain)?;
         let metadata = domain.metadata().after_merges(&numbers(&stem, &chain));
@@ -146,7 +146,7 @@ impl Layers {
 ///
 /// # Errors
 /// One is missing, is outside the pool or lies on itself; libvirt does not answer.
-pub fn check_chain(pool: &Pool, domain: &Owned) -> Result<Vec<Link>> {
+pub fn check_chain(pool: &Pool, domain: &Seen) -> Result<Vec<Link>> {
     let stem = &domain.metadata().stem;
     let chain = pool.chain(&Role::Data(layer_of(domain)?).of(stem));
     let chain = chain.explain(|| {

@@ -6,13 +6,12 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::{Hypervisor, Owned};
+use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
-use crate::model::{MacAddress, MachineName};
+use crate::model::{Connection, MacAddress, MachineName, PoolName};
 
-use super::Setup;
 use super::address::places;
-use super::ownership;
+use super::{Call, Setup, deploy, ownership};
 
 /// A machine in the list.
 #[derive(Debug, Clone, Serialize)]
@@ -27,39 +26,60 @@ pub struct ListedMachine {
     pub profile: Option<String>,
     /// The generation its domain was built from.
     pub generation: Option<u32>,
+    /// The pool that its disks are in, if known.
+    pub pool: Option<PoolName>,
+    /// The libvirt that has it, or is to have it.
+    pub connection: Connection,
+    /// Whether that libvirt did not answer, so that no more is known than what the files say.
+    pub unreachable: bool,
+    /// The workspace whose machine it is, if that is not this one.
+    pub other_workspace: Option<String>,
 }
 
-/// Returns every machine that has a domain of nixvm's or is declared in this workspace, by name.
+/// A libvirt that machines of the workspace are at, and that does not answer.
+#[derive(Debug)]
+pub struct Unreachable {
+    /// Its URI.
+    pub connection: Connection,
+    /// Why.
+    pub error: anyhow::Error,
+}
+
+/// All machines, as far as they can be seen.
+#[derive(Debug)]
+pub struct Listed {
+    /// The machines, by name.
+    pub machines: Vec<ListedMachine>,
+    /// Where nobody answered: of the machines there only the files are known.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// Returns every machine that has a domain of nixvm's or is declared in this workspace, at all libvirts where one of this
+/// workspace is.
 ///
 /// # Errors
-/// libvirt does not answer, or the workspace cannot be read.
-pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
-    let host = setup.hypervisor()?;
-    let (mut machines, mut up) = (Vec::new(), Vec::new());
-    for domain in host.domains()? {
-        let Some(metadata) = &domain.metadata else { continue };
-        if metadata.workspace != setup.workspace.as_str() && ownership::is_ours(setup, metadata, domain.id) {
-            ownership::notice(setup, &host, &metadata.machine);
+/// No libvirt answers, or the workspace cannot be read.
+pub fn list(call: &Call) -> Result<Listed> {
+    let (mut machines, mut unreachable) = (Vec::new(), Vec::new());
+    let setups = call.hosts()?;
+    for setup in &setups {
+        match at(setup) {
+            Ok(found) => machines.extend(found),
+            Err(error) if setups.len() == 1 => return Err(error),
+            Err(error) => unreachable.push(Unreachable { connection: setup.connect.clone(), error }),
         }
-        if domain.state.can_answer()
-            && let Some(guest) = guest(setup, &host, &metadata.machine)
-        {
-            up.push((machines.len(), guest));
-        }
-        machines.push(ListedMachine {
-            name: domain.name.clone(),
-            state: Some(domain.state),
-            address: None,
-            profile: Some(metadata.current().profile.to_string()),
-            generation: Some(metadata.current().number),
-        });
     }
-    let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
-    for (index, address) in indices.into_iter().zip(places(setup, guests)) {
-        machines[index].address = address;
-    }
+    let setup = call.host();
     for name in declared(setup)? {
-        if !machines.iter().any(|m| m.name == name.as_str()) {
+        let place = config::place(&setup.workspace, &name)?;
+        let connection = place.connection.unwrap_or_else(|| setup.connect.clone());
+        let is_it = |machine: &ListedMachine| {
+            machine.name == name.as_str()
+                && machine.connection == connection
+                && machine.other_workspace.is_none()
+        };
+        let asked = setups.iter().any(|setup| setup.connect == connection);
+        if asked && !machines.iter().any(is_it) {
             let profile = config::load(&setup.workspace, &name).ok().map(|m| m.profile.to_string());
             machines.push(ListedMachine {
                 name: name.to_string(),
@@ -67,16 +87,58 @@ pub fn list(setup: &Setup) -> Result<Vec<ListedMachine>> {
                 address: None,
                 profile,
                 generation: None,
+                pool: place.pool,
+                unreachable: unreachable.iter().any(|host| host.connection == connection),
+                connection,
+                other_workspace: None,
             });
         }
     }
-    machines.sort_by(|a, b| a.name.cmp(&b.name));
+    machines.sort_by(|a, b| (&a.name, &a.connection).cmp(&(&b.name, &b.connection)));
+    Ok(Listed { machines, unreachable })
+}
+
+/// Returns the machines with a domain at one libvirt.
+fn at(setup: &Setup) -> Result<Vec<ListedMachine>> {
+    let host = setup.hypervisor()?;
+    let (mut machines, mut up) = (Vec::new(), Vec::new());
+    for domain in host.domains()? {
+        let Some(metadata) = &domain.metadata else { continue };
+        let other_workspace = ownership::of_another(setup, metadata, domain.id);
+        if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
+            ownership::notice(setup, &host, &metadata.machine);
+        }
+        // Another workspace's files say which of a domain's addresses is the guest's own.
+        if domain.state.can_answer()
+            && other_workspace.is_none()
+            && let Some(guest) = guest(setup, &host, &metadata.machine)
+        {
+            up.push((machines.len(), guest));
+        }
+        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, &metadata.machine));
+        let recorded = recorded.and_then(|place| place.ok()?.pool);
+        machines.push(ListedMachine {
+            name: domain.name.clone(),
+            state: Some(domain.state),
+            address: None,
+            profile: Some(metadata.current().profile.to_string()),
+            generation: Some(metadata.current().number),
+            pool: recorded.or_else(|| deploy::pool_of(&host, &metadata.machine).ok().flatten()),
+            connection: setup.connect.clone(),
+            unreachable: false,
+            other_workspace,
+        });
+    }
+    let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
+    for (index, address) in indices.into_iter().zip(places(setup, guests)) {
+        machines[index].address = address;
+    }
     Ok(machines)
 }
 
 /// An address is a help in a list, not its point: a machine that cannot be asked for it is listed without.
-fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Owned, MacAddress)> {
-    Some((host.own(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
+fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, MacAddress)> {
+    Some((host.see(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
 }
 
 /// Returns the machines declared in this workspace, by name.

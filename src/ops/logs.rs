@@ -16,7 +16,7 @@ use super::address::{Place, answering};
 use super::deploy::open_pool;
 use super::login::login;
 use super::serial::end_of;
-use super::{Setup, Watch};
+use super::{Setup, Watch, ownership};
 
 /// How often the end of the serial log is looked at.
 const POLL: Duration = Duration::from_millis(500);
@@ -59,7 +59,16 @@ pub enum Log {
 /// # Errors
 /// There is no such machine; one unit's log was asked for, or is to be followed, and the guest cannot give it.
 pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn Watch) -> Result<Log> {
-    let domain = setup.hypervisor()?.own(name)?;
+    let host = setup.hypervisor()?;
+    let seen = host.see(name)?;
+    if let Some(other) = ownership::of_another(setup, seen.metadata(), seen.observe()?.id) {
+        watch.note(&format!("{name} is a machine of the workspace `{other}`"));
+        if asked.serial || asked.unit.is_none() {
+            return Ok(Log::Serial);
+        }
+    }
+    // A journal is asked of the guest itself.
+    let domain = host.own(name)?;
     if asked.serial {
         return Ok(Log::Serial);
     }
@@ -131,7 +140,7 @@ fn journal(domain: &Owned, asked: &LogRequest) -> Result<String> {
 /// There is no such machine or no log yet, libvirt does not answer, `to` cannot be written, or an interruption.
 pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mut dyn Write) -> Result<()> {
     let host = setup.hypervisor()?;
-    let stem = host.own(name)?.metadata().stem.clone();
+    let stem = host.see(name)?.metadata().stem.clone();
     let pool = open_pool(setup, &host)?;
     pool.refresh()?;
     let volume = Role::SerialLog(None).of(&stem);

@@ -9,9 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config;
-use crate::error::Result;
-use crate::hypervisor::Hypervisor;
+use crate::config::{self, Workspace};
+use crate::error::{Failure, Result};
+use crate::exec;
+use crate::hypervisor::{Hypervisor, Observed};
 use crate::journal::{Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Moment};
@@ -21,7 +22,54 @@ use super::Setup;
 
 /// Returns whether the machine that a domain records is this workspace's; `id` is the domain's UUID.
 pub fn is_ours(setup: &Setup, recorded: &Metadata, id: MachineId) -> bool {
-    belongs(setup.workspace.root(), Path::new(&recorded.workspace), &recorded.machine, id)
+    is_of(&setup.workspace, recorded, id)
+}
+
+fn is_of(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> bool {
+    belongs(workspace.root(), Path::new(&recorded.workspace), &recorded.machine, id)
+}
+
+/// Checks that the machine that a domain records is of that workspace: its name may have been typed in the wrong folder.
+///
+/// # Errors
+/// It is another workspace's, or the workspace is a copy of the machine's.
+pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Result<()> {
+    if is_of(workspace, recorded, id) {
+        return Ok(());
+    }
+    let (name, theirs) = (&recorded.machine, &recorded.workspace);
+    let failure = Failure::user(format!(
+        "the machine `{name}` belongs to the workspace `{theirs}`; nothing was changed"
+    ));
+    let there = match is_gone(Path::new(theirs), name, id) {
+        false => format!("name that workspace with `-C {}`", exec::quoted(theirs)),
+        true => format!(
+            "that workspace is gone: restore its folder, or put machines/{name} with the machine's own machine-id into another one, which has the machine then"
+        ),
+    };
+    Err(match config::exists(workspace, name) {
+        false => failure.hint(there),
+        true => failure.hint(format!(
+            "{there}; this workspace's own `{name}` has no domain, and can have another name: rename the folder machines/{name}"
+        )),
+    }
+    .into())
+}
+
+/// Checks that the domain of that name, if it is nixvm's, is of this workspace.
+///
+/// # Errors
+/// It is another workspace's, or libvirt does not answer.
+pub fn require_own(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
+    match host.find(name)? {
+        Some(Observed { id, metadata: Some(recorded), .. }) => require(&setup.workspace, &recorded, id),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the workspace of the machine that a domain records, if that is not this one.
+pub fn of_another(setup: &Setup, recorded: &Metadata, id: MachineId) -> Option<String> {
+    (!is_ours(setup, recorded, id)).then(|| recorded.workspace.clone())
 }
 
 fn belongs(here: &Path, there: &Path, machine: &MachineName, id: MachineId) -> bool {

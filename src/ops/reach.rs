@@ -64,8 +64,8 @@ pub fn wait_for_ssh(
 /// # Errors
 /// The machine is off or has no address; the workspace's output cannot be written.
 pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) -> Result<Command> {
-    let machine = config::load(&setup.workspace, name)?;
     let domain = setup.hypervisor()?.own(name)?;
+    let machine = config::load(&setup.workspace, name)?;
     let state = domain.state()?;
     if !state.can_answer() {
         return Err(Failure::user(format!("{name} is {state}"))

@@ -77,7 +77,7 @@ fn plan(has_hostname: bool, has_domain: bool, has_checkpoints: bool) -> Vec<Step
 /// finishes the work.
 pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn Watch) -> Result<Renamed> {
     let workspace = &setup.workspace;
-    let (work, under_new) = Work::begin_both(setup, (old, new), "rename", watch)?;
+    let (work, under_new) = Work::begin_both((setup, old), (setup, new), "rename", watch)?;
     let renamed = Renamed { machine: new.clone(), was: old.clone() };
     if (work.resumed.is_some() || under_new.resumed.is_some())
         && !config::exists(workspace, old)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Result};
-use crate::hypervisor::Owned;
+use crate::hypervisor::Seen;
 use crate::model::record::Metadata;
 use crate::model::volume::Role;
 use crate::storage::Pool;
@@ -13,7 +13,7 @@ use crate::storage::Pool;
 ///
 /// # Errors
 /// libvirt does not answer, or a chain runs in a circle: what cannot be read must not be taken for unused.
-pub fn of(pool: &Pool, domain: &Owned) -> Result<BTreeSet<String>> {
+pub fn of(pool: &Pool, domain: &Seen) -> Result<BTreeSet<String>> {
     reachable(named(domain.metadata(), super::deploy::layer_of(domain)?), &pool.backing_of_all()?)
 }
 

@@ -9,9 +9,12 @@ use crate::config::Workspace;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, is_local, is_session};
+use crate::model::record::Metadata;
+use crate::model::{Connection, PoolName};
 use crate::nix::{self, Event, Flake, Staged};
 
 use super::lock;
+use super::ownership;
 use super::session::Session;
 
 /// Listens to what an operation does while it works.
@@ -34,13 +37,13 @@ pub struct Setup {
     /// The folder with `flake.nix` and `machines/`.
     pub workspace: Workspace,
     /// libvirt's connection URI.
-    pub connect: String,
+    pub connect: Connection,
     /// The storage pool that holds nixvm's volumes.
-    pub pool: String,
+    pub pool: PoolName,
     /// A flake reference that replaces the locked nixpkgs, if the user gave one.
     pub nixpkgs: Option<String>,
-    /// The folder of the libvirt session's pool, should one have to be made.
-    pub session_pool: PathBuf,
+    /// The folder of the folders of a libvirt session's pools, should one have to be made.
+    pub session_pools: PathBuf,
     /// The folder for temporary files.
     pub temporary: PathBuf,
     /// Whose home and runtime folder a libvirt session of this user would work in.
@@ -54,18 +57,20 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Returns a connection to libvirt.
+    /// Returns a connection to libvirt, through which machines of this workspace alone can be changed.
     ///
     /// # Errors
     /// libvirt does not answer; for a session on this host, its folders are not this user's.
     pub fn hypervisor(&self) -> Result<Hypervisor> {
-        if is_session(&self.connect)
-            && is_local(&self.connect)
+        if is_session(self.connect.as_str())
+            && is_local(self.connect.as_str())
             && let Some(failure) = self.session.fault()
         {
             return Err(failure.into());
         }
-        Hypervisor::open(&self.connect)
+        let workspace = self.workspace.clone();
+        let owner = move |recorded: &Metadata, id| ownership::require(&workspace, recorded, id);
+        Ok(Hypervisor::open(self.connect.as_str())?.of_workspace(Box::new(owner)))
     }
 
     /// Copies the workspace's flake to where Nix may see it, with all of its inputs locked, and returns the copy with its

@@ -52,7 +52,7 @@ pub struct ListedSnapshot {
 /// There is no such machine, its chain is not whole, or libvirt does not answer.
 pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
     let host = setup.hypervisor()?;
-    let domain = host.own(name)?;
+    let domain = host.see(name)?;
     let pool = open_pool(setup, &host)?;
     let layers = Layers::of(&pool, &domain)?;
     let mut snapshots = Vec::new();

@@ -6,12 +6,11 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::Result;
-use crate::hypervisor::{Hypervisor, Owned};
+use crate::hypervisor::{Hypervisor, Seen};
 use crate::journal::{self, State};
-use crate::model::MachineName;
 use crate::model::domain::DomainState;
-use crate::model::record::Metadata;
 use crate::model::volume::{self, VolumeStem};
+use crate::model::{Connection, MachineName, PoolName};
 use crate::storage::Pool;
 use crate::storage::image::read_not_carried_out;
 
@@ -37,24 +36,28 @@ pub struct Status {
     pub generation: Option<u32>,
     /// Options and packages that this generation was to have and does not; empty, too, where the workspace does not know.
     pub not_carried_out: Vec<String>,
-    /// Memory in MiB, as declared.
-    pub memory_mib: u64,
+    /// Memory in MiB, as declared; this and others are `None` for another workspace's machine, whose files say it.
+    pub memory_mib: Option<u64>,
     /// Virtual CPUs, as declared.
-    pub vcpus: u32,
+    pub vcpus: Option<u32>,
     /// Virtual CPUs of its guest: others than declared until the next start, and one while it is emulated. `None` where it is
     /// only declared.
     pub guest_vcpus: Option<u32>,
     /// The network, as declared.
-    pub network: String,
+    pub network: Option<String>,
     /// Its hardware address.
-    pub mac_address: String,
+    pub mac_address: Option<String>,
+    /// The pool that its disks are in.
+    pub pool: PoolName,
+    /// The libvirt that has it.
+    pub connection: Connection,
     /// Its volumes.
     pub disks: Vec<Disk>,
     /// How many snapshots it has.
     pub snapshots: usize,
     /// How many layers its data disk lies on, itself among them; `None` where it has no domain or one of them is missing.
     pub chain: Option<usize>,
-    /// The workspace that made the domain, if it is not this one.
+    /// The workspace whose machine it is, if that is not this one.
     pub other_workspace: Option<String>,
     /// What is being done to the machine, or was cut short.
     pub work: Option<WorkInHand>,
@@ -82,60 +85,65 @@ pub struct Disk {
     pub allocation: u64,
 }
 
-/// Returns the state of a machine.
+/// Returns the state of a machine; of another workspace's, what its domain says.
 ///
 /// # Errors
 /// There is no such machine, its files are not valid, or libvirt does not answer.
 pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let host = setup.hypervisor()?;
     let known = host.find(name)?.is_some() || !config::exists(&setup.workspace, name);
-    let domain = if known { Some(host.own(name)?) } else { None };
-    let machine = config::load(&setup.workspace, name)?;
-    let state = domain.as_ref().map(Owned::state).transpose()?;
+    let domain = if known { Some(host.see(name)?) } else { None };
+    let other_workspace = domain.as_ref().map(|domain| whose(setup, &host, domain)).transpose()?.flatten();
+    let machine = match other_workspace {
+        None => Some(config::load(&setup.workspace, name)?),
+        Some(_) => None,
+    };
+    let state = domain.as_ref().map(|domain| domain.state()).transpose()?;
     let up = domain.as_ref().filter(|_| state.is_some_and(DomainState::can_answer));
-    let place = up.map(|domain| place(setup, domain, machine.mac));
-    let metadata = domain.as_ref().map(Owned::metadata);
+    let place = up.zip(machine.as_ref()).map(|(domain, machine)| place(setup, domain, machine.mac));
+    let metadata = domain.as_ref().map(|domain| domain.metadata());
+    let profile = machine.as_ref().map(|machine| &machine.profile);
+    let profile = profile.or_else(|| Some(&metadata?.current().profile));
     let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());
     let pool = open_pool(setup, &host)?;
     // A chain that is not whole is for `start` to refuse; this shows what there is.
     let chain = domain.as_ref().and_then(|domain| check_chain(&pool, domain).ok());
     let disks = disks(&pool, &stem)?;
+    let lack = place.zip(machine.as_ref()).and_then(|(place, machine)| place.lack(machine));
     Ok(Status {
         name: name.to_string(),
         state,
         address: place.and_then(Place::known),
-        no_address: place.and_then(|place| place.lack(&machine)).map(|lack| lack.why),
-        profile: machine.profile.to_string(),
+        no_address: lack.map(|lack| lack.why),
+        profile: profile.map(ToString::to_string).unwrap_or_default(),
         generation: metadata.map(|m| m.current().number),
         not_carried_out: metadata
+            .filter(|_| other_workspace.is_none())
             .and_then(|m| read_not_carried_out(&kept::folder(setup, name, m.current().number)).ok())
             .unwrap_or_default(),
-        memory_mib: machine.memory.mib(),
-        vcpus: machine.vcpus.get(),
-        guest_vcpus: domain.as_ref().map(Owned::vcpus).transpose()?,
-        network: machine.network.to_string(),
-        mac_address: machine.mac.to_string(),
+        memory_mib: machine.as_ref().map(|machine| machine.memory.mib()),
+        vcpus: machine.as_ref().map(|machine| machine.vcpus.get()),
+        guest_vcpus: domain.as_ref().map(|domain| domain.vcpus()).transpose()?,
+        network: machine.as_ref().map(|machine| machine.network.to_string()),
+        mac_address: machine.as_ref().map(|machine| machine.mac.to_string()),
+        pool: setup.pool.clone(),
+        connection: setup.connect.clone(),
         disks,
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),
         chain: chain.map(|chain| chain.len()),
         work: work_in_hand(setup, name)?,
-        other_workspace: other_workspace(setup, &host, name, metadata)?,
+        other_workspace,
     })
 }
 
 /// Returns the workspace that a domain is of, if that is not this one, wherever this one was moved.
-fn other_workspace(
-    setup: &Setup,
-    host: &Hypervisor,
-    name: &MachineName,
-    metadata: Option<&Metadata>,
-) -> Result<Option<String>> {
-    let (Some(metadata), Some(found)) = (metadata, host.find(name)?) else { return Ok(None) };
-    let ours = ownership::is_ours(setup, metadata, found.id);
-    if ours && metadata.workspace != setup.workspace.as_str() {
-        ownership::notice(setup, host, name);
+fn whose(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Option<String>> {
+    let recorded = domain.metadata();
+    let other = ownership::of_another(setup, recorded, domain.observe()?.id);
+    if other.is_none() && recorded.workspace != setup.workspace.as_str() {
+        ownership::notice(setup, host, domain.name());
     }
-    Ok((!ours).then(|| metadata.workspace.clone()))
+    Ok(other)
 }
 
 fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>> {

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
@@ -17,7 +18,7 @@ use crate::model::volume::{self, Role};
 use crate::render;
 use crate::storage::Pool;
 
-use super::deploy::open_pool;
+use super::deploy::{self, open_pool};
 use super::{Setup, Watch};
 use super::{files, layers, ownership, roots};
 
@@ -63,24 +64,24 @@ impl<'a> Work<'a> {
         Self::begin_command(setup, name, format!("{verb} {name}"), watch)
     }
 
-    /// Returns both machines of a command that works on two, as [`Work::begin`] does one.
+    /// Returns both machines of a command that works on two, each where it is, as [`Work::begin`] does one.
     ///
     /// They are locked in the order of their names: two commands on the same two cannot wait for each other.
     ///
     /// # Errors
     /// As [`Work::begin`].
     pub fn begin_both(
-        setup: &'a Setup,
-        (first, second): (&MachineName, &MachineName),
+        (first_setup, first): (&'a Setup, &MachineName),
+        (second_setup, second): (&'a Setup, &MachineName),
         verb: &str,
         watch: &'a dyn Watch,
     ) -> Result<(Self, Self)> {
-        let begin = |name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        let begin = |setup, name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
         if first < second {
-            Ok((begin(first)?, begin(second)?))
+            Ok((begin(first_setup, first)?, begin(second_setup, second)?))
         } else {
-            let second = begin(second)?;
-            Ok((begin(first)?, second))
+            let second = begin(second_setup, second)?;
+            Ok((begin(first_setup, first)?, second))
         }
     }
 
@@ -100,6 +101,9 @@ impl<'a> Work<'a> {
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         // A workspace that was moved is found again by whoever looks for it next.
         ownership::follow(setup, &host, name)?;
+        // Before what an earlier command left is looked at: it is of this workspace, and the domain may not be.
+        ownership::require_own(setup, &host, name)?;
+        settle_place(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
@@ -160,12 +164,13 @@ impl<'a> Work<'a> {
         self.host.own(&self.name)
     }
 
-    /// Returns nixvm's pool, made where it is missing.
+    /// Returns the machine's pool, made where it is missing; what another domain needs is not deleted from it.
     ///
     /// # Errors
     /// libvirt refuses.
     pub fn pool(&self) -> Result<Pool> {
-        open_pool(self.setup, &self.host)
+        let id = self.host.find(&self.name)?.map(|domain| domain.id);
+        Ok(open_pool(self.setup, &self.host)?.of_machine(id))
     }
 
     /// Takes the steps one after another, the journal saying how far.
@@ -210,7 +215,12 @@ impl<'a> Work<'a> {
 
     fn entry<S: Step>(&self, steps: &[S]) -> Entry {
         let titles = steps.iter().map(Step::title).collect();
-        Entry::new(self.holder.clone(), titles, steps.iter().flat_map(Step::volumes).collect())
+        let volumes = steps.iter().flat_map(Step::volumes).collect();
+        let mut entry = Entry::new(self.holder.clone(), titles, volumes);
+        // A machine that is being made may have no files yet that say it.
+        entry.pool = Some(self.setup.pool.clone());
+        entry.connection = Some(self.setup.connect.clone());
+        entry
     }
 
     fn take_each<S: Step>(
@@ -265,7 +275,11 @@ impl<'a> Work<'a> {
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
-                pool.clear(volume)?;
+                // Since that work was cut short, another workspace may have made a machine of what it left.
+                match pool.user_of(volume)? {
+                    Some(user) => self.watch.note(&format!("{volume} stays: the domain `{user}` needs it")),
+                    None => pool.clear(volume)?,
+                }
             }
         }
         journal::forget(&self.setup.workspace.work_dir(), &self.name)
@@ -277,6 +291,24 @@ impl<'a> Work<'a> {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }
+}
+
+/// Writes down where a machine is that was made before its files said so, and sees that they say where its disks are.
+///
+/// # Errors
+/// They name another pool than the disks are in; libvirt does not answer.
+fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
+    // One with two names, on its way from one to the other, is for `rename` alone.
+    let Ok(Some(pool)) = deploy::pool_of(host, name) else { return Ok(()) };
+    if pool != setup.pool {
+        return Err(Failure::user(format!(
+            "the disks of {name} are in the pool `{pool}`, and machines/{name}/pool says `{}`; nothing was changed",
+            setup.pool
+        ))
+        .hint(format!("write `{pool}` into machines/{name}/pool"))
+        .into());
+    }
+    config::record_place(&setup.workspace, name, &setup.pool, &setup.connect)
 }
 
 fn is_backup(name: &str) -> bool {

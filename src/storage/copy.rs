@@ -13,7 +13,8 @@ use crate::error::{Explain, Result};
 use crate::libvirt::Say;
 
 impl Pool {
-    /// Makes the volume `name`, qcow2 and on no other, with what `from` and all that it lies on show, unless it is there already.
+    /// Makes the volume `name`, qcow2 and on no other, with what `from`, in this pool or another
+    /// of the same host, and all that it lies on show, unless it is there already.
     ///
     /// `copy` is given two absolute paths of images, and fills the second, which is empty, with what the first shows. No
     /// guest may write to `from` meanwhile. The copy takes its space twice at its end, unless the file system shares
@@ -24,20 +25,20 @@ impl Pool {
     pub fn duplicate(
         &self,
         name: &str,
-        from: &str,
+        (source, from): (&Pool, &str),
         copy: &mut dyn FnMut(&str, &str) -> Result<()>,
     ) -> Result<Stored> {
         let say = || self.cannot(&format!("make `{name}` as a copy of"), from);
         if self.settle(name)? {
             return Ok(Stored::Present);
         }
-        let chain = self.chain(from)?;
+        let chain = source.chain(from)?;
         self.require_space(2 * chain.iter().map(|link| link.allocation).sum::<u64>(), name)?;
 
         let part = Part::of(self, name);
         self.blank(&part.name, chain.first().map_or(0, |link| link.capacity))?;
-        let path = self.path()?;
-        copy(&format!("{path}/{from}"), &format!("{path}/{}", part.name)).explain(say)?;
+        let (there, here) = (source.path()?, self.path()?);
+        copy(&format!("{there}/{from}"), &format!("{here}/{}", part.name)).explain(say)?;
         self.adopt(&part, name)
     }
 

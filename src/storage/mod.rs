@@ -17,6 +17,7 @@ mod reader;
 mod sparse;
 #[cfg(test)]
 mod trials;
+mod users;
 mod xml;
 
 pub use chain::Link;
@@ -25,3 +26,4 @@ pub use pour::Incoming;
 pub use put::Stored;
 pub use reader::{Stamp, VolumeReader};
 pub use sparse::Piece;
+pub use users::pool_with;

@@ -10,12 +10,14 @@ use virt::sys;
 
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::model::Size;
+use crate::model::{MachineId, Size};
 
 /// A pool of files: libvirt's type `dir`.
 pub struct Pool {
     pub(super) connection: Connect,
     pub(super) pool: StoragePool,
+    /// The domain whose volumes may be deleted though it needs them: that of the machine which is worked on.
+    pub(super) machine: Option<MachineId>,
     name: String,
 }
 
@@ -62,7 +64,7 @@ impl Pool {
             start(&pool, StoragePool::create)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
-        Ok(Some(Pool { connection: connection.clone(), pool, name: name.to_owned() }))
+        Ok(Some(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }))
     }
 
     /// Returns the pool `name`, running now and whenever libvirt starts; made from `xml` where there is none.
@@ -87,7 +89,13 @@ impl Pool {
             let _ = pool.undefine();
             return Err(error).say(say);
         }
-        Ok(Pool { connection: connection.clone(), pool, name: name.to_owned() })
+        Ok(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() })
+    }
+
+    /// Returns the pool for work on the machine of that UUID: what its own domain needs may be deleted.
+    #[must_use]
+    pub fn of_machine(self, machine: Option<MachineId>) -> Self {
+        Pool { machine, ..self }
     }
 
     /// Returns the pool's name.
@@ -160,11 +168,15 @@ impl Pool {
 
     /// Deletes the volume and returns whether there was one.
     ///
-    /// libvirt does not ask whether a guest uses it: that is the caller's to know.
+    /// libvirt does not ask whether a guest uses it: whether the machine of this pool does is the caller's to know.
     ///
     /// # Errors
-    /// It is in use by libvirt itself, or cannot be deleted.
+    /// Another domain needs it, it is in use by libvirt itself, or cannot be deleted.
     pub fn delete(&self, volume: &str) -> Result<bool> {
+        if self.volume(volume).say(|| self.cannot("look at", volume))?.is_none() {
+            return Ok(false);
+        }
+        self.require_unused(volume)?;
         self.delete_raw(volume).say(|| self.cannot("delete", volume))
     }
 

@@ -91,7 +91,7 @@ impl Pool {
         match self.copy(part, &volume_xml(name, length)?) {
             Ok(copy) => {
                 if let Err(error) = overwrite(&self.connection, &copy, head) {
-                    let _ = self.delete(name);
+                    let _ = self.delete_raw(name);
                     return Err(error).explain(say);
                 }
                 Ok(Stored::Uploaded)
@@ -231,7 +231,7 @@ impl<'a> Part<'a> {
 impl Drop for Part<'_> {
     fn drop(&mut self) {
         // Swept later if this fails.
-        let _ = self.pool.delete(&self.name);
+        let _ = self.pool.delete_raw(&self.name);
     }
 }
 

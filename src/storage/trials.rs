@@ -204,12 +204,12 @@ fn overlays_make_a_chain_and_a_duplicate_leaves_it() {
         run("qemu-img", &["convert", "-n", "-f", "qcow2", "-O", "qcow2", from], to.as_ref());
         Ok(())
     };
-    let stored = pool.duplicate("b.data.qcow2", "a.data-1.qcow2", &mut copy).unwrap();
+    let stored = pool.duplicate("b.data.qcow2", (pool, "a.data-1.qcow2"), &mut copy).unwrap();
     assert_eq!(stored, Stored::Uploaded);
     println!("8 MiB in a chain of 2 duplicated in {:?}", start.elapsed());
     let never = &mut |_: &str, _: &str| Err(Failure::user("it is there").into());
-    assert_eq!(pool.duplicate("b.data.qcow2", "a.data-1.qcow2", never).unwrap(), Stored::Present);
-    assert!(pool.duplicate("c.data.qcow2", "a.data-1.qcow2", never).is_err());
+    assert_eq!(pool.duplicate("b.data.qcow2", (pool, "a.data-1.qcow2"), never).unwrap(), Stored::Present);
+    assert!(pool.duplicate("c.data.qcow2", (pool, "a.data-1.qcow2"), never).is_err());
     assert!(!pool.is_whole("c.data.qcow2").unwrap());
     assert!(pool.is_whole("b.data.qcow2").unwrap());
     assert_eq!((pool.chain("b.data.qcow2").unwrap().len(), trial.mode("b.data.qcow2")), (1, 0o600));

@@ -213,7 +213,7 @@ fn a_domain_that_is_not_nixvms_is_left_alone() {
 
 #[test]
 fn a_host_that_lacks_something_is_told_so() {
-    let sandbox = Sandbox::new().with_web();
+    let sandbox = Sandbox::new();
     let said = refused(&sandbox, &["--connect", "qemu:///system?socket=/nowhere", "list"], 1);
     assert!(said.starts_with("error: ") && said.contains("hint: "), "{said}");
     let said = refused(&sandbox, &["--connect", "lab", "list"], 2);

@@ -123,7 +123,9 @@ fn a_network_is_written_checked_and_asked_for_only_at_a_terminal() {
     refused(&sandbox, &["network-config", "web", "bridge:no-such"], "", 1, &["no bridge `no-such`"]);
     refused(&sandbox, &["network-config", "web", "wifi"], "", 2, &["`wifi` is not a network"]);
     // This host's bridges are not what is asked for there.
-    let there = ["network-config", "web", "bridge", "--connect", "qemu+ssh://root@server/system"];
+    let server = "qemu+ssh://root@server/system";
+    sandbox.write("machines/web/connection", server);
+    let there = ["network-config", "web", "bridge", "--connect", server];
     refused(&sandbox, &there, "", 2, &["bridges of `server`", "bridge:IF"]);
 }
 

@@ -12,6 +12,7 @@ mod changes;
 mod generations;
 mod hosts;
 mod outputs;
+mod places;
 mod sandbox;
 mod verbs;
 mod workspaces;

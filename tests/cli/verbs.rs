@@ -80,7 +80,8 @@ fn machines_are_listed_whether_they_have_a_domain_or_not() {
     assert_eq!(sandbox.run(&["list-machines"]).stdout, "web\n");
     assert_eq!(
         sandbox.run(&["list"]).stdout,
-        "NAME  STATE     ADDRESS  PROFILE  GENERATION\nweb   declared  -        core     -\n"
+        "NAME  STATE     ADDRESS  PROFILE  GENERATION  POOL   CONNECTION\n\
+         web   declared  -        core     -           nixvm  test:///default\n"
     );
 }
 

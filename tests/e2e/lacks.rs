@@ -75,11 +75,6 @@ pub fn create_makes_the_default_network_where_it_is_missing(world: &mut World) -
 }
 
 pub fn a_pool_without_space_is_left_as_it_was(world: &mut World) -> Result<Outcome> {
-    // Declared and built first: what fails is to be the pool, and only that.
-    world.nixvm(&[&CREATE[..], &["nat", "--from-agent", "--no-build"]].concat())?.ok()?;
-    world.nixvm(&["build", "--machine", D])?.ok()?;
-    let files = host::tree(&world.machine_dir(D))?;
-
     let tiny = world.dir.join("tiny").display().to_string();
     fs::create_dir(&tiny)?;
     root("mount", &["-t", "tmpfs", "-o", "size=4m,mode=0755", "nixvm-e2e", &tiny])?;
@@ -88,7 +83,14 @@ pub fn a_pool_without_space_is_left_as_it_was(world: &mut World) -> Result<Outco
     let pool = format!("{}-full", world.pool);
     host::virsh(&["pool-create-as", &pool, "dir", "--target", &tiny])?;
 
-    let refused = world.nixvm(&["--pool", &pool, "create", D])?;
+    // Declared and built first: what fails is to be the pool, and only that.
+    let there = |arguments: &[&str]| world.nixvm(&[&["--pool", &pool], arguments].concat());
+    there(&[&CREATE[..], &["nat", "--from-agent", "--no-build"]].concat())?.ok()?;
+    there(&["build", "--machine", D])?.ok()?;
+    let files = host::tree(&world.machine_dir(D))?;
+    world.nixvm(&["create", D])?.refused(2, &["machines/e2e-d/pool", "NIXVM_POOL"])?;
+
+    let refused = there(&["create", D])?;
     let left = host::volumes(&pool)?;
     let domain = host::definition(D)?;
     host::virsh(&["pool-destroy", &pool])?;
@@ -97,7 +99,8 @@ pub fn a_pool_without_space_is_left_as_it_was(world: &mut World) -> Result<Outco
     ensure!(domain.is_none(), "a domain was defined without disks");
     ensure!(host::tree(&world.machine_dir(D))? == files, "machines/{D} was changed");
 
-    // The same machine in a pool with space: nothing is in the way of trying again.
+    // The same machine in a pool with space: nothing is in the way of trying again. It has no disks that could be elsewhere.
+    host::write_private(&world.machine_dir(D).join("pool"), &format!("{}\n", world.pool))?;
     world.nixvm(&["create", D])?.ok()?;
     world.nixvm(&["purge", D, "--yes"])?.ok()?;
     untouched(world)?;

@@ -33,7 +33,7 @@ fn recorded(world: &World, at: &Path) -> Result<()> {
         ensure!(Path::new(&shown) == at, "{which:?}: recorded is {shown}, and not {}", at.display());
     }
     ensure!(
-        !world.nixvm(&["status", MACHINE])?.ok()?.stdout.contains("made by"),
+        !world.nixvm(&["status", MACHINE])?.ok()?.stdout.contains("whose machine it is"),
         "it is another workspace's"
     );
     Ok(())
@@ -77,10 +77,27 @@ pub fn a_workspace_anywhere_is_moved_while_its_machine_runs(world: &mut World) -
     cp.arg("-a").arg("--").arg(&world.workspace).arg(&copy);
     run(&mut cp, b"", Duration::from_secs(60))?.ok()?;
     let status = from_copy(world, &copy, &["status", MACHINE])?.ok()?;
-    ensure!(status.stdout.contains("made by"), "a copy takes the machine for its own:\n{status}");
-    for verb in ["destroy", "purge"] {
-        from_copy(world, &copy, &[verb, MACHINE, "--yes"])?.refused(1, &["belongs to the workspace"])?;
+    ensure!(status.stdout.contains("whose machine it is"), "a copy takes the machine for its own:\n{status}");
+    for verb in [
+        &["destroy", MACHINE, "--yes"][..],
+        &["purge", MACHINE, "--yes"],
+        &["start", MACHINE],
+        &["stop", MACHINE],
+        &["force-stop", MACHINE],
+        &["reboot", MACHINE],
+        &["ssh", MACHINE],
+        &["console", MACHINE],
+        &["set", MACHINE, "memory=512M"],
+        &["network-config", MACHINE, "user"],
+        &["upgrade", MACHINE],
+        &["snapshot", MACHINE],
+        &["backup", MACHINE],
+        &["rename", MACHINE, "e2e-other"],
+        &["clone", MACHINE, "e2e-other"],
+    ] {
+        from_copy(world, &copy, verb)?.refused(1, &["belongs to the workspace"])?;
     }
+    recorded(world, &world.workspace)?;
 
     // Moved, nothing is lost: not for `clean` either, which is the first to come.
     let was = move_to(world, "moved \"twice\" & more")?;

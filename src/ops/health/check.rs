@@ -32,7 +32,7 @@ pub(super) fn check(
     // So that `nixvm ssh` in it means this workspace and this libvirt.
     let command = health_check(program, &work.name, at)
         .current_dir(work.setup.workspace.root())
-        .env("NIXVM_CONNECT", &work.setup.connect);
+        .env("NIXVM_CONNECT", work.setup.connect.as_str());
     let mut failed = None;
     let passed = interrupt::poll(left.min(CHECK_LIMIT), POLL, || {
         match command.output_within(CHECK_LIMIT) {

@@ -30,7 +30,7 @@ use plan::{Facts, Step, plan, top};
 use super::build::build_beside;
 use super::deploy::{self, moved};
 use super::work::Work;
-use super::{BuiltMachine, Setup, Watch, archives, destroy, layers, nvram, power, roots, start, trial};
+use super::{BuiltMachine, Setup, Watch, archives, layers, nvram, power, roots, start, trial};
 
 /// What to restore, and as what.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     check_name(wanted, about)?;
     let work = Work::begin(setup, name, "restore-backup", watch)?;
     let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
-    check_place(wanted, setup, domain.as_ref())?;
+    check_place(wanted, domain.as_ref())?;
     archives::verify(&chain, watch)?;
 
     let files = files_of(newest)?;
@@ -153,17 +153,14 @@ fn check_name(wanted: &Restore, about: &About) -> Result<()> {
     .into())
 }
 
-/// Refuses a new machine where one is, and to replace one of another workspace.
-fn check_place(wanted: &Restore, setup: &Setup, domain: Option<&Owned>) -> Result<()> {
+/// Refuses a new machine where one is.
+fn check_place(wanted: &Restore, domain: Option<&Owned>) -> Result<()> {
     let name = &wanted.name;
     // A folder alone may be what this command left that was cut short; it has an identity of its own.
     if wanted.anew && domain.is_some() {
         return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
             .hint("name one that does not")
             .into());
-    }
-    if let Some(domain) = domain {
-        destroy::require_declared_here(setup, name, "restore-backup", &domain.metadata().workspace)?;
     }
     Ok(())
 }
@@ -209,7 +206,10 @@ fn declared(
         Failure::user(format!("the machine `{name}` cannot be built in this workspace; nothing was changed"))
             .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
     })?;
-    Ok(Machine { var_size: machine.var_size.max(Size::from_bytes(virtual_size)), ..machine })
+    // Where it is restored, and not where it was when it was archived.
+    let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    let var_size = machine.var_size.max(Size::from_bytes(virtual_size));
+    Ok(Machine { pool, connection, var_size, ..machine })
 }
 
 /// Builds the machine's system.
@@ -240,7 +240,7 @@ fn metadata(
     built: Option<&BuiltMachine>,
 ) -> Result<Metadata> {
     let build = built.map(|built| deploy::record(machine, built));
-    match (domain.map(Owned::metadata), build) {
+    match (domain.map(|domain| domain.metadata()), build) {
         (Some(there), None) => Ok(there.clone()),
         (Some(there), Some(build)) => {
             Ok(Metadata { generations: there.generations.with_untried(build), ..there.clone() })
@@ -291,7 +291,7 @@ impl Job<'_> {
         let is_nvram = |member: &backup::Member| matches!(member.role, backup::Role::Nvram);
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
-            running: domain.map(Owned::state).transpose()?.is_some_and(|state| state.is_active())
+            running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
                 || domain.is_some() && self.work.was_to(&Step::Start),
             build: built.map(|built| built.generation.number),
             highest,
@@ -367,7 +367,7 @@ impl Job<'_> {
 
     /// Deletes the layers of the replaced data that no snapshot lies on.
     fn delete(&self, volumes: &[String]) -> Result<()> {
-        let used = roots::of(self.pool, &self.work.domain()?)?;
+        let used = roots::of(self.pool, &*self.work.domain()?)?;
         for volume in volumes.iter().filter(|volume| !used.contains(*volume)) {
             self.pool.delete(volume)?;
         }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result, Said};
-use crate::hypervisor::Owned;
+use crate::hypervisor::Seen;
 use crate::interrupt;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::model::volume::Role;
@@ -124,7 +124,7 @@ impl<'a> Upgrade<'a> {
                 && old.generations.get(trial.to).is_some()
                 && old.generations.get(trial.from).is_some()
         });
-        let running = running(&work.domain()?)?;
+        let running = running(&*work.domain()?)?;
         Ok(Upgrade {
             work,
             machine,
@@ -285,7 +285,7 @@ impl<'a> Upgrade<'a> {
 
     fn define(&self, metadata: &Metadata) -> Result<()> {
         let work = self.work;
-        let layer = deploy::layer_of(&work.domain()?)?;
+        let layer = deploy::layer_of(&*work.domain()?)?;
         deploy::define(work.setup, &work.host, &self.machine, metadata, layer, work.watch)
     }
 
@@ -394,7 +394,7 @@ impl<'a> Upgrade<'a> {
 ///
 /// # Errors
 /// libvirt does not answer.
-pub(super) fn running(domain: &Owned) -> Result<Option<u32>> {
+pub(super) fn running(domain: &Seen) -> Result<Option<u32>> {
     let observed = domain.observe()?;
     let active = observed.state.is_active();
     Ok(observed.metadata.filter(|_| active).map(|metadata| metadata.current().number))

@@ -1,0 +1,80 @@
+//! The two files that say where a machine is: `pool` and `connection`.
+//!
+//! They are read before anything else of a machine, also where another of its files is wrong: what is there must be found
+//! and can be destroyed all the same.
+
+use super::files::Files;
+use super::load::label;
+use super::{Workspace, exists};
+use crate::error::Result;
+use crate::file;
+use crate::model::{Connection, MachineName, PoolName};
+
+/// Where a machine's files say that it is; `None` where a file is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `pool`
+    pub pool: Option<PoolName>,
+    /// `connection`
+    pub connection: Option<Connection>,
+}
+
+/// Returns where the files of a machine say that it is; nowhere, if there is no such machine.
+///
+/// # Errors
+/// One of the two files is wrong.
+pub fn place(workspace: &Workspace, name: &MachineName) -> Result<Place> {
+    let folder = workspace.machine_dir(name);
+    let files = Files { label: &label(name), read: |file: &str| file::read(&folder.join(file)) };
+    Ok(Place { pool: files.value("pool", str::parse)?, connection: files.value("connection", str::parse)? })
+}
+
+/// Writes down where a machine is that was made before its files said it; nothing where they do, or where it has none.
+///
+/// # Errors
+/// The folder cannot be read or written.
+pub fn record_place(
+    workspace: &Workspace,
+    name: &MachineName,
+    pool: &PoolName,
+    connection: &Connection,
+) -> Result<()> {
+    if !exists(workspace, name) {
+        return Ok(());
+    }
+    let (folder, there) = (workspace.machine_dir(name), place(workspace, name)?);
+    if there.pool.is_none() {
+        file::replace(&folder.join("pool"), format!("{pool}\n"))?;
+    }
+    if there.connection.is_none() {
+        file::replace(&folder.join("connection"), format!("{connection}\n"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::workspace::tests::workspace;
+    use crate::config::{NewMachine, create, load};
+
+    #[test]
+    fn what_is_written_stays_and_what_is_missing_is_filled_in() {
+        let (_dir, workspace) = workspace();
+        let web: MachineName = "web".parse().unwrap();
+        let (fast, slow): (PoolName, PoolName) = ("fast".parse().unwrap(), "slow".parse().unwrap());
+        record_place(&workspace, &web, &fast, &Connection::default()).unwrap();
+        assert!(!workspace.machine_dir(&web).exists(), "a machine without files gets none");
+        create(&workspace, &NewMachine { pool: Some(fast.clone()), ..NewMachine::named(web.clone()) })
+            .unwrap();
+        record_place(&workspace, &web, &slow, &Connection::default()).unwrap();
+        let expected = Place { pool: Some(fast.clone()), connection: Some(Connection::default()) };
+        assert_eq!(place(&workspace, &web).unwrap(), expected);
+        assert_eq!(load(&workspace, &web).unwrap().pool, Some(fast));
+        // Found though another file is wrong.
+        std::fs::write(workspace.machine_dir(&web).join("memory"), "lots").unwrap();
+        assert_eq!(place(&workspace, &web).unwrap(), expected);
+        std::fs::write(workspace.machine_dir(&web).join("pool"), "a b\n").unwrap();
+        assert!(place(&workspace, &web).is_err());
+    }
+}

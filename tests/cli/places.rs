@@ -1,0 +1,212 @@
+//! Where a machine is, and whose: written with the machine, and asked of nobody again.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::sandbox::{Ended, Sandbox};
+
+/// Returns the URI of a libvirt whose domain `NAME` is a machine of that workspace, with its disks in the pool `fast`.
+fn host(sandbox: &Sandbox, name: &str, uuid: &str, workspace: &str) -> String {
+    let disk = |serial: &str, file: &str, target: &str| {
+        format!(
+            "<disk type='file' device='disk'><source file='/fast/web.{file}'/><target dev='{target}' bus='virtio'/>\
+             <serial>nixvm-{serial}</serial></disk>"
+        )
+    };
+    let disks = [
+        disk("boot", "boot-1.qcow2", "vda"),
+        disk("data", "data-1.qcow2", "vdb"),
+        disk("identity", "identity.img", "vdc"),
+    ];
+    let xml = format!(
+        "<node><domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>131072</memory>\
+         <metadata><n:machine xmlns:n='urn:nixvm:domain:1' name='{name}' workspace='{workspace}' volumes='web' generation='1'>\
+         <n:generation number='1' profile='core' digest='d' base='b' made='1' health='healthy' nixpkgs='n' kernel='k'/>\
+         </n:machine></metadata><os><type>hvm</type></os><devices>{}</devices></domain>\
+         <pool type='dir'><name>fast</name><target><path>/fast</path></target></pool>\
+         <pool type='dir'><name>nixvm</name><target><path>/slow</path></target></pool></node>",
+        disks.concat()
+    );
+    sandbox.write("../host.xml", xml);
+    format!("test://{}", sandbox.path("../host.xml").canonicalize().unwrap().display())
+}
+
+fn read(sandbox: &Sandbox, name: &str) -> String {
+    fs::read_to_string(sandbox.path(&format!("machines/web/{name}"))).unwrap()
+}
+
+fn with(sandbox: &Sandbox, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let mut command = sandbox.command(arguments);
+    command.env_remove("NIXVM_CONNECT").envs(variables.iter().copied());
+    sandbox.ended(&mut command)
+}
+
+fn refused(ended: &Ended, code: i32, words: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
+    for word in words.iter().chain(&["hint: "]) {
+        assert!(ended.stderr.contains(word), "no `{word}` in {ended:?}");
+    }
+}
+
+/// Promise 12: what was given at `create` is never needed again, and what disagrees is refused by its name.
+#[test]
+fn promise_12_where_a_machine_is_is_written_with_it() {
+    let sandbox = Sandbox::new();
+    let given = [("NIXVM_POOL", "fast"), ("NIXVM_CONNECT", "test:///default")];
+    let create = ["create", "web", "--no-build", "--no-keys"];
+    let created = with(&sandbox, &given, &create);
+    assert_eq!(created.code, 0, "{created:?}");
+    assert_eq!(
+        (read(&sandbox, "pool"), read(&sandbox, "connection")),
+        ("fast\n".into(), "test:///default\n".into())
+    );
+
+    let status = with(&sandbox, &[], &["status", "web", "--json"]);
+    let json: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!((json["pool"].as_str(), json["connection"].as_str()), (Some("fast"), Some("test:///default")));
+    let shown = with(&sandbox, &given, &["status", "web"]).stdout;
+    assert!(shown.contains("pool:       fast\nconnection: test:///default\n"), "{shown}");
+
+    for arguments in [&["status", "web"][..], &["start", "web"], &["destroy", "web", "--yes"], &create] {
+        let before = sandbox.snapshot();
+        let pool = with(&sandbox, &[("NIXVM_POOL", "slow")], arguments);
+        refused(
+            &pool,
+            2,
+            &["`web` is in the pool `fast`, as machines/web/pool says, and NIXVM_POOL says `slow`"],
+        );
+        let flag = with(&sandbox, &given, &[arguments, &["--pool=slow"]].concat());
+        refused(&flag, 2, &["--pool says `slow`", "leave `--pool` out"]);
+        let connect = with(&sandbox, &[("NIXVM_CONNECT", "qemu:///session")], arguments);
+        refused(&connect, 2, &["at the libvirt `test:///default`", "NIXVM_CONNECT says `qemu:///session`"]);
+        assert!(sandbox.snapshot() == before);
+    }
+    sandbox.write("machines/web/pool", "a b\n");
+    refused(&with(&sandbox, &[], &["status", "web"]), 1, &["machines/web/pool, line 1, is wrong"]);
+}
+
+#[test]
+fn what_an_interrupted_command_left_is_looked_for_where_it_is() {
+    let sandbox = Sandbox::new();
+    let left = "{\"format\":1,\"holder\":{\"pid\":1,\"command\":\"restore-backup db\",\"since\":1},\"pool\":\"fast\",\
+                \"connection\":\"test:///default\",\"is_birth\":true,\"only_onward\":false,\"steps\":[\"a\",\"b\"],\"done\":0,\
+                \"volumes\":[\"db.data-1.qcow2\"]}";
+    sandbox.write("output/work/db.json", left);
+    for (variable, value) in [("NIXVM_POOL", "slow"), ("NIXVM_CONNECT", "qemu:///session")] {
+        let ended = with(&sandbox, &[(variable, value)], &["purge", "db", "--yes"]);
+        refused(&ended, 2, &["as output/work/db.json says", variable]);
+    }
+    let settled = with(&sandbox, &[], &["purge", "db", "--yes"]);
+    refused(
+        &settled,
+        1,
+        &["`nixvm restore-backup db` was cut short", "no machine `db` at `test:///default`"],
+    );
+    assert!(!sandbox.path("output/work/db.json").exists(), "{settled:?}");
+}
+
+#[test]
+fn a_machine_that_was_made_before_is_found_by_its_domain_and_written_down() {
+    let sandbox = Sandbox::new().with_web();
+    let (uuid, workspace) = (read(&sandbox, "uuid"), sandbox.path("").canonicalize().unwrap());
+    let uri = host(&sandbox, "web", uuid.trim(), &workspace.display().to_string());
+    for file in ["pool", "connection"] {
+        fs::remove_file(sandbox.path(&format!("machines/web/{file}"))).unwrap();
+    }
+    let at = ("NIXVM_CONNECT", uri.as_str());
+    let slow = with(&sandbox, &[at, ("NIXVM_POOL", "nixvm")], &["stop", "web"]);
+    refused(&slow, 2, &["`web` is in the pool `fast`, as its domain says, and NIXVM_POOL says `nixvm`"]);
+
+    sandbox.write("hash", "$6$salt$hash\n");
+    let set = with(&sandbox, &[at], &["passwd", "web", "--hash", "hash"]);
+    assert_eq!(set.code, 0, "{set:?}");
+    assert_eq!((read(&sandbox, "pool"), read(&sandbox, "connection")), ("fast\n".into(), format!("{uri}\n")));
+    let status = with(&sandbox, &[], &["status", "web"]);
+    assert!(status.code == 0 && status.stdout.contains("pool:       fast\n"), "{status:?}");
+
+    // A file that was changed by hand does not lead a command into another pool.
+    sandbox.write("machines/web/pool", "nixvm\n");
+    let destroyed = with(&sandbox, &[], &["destroy", "web", "--yes"]);
+    refused(&destroyed, 1, &["the disks of web are in the pool `fast`, and machines/web/pool says `nixvm`"]);
+}
+
+#[test]
+fn a_libvirt_that_does_not_answer_hides_no_other() {
+    let sandbox = Sandbox::new().with_web();
+    let gone = "qemu:///system?socket=/nowhere";
+    let db = with(&sandbox, &[("NIXVM_CONNECT", gone)], &["create", "db", "--no-build", "--no-keys"]);
+    assert_eq!(db.code, 0, "{db:?}");
+    let listed = with(&sandbox, &[], &["list", "--json"]);
+    let json: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let row = |index: usize| (json[index]["name"].as_str(), json[index]["unreachable"].as_bool());
+    assert_eq!((row(0), row(1)), ((Some("db"), Some(true)), (Some("web"), Some(false))), "{listed:?}");
+    assert!(
+        listed.code == 1 && listed.stderr.contains("/nowhere") && listed.stderr.contains("hint: "),
+        "{listed:?}"
+    );
+    let text = with(&sandbox, &[], &["list"]).stdout;
+    assert!(text.contains("no answer") && text.contains(gone), "{text}");
+}
+
+/// Promise 8: every verb, and not only those that delete.
+#[test]
+fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
+    let sandbox = Sandbox::new().with_web();
+    let theirs = sandbox.path("../theirs");
+    fs::create_dir_all(&theirs).unwrap();
+    let theirs = theirs.canonicalize().unwrap().display().to_string();
+    let uri = host(&sandbox, "shop", "0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11", &theirs);
+    // Its workspace is there, and has it.
+    fs::create_dir_all(format!("{theirs}/machines/shop")).unwrap();
+    fs::write(format!("{theirs}/machines/shop/uuid"), "0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11\n").unwrap();
+    sandbox.write("machines/web/connection", &uri);
+    let at = [("NIXVM_CONNECT", uri.as_str())];
+    let run = |arguments: &[&str]| with(&sandbox, &at, arguments);
+    for arguments in [
+        &["start", "shop"][..],
+        &["stop", "shop"],
+        &["force-stop", "shop"],
+        &["reboot", "shop"],
+        &["ssh", "shop"],
+        &["upgrade", "shop"],
+        &["rollback", "shop"],
+        &["diff", "shop"],
+        &["generations", "shop", "--keep", "1"],
+        &["set", "shop", "memory=1G"],
+        &["recreate", "shop", "--yes"],
+        &["snapshot", "shop"],
+        &["restore-snapshot", "shop", "before", "--yes"],
+        &["delete-snapshot", "shop", "before", "--yes"],
+        &["backup", "shop"],
+        &["destroy", "shop", "--yes"],
+        &["purge", "shop", "--yes"],
+        &["rename", "shop", "store"],
+        &["rename", "web", "shop"],
+        &["clone", "shop", "store"],
+        &["clone", "web", "shop"],
+        &["console", "shop"],
+        &["passwd", "shop", "--stdin"],
+        &["network-config", "shop", "user"],
+        &["create", "shop", "--no-keys"],
+        &["logs", "shop", "-u", "sshd"],
+    ] {
+        let before = sandbox.snapshot();
+        let ended = run(arguments);
+        assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
+        let said = format!("the machine `shop` belongs to the workspace `{theirs}`; nothing was changed");
+        let said = said.replace(&*sandbox.path("").to_string_lossy(), "WORKSPACE/");
+        assert!(ended.stderr.contains(&said) && ended.stderr.contains("-C "), "{arguments:?}: {ended:?}");
+        assert!(sandbox.snapshot() == before, "{arguments:?}");
+    }
+    for arguments in [&["status", "shop"][..], &["list"]] {
+        let ended = run(arguments);
+        assert!(ended.code == 0 && ended.stdout.contains("theirs"), "{arguments:?}: {ended:?}");
+    }
+    assert!(run(&["logs", "shop"]).stderr.contains("shop is a machine of the workspace"));
+
+    // Where that workspace is no more, nobody is sent there.
+    fs::remove_dir_all(&theirs).unwrap();
+    let gone = run(&["stop", "shop"]);
+    assert!(gone.stderr.contains("that workspace is gone") && !gone.stderr.contains("-C "), "{gone:?}");
+}
