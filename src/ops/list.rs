@@ -1,5 +1,6 @@
 //! `list` and `list-machines`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -8,7 +9,7 @@ use crate::config;
 use crate::error::Result;
 use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
-use crate::model::{Connection, MacAddress, MachineName, PoolName};
+use crate::model::{Connection, MacAddress, MachineId, MachineName, PoolName};
 
 use super::address::places;
 use super::{Call, Setup, deploy, ownership};
@@ -60,15 +61,16 @@ pub struct Listed {
 /// # Errors
 /// No libvirt answers, or the workspace cannot be read.
 pub fn list(call: &Call) -> Result<Listed> {
-    let (mut machines, mut unreachable) = (Vec::new(), Vec::new());
+    let (mut found, mut unreachable) = (Vec::new(), Vec::new());
     let setups = call.hosts()?;
     for setup in &setups {
         match at(setup) {
-            Ok(found) => machines.extend(found),
+            Ok(domains) => found.extend(domains),
             Err(error) if setups.len() == 1 => return Err(error),
             Err(error) => unreachable.push(Unreachable { connection: setup.connect.clone(), error }),
         }
     }
+    let mut machines = each_once(found);
     let setup = call.host();
     for name in declared(setup)? {
         let place = config::place(&setup.workspace, &name)?;
@@ -98,8 +100,22 @@ pub fn list(call: &Call) -> Result<Listed> {
     Ok(Listed { machines, unreachable })
 }
 
+/// A domain at one libvirt, and whether that is where its machine's files say that it is.
+struct Found {
+    id: MachineId,
+    at_home: bool,
+    machine: ListedMachine,
+}
+
+/// Returns every machine once: two URIs may lead to one libvirt.
+fn each_once(mut found: Vec<Found>) -> Vec<ListedMachine> {
+    found.sort_by_key(|found| !found.at_home);
+    let mut seen = BTreeSet::new();
+    found.into_iter().filter(|found| seen.insert(found.id.to_string())).map(|found| found.machine).collect()
+}
+
 /// Returns the machines with a domain at one libvirt.
-fn at(setup: &Setup) -> Result<Vec<ListedMachine>> {
+fn at(setup: &Setup) -> Result<Vec<Found>> {
     let host = setup.hypervisor()?;
     let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
@@ -116,22 +132,24 @@ fn at(setup: &Setup) -> Result<Vec<ListedMachine>> {
             up.push((machines.len(), guest));
         }
         let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, &metadata.machine));
-        let recorded = recorded.and_then(|place| place.ok()?.pool);
-        machines.push(ListedMachine {
+        let recorded = recorded.and_then(Result::ok).unwrap_or_default();
+        let at_home = recorded.connection.as_ref() == Some(&setup.connect);
+        let machine = ListedMachine {
             name: domain.name.clone(),
             state: Some(domain.state),
             address: None,
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
-            pool: recorded.or_else(|| deploy::pool_of(&host, &metadata.machine).ok().flatten()),
+            pool: recorded.pool.or_else(|| deploy::pool_of(&host, &metadata.machine).ok().flatten()),
             connection: setup.connect.clone(),
             unreachable: false,
             other_workspace,
-        });
+        };
+        machines.push(Found { id: domain.id, at_home, machine });
     }
     let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
     for (index, address) in indices.into_iter().zip(places(setup, guests)) {
-        machines[index].address = address;
+        machines[index].machine.address = address;
     }
     Ok(machines)
 }
@@ -147,4 +165,34 @@ fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, 
 /// `machines/` cannot be read.
 pub fn declared(setup: &Setup) -> Result<Vec<MachineName>> {
     config::list(&setup.workspace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_two_uris_lead_to_is_listed_where_its_files_say() {
+        let id = MachineId::generate();
+        let at = |connection: &str, id, at_home| Found {
+            id,
+            at_home,
+            machine: ListedMachine {
+                name: "web".into(),
+                state: None,
+                address: None,
+                profile: None,
+                generation: None,
+                pool: None,
+                connection: connection.parse().unwrap(),
+                unreachable: false,
+                other_workspace: None,
+            },
+        };
+        let other = at("qemu:///session", MachineId::generate(), false);
+        let found = vec![at("qemu+unix:///system", id, false), at("qemu:///system", id, true), other];
+        let listed: Vec<String> =
+            each_once(found).iter().map(|machine| machine.connection.to_string()).collect();
+        assert_eq!(listed, ["qemu:///system", "qemu:///session"]);
+    }
 }

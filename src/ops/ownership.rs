@@ -47,13 +47,14 @@ pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Res
             "that workspace is gone: restore its folder, or put machines/{name} with the machine's own machine-id into another one, which has the machine then"
         ),
     };
-    Err(match config::exists(workspace, name) {
-        false => failure.hint(there),
-        true => failure.hint(format!(
+    let hint = match config::holds(workspace.root(), name, id) {
+        Some(true) => format!("{there}; this workspace has a copy of the machine's files"),
+        Some(false) if config::exists(workspace, name) => format!(
             "{there}; this workspace's own `{name}` has no domain, and can have another name: rename the folder machines/{name}"
-        )),
-    }
-    .into())
+        ),
+        _ => there,
+    };
+    Err(failure.hint(hint).into())
 }
 
 /// Checks that the domain of that name, if it is nixvm's, is of this workspace.

@@ -171,7 +171,9 @@ fn libvirt_with_web(sandbox: &Sandbox) -> String {
         "d".repeat(64)
     );
     fs::write(&node, xml).unwrap();
-    format!("test://{}", node.display())
+    let connect = format!("test://{}", node.display());
+    sandbox.write("machines/web/connection", &format!("{connect}\n"));
+    connect
 }
 
 #[test]
@@ -200,7 +202,6 @@ fn a_slip_in_one_of_several_names_is_found_before_anything_is_done() {
 #[test]
 fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_there() {
     let sandbox = Sandbox::new().with_web();
-    let connect = libvirt_with_web(&sandbox);
     for arguments in [
         &["destroy", "nosuch"][..],
         &["destroy", "web"],
@@ -220,6 +221,7 @@ fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_th
     }
     let work = sandbox.path("output/work");
     assert!(!work.exists() || fs::read_dir(work).unwrap().next().is_none());
+    let connect = libvirt_with_web(&sandbox);
     for arguments in [["restore-snapshot", "web", "odl"], ["delete-snapshot", "web", "odl"]] {
         let arguments = [&["--connect", &connect], &arguments[..]].concat();
         refused(&sandbox, &arguments, "", 1, &["web has no snapshot `odl`", "did you mean `old`?"]);

@@ -106,7 +106,10 @@ const BESIDE_EACH_OTHER: &[Group] = &[
     tests![snapshots::snapshots_keep_and_bring_back_exactly_what_was],
     tests![copies::a_machine_is_renamed_cloned_and_recreated],
     tests![settings::what_a_machine_is_set_to_is_in_force_when_the_output_says],
-    tests![moved::a_workspace_anywhere_is_moved_while_its_machine_runs],
+    tests![
+        moved::what_a_killed_create_left_stays_with_whoever_made_a_machine_of_it,
+        moved::a_workspace_anywhere_is_moved_while_its_machine_runs,
+    ],
     tests![web::a_machine_of_the_templates_profile_serves_its_page],
     tests![refused::promise_14_what_a_guest_cannot_carry_out_is_refused_by_name],
     tests![session::a_session_without_root],

@@ -128,3 +128,42 @@ pub fn a_workspace_anywhere_is_moved_while_its_machine_runs(world: &mut World) -
     ensure!(host::definition(MACHINE)?.is_none(), "purge left the domain");
     Ok(Outcome::Passed)
 }
+
+/// Volumes that a killed `create` wrote down as its own are another workspace's by the time that it is looked after.
+pub fn what_a_killed_create_left_stays_with_whoever_made_a_machine_of_it(
+    world: &mut World,
+) -> Result<Outcome> {
+    const LEFT: &str = "e2e-left";
+    const SHOP: &str = "e2e-shop";
+    let create = ["create", LEFT, "core", "256", "1", "64M", "nat", "--from-agent"];
+    let other = world.dir.join("other").display().to_string();
+    let mut cp = Command::new("cp");
+    cp.arg("-a").arg("--").arg(&world.workspace).arg(&other);
+    run(&mut cp, b"", Duration::from_secs(60))?.ok()?;
+    for folder in ["machines", "output/work"] {
+        let folder = Path::new(&other).join(folder);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+    }
+
+    let mut killed = world.command(&create);
+    let killed = run(killed.env("NIXVM_DIE_AFTER", "4"), b"", Duration::from_secs(600))?;
+    ensure!(killed.code == 137, "it was not killed:\n{killed}");
+    from_copy(world, &other, &create)?.ok()?;
+    from_copy(world, &other, &["rename", LEFT, SHOP])?.ok()?;
+    let disks = |world: &World| -> Result<String> {
+        let volumes = host::volumes_of(&world.pool, LEFT)?;
+        let paths = volumes.iter().map(|volume| host::volume_path(&world.pool, volume));
+        Ok(format!("{:?}", host::sha256(&paths.collect::<Result<Vec<_>>>()?)?))
+    };
+    let before = disks(world)?;
+    world.nixvm(&["destroy", LEFT, "--yes"])?.refused(1, &["nothing was deleted", "`e2e-shop` needs it"])?;
+    host::unchanged("`destroy` of what another workspace has by now", &before, &disks(world)?)?;
+    world.nixvm(&create)?.ok()?;
+    world.nixvm(&["purge", LEFT, "--yes"])?.ok()?;
+    host::unchanged("`purge` of another machine of the name", &before, &disks(world)?)?;
+    from_copy(world, &other, &["purge", SHOP, "--yes"])?.ok()?;
+    ensure!(host::volumes_of(&world.pool, LEFT)?.is_empty(), "its own workspace left something");
+    Ok(Outcome::Passed)
+}
