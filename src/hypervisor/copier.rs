@@ -9,7 +9,7 @@ use super::backup::{Run, single_xml};
 use super::{Hypervisor, escape};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
-use crate::model::domain::{Accelerator, Arch};
+use crate::model::domain::{Accelerator, Arch, COPIER};
 use crate::model::{MachineId, Progress};
 
 impl Hypervisor {
@@ -51,7 +51,7 @@ pub(super) fn copier_xml(arch: Arch, accelerator: Accelerator, id: MachineId, fr
     let (arch, uuid, from) = (arch.as_str(), id.to_uuid(), escape(from));
     format!(
         "<domain type='{kind}'>
-  <name>nixvm-copy-{uuid}</name>
+  <name>{COPIER}{uuid}</name>
   <uuid>{uuid}</uuid>
   <memory unit='MiB'>32</memory>
   <vcpu>1</vcpu>

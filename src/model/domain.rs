@@ -3,6 +3,9 @@
 use super::record::Metadata;
 use super::{MacAddress, MachineId, MachineName, Network, Size, Vcpus};
 
+/// How the names of the domains without a guest begin that nixvm copies images with.
+pub const COPIER: &str = "nixvm-copy-";
+
 /// What runs a guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

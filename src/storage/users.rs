@@ -17,6 +17,7 @@ use super::image::is_base_volume;
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::{Found, text_at, walk};
+use crate::model::domain::COPIER;
 use crate::model::volume::{self, VolumeStem};
 
 /// What one definition of a domain says of the volumes it needs.
@@ -157,6 +158,10 @@ impl Pool {
             return Ok(Vec::new());
         }
         let name = domain.name()?;
+        // Of a nixvm that was killed a moment ago: it ends with that one's connection, and only reads.
+        if name.starts_with(COPIER) && !domain.is_persistent()? {
+            return Ok(Vec::new());
+        }
         let mut definitions = vec![(name.clone(), domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?)];
         if domain.is_active()? {
             definitions.push((name, domain.xml_desc(0)?));
