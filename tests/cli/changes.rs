@@ -172,7 +172,7 @@ fn libvirt_with_web(sandbox: &Sandbox) -> String {
     );
     fs::write(&node, xml).unwrap();
     let connect = format!("test://{}", node.display());
-    sandbox.write("machines/web/connection", &format!("{connect}\n"));
+    sandbox.write("machines/web/connection", format!("{connect}\n"));
     connect
 }
 
