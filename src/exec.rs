@@ -261,14 +261,6 @@ impl Command {
         wanted.map(|_| ended)
     }
 
-    /// Runs the command on this process's own terminal and returns how it ended.
-    ///
-    /// # Errors
-    /// The program is not there.
-    pub fn interactive(&self) -> Result<ExitStatus> {
-        self.process().status().explain(|| self.not_started())
-    }
-
     /// Replaces this process by the command; returns only the reason why it could not.
     pub fn replace(&self) -> anyhow::Error {
         self.not_started().because(self.process().exec()).into()

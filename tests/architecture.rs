@@ -174,3 +174,26 @@ fn every_path_of_a_result_can_be_shown() {
     assert!(seen >= 8, "only {seen} paths were seen");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What is shown is cleaned there, and a fault of an output ends nothing there. Elsewhere the two are only looked at.
+#[test]
+fn standard_output_and_error_are_written_in_one_place() {
+    let mut wrong = Vec::new();
+    for entry in WalkDir::new("src").into_iter().filter_map(Result::ok) {
+        let path = entry.path();
+        if path.extension().is_none_or(|e| e != "rs") || path == Path::new("src/cli/output.rs") {
+            continue;
+        }
+        for line in fs::read_to_string(path).unwrap().lines() {
+            let mut uses = ["stdout()", "stderr()"].into_iter().flat_map(|name| line.split(name).skip(1));
+            let looks = |rest: &str| {
+                [".as_fd()", ".is_terminal()", ".is_term()"].iter().any(|look| rest.starts_with(look))
+            };
+            if uses.any(|rest| !looks(rest)) {
+                wrong.push(format!("{}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    wrong.retain(|line| !line.contains(".for_stderr()"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

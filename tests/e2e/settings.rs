@@ -159,9 +159,12 @@ fn journal_without_ssh(world: &World) -> Result<()> {
 }
 
 fn journal(world: &World) -> Result<()> {
-    world.guest_root(M, "logger -t e2e-logs 'in the journal'; journalctl --sync || true")?.ok()?;
+    let log =
+        "logger -t e2e-logs 'in the journal'; logger -t e2e-logs \"$(printf '\\033[2J\\033]0;title\\007')\"";
+    world.guest_root(M, &format!("{log}; journalctl --sync || true"))?.ok()?;
     let said = world.nixvm(&["logs", M, "-n", "2000"])?.ok()?;
     ensure!(said.stdout.contains("in the journal"), "the journal says\n{said}");
+    ensure!(!said.stdout.contains(['\x1b', '\x07']), "not fit for a terminal:\n{said}");
     let unit = world.nixvm(&["logs", M, "-u", "systemd-journald", "-n", "3", "--json"])?.ok()?;
     let json: serde_json::Value = serde_json::from_str(&unit.stdout)?;
     let lines = json["lines"].as_array().context("no lines")?;
