@@ -55,6 +55,9 @@ pub struct Global {
     /// Wait for another command that works on the machine; `create`, `start` and `reboot` also wait until ssh answers
     #[arg(long, global = true)]
     pub wait: bool,
+    /// Throw away the memory of a saved machine: it starts as after a power cut
+    #[arg(long, global = true)]
+    pub discard_saved: bool,
     /// Print one JSON value on standard output
     #[arg(long, global = true)]
     pub json: bool,

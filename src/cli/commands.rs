@@ -144,6 +144,7 @@ fn call(global: &Global) -> Result<Call> {
         connect: Connection::default(),
         pool: PoolName::default(),
         nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
+        discard_saved: global.discard_saved,
         wait: global.wait,
         // Not in a release: nobody but a test wants to see what a power cut leaves.
         die_after: env::var("NIXVM_DIE_AFTER")

@@ -97,6 +97,11 @@ impl Hypervisor {
             (DomainState::Running, sys::VIR_CONNECT_LIST_DOMAINS_RUNNING),
             (DomainState::Paused, sys::VIR_CONNECT_LIST_DOMAINS_PAUSED),
             (DomainState::Shutoff, sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF),
+            // Of those that are off.
+            (
+                DomainState::Saved,
+                sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF | sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+            ),
         ] {
             for domain in self.connection().list_all_domains(flag)? {
                 states.insert(domain.uuid()?.into_bytes(), state);
@@ -206,6 +211,7 @@ pub(super) fn state(domain: &Domain) -> std::result::Result<DomainState, Error> 
         Some(Raw::Blocked) => DomainState::Blocked,
         Some(Raw::Paused) => DomainState::Paused,
         Some(Raw::Shutdown) => DomainState::Shutdown,
+        Some(Raw::Shutoff) if domain.has_managed_save(0)? => DomainState::Saved,
         Some(Raw::Shutoff) => DomainState::Shutoff,
         Some(Raw::Crashed) => DomainState::Crashed,
         Some(Raw::PMSuspended) => DomainState::PmSuspended,

@@ -121,14 +121,6 @@ impl Seen {
         self.domain.info().map(|info| info.nr_virt_cpu).say(|| self.cannot("look at"))
     }
 
-    /// Returns whether libvirt keeps the guest's memory on disk, for its next start to go on from.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn has_saved_memory(&self) -> Result<bool> {
-        self.domain.has_managed_save(0).say(|| self.cannot("look at"))
-    }
-
     /// Waits until `reached` holds for the domain's state, `limit` at most, and returns the last state seen.
     ///
     /// # Errors
@@ -254,6 +246,14 @@ impl Owned {
     /// QEMU does not end, or libvirt does not answer.
     pub fn force_off(&self) -> Result<bool> {
         self.while_up("force off", Domain::destroy)
+    }
+
+    /// Throws away the guest's memory that is on disk: what it had not written to its disks is lost.
+    ///
+    /// # Errors
+    /// There is none, or libvirt does not answer.
+    pub fn discard_saved_memory(&self) -> Result<()> {
+        self.domain.managed_save_remove(0).say(|| self.cannot("throw away the saved memory of"))
     }
 
     /// Asks the guest to reboot, through its agent or else by ACPI, and returns whether it was up.

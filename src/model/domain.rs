@@ -81,6 +81,8 @@ pub enum DomainState {
     Shutdown,
     /// Off.
     Shutoff,
+    /// Off, with the guest's memory on disk: its next start goes on from there (libvirt calls it a managed save).
+    Saved,
     /// Off, and not by its own will.
     Crashed,
     /// Asleep.
@@ -90,7 +92,7 @@ pub enum DomainState {
 impl DomainState {
     /// Returns whether the disks may be in use; in doubt, they are.
     pub fn is_active(self) -> bool {
-        !matches!(self, DomainState::Shutoff | DomainState::Crashed)
+        !matches!(self, DomainState::Shutoff | DomainState::Saved | DomainState::Crashed)
     }
 
     /// Returns whether something in the guest can answer: it is up and does not stand still.
@@ -109,6 +111,7 @@ impl std::fmt::Display for DomainState {
             DomainState::Paused => "paused",
             DomainState::Shutdown => "shutting down",
             DomainState::Shutoff => "off",
+            DomainState::Saved => "saved",
             DomainState::Crashed => "crashed",
             DomainState::PmSuspended => "asleep",
         })
@@ -168,7 +171,7 @@ mod tests {
         assert!(DomainState::Paused.is_active() && !DomainState::Paused.can_answer());
         assert!(DomainState::NoState.is_active());
         assert!(!DomainState::Shutoff.is_active());
-        assert!(!DomainState::Crashed.is_active());
+        assert!(!DomainState::Crashed.is_active() && !DomainState::Saved.is_active());
     }
 
     #[test]

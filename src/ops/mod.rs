@@ -44,6 +44,7 @@ mod restore_backup;
 mod restore_snapshot;
 mod rollback;
 mod roots;
+mod saved;
 mod serial;
 mod session;
 mod set;

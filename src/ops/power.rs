@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 
-use super::{Setup, Started, Watch};
+use super::{Setup, Started, Watch, saved};
 
 /// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -33,6 +33,9 @@ pub struct Stopped {
 pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
+    if setup.discard_saved {
+        saved::settle(setup, &domain, name, "stop", watch)?;
+    }
     match domain.state()? {
         DomainState::Paused => {
             return Err(Failure::user(format!("{name} is paused, and cannot shut down")).hint(format!(
@@ -40,7 +43,7 @@ pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watc
             )).into());
         }
         state if !state.is_active() => {
-            watch.note(&format!("{name} is off already"));
+            watch.note(&off_already(name, state));
             return Ok(Stopped { machine: name.clone(), ended: None, seconds: 0.0 });
         }
         _ => {}
@@ -80,14 +83,26 @@ pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watc
 pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
+    if setup.discard_saved {
+        saved::settle(setup, &domain, name, "force-stop", watch)?;
+    }
     let ended = if domain.force_off()? {
         watch.done(&format!("Switched {name} off"));
         domain.ended()?
     } else {
-        watch.note(&format!("{name} is off already"));
+        watch.note(&off_already(name, domain.state()?));
         None
     };
     Ok(Stopped { machine: name.clone(), ended, seconds: began.elapsed().as_secs_f64() })
+}
+
+fn off_already(name: &MachineName, state: DomainState) -> String {
+    match state {
+        DomainState::Saved => {
+            format!("{name} is off already, and saved: its next start goes on from its memory")
+        }
+        _ => format!("{name} is off already"),
+    }
 }
 
 /// Restarts a machine; one that is off is started.
@@ -98,6 +113,7 @@ pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Resul
 /// # Errors
 /// As [`stop`] and [`start`](super::start()).
 pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
+    saved::settle(setup, &setup.hypervisor()?.own(name)?, name, "reboot", watch)?;
     stop(setup, name, limit, watch)?;
     super::start(setup, name, watch)
 }

@@ -48,6 +48,8 @@ pub struct Setup {
     pub temporary: PathBuf,
     /// Whose home and runtime folder a libvirt session of this user would work in.
     pub session: Session,
+    /// Whether to throw the memory of a saved machine away where it is in the way.
+    pub discard_saved: bool,
     /// Whether to wait for another command that works on the same machine.
     pub wait: bool,
     /// After how many steps of a plan to die as in a power cut; for tests of exactly that.

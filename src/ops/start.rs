@@ -11,7 +11,7 @@ use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
 use super::work::Work;
-use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram};
+use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram, saved};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -22,7 +22,7 @@ pub struct Started {
     pub was_running: bool,
 }
 
-/// Starts a machine; one that is paused goes on, and one that runs is left alone.
+/// Starts a machine; one that is paused or saved goes on, and one that runs is left alone.
 ///
 /// # Errors
 /// There is no such machine, its files are not valid, or libvirt cannot start it.
@@ -40,6 +40,14 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
         }
         return Ok(Started { machine: name.clone(), was_running: true });
     }
+    if state == DomainState::Saved {
+        layers::check_chain(&work.pool()?, &domain)?;
+        let machine = config::load(&setup.workspace, name)?;
+        memory::compare_free(&work.host, name, machine.memory, watch)?;
+        deploy::ensure_network(&work.host, &machine.network)?;
+        saved::go_on(&domain, name, watch)?;
+        return Ok(Started { machine: name.clone(), was_running: false });
+    }
     merge_links(&work, &mut domain)?;
     power_on(&work, &domain)?;
     Ok(Started { machine: name.clone(), was_running: false })
@@ -48,7 +56,7 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
 /// Merges the layers that stayed because AppArmor lets no machine that runs merge them. Where that fails the machine starts
 /// all the same: its layers are whole.
 fn merge_links(work: &Work, domain: &mut Owned) -> Result<()> {
-    if work.host.confinement()? != Confinement::AppArmor || domain.has_saved_memory()? {
+    if work.host.confinement()? != Confinement::AppArmor {
         return Ok(());
     }
     let merged = work.pool().and_then(|pool| delete_snapshot::merge_links(work, &pool, domain));

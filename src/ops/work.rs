@@ -20,7 +20,7 @@ use crate::storage::Pool;
 
 use super::deploy::{self, open_pool};
 use super::{Setup, Watch};
-use super::{files, layers, ownership, roots};
+use super::{files, layers, ownership, roots, saved};
 
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -105,6 +105,9 @@ impl<'a> Work<'a> {
         ownership::require_own(setup, &host, name)?;
         settle_place(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
+        if let Ok(domain) = work.domain() {
+            saved::settle(setup, &domain, name, work.verb(), watch)?;
+        }
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
         match left {
@@ -134,9 +137,13 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
+    fn verb(&self) -> &str {
+        self.holder.command.split(' ').next().unwrap_or_default()
+    }
+
     /// Returns whether this command may follow on one that was cut short and can only be finished.
     fn may_follow(&self, entry: &Entry) -> bool {
-        let deletes = DELETIONS.iter().any(|verb| self.holder.command.split(' ').next() == Some(verb));
+        let deletes = DELETIONS.contains(&self.verb());
         // While a machine has two names, half of it could be taken for the whole.
         self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
     }

@@ -14,5 +14,6 @@ mod hosts;
 mod outputs;
 mod places;
 mod sandbox;
+mod saved;
 mod verbs;
 mod workspaces;

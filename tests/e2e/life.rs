@@ -86,6 +86,16 @@ pub fn stop_waits_until_the_machine_is_off(world: &mut World) -> Result<Outcome>
     world.nixvm(&["start", B])?.ok()?;
     ensure!(host::state(B)? == "running", "`start` left {B} {}", host::state(B)?);
 
+    // As libvirt-guests does when the host is shut down: the guest goes on with what is nowhere but in its memory.
+    world.guest_root(B, "echo remembered > /run/e2e")?.ok()?;
+    host::virsh(&["managedsave", B])?;
+    let listed = world.nixvm(&["list"])?.ok()?;
+    ensure!(listed.stdout.contains("saved"), "a saved machine is not listed as one:\n{listed}");
+    world.nixvm(&["upgrade", B])?.refused(1, &[B, "saved", "nixvm start", "--discard-saved"])?;
+    world.nixvm(&["start", B])?.ok()?;
+    let remembered = world.admin(B, &["cat", "/run/e2e"])?.ok()?;
+    ensure!(remembered.text() == "remembered", "{B} did not go on from its memory:\n{remembered}");
+
     let stopped = world.nixvm(&["stop", B])?.ok()?;
     let state = host::state(B)?;
     ensure!(state == "shut off", "`stop` came back while {B} was {state}:\n{stopped}");

@@ -301,6 +301,26 @@ fn a_machine_that_is_off_merges_and_never_runs() {
 
 #[test]
 #[ignore = "needs qemu:///system"]
+fn a_saved_machine_is_told_from_one_that_is_off() {
+    let trial = Trial::new("h-hv-saved");
+    let owned = trial.own();
+    let listed = || {
+        let domains = trial.hypervisor.domains().unwrap();
+        domains.into_iter().find(|domain| domain.name == trial.name).unwrap().state
+    };
+    owned.start().unwrap();
+    run("virsh", &["managedsave", trial.name]);
+    assert_eq!((owned.state().unwrap(), listed()), (DomainState::Saved, DomainState::Saved));
+    owned.start().unwrap();
+    assert_eq!((owned.state().unwrap(), listed()), (DomainState::Running, DomainState::Running));
+    run("virsh", &["managedsave", trial.name]);
+    owned.discard_saved_memory().unwrap();
+    assert_eq!((owned.state().unwrap(), listed()), (DomainState::Shutoff, DomainState::Shutoff));
+    assert!(owned.discard_saved_memory().is_err());
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
 fn the_data_disk_grows_while_the_machine_runs() {
     let trial = Trial::new("h-hv-grow");
     let owned = trial.own();
