@@ -26,6 +26,9 @@ use crate::model::domain::{Accelerator, Arch, DomainState};
 /// The longest time the firmware is waited for: on two busy cores it takes seven seconds even without KVM.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The longest time it is waited for without KVM.
+const CONTROL_LIMIT: Duration = Duration::from_secs(30);
+
 /// How often the guest is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -36,34 +39,43 @@ pub struct Probe {
     pub accelerator: Accelerator,
     /// Why, for people.
     pub reason: String,
+    /// Whether the next probe would find the same: a guest that came up under neither says nothing of KVM.
+    pub certain: bool,
 }
 
 impl Hypervisor {
     /// Returns what runs guests of `arch` here: KVM only if a guest under it shows a sign of life.
     ///
-    /// Takes a second or two where KVM works or is refused, 10 seconds where it hangs. The probe's guest has no disk
+    /// Takes a second or two where KVM works, 10 seconds where it hangs; where it fails, the same guest is tried without it,
+    /// for another few seconds. The probe's guest has no disk
     /// and no network, and libvirt ends it if this process dies.
     ///
     /// # Errors
     /// libvirt does not answer, or an interruption.
     pub fn probe_accelerator(&self, arch: Arch) -> Result<Probe> {
-        let tcg = |reason: String| Ok(Probe { accelerator: Accelerator::Tcg, reason });
         let offered = self.connection().domain_capabilities(None, Some(arch.as_str()), None, Some("kvm"), 0);
         if let Err(error) = offered {
-            return tcg(format!("libvirt offers no KVM ({})", first_line(error.message())));
+            let reason = format!("libvirt offers no KVM ({})", first_line(error.message()));
+            return Ok(Probe { accelerator: Accelerator::Tcg, reason, certain: true });
         }
-        match self.life_under(arch, Accelerator::Kvm, LIMIT)? {
-            Life::Seen(after) => Ok(Probe {
-                accelerator: Accelerator::Kvm,
-                reason: format!("a guest ran under KVM within {:.1} s", after.as_secs_f32()),
-            }),
-            Life::NotStarted(error) => {
-                tcg(format!("no guest starts under KVM ({})", first_line(error.message())))
+        let reason = match self.life_under(arch, Accelerator::Kvm, LIMIT)? {
+            Life::Seen(after) => {
+                let reason = format!("a guest ran under KVM within {:.1} s", after.as_secs_f32());
+                return Ok(Probe { accelerator: Accelerator::Kvm, reason, certain: true });
             }
-            Life::Died(DomainState::Paused) => tcg("KVM stopped the guest with an error".into()),
-            Life::Died(_) => tcg("the guest died under KVM".into()),
-            Life::Silent => tcg(format!("a guest hung under KVM for {} s", LIMIT.as_secs())),
-        }
+            Life::NotStarted(error) => {
+                format!("no guest starts under KVM ({})", first_line(error.message()))
+            }
+            Life::Died(DomainState::Paused) => "KVM stopped the guest with an error".into(),
+            Life::Died(_) => "the guest died under KVM".into(),
+            Life::Silent => format!("a guest hung under KVM for {} s", LIMIT.as_secs()),
+        };
+        // A host without memory to spare, or too busy, fails every guest.
+        let certain = matches!(self.life_under(arch, Accelerator::Tcg, CONTROL_LIMIT), Ok(Life::Seen(_)));
+        interrupt::check()?;
+        let again =
+            if certain { "" } else { "; nor did one without KVM come up, so the next command tries again" };
+        Ok(Probe { accelerator: Accelerator::Tcg, reason: reason + again, certain })
     }
 
     /// Returns whether guests of `arch` can boot by UEFI: whether libvirt knows a firmware for them.
@@ -127,6 +139,7 @@ impl Hypervisor {
     }
 }
 
+#[derive(Debug)]
 enum Life {
     Seen(Duration),
     NotStarted(Error),
@@ -263,10 +276,14 @@ mod tests {
     fn the_probe_sees_a_guest_that_lives() {
         let hypervisor = Hypervisor::open("qemu:///system").unwrap();
         let arch = hypervisor.arch().unwrap();
-        let Life::Seen(after) = hypervisor.life_under(arch, Accelerator::Tcg, LIMIT).unwrap() else {
-            panic!("the probe's guest says nothing even where guests run");
-        };
-        println!("the firmware printed after {after:?} under TCG; {:?}", hypervisor.probe_accelerator(arch));
+        let life = hypervisor.life_under(arch, Accelerator::Tcg, LIMIT).unwrap();
+        assert!(
+            matches!(life, Life::Seen(_)),
+            "the probe's guest says nothing even where guests run: {life:?}"
+        );
+        let probe = hypervisor.probe_accelerator(arch).unwrap();
+        println!("the firmware printed under TCG: {life:?}; {probe:?}");
+        assert!(probe.certain, "a guest comes up here: {probe:?}");
         let soon = hypervisor.life_under(arch, Accelerator::Tcg, Duration::from_millis(600)).unwrap();
         assert!(matches!(soon, Life::Silent), "nothing can come this early");
         let name = format!("nixvm-probe-{}", std::process::id());

@@ -40,13 +40,17 @@ pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Resul
     Ok(probe.accelerator)
 }
 
-/// Tries KVM out, whatever is remembered, and remembers what comes of it.
+/// Tries KVM out, whatever is remembered, and remembers what is certain of it.
 ///
 /// # Errors
 /// libvirt does not answer.
 pub fn probe(setup: &Setup, host: &Hypervisor) -> Result<Probe> {
     let probe = host.probe_accelerator(host.arch()?)?;
     let memory = memory(setup, host)?;
+    if !probe.certain {
+        let _ = fs::remove_file(&memory);
+        return Ok(probe);
+    }
     // Where it cannot be written down, as without a home, the next call tries anew: slower, and no reason to fail.
     let _ = file::write(&memory, if probe.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
     Ok(probe)
