@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::declared::Declared;
-use super::{Workspace, declared, exists, health, load, remove};
+use super::{Workspace, declared, exists, health, identity, load, remove};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{
@@ -78,6 +78,7 @@ impl NewMachine {
 pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let machine = plan(workspace, new)?;
     workspace.check_profile(&machine.profile)?;
+    identity::check_own(workspace, &machine)?;
     save(workspace, &machine)?;
     Ok(machine)
 }

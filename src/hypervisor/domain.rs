@@ -9,9 +9,10 @@ use virt::sys;
 use super::{Hypervisor, metadata};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
+use crate::libvirt::xml::{Found, walk};
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
-use crate::model::{MachineId, MachineName};
+use crate::model::{MacAddress, MachineId, MachineName, identity_of_its_own};
 
 /// A domain as libvirt has it now, nixvm's or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,12 +176,39 @@ impl Hypervisor {
                 id.to_uuid(),
                 other.name
             ))
-            .hint(format!(
-                "delete `machine-id` and `uuid` from machines/{name} and create it again: it gets new ones"
-            ))
+            .hint(identity_of_its_own(name))
             .into()),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that no domain but that of this UUID has a network card with that address, for now or at its next start.
+    ///
+    /// # Errors
+    /// One has, or libvirt does not answer.
+    pub fn check_mac(&self, name: &MachineName, id: MachineId, mac: MacAddress) -> Result<()> {
+        let say = || Failure::user("cannot ask libvirt whose a MAC address is");
+        let mac = mac.to_string();
+        for domain in self.connection().list_all_domains(0).say(say)? {
+            let other = || -> std::result::Result<(String, String, String), Error> {
+                Ok((domain.uuid()?.to_string(), domain.name()?, domain.xml_desc(0)?))
+            };
+            let Some((uuid, other, xml)) = other().unless(ErrorNumber::NoDomain).say(say)? else { continue };
+            let mut has = false;
+            walk(&xml, &mut |place, found| {
+                if let (true, Found::Element(element)) = (place.ends_with("/interface/mac"), found) {
+                    has |= element.attribute("address").is_some_and(|there| there.eq_ignore_ascii_case(&mac));
+                }
+            })?;
+            if has && uuid != id.to_uuid() {
+                return Err(Failure::user(format!(
+                    "the MAC address {mac} is in use by the domain `{other}`"
+                ))
+                .hint(identity_of_its_own(name))
+                .into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -333,5 +361,22 @@ pub(super) mod tests {
         assert!(other.error.contains("of the workspace `/w`"), "{other:?}");
         hypervisor.check_free(&first, id).unwrap();
         hypervisor.check_free(&second, MachineId::generate()).unwrap();
+    }
+
+    #[test]
+    fn a_mac_address_of_another_domain_is_refused() {
+        let hypervisor = hypervisor();
+        let (name, id): (MachineName, _) = ("t-mac".parse().unwrap(), MachineId::generate());
+        let (mac, card) = (MacAddress::generate(), |mac: &str| {
+            format!(
+                "<devices><interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"
+            )
+        });
+        let xml = xml("t-mac", id, true).replace("</domain>", &card(&mac.to_string().to_uppercase()));
+        hypervisor.define(&name, id, &xml).unwrap();
+        hypervisor.check_mac(&name, id, mac).unwrap();
+        hypervisor.check_mac(&name, MachineId::generate(), MacAddress::generate()).unwrap();
+        let taken = Report::of(&hypervisor.check_mac(&name, MachineId::generate(), mac).unwrap_err());
+        assert!(taken.error.ends_with("is in use by the domain `t-mac`"), "{taken:?}");
     }
 }

@@ -51,3 +51,13 @@ pub struct Machine {
     /// Whether the image carries the password hash itself, for all on the host to read in the Nix store.
     pub self_contained: bool,
 }
+/// The files that a machine's identity is in; where they are missing, `create` makes another.
+pub const IDENTITY: &str =
+    "{machine-id,uuid,mac-address,ssh_host_ed25519_key,ssh_host_ed25519_key.pub,hostname}";
+
+/// Returns what to do about a machine whose folder is a copy of another's.
+pub fn identity_of_its_own(name: &MachineName) -> String {
+    format!(
+        "a copied folder needs an identity of its own: `rm -f machines/{name}/{IDENTITY}`, and create it again; `nixvm clone` copies a machine with its data"
+    )
+}

@@ -43,7 +43,7 @@ pub use generation::Generation;
 pub use hostname::Hostname;
 pub use ipv4_range::Ipv4Range;
 pub use mac::MacAddress;
-pub use machine::Machine;
+pub use machine::{IDENTITY, Machine, identity_of_its_own};
 pub use machine_id::MachineId;
 pub use moment::{Moment, NoMoment};
 pub use name::{MachineName, ProfileName, SnapshotName};

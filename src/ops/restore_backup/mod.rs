@@ -86,6 +86,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let from_archive = wanted.files || !folder;
     let machine = declared(wanted, setup, &files, from_archive, virtual_size(newest))?;
     work.host.check_free(name, machine.machine_id)?;
+    work.host.check_mac(name, machine.machine_id, machine.mac)?;
     let built = match &domain {
         Some(_) if !wanted.files => None,
         _ if from_archive => {
