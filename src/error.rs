@@ -19,7 +19,7 @@ pub enum Kind {
     Usage,
     /// An upgrade did not come up healthy, and the machine was given back what it ran before.
     RolledBack,
-    /// Somebody pressed ^C.
+    /// Somebody pressed ^C, or asked the process to stop in another way.
     Interrupted,
     /// nixvm itself is wrong.
     Bug,

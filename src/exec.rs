@@ -11,9 +11,10 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
@@ -202,16 +203,20 @@ impl Command {
             })
         });
         let mut kept: Vec<String> = Vec::new();
-        if let Some(pipe) = child.stderr.take() {
-            let _ = each_line(pipe, |text| {
-                kept.extend(line(text));
-                if kept.len() > TAIL {
-                    kept.remove(0);
-                }
-                true
-            });
-        }
-        let bytes = match stdout.map(std::thread::JoinHandle::join) {
+        let stderr = child.stderr.take();
+        let read = ended_on_request(&child, || {
+            if let Some(pipe) = stderr {
+                let _ = each_line(pipe, |text| {
+                    kept.extend(line(text));
+                    if kept.len() > TAIL {
+                        kept.remove(0);
+                    }
+                    true
+                });
+            }
+            stdout.map(std::thread::JoinHandle::join)
+        });
+        let bytes = match read {
             Some(Ok(read)) => read.explain(|| Failure::user(format!("cannot read what `{self}` printed")))?,
             Some(Err(_)) => return Err(Failure::bug("the thread that reads a child's output died").into()),
             None => Vec::new(),
@@ -301,6 +306,8 @@ impl Command {
         if status.success() {
             return Ok(());
         }
+        // How it ended says less than that it was asked to.
+        interrupt::check()?;
         let failure = Failure::user(format!("`{self}` failed ({status})"));
         Err(match said {
             [] => failure.into(),
@@ -348,6 +355,28 @@ pub fn search_path(path: &OsStr) -> OsString {
 pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
     let executable = |p: &Path| p.is_file() && rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok();
     std::env::split_paths(path).map(|dir| dir.join(program)).find(|p| executable(p))
+}
+
+/// Does `work` with a child, which is asked to end once somebody asks this process to: only ^C at a terminal reaches both.
+/// What is begun after that belongs to an orderly end, and is left to itself.
+fn ended_on_request<T>(child: &Child, work: impl FnOnce() -> T) -> T {
+    let (child, done) = (i32::try_from(child.id()).ok().and_then(Pid::from_raw), AtomicBool::new(false));
+    let Some(child) = child.filter(|_| !interrupt::is_requested()) else { return work() };
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if interrupt::is_requested() {
+                    let _ = kill_process(child, Signal::TERM);
+                    return;
+                }
+                std::thread::park_timeout(POLL);
+            }
+        });
+        let value = work();
+        done.store(true, Ordering::Relaxed);
+        watching.thread().unpark();
+        value
+    })
 }
 
 /// Gives each line to `take` until that returns false; what is no UTF-8 is replaced.

@@ -1,20 +1,31 @@
-//! Whether the person at the terminal has pressed ^C.
+//! Whether somebody asked the process to stop: by ^C, by SIGTERM, or by closing its terminal (SIGHUP).
 //!
 //! A signal handler may only set a flag; long loops ask for it at points where
 //! stopping leaves nothing half made, and unwind as for any other failure.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Returns the flag, for the CLI to hang a signal handler on.
 pub fn flag() -> Arc<AtomicBool> {
     Arc::clone(&REQUESTED)
+}
+
+/// Returns where a signal handler writes down the number of the signal that came last.
+pub fn signal() -> Arc<AtomicUsize> {
+    Arc::clone(&SIGNAL)
+}
+
+/// Returns whether somebody asked to stop.
+pub fn is_requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
 }
 
 /// Returns nothing while nobody asked to stop.
@@ -22,7 +33,7 @@ pub fn flag() -> Arc<AtomicBool> {
 /// # Errors
 /// The command was interrupted.
 pub fn check() -> Result<()> {
-    if REQUESTED.load(Ordering::Relaxed) { Err(Failure::interrupted().into()) } else { Ok(()) }
+    if is_requested() { Err(Failure::interrupted().into()) } else { Ok(()) }
 }
 
 /// Asks `done` every `every` until it returns a value or `limit` has passed; returns that value, or `None` at the limit.

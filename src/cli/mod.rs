@@ -24,9 +24,10 @@ mod terminal;
 mod update;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::Parser;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::Report;
 use crate::interrupt;
@@ -59,16 +60,40 @@ pub fn run() -> ExitCode {
         terminal.line(&error_text(report));
     }
     match (exit_code, unwritten) {
-        (0, Some(report)) => ExitCode::from(report.exit_code),
-        (code, _) => ExitCode::from(code),
+        (0, Some(report)) => end(report.exit_code),
+        (code, _) => end(code),
     }
 }
 
-/// The first ^C asks for an orderly end; the second does not wait for it.
+/// ^C, SIGTERM and a terminal that is closed ask for an orderly end; a second ^C does not wait for it. A session that ends
+/// sends SIGTERM and SIGHUP, one after the other: those are one request.
 fn listen_for_interrupt() {
-    // Order matters: were the flag set first, one ^C would already end the process.
-    let flag = interrupt::flag();
-    let second = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, flag.clone());
-    // Without a handler ^C ends the process at once, which every operation survives.
-    let _ = second.and_then(|_| signal_hook::flag::register(SIGINT, flag));
+    let ignored = ignored_signals();
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        let flag = interrupt::flag();
+        // Order matters: were the flag set first, one ^C would already end the process.
+        if signal == SIGINT {
+            let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone());
+        }
+        // Without a handler the signal ends the process at once, which every operation survives.
+        let number = usize::try_from(signal).unwrap_or_default();
+        let _ = signal_hook::flag::register_usize(signal, interrupt::signal(), number);
+        let _ = signal_hook::flag::register(signal, flag);
+    }
+}
+
+/// Returns the signals that whoever started this process had it ignore, as nohup(1) does: a bit each, from 1 on (proc(5)).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Returns the exit code: what was interrupted ends as a shell reports a process that its signal ended.
+fn end(code: u8) -> ExitCode {
+    let signal = u8::try_from(interrupt::signal().load(Ordering::Relaxed)).unwrap_or_default();
+    match (code, signal) {
+        (130, 1..) => ExitCode::from(128 + signal),
+        _ => ExitCode::from(code),
+    }
 }

@@ -15,5 +15,6 @@ mod outputs;
 mod places;
 mod sandbox;
 mod saved;
+mod signals;
 mod verbs;
 mod workspaces;
