@@ -93,7 +93,7 @@ pub fn nothing_is_left_in_output_of_a_machine_that_is_no_more(world: &mut World)
         host::write_private(&output.join("known_hosts").join(machine), "nixvm-e2e ssh-ed25519 AAAA\n")?;
     }
     let (saved, kept) = (Saved::of(world, K)?, left(NEIGHBOUR)?);
-    ensure!(left(K)?.lines().count() == 5, "{K} has not what it should have:\n{}", left(K)?);
+    ensure!(left(K)?.lines().count() == 4, "{K} has not what it should have:\n{}", left(K)?);
     world.nixvm(&["purge", K, "--yes"])?.ok()?;
     ensure!(left(K)?.is_empty(), "`purge` left\n{}", left(K)?);
 
