@@ -101,6 +101,12 @@ impl Owned {
     /// The machine is off, or libvirt does not answer.
     pub fn delete_checkpoint(&self, name: &str) -> Result<bool> {
         let deleted = match libvirt::checkpoint_delete(&self.domain, name, 0) {
+            // Its notes are gone from the disk, and nothing is left but what libvirt knows.
+            Err(error)
+                if code(&error) == Some(ErrorNumber::InternalError) && self.changed_since(name).is_err() =>
+            {
+                return self.forget_checkpoint(name);
+            }
             Err(error)
                 if code(&error) == Some(ErrorNumber::InternalError)
                     && self.confinement() == Confinement::AppArmor =>

@@ -113,6 +113,16 @@ fn a_checkpoint_outlives_all_but_a_crash() {
     assert!(owned.delete_checkpoint("two").unwrap());
     copy("i", "2G", Some("three"), None).unwrap();
     assert_eq!(owned.checkpoints().unwrap(), ["three"]);
+
+    // Somebody removed the notes of a machine that was off.
+    owned.force_off().unwrap();
+    run("qemu-img", &["bitmap", "--remove", &trial.path("data"), "three"]);
+    owned.start().unwrap();
+    assert!(copy("j", "2G", Some("three"), None).is_err());
+    copy("k", "2G", None, Some("four")).unwrap();
+    assert!(owned.delete_checkpoint("three").unwrap());
+    copy("l", "2G", Some("four"), None).unwrap();
+    assert_eq!(owned.checkpoints().unwrap(), ["four"]);
 }
 
 #[test]
