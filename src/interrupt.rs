@@ -28,6 +28,11 @@ pub fn is_requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
+/// Says that the request was followed: what is done from here on is the orderly end itself, and heeds only another one.
+pub fn followed() {
+    REQUESTED.store(false, Ordering::Relaxed);
+}
+
 /// Returns nothing while nobody asked to stop.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::CommandFactory;
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
 use serde_json::json;
 
 use crate::config::{Trust, Workspace};
@@ -150,7 +150,10 @@ fn call(global: &Global) -> Result<Call> {
         die_after: env::var("NIXVM_DIE_AFTER")
             .ok()
             .filter(|_| cfg!(debug_assertions))
-            .and_then(|n| n.parse().ok()),
+            .and_then(|steps| steps.parse().ok())
+            .map(|steps| {
+                (steps, if env::var_os("NIXVM_DIE_BY_TERM").is_some() { Signal::TERM } else { Signal::KILL })
+            }),
         session_pools: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images"),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
         temporary: env::temp_dir(),

@@ -15,7 +15,7 @@ use crate::model::{Machine, MachineName, Network, Size};
 use super::build::build_next;
 use super::deploy;
 use super::kept;
-use super::start::power_on;
+use super::start::{on_again, power_on};
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch, stop};
 
@@ -152,7 +152,7 @@ pub fn recreate(
         ..before.clone()
     };
     let steps = plan(stem, built.generation.number, layer, &pool.volumes()?, running);
-    work.carry_out(&steps, |step| match step {
+    let done = work.carry_out(&steps, |step| match step {
         Step::Network => deploy::ensure_network(&work.host, &machine.network),
         Step::Base => deploy::put_base(&work, &pool, &built.image),
         Step::Boot(volume) => {
@@ -181,7 +181,8 @@ pub fn recreate(
             .try_for_each(|checkpoint| domain.forget_checkpoint(checkpoint).map(drop)),
         Step::Delete(volume) => pool.delete(volume).map(drop),
         Step::Start => power_on(&work, &work.domain()?),
-    })?;
+    });
+    on_again(&work, running, done)?;
     watch.done(&format!("Recreated {name}, with an empty data disk of {}", machine.var_size.exact()));
     let deleted = steps.into_iter().filter_map(|step| match step {
         Step::Delete(volume) => Some(volume),

@@ -146,11 +146,7 @@ pub fn restore_snapshot(
     } else {
         restore(&work, &pool, &domain, snapshot, options, ran)
     };
-    if ran && restored.is_err() && !work.domain()?.state()?.is_active() {
-        // Why it was not restored says more than that it does not start either.
-        let _ = start::power_on(&work, &work.domain()?);
-    }
-    let before = restored?;
+    let before = start::on_again(&work, ran, restored)?;
     let kept = before.as_ref().map(|before| format!("; what was there is the snapshot {before}"));
     watch.done(&format!("Restored the snapshot {snapshot} of {name}{}", kept.unwrap_or_default()));
     Ok(Restored { machine: name.clone(), snapshot: snapshot.clone(), before, running: ran })

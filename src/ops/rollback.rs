@@ -13,7 +13,7 @@ use crate::model::volume::Role;
 use crate::storage::Pool;
 
 use super::health::{self, Judged};
-use super::start::power_on;
+use super::start::{on_again, power_on};
 use super::upgrade::{STOP_LIMIT, record_health, running};
 use super::work::{Step as Plan, Work};
 use super::{Setup, Watch, deploy, power, serial, trial};
@@ -102,7 +102,7 @@ pub fn rollback(
     let mut before = target.seen.clone();
     // Whatever an upgrade was trying, this is its end.
     trial::forget(setup, name)?;
-    work.carry_out(&steps, |step| {
+    let done = work.carry_out(&steps, |step| {
         let step_began = Instant::now();
         match step {
             Step::Define(_) => {
@@ -136,7 +136,8 @@ pub fn rollback(
         }
         away += step_began.elapsed();
         Ok(())
-    })?;
+    });
+    on_again(&work, running.is_some(), done)?;
 
     let seconds = began.elapsed().saturating_sub(away).as_secs_f64();
     let restarted = steps.contains(&Step::PowerOn);

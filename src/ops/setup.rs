@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::config::Workspace;
@@ -52,8 +53,8 @@ pub struct Setup {
     pub discard_saved: bool,
     /// Whether to wait for another command that works on the same machine.
     pub wait: bool,
-    /// After how many steps of a plan to die as in a power cut; for tests of exactly that.
-    pub die_after: Option<usize>,
+    /// After how many steps of a plan to die as in a power cut, or to be asked to end; for tests of exactly that.
+    pub die_after: Option<(usize, Signal)>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
 }

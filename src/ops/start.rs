@@ -91,6 +91,21 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     Ok(())
 }
 
+/// Starts a machine again that ran before a work which failed or was interrupted, and that is off now; returns what came of
+/// the work. Its definition is the old one or the new one, and both are whole.
+pub fn on_again<T>(work: &Work, ran: bool, done: Result<T>) -> Result<T> {
+    let is_off = |domain: &Owned| domain.state().is_ok_and(|state| !state.is_active());
+    if ran
+        && done.is_err()
+        && let Some(domain) = work.domain().ok().filter(is_off)
+    {
+        interrupt::followed();
+        // Why the work failed says more than that the machine does not start either.
+        let _ = power_on(work, &domain);
+    }
+    done
+}
+
 /// Makes the data disk as large as the machine's files say. The guest's file system follows at boot.
 fn fit_data(work: &Work, pool: &Pool, domain: &Owned, machine: &Machine) -> Result<()> {
     let (has, wanted) = (deploy::data_capacity(pool, domain)?, machine.var_size);

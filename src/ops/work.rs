@@ -8,6 +8,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{getpid, kill_process};
+
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::{Hypervisor, Owned};
@@ -292,10 +294,14 @@ impl<'a> Work<'a> {
         journal::forget(&self.setup.workspace.work_dir(), &self.name)
     }
 
-    /// Ends the process as a power cut would, at the step boundary that a test asked for.
+    /// Ends the process as a power cut would, or asks it to end, at the step boundary that a test asked for.
     fn maybe_die(&self, done: usize) {
-        if self.setup.die_after == Some(done) {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        if let Some((after, signal)) = self.setup.die_after
+            && after == done
+        {
+            let _ = kill_process(getpid(), signal);
+            // Another thread may take the signal.
+            let _ = interrupt::poll(Duration::from_secs(5), Duration::from_millis(5), || Ok(None::<()>));
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::harness::{Outcome, tell};
 use crate::host;
-use crate::process::root;
+use crate::process::{root, run};
 use crate::world::World;
 
 use super::data;
@@ -216,6 +216,37 @@ pub fn recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate(
             },
         },
     )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// Asked to end at every boundary, as by a terminal that is closed: a machine that ran runs afterwards, on whole disks.
+pub fn a_machine_that_ran_runs_on_whoever_ends_the_command(world: &mut World) -> Result<Outcome> {
+    let saved = unbootable(world)?;
+    let _guest = Guest::begin()?;
+    for command in [&["upgrade", K, "--no-health"][..], &["recreate", K, "--yes"]] {
+        let mut points = 0;
+        loop {
+            saved.put_back(world)?;
+            world.nixvm(&["start", K])?.ok()?;
+            let mut asked = world.command(command);
+            asked.env("NIXVM_DIE_AFTER", points.to_string()).env("NIXVM_DIE_BY_TERM", "1");
+            let ended = run(&mut asked, b"", Duration::from_secs(600))?;
+            let seen = seen(world)?;
+            // What is defined and was not yet begun comes with its next start.
+            ensure!(seen.runs.is_some(), "it is off after {points} steps: {seen:?}\n{ended}");
+            // `recreate` is to give it new data.
+            if command[0] == "upgrade" {
+                whole(world)?;
+            }
+            if ended.code == 0 {
+                break;
+            }
+            ensure!(ended.code == 143, "it was asked to end after {points} steps, and failed:\n{ended}");
+            points += 1;
+        }
+        ensure!(points > 1, "no step of `nixvm {}` was reached", command.join(" "));
+        tell!("asked to end at {points} points: nixvm {}", command.join(" "));
+    }
     gone(world, K).map(|()| Outcome::Passed)
 }
 

@@ -105,7 +105,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
     let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
     let top = top(&facts);
-    work.carry_out(&plan(&facts), |step| match (step, &built) {
+    let done = work.carry_out(&plan(&facts), |step| match (step, &built) {
         (Step::Network, _) => deploy::ensure_network(&work.host, &machine.network),
         (Step::Base, Some(built)) => deploy::put_base(&work, &pool, &built.image),
         (Step::Boot(volume), Some(built)) => job.boot(volume, built, domain.as_ref()),
@@ -123,7 +123,8 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
         (Step::Replaced(volumes), _) => job.delete(volumes),
         (Step::Start, _) => start::power_on(&work, &work.domain()?),
-    })?;
+    });
+    start::on_again(&work, facts.running, done)?;
     watch.done(&format!("Restored {name} from {}", file.display()));
     if !from_archive {
         watch.note(&format!(

@@ -22,7 +22,7 @@ use crate::render;
 
 use super::build::build_machine;
 use super::health::{self, Judged};
-use super::start::power_on;
+use super::start::{on_again, power_on};
 use super::trial::{self, Trial};
 use super::work::Work;
 use super::{BuiltMachine, Setup, Watch, deploy, power, serial};
@@ -90,7 +90,9 @@ pub fn upgrade(
     // Another workspace's machine of the same name is not to be built anew from these files.
     work.host.check_free(name, machine.machine_id)?;
     let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
-    Upgrade::new(&work, machine, old, built, request)?.run()
+    let upgrade = Upgrade::new(&work, machine, old, built, request)?;
+    let ran = upgrade.running.is_some();
+    on_again(&work, ran, upgrade.run())
 }
 
 /// An upgrade of one machine, built and not yet done.
