@@ -179,7 +179,7 @@ impl<'a> Work<'a> {
     /// libvirt refuses.
     pub fn pool(&self) -> Result<Pool> {
         let id = self.host.find(&self.name)?.map(|domain| domain.id);
-        Ok(open_pool(self.setup, &self.host)?.of_machine(id))
+        Ok(open_pool(self.setup, &self.host)?.of_machine(self.name.clone(), id))
     }
 
     /// Takes the steps one after another, the journal saying how far.

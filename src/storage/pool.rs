@@ -10,14 +10,14 @@ use virt::sys;
 
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::model::{MachineId, Size};
+use crate::model::{MachineId, MachineName, Size};
 
 /// A pool of files: libvirt's type `dir`.
 pub struct Pool {
     pub(super) connection: Connect,
     pub(super) pool: StoragePool,
-    /// The domain whose volumes may be deleted though it needs them: that of the machine which is worked on.
-    pub(super) machine: Option<MachineId>,
+    /// The machine that is worked on: the volumes of its domain may be deleted though it needs them.
+    pub(super) machine: Option<(MachineName, Option<MachineId>)>,
     name: String,
 }
 
@@ -92,10 +92,11 @@ impl Pool {
         Ok(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() })
     }
 
-    /// Returns the pool for work on the machine of that UUID: what its own domain needs may be deleted.
+    /// Returns the pool for work on a machine: what its own domain needs may be deleted. That is the domain of its UUID, where
+    /// it has one by now, whatever its name becomes; or else the one that the work defines under its name.
     #[must_use]
-    pub fn of_machine(self, machine: Option<MachineId>) -> Self {
-        Pool { machine, ..self }
+    pub fn of_machine(self, name: MachineName, id: Option<MachineId>) -> Self {
+        Pool { machine: Some((name, id)), ..self }
     }
 
     /// Returns the pool's name.

@@ -154,10 +154,14 @@ impl Pool {
 
     /// Returns what a domain other than this pool's machine is defined as, and what runs of it.
     fn needs_of(&self, domain: &Domain) -> std::result::Result<Vec<(String, String)>, Error> {
-        if self.machine.is_some_and(|id| domain.uuid().is_ok_and(|uuid| uuid.to_string() == id.to_uuid())) {
+        let name = domain.name()?;
+        let own = self.machine.as_ref().is_some_and(|(machine, id)| match id {
+            Some(id) => domain.uuid().is_ok_and(|uuid| uuid.to_string() == id.to_uuid()),
+            None => name == machine.as_str(),
+        });
+        if own {
             return Ok(Vec::new());
         }
-        let name = domain.name()?;
         // Of a nixvm that was killed a moment ago: it ends with that one's connection, and only reads.
         if name.starts_with(COPIER) && !domain.is_persistent()? {
             return Ok(Vec::new());
@@ -225,7 +229,15 @@ mod tests {
         assert_eq!(with("/t-users/t-web.data-1.qcow2").as_deref(), Some("t-users"));
         assert_eq!(with("/t-users/below/t-web.data-1.qcow2"), None);
 
-        let own = pool.of_machine(Some(shop));
+        let to_be = pool.of_machine("t-web".parse().unwrap(), None);
+        assert!(to_be.delete("t-web.boot-1.qcow2").is_err(), "its volumes are another's by now");
+        let to_be = to_be.of_machine("t-shop".parse().unwrap(), None);
+        assert_eq!(
+            to_be.user_of("t-web.boot-1.qcow2").unwrap(),
+            None,
+            "it was defined since the pool was opened"
+        );
+        let own = to_be.of_machine("t-shop".parse().unwrap(), Some(shop));
         assert!(own.delete("t-web.boot-1.qcow2").unwrap());
         assert!(own.delete("t-x.data-1.qcow2").is_err());
     }

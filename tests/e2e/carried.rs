@@ -10,7 +10,7 @@ use crate::host::{self, mib, virsh};
 use crate::process::{host as on_host, host_any, wait_for};
 use crate::world::World;
 
-const M: &str = "e2e-f";
+const M: &str = "e2e-carried";
 
 /// A user like that of forgejo or gitolite, which keeps the keys of its people in its home.
 const EXTRA: &str = r#"

@@ -83,7 +83,7 @@ pub fn stop_waits_until_the_machine_is_off(world: &mut World) -> Result<Outcome>
     // As QEMU does when the pool is full.
     host::virsh(&["suspend", B])?;
     world.nixvm(&["stop", B])?.refused(1, &[B, "paused", "nixvm start"])?;
-    world.nixvm(&["start", B])?.ok()?;
+    world.nixvm(&["start", B, "--wait"])?.ok()?;
     ensure!(host::state(B)? == "running", "`start` left {B} {}", host::state(B)?);
 
     // As libvirt-guests does when the host is shut down: the guest goes on with what is nowhere but in its memory.
