@@ -12,7 +12,7 @@ use crate::host;
 use crate::process::{Output, run};
 use crate::world::World;
 
-const MACHINE: &str = "e2e-m";
+const MACHINE: &str = "e2e-moved";
 
 /// What a flake reference, a shell, XML, ssh's options and libvirt's URIs each have a meaning for.
 const ODD: &str = r#"a b é#1?x=50%41\'"&+$HOME~"#;
