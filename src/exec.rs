@@ -204,7 +204,7 @@ impl Command {
         });
         let mut kept: Vec<String> = Vec::new();
         let stderr = child.stderr.take();
-        let read = ended_on_request(&child, || {
+        let read = ended_on_request(child.id(), || {
             if let Some(pipe) = stderr {
                 let _ = each_line(pipe, |text| {
                     kept.extend(line(text));
@@ -242,25 +242,27 @@ impl Command {
         let mut child = self.piped()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut wanted = Ok(true);
-        std::thread::scope(|scope| {
-            if let Some(pipe) = stderr {
-                scope.spawn(move || {
-                    each_line(pipe, |line| {
-                        said(line);
-                        true
-                    })
-                });
-            }
-            if let Some(pipe) = stdout {
-                let _ = each_line(pipe, |line| {
-                    wanted = out(line);
-                    matches!(wanted, Ok(true))
-                });
-            }
-            // It may never print again, and then never see that nobody reads it.
-            if !matches!(wanted, Ok(true)) {
-                let _ = child.kill();
-            }
+        ended_on_request(child.id(), || {
+            std::thread::scope(|scope| {
+                if let Some(pipe) = stderr {
+                    scope.spawn(move || {
+                        each_line(pipe, |line| {
+                            said(line);
+                            true
+                        })
+                    });
+                }
+                if let Some(pipe) = stdout {
+                    let _ = each_line(pipe, |line| {
+                        wanted = out(line);
+                        matches!(wanted, Ok(true))
+                    });
+                }
+                // It may never print again, and then never see that nobody reads it.
+                if !matches!(wanted, Ok(true)) {
+                    let _ = child.kill();
+                }
+            });
         });
         let ended = child.wait().explain(|| self.not_started())?;
         wanted.map(|_| ended)
@@ -359,8 +361,8 @@ pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
 
 /// Does `work` with a child, which is asked to end once somebody asks this process to: only ^C at a terminal reaches both.
 /// What is begun after that belongs to an orderly end, and is left to itself.
-fn ended_on_request<T>(child: &Child, work: impl FnOnce() -> T) -> T {
-    let (child, done) = (i32::try_from(child.id()).ok().and_then(Pid::from_raw), AtomicBool::new(false));
+fn ended_on_request<T>(child: u32, work: impl FnOnce() -> T) -> T {
+    let (child, done) = (i32::try_from(child).ok().and_then(Pid::from_raw), AtomicBool::new(false));
     let Some(child) = child.filter(|_| !interrupt::is_requested()) else { return work() };
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {

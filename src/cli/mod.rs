@@ -24,7 +24,8 @@ mod terminal;
 mod update;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -65,20 +66,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// ^C, SIGTERM and a terminal that is closed ask for an orderly end; a second ^C does not wait for it. A session that ends
-/// sends SIGTERM and SIGHUP, one after the other: those are one request.
+/// ^C, SIGTERM and a terminal that is closed ask for an orderly end; the same a second time does not wait for it. A session
+/// that ends sends SIGTERM and SIGHUP, one after the other: those are one request.
 fn listen_for_interrupt() {
     let ignored = ignored_signals();
     for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
-        let flag = interrupt::flag();
-        // Order matters: were the flag set first, one ^C would already end the process.
-        if signal == SIGINT {
-            let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone());
-        }
+        // Order matters: were the flag set first, the first would already end the process.
+        let before = Arc::<AtomicBool>::default();
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, before.clone());
+        let _ = signal_hook::flag::register(signal, before);
         // Without a handler the signal ends the process at once, which every operation survives.
         let number = usize::try_from(signal).unwrap_or_default();
         let _ = signal_hook::flag::register_usize(signal, interrupt::signal(), number);
-        let _ = signal_hook::flag::register(signal, flag);
+        let _ = signal_hook::flag::register(signal, interrupt::flag());
     }
 }
 

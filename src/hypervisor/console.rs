@@ -2,13 +2,18 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::exchange::{End, Exchange};
 use super::{Hypervisor, Owned};
 use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
 
 /// The byte that leaves the console: `^]`.
 const LEAVE: u8 = 0x1d;
+
+/// How often it is looked whether somebody asked the process to end; ^C goes to the guest.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How a session at the console ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +33,7 @@ impl Owned {
     /// over from another session.
     ///
     /// # Errors
-    /// The guest is off, another session has the console, or `output` cannot be written.
+    /// The guest is off, another session has the console, `output` cannot be written, or an interruption.
     pub fn console(
         &self,
         hypervisor: &Hypervisor,
@@ -51,10 +56,16 @@ impl Owned {
         let mut exchange = Exchange::open(hypervisor.connection(), &self.domain, force, Box::new(print))
             .explain(|| self.cannot("open the console of"))?;
         exchange.send_from(input, until_left)?;
-        Ok(match exchange.run(None)? {
-            Some(End::Caller) => ConsoleEnd::Left,
-            Some(End::Input) => ConsoleEnd::InputClosed,
-            Some(End::Guest) | None => ConsoleEnd::GuestGone,
+        let end = loop {
+            interrupt::check()?;
+            if let Some(end) = exchange.run(Some(LOOK))? {
+                break end;
+            }
+        };
+        Ok(match end {
+            End::Caller => ConsoleEnd::Left,
+            End::Input => ConsoleEnd::InputClosed,
+            End::Guest => ConsoleEnd::GuestGone,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::sandbox::Sandbox;
 
@@ -16,7 +16,7 @@ case "$*" in
 *add-path*) echo /nix/store/none ;;
 *" build "*)
   sleep 60 &
-  trap 'kill $!; echo ended > "$NIX_SAYS"; exit 1' TERM
+  if [ "$STUBBORN" ]; then trap '' TERM; else trap 'kill $!; echo ended > "$NIX_SAYS"; exit 1' TERM; fi
   echo at work > "$NIX_SAYS"
   wait ;;
 esac
@@ -67,6 +67,24 @@ fn every_request_to_stop_ends_a_build_in_order() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!((ended.status.code(), ended.status.signal()), (Some(code), None), "{signal:?}: {said}");
         assert!(said.contains("interrupted"), "{said}");
+    }
+}
+
+#[test]
+fn the_same_request_a_second_time_waits_for_nobody() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let sandbox = Sandbox::new();
+        let mut child = begin(&sandbox, &["STUBBORN=1"]);
+        wait_for(&sandbox, "at work");
+        // One of each is one request, as when a session ends.
+        for first in [signal, Signal::HUP] {
+            send(&child, first);
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().unwrap().is_none(), "{first:?} did not wait for an orderly end");
+        }
+        send(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
     }
 }
 
