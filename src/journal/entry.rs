@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::before;
 use super::lock::{Holder, holder};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{Connection, MachineName, PoolName};
 
 /// The version of the file that this nixvm writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The work of one command on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +30,8 @@ pub struct Entry {
     pub is_birth: bool,
     /// Whether the work, once begun, can only be finished: what a deletion has deleted is gone.
     pub only_onward: bool,
-    /// What each step does, in order.
-    pub steps: Vec<String>,
+    /// Its steps, in order.
+    pub steps: Vec<Recorded>,
     /// How many of them are done.
     pub done: usize,
     /// The volumes that the work makes or, once it is done, replaces: those of them that the machine does not refer
@@ -38,9 +39,37 @@ pub struct Entry {
     pub volumes: Vec<String>,
 }
 
+/// A step of a plan, as a later command finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// What it does, for people alone.
+    pub title: String,
+    /// What a later command acts by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+}
+
+/// What a step was about to do, where a later command has to know it and nothing else remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intent {
+    /// The machine is started again, for it ran when the command began.
+    Restart,
+    /// The domain is defined on this generation, the one of several that was chosen.
+    Generation(u32),
+    /// QEMU merges the layer `top` of the data into the layer `base` that it lies on.
+    Merge {
+        /// The layer that stays.
+        base: u32,
+        /// The layer that goes.
+        top: u32,
+    },
+}
+
 impl Entry {
     /// Returns the entry of a work that begins.
-    pub fn new(holder: Holder, steps: Vec<String>, volumes: Vec<String>) -> Self {
+    pub fn new(holder: Holder, steps: Vec<Recorded>, volumes: Vec<String>) -> Self {
         Entry {
             format: FORMAT,
             holder,
@@ -54,19 +83,20 @@ impl Entry {
         }
     }
 
-    /// Returns the verb of the command.
-    pub fn verb(&self) -> &str {
-        self.holder.command.split(' ').next().unwrap_or_default()
+    /// Returns the step that was begun last; `None` at the end.
+    pub fn step(&self) -> Option<&Recorded> {
+        self.steps.get(self.done)
     }
 
-    /// Returns what the step does that was begun last; `None` at the end.
-    pub fn step(&self) -> Option<&str> {
-        self.steps.get(self.done).map(String::as_str)
+    /// Returns whether a step of the plan has that intent, done or not.
+    pub fn intends(&self, intent: Intent) -> bool {
+        self.steps.iter().any(|step| step.intent == Some(intent))
     }
 
     /// Returns where the work stands, for people: `step 2 of 5, put the boot disk into the pool`.
     pub fn place(&self) -> String {
-        format!("step {} of {}, {}", self.done + 1, self.steps.len(), self.step().unwrap_or("the end"))
+        let title = self.step().map_or("the end", |step| &step.title);
+        format!("step {} of {}, {title}", self.done + 1, self.steps.len())
     }
 }
 
@@ -146,7 +176,7 @@ pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     let path = path(folder, machine);
     let Some(text) = file::read(&path)? else { return Ok(None) };
     let entry: Option<Entry> = serde_json::from_str(&text).ok();
-    match entry.filter(|entry| entry.format == FORMAT) {
+    match entry.filter(|entry| entry.format == FORMAT).or_else(|| before::read(&text)) {
         // Who died after the last step had done everything but to say so.
         Some(entry) if entry.done >= entry.steps.len() => Ok(None),
         Some(entry) => Ok(Some(entry)),
@@ -171,12 +201,14 @@ fn path(folder: &Path, machine: &MachineName) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Lock;
+    use crate::journal::{Command, Lock};
     use std::time::Duration;
 
     fn entry() -> Entry {
-        let holder = Holder { pid: 7, command: "upgrade web".into(), since: 1 };
-        Entry::new(holder, vec!["build".into(), "swap".into()], vec!["web.boot-2.qcow2".into()])
+        let holder = Holder { pid: 7, command: Command::new("upgrade", ["web"]), since: 1 };
+        let step = |title: &str, intent| Recorded { title: title.into(), intent };
+        let steps = vec![step("build", None), step("swap", Some(Intent::Generation(2)))];
+        Entry::new(holder, steps, vec!["web.boot-2.qcow2".into()])
     }
 
     #[test]
@@ -199,10 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn a_later_command_finds_the_intents_whatever_people_were_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let web: MachineName = "web".parse().unwrap();
+        drop(Journal::begin(dir.path(), &web, entry()).unwrap());
+        let found = read(dir.path(), &web).unwrap().unwrap();
+        assert_eq!(found, entry());
+        assert!(found.intends(Intent::Generation(2)) && !found.intends(Intent::Generation(1)));
+        let text =
+            std::fs::read_to_string(path(dir.path(), &web)).unwrap().replace("swap", "another word for it");
+        std::fs::write(path(dir.path(), &web), text).unwrap();
+        assert!(read(dir.path(), &web).unwrap().unwrap().intends(Intent::Generation(2)));
+    }
+
+    #[test]
     fn a_journal_of_another_version_is_not_guessed_at() {
         let dir = tempfile::tempdir().unwrap();
         let web: MachineName = "web".parse().unwrap();
-        for text in ["", "{", r#"{"format":2}"#] {
+        for text in ["", "{", r#"{"format":3}"#, r#"{"format":1}"#] {
             std::fs::write(dir.path().join("web.json"), text).unwrap();
             assert!(
                 state(dir.path(), &web)

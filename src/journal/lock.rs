@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::command::Command;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::interrupt;
@@ -23,8 +24,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub struct Holder {
     /// Its process.
     pub pid: u32,
-    /// What it does: a verb of nixvm's.
-    pub command: String,
+    /// What it was called with.
+    pub command: Command,
     /// Since when, in seconds since 1970.
     pub since: u64,
 }
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     fn me(command: &str) -> Holder {
-        Holder { pid: 42, command: command.into(), since: 1 }
+        Holder { pid: 42, command: Command::of_line(command), since: 1 }
     }
 
     #[test]

@@ -7,8 +7,11 @@
 //! Nothing needs the journal to be right: what a machine is stands in its domain's definition alone. Losing it
 //! leaves volumes in the pool that nothing refers to, and takes away the warning that they are there.
 
+mod before;
+mod command;
 mod entry;
 mod lock;
 
-pub use entry::{Entry, Journal, State, forget, read, state};
+pub use command::Command;
+pub use entry::{Entry, Intent, Journal, Recorded, State, forget, read, state};
 pub use lock::{Holder, Lock};

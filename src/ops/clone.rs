@@ -18,7 +18,7 @@ use super::build::build_beside;
 use super::create::preflight;
 use super::deploy;
 use super::kept;
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{BuiltMachine, Setup, Watch};
 
 /// A machine that was made like another.

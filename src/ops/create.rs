@@ -11,7 +11,7 @@ use crate::nix;
 
 use super::build::build_machine;
 use super::deploy::{self, check_bridge};
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{BuiltMachine, Setup, Watch, memory, subnet, trial};
 
 /// A machine that was created.

@@ -5,7 +5,7 @@
 //! goes down, and the upper goes. Until it is deleted it shows what it showed. If it is itself a snapshot's, the record
 //! says beforehand that it is to become the lower one's; QEMU taking the upper out of the chain is what makes that true
 //! (see [`Metadata::after_merges`]). So a merge may be cut short anywhere, also between its end and its record; and where
-//! QEMU died with nixvm, the next command undoes it (see [`layers::undo_merge`]).
+//! QEMU died with nixvm, the next command undoes it (see [`undo_merge`](super::layers::undo_merge)).
 //!
 //! What cannot be merged stays as a link: what several layers lie on, and what is no part of the chain in use, for
 //! libvirt has QEMU merge only what a machine has open.
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::{Merged, Owned};
+use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::suggest::did_you_mean;
 use crate::model::volume::{Role, VolumeStem};
@@ -22,8 +23,8 @@ use crate::model::{MachineName, SnapshotName};
 use crate::render;
 use crate::storage::Pool;
 
-use super::layers::{self, Layers, Merge};
-use super::work::{Step as Plan, Work};
+use super::layers::{Layers, Merge};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, deploy, files, nvram};
 
 /// A snapshot that was deleted.
@@ -55,9 +56,16 @@ impl Plan for Step {
             Step::Forget => "forget the snapshot".into(),
             Step::Announce(_) => "write down the merge that is to come".into(),
             Step::Nvram(..) => "copy the firmware's variables".into(),
-            Step::Merge(merge) => layers::merging(merge.top, merge.base),
+            Step::Merge(merge) => format!("merge layer {} into layer {}", merge.top, merge.base),
             Step::Record(_) => "write down that the merge is done".into(),
             Step::Delete(volume) => format!("delete {volume}"),
+        }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        match self {
+            Step::Merge(merge) => Some(Intent::Merge { base: merge.base, top: merge.top }),
+            _ => None,
         }
     }
 
@@ -116,7 +124,8 @@ pub fn delete_snapshot(
     snapshot: &SnapshotName,
     watch: &dyn Watch,
 ) -> Result<Deleted> {
-    let work = Work::begin_command(setup, name, format!("delete-snapshot {name} {snapshot}"), watch)?;
+    let command = Command::new("delete-snapshot", [name.as_str(), snapshot.as_str()]);
+    let work = Work::begin_command(setup, name, command, watch)?;
     delete(&work, snapshot)
 }
 

@@ -11,7 +11,7 @@ use crate::storage::Pool;
 use super::deploy;
 use super::kept;
 use super::known::is_cut_short;
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch};
 
 /// What was deleted.

@@ -9,7 +9,7 @@ use crate::model::volume::Role;
 use crate::render;
 
 use super::upgrade::running;
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, deploy, kept};
 
 /// A generation of a machine.

@@ -165,12 +165,7 @@ pub fn check_chain(pool: &Pool, domain: &Seen) -> Result<Vec<Link>> {
     }
 }
 
-/// Returns what a merge does, for the journal.
-pub fn merging(top: u32, base: u32) -> String {
-    format!("merge layer {top} into layer {base}")
-}
-
-/// Undoes a merge that QEMU did not survive, given what the work that was cut short did last.
+/// Undoes the merge of the layer `top` into the layer `base`, where QEMU did not survive it.
 ///
 /// A layer below the one in use is taken out of the chain a little too early: QEMU writes into the header of the layer
 /// above what that lies on from now on, and the tables of the lower layer, without which nothing of what it copied is
@@ -180,13 +175,13 @@ pub fn merging(top: u32, base: u32) -> String {
 ///
 /// # Errors
 /// libvirt does not answer.
-pub fn undo_merge(pool: &Pool, domain: &Owned, cut: &str) -> Result<()> {
+pub fn undo_merge(pool: &Pool, domain: &Owned, base: u32, top: u32) -> Result<()> {
     if domain.state()?.is_active() {
         return Ok(());
     }
     let stem = &domain.metadata().stem;
     let backing = pool.backing_of_all()?;
-    match taken_out(stem, layer_of(domain)?, &backing, cut) {
+    match taken_out(stem, layer_of(domain)?, &backing, (base, top)) {
         Some((above, top)) => pool.move_onto(above, top),
         None => Ok(()),
     }
@@ -197,14 +192,14 @@ fn taken_out<'a>(
     stem: &VolumeStem,
     in_use: u32,
     backing: &'a BTreeMap<String, String>,
-    cut: &str,
+    merge: (u32, u32),
 ) -> Option<(&'a str, &'a str)> {
     let mut above = Role::Data(in_use).of(stem);
     // One that lies on itself is told elsewhere.
     for _ in 0..=LONGEST {
         let (lying, base) = backing.get_key_value(&above)?;
         let beside = backing.iter().filter(|(volume, below)| *below == base && *volume != lying);
-        let merged = |top: &str| Some(merging(number(stem, top)?, number(stem, base)?) == cut);
+        let merged = |top: &str| Some((number(stem, base)?, number(stem, top)?) == merge);
         if let Some((top, _)) = beside.into_iter().find(|(top, _)| merged(top) == Some(true)) {
             return Some((lying, top));
         }
@@ -318,15 +313,15 @@ pub(super) mod tests {
     #[test]
     fn what_a_merge_took_out_that_its_host_did_not_survive_is_known() {
         let tree = layers(&[5, 4, 2, 1], &[(3, 2), (6, 2), (7, 4)], &[]);
-        let taken = |cut: &str| taken_out(&tree.stem, 5, &tree.backing, cut);
-        assert_eq!(taken(&merging(3, 2)), Some(("web.data-4.qcow2", "web.data-3.qcow2")));
-        assert_eq!(taken(&merging(7, 4)), Some(("web.data-5.qcow2", "web.data-7.qcow2")));
-        // It is in the chain, or it is not there, or something else was cut short.
-        for cut in [merging(4, 2), merging(8, 2), merging(3, 1), merging(6, 4), "delete web.data-3".into()] {
-            assert_eq!(taken(&cut), None, "{cut}");
+        let taken = |base, top| taken_out(&tree.stem, 5, &tree.backing, (base, top));
+        assert_eq!(taken(2, 3), Some(("web.data-4.qcow2", "web.data-3.qcow2")));
+        assert_eq!(taken(4, 7), Some(("web.data-5.qcow2", "web.data-7.qcow2")));
+        // It is in the chain, or it is not there, or it lies on another.
+        for (base, top) in [(2, 4), (2, 8), (1, 3), (4, 6)] {
+            assert_eq!(taken(base, top), None, "{top} into {base}");
         }
         let circle = layers(&[2, 1, 2], &[], &[]);
-        assert_eq!(taken_out(&circle.stem, 2, &circle.backing, &merging(3, 1)), None);
+        assert_eq!(taken_out(&circle.stem, 2, &circle.backing, (1, 3)), None);
     }
 
     #[test]

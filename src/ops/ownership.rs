@@ -13,7 +13,7 @@ use crate::config::{self, Workspace};
 use crate::error::{Failure, Result};
 use crate::exec;
 use crate::hypervisor::{Hypervisor, Observed};
-use crate::journal::{Holder, Lock};
+use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Moment};
 use crate::render;
@@ -97,8 +97,11 @@ pub fn follow(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()
 
 /// Does the same for a command that only looks: where another one works on the machine, that does it.
 pub fn notice(setup: &Setup, host: &Hypervisor, name: &MachineName) {
-    let holder =
-        Holder { pid: std::process::id(), command: format!("status {name}"), since: Moment::now().unix() };
+    let holder = Holder {
+        pid: std::process::id(),
+        command: Command::new("status", [name]),
+        since: Moment::now().unix(),
+    };
     if let Ok(_lock) = Lock::take(&setup.workspace.work_dir(), name, &holder, Duration::ZERO) {
         // What does not work now is not what was asked for.
         let _ = follow(setup, host, name);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
+use crate::journal::Intent;
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
 use crate::model::{Machine, MachineName, Network, Size};
@@ -16,7 +17,7 @@ use super::build::build_next;
 use super::deploy;
 use super::kept;
 use super::start::{on_again, power_on};
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, stop};
 
 /// What is to be other than it was; `None` leaves it.
@@ -75,6 +76,10 @@ impl Plan for Step {
             Step::Delete(volume) => format!("delete {volume}"),
             Step::Start => "start the machine".into(),
         }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        (*self == Step::Start).then_some(Intent::Restart)
     }
 
     fn volumes(&self) -> Vec<String> {
@@ -145,7 +150,7 @@ pub fn recreate(
     let pool = work.pool()?;
     let stem = &before.stem;
     let layer = deploy::layers(&pool, stem)?.last().map_or(1, |last| last + 1);
-    let running = domain.state()?.is_active() || work.was_to(&Step::Start);
+    let running = domain.state()?.is_active() || work.was_to(Intent::Restart);
     let after = Metadata {
         generations: Generations::first(deploy::record(&machine, &built)),
         snapshots: Vec::new(),

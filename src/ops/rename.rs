@@ -16,7 +16,7 @@ use crate::model::{Machine, MachineName};
 
 use super::deploy;
 use super::kept;
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch};
 
 /// A machine under its new name.

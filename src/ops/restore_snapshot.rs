@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Owned;
+use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{MachineName, Moment, SnapshotName};
@@ -18,7 +19,7 @@ use crate::storage::Pool;
 
 use super::delete_snapshot::no_snapshot;
 use super::layers::{Layers, forget_checkpoints};
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, deploy, nvram, power, start};
 
 /// Longest name of a snapshot, in bytes (`SnapshotName`).
@@ -74,6 +75,10 @@ impl Plan for Step {
             Step::Delete(volume) => format!("delete {volume}"),
             Step::Start => "start the machine".into(),
         }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        (*self == Step::Start).then_some(Intent::Restart)
     }
 
     fn volumes(&self) -> Vec<String> {
@@ -132,14 +137,14 @@ pub fn restore_snapshot(
     options: RestoreOptions,
     watch: &dyn Watch,
 ) -> Result<Restored> {
-    let command = format!("restore-snapshot {name} {snapshot}");
+    let command = Command::new("restore-snapshot", [name.as_str(), snapshot.as_str()]);
     let work = Work::begin_command(setup, name, command, watch)?;
     let (pool, domain) = (work.pool()?, work.domain()?);
     // Before the machine is stopped for nothing.
     find(&Layers::of(&pool, &domain)?, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
     let runs = domain.state()?.is_active();
-    let ran = runs || work.was_to(&Step::Start);
+    let ran = runs || work.was_to(Intent::Restart);
     // What runs was started since, and what it wrote is what there is to keep.
     let restored = if !runs && was_committed(&work, &domain)? {
         finish(&work, &pool, &domain, snapshot, ran)

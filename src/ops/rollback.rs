@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::interrupt;
+use crate::journal::Intent;
 use crate::model::MachineName;
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::Role;
@@ -15,7 +16,7 @@ use crate::storage::Pool;
 use super::health::{self, Judged};
 use super::start::{on_again, power_on};
 use super::upgrade::{STOP_LIMIT, record_health, running};
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, deploy, power, serial, trial};
 
 /// A machine after a rollback.
@@ -50,6 +51,14 @@ impl Plan for Step {
             Step::Stop => "shut the machine down".into(),
             Step::PowerOn => "start that generation".into(),
             Step::Look => "see how it comes up".into(),
+        }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        match self {
+            Step::Define(number) => Some(Intent::Generation(*number)),
+            Step::PowerOn => Some(Intent::Restart),
+            Step::Stop | Step::Look => None,
         }
     }
 }
@@ -91,11 +100,11 @@ pub fn rollback(
     let layer = deploy::layer_of(&domain)?;
     // Where none was named, the last one before the current one is by now another.
     let mut known = old.generations.all().iter().map(|build| build.number);
-    let generation = generation.or_else(|| known.find(|number| work.was_to(&Step::Define(*number))));
+    let generation = generation.or_else(|| known.find(|number| work.was_to(Intent::Generation(*number))));
     let target = choose(&old, generation)?.clone();
     require_volumes(&work.pool()?, &old, &target)?;
 
-    let steps = plan(target.number, old.current().number, running, work.was_to(&Step::PowerOn));
+    let steps = plan(target.number, old.current().number, running, work.was_to(Intent::Restart));
     let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
     // A generation is measured by how it was itself. Where nobody has looked at it yet, what runs has to do.

@@ -14,7 +14,7 @@ use crate::model::{Machine, MachineName, Size, Vcpus};
 
 use super::accelerator::accelerator;
 use super::deploy;
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, memory};
 
 /// What is asked of a machine; `None` leaves a value as it is.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Owned;
+use crate::journal::Command;
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{MachineName, Moment, SnapshotName};
@@ -21,7 +22,7 @@ use crate::storage::Pool;
 
 use super::delete_snapshot::{self, Deleted};
 use super::layers::{LONGEST, Layers, forget_checkpoints};
-use super::work::{Step as Plan, Work};
+use super::work::{Plan, Work};
 use super::{Setup, Watch, deploy, files, nvram};
 
 /// A snapshot that was taken.
@@ -95,8 +96,8 @@ pub fn snapshot(
     keep: Option<usize>,
     watch: &dyn Watch,
 ) -> Result<Taken> {
-    let command = std::iter::once("snapshot").chain([name.as_str()]).chain(wanted.map(SnapshotName::as_str));
-    let work = Work::begin_command(setup, name, command.collect::<Vec<_>>().join(" "), watch)?;
+    let words = [name.as_str()].into_iter().chain(wanted.map(SnapshotName::as_str));
+    let work = Work::begin_command(setup, name, Command::new("snapshot", words), watch)?;
     let (pool, domain) = (work.pool()?, work.domain()?);
     let (snapshot, seconds) = take(&work, &pool, domain, wanted)?;
     let how =

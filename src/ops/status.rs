@@ -151,11 +151,11 @@ fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>>
         State::Idle => None,
         State::AtWork(holder, entry) => Some(WorkInHand {
             place: entry.map_or_else(|| "preparing".into(), |entry| entry.place()),
-            command: holder.command,
+            command: holder.command.to_string(),
             pid: Some(holder.pid),
         }),
         State::CutShort(entry) => {
-            Some(WorkInHand { place: entry.place(), command: entry.holder.command, pid: None })
+            Some(WorkInHand { place: entry.place(), command: entry.holder.command.to_string(), pid: None })
         }
     })
 }

@@ -14,7 +14,7 @@ use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
-use crate::journal::{self, Entry, Holder, Journal, Lock};
+use crate::journal::{self, Command, Entry, Holder, Intent, Journal, Lock, Recorded};
 use crate::model::MachineName;
 use crate::model::volume::{self, Role};
 use crate::render;
@@ -31,9 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 const DELETIONS: [&str; 2] = ["destroy", "purge"];
 
 /// One step of a plan.
-pub trait Step {
-    /// Returns what the step does, for the journal: `put the boot disk into the pool`.
+pub trait Plan {
+    /// Returns what the step does, for people: `put the boot disk into the pool`.
     fn title(&self) -> String;
+
+    /// Returns what a later command has to know of it, should this one be interrupted.
+    fn intent(&self) -> Option<Intent> {
+        None
+    }
 
     /// Returns the volumes that the step makes, or deletes because the new definition replaced them.
     fn volumes(&self) -> Vec<String> {
@@ -63,7 +68,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// libvirt does not answer, another command works on the machine, or what an earlier one left cannot be removed.
     pub fn begin(setup: &'a Setup, name: &MachineName, verb: &str, watch: &'a dyn Watch) -> Result<Self> {
-        Self::begin_command(setup, name, format!("{verb} {name}"), watch)
+        Self::begin_command(setup, name, Command::new(verb, [name]), watch)
     }
 
     /// Returns both machines of a command that works on two, each where it is, as [`Work::begin`] does one.
@@ -78,7 +83,8 @@ impl<'a> Work<'a> {
         verb: &str,
         watch: &'a dyn Watch,
     ) -> Result<(Self, Self)> {
-        let begin = |setup, name| Self::begin_command(setup, name, format!("{verb} {first} {second}"), watch);
+        let begin =
+            |setup, name| Self::begin_command(setup, name, Command::new(verb, [first, second]), watch);
         if first < second {
             Ok((begin(first_setup, first)?, begin(second_setup, second)?))
         } else {
@@ -94,7 +100,7 @@ impl<'a> Work<'a> {
     pub fn begin_command(
         setup: &'a Setup,
         name: &MachineName,
-        command: String,
+        command: Command,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
         let host = setup.hypervisor()?;
@@ -108,7 +114,7 @@ impl<'a> Work<'a> {
         settle_place(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         if let Ok(domain) = work.domain() {
-            saved::settle(setup, &domain, name, work.verb(), watch)?;
+            saved::settle(setup, &domain, name, work.holder.command.verb(), watch)?;
         }
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);
@@ -139,22 +145,16 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    fn verb(&self) -> &str {
-        self.holder.command.split(' ').next().unwrap_or_default()
-    }
-
     /// Returns whether this command may follow on one that was cut short and can only be finished.
     fn may_follow(&self, entry: &Entry) -> bool {
-        let deletes = DELETIONS.contains(&self.verb());
+        let deletes = DELETIONS.contains(&self.holder.command.verb());
         // While a machine has two names, half of it could be taken for the whole.
-        self.holder.command == entry.holder.command || (deletes && entry.verb() != "rename")
+        self.holder.command == entry.holder.command || (deletes && entry.holder.command.verb() != "rename")
     }
 
-    /// Returns whether the same command was cut short with that step in its plan.
-    ///
-    /// For what nothing else remembers: that a machine ran which it shut down, and which of several it was about to take.
-    pub fn was_to(&self, step: &impl Step) -> bool {
-        self.resumed.as_ref().is_some_and(|cut| cut.steps.contains(&step.title()))
+    /// Returns whether the same command was interrupted with a step of that intent in its plan.
+    pub fn was_to(&self, intent: Intent) -> bool {
+        self.resumed.as_ref().is_some_and(|cut| cut.intends(intent))
     }
 
     /// Ends the work on a machine that is no more: nothing says any longer that there was one.
@@ -188,7 +188,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// That of the step; an interruption; the journal cannot be written.
-    pub fn carry_out<S: Step>(&self, steps: &[S], take: impl FnMut(&S) -> Result<()>) -> Result<()> {
+    pub fn carry_out<P: Plan>(&self, steps: &[P], take: impl FnMut(&P) -> Result<()>) -> Result<()> {
         let mut entry = self.entry(steps);
         entry.is_birth = self.host.find(&self.name)?.is_none();
         // What cannot be tidied up now is tidied up by the next command; the fault is what has to be told.
@@ -199,7 +199,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// That of a step: the same command finishes the work.
-    pub fn carry_onward<S: Step>(&self, steps: &[S], take: impl FnMut(&S) -> Result<()>) -> Result<()> {
+    pub fn carry_onward<P: Plan>(&self, steps: &[P], take: impl FnMut(&P) -> Result<()>) -> Result<()> {
         self.take_each(&[&self.name], &self.onward(steps), steps, take)
     }
 
@@ -207,37 +207,37 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// As [`Work::carry_onward`].
-    pub fn carry_both_onward<S: Step>(
+    pub fn carry_both_onward<P: Plan>(
         &self,
         other: &Work,
-        steps: &[S],
-        take: impl FnMut(&S) -> Result<()>,
+        steps: &[P],
+        take: impl FnMut(&P) -> Result<()>,
     ) -> Result<()> {
         self.take_each(&[&self.name, &other.name], &self.onward(steps), steps, take)
     }
 
-    fn onward<S: Step>(&self, steps: &[S]) -> Entry {
+    fn onward<P: Plan>(&self, steps: &[P]) -> Entry {
         let mut entry = self.entry(steps);
         entry.only_onward = true;
         entry
     }
 
-    fn entry<S: Step>(&self, steps: &[S]) -> Entry {
-        let titles = steps.iter().map(Step::title).collect();
-        let volumes = steps.iter().flat_map(Step::volumes).collect();
-        let mut entry = Entry::new(self.holder.clone(), titles, volumes);
+    fn entry<P: Plan>(&self, steps: &[P]) -> Entry {
+        let recorded = steps.iter().map(|step| Recorded { title: step.title(), intent: step.intent() });
+        let volumes = steps.iter().flat_map(Plan::volumes).collect();
+        let mut entry = Entry::new(self.holder.clone(), recorded.collect(), volumes);
         // A machine that is being made may have no files yet that say it.
         entry.pool = Some(self.setup.pool.clone());
         entry.connection = Some(self.setup.connect.clone());
         entry
     }
 
-    fn take_each<S: Step>(
+    fn take_each<P: Plan>(
         &self,
         names: &[&MachineName],
         entry: &Entry,
-        steps: &[S],
-        mut take: impl FnMut(&S) -> Result<()>,
+        steps: &[P],
+        mut take: impl FnMut(&P) -> Result<()>,
     ) -> Result<()> {
         let folder = self.setup.workspace.work_dir();
         let begin = |name: &&MachineName| Journal::begin(&folder, name, entry.clone());
@@ -279,8 +279,9 @@ impl<'a> Work<'a> {
                     domain.thaw()?;
                 }
             }
-            if let Some((domain, cut)) = domain.as_ref().zip(entry.step()) {
-                layers::undo_merge(&pool, domain, cut)?;
+            let cut = entry.step().and_then(|step| step.intent);
+            if let (Some(domain), Some(Intent::Merge { base, top })) = (&domain, cut) {
+                layers::undo_merge(&pool, domain, base, top)?;
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {

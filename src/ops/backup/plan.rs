@@ -1,6 +1,6 @@
 //! The steps of a backup, from what the machine is and what is wanted.
 
-use crate::ops::work::Step as Plan;
+use crate::ops::work::Plan;
 
 /// What a backup does.
 #[derive(Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
+use crate::journal::Intent;
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Size};
@@ -294,7 +295,7 @@ impl Job<'_> {
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
             running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
-                || domain.is_some() && self.work.was_to(&Step::Start),
+                || domain.is_some() && self.work.was_to(Intent::Restart),
             build: built.map(|built| built.generation.number),
             highest,
             archives: self.chain.len(),

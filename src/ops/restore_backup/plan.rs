@@ -1,7 +1,8 @@
 //! The steps of a restore, from what is there and what is wanted.
 
+use crate::journal::Intent;
 use crate::model::volume::{Role, VolumeStem};
-use crate::ops::work::Step as Plan;
+use crate::ops::work::Plan;
 
 /// What a restore does. Up to `Define` nothing of the machine is changed but that it is shut down.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +39,10 @@ impl Plan for Step {
             Step::Replaced(_) => "delete the replaced data".into(),
             Step::Start => "start the machine".into(),
         }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        (*self == Step::Start).then_some(Intent::Restart)
     }
 
     fn volumes(&self) -> Vec<String> {

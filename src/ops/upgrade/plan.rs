@@ -1,7 +1,7 @@
 //! What is left to do of an upgrade: a pure function of what libvirt knows.
 
 use crate::model::record::BuildHealth;
-use crate::ops::work::Step as Plan;
+use crate::ops::work::Plan;
 
 /// What a plan follows from.
 #[derive(Debug, Clone, Copy)]
