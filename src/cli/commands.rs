@@ -151,9 +151,7 @@ fn call(global: &Global) -> Result<Call> {
             .ok()
             .filter(|_| cfg!(debug_assertions))
             .and_then(|steps| steps.parse().ok())
-            .map(|steps| {
-                (steps, if env::var_os("NIXVM_DIE_BY_TERM").is_some() { Signal::TERM } else { Signal::KILL })
-            }),
+            .map(|steps| (steps, die_by(&env::var("NIXVM_DIE_BY").unwrap_or_default()))),
         session_pools: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images"),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
         temporary: env::temp_dir(),
@@ -164,6 +162,18 @@ fn call(global: &Global) -> Result<Call> {
         },
     };
     Ok(Call::new(setup, pool, connect))
+}
+
+/// Returns the signal that a test wants to be met: one that kills, one that asks to end, or one that holds nixvm up while
+/// something happens to the host.
+fn die_by(name: &str) -> Signal {
+    match name {
+        "TERM" => Signal::TERM,
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "STOP" => Signal::STOP,
+        _ => Signal::KILL,
+    }
 }
 
 /// Returns whose workspaces are taken: as git does it, under sudo also those of whoever called it.

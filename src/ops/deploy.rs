@@ -280,7 +280,9 @@ fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
     })
 }
 
-/// Writes a machine's secrets to its identity volume.
+/// Writes a machine's secrets to its identity volume, unless it holds them.
+///
+/// A machine is to start again on a full disk too, and at most starts there is nothing new to write.
 ///
 /// # Errors
 /// The volume cannot be written.
@@ -292,6 +294,9 @@ pub fn put_identity(pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result
         ("root_password_hash", format!("{root}\n").as_bytes()),
     ])?;
     let name = Role::Identity.of(stem);
+    if pool.holds(&name, &image)? {
+        return Ok(());
+    }
     pool.delete(&name)?;
     pool.put_bytes(&name, &image).map(drop)
 }

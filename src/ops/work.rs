@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{getpid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::config;
 use crate::error::{Failure, Result};
@@ -295,14 +295,16 @@ impl<'a> Work<'a> {
         journal::forget(&self.setup.workspace.work_dir(), &self.name)
     }
 
-    /// Ends the process as a power cut would, or asks it to end, at the step boundary that a test asked for.
+    /// Ends the process as a power cut would, asks it to end or holds it up, at the step boundary that a test asked for.
     fn maybe_die(&self, done: usize) {
         if let Some((after, signal)) = self.setup.die_after
             && after == done
         {
             let _ = kill_process(getpid(), signal);
-            // Another thread may take the signal.
-            let _ = interrupt::poll(Duration::from_secs(5), Duration::from_millis(5), || Ok(None::<()>));
+            if signal != Signal::STOP {
+                // Another thread may take the signal.
+                let _ = interrupt::poll(Duration::from_secs(5), Duration::from_millis(5), || Ok(None::<()>));
+            }
         }
     }
 }

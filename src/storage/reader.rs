@@ -40,6 +40,24 @@ impl Pool {
         self.open(volume).map(|(reader, _)| reader)
     }
 
+    /// Returns whether there is such a volume, and its file is those bytes.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn holds(&self, volume: &str, bytes: &[u8]) -> Result<bool> {
+        if !self.is_whole(volume)? {
+            return Ok(false);
+        }
+        // What was looked at just now needs no refresh of the pool, which other commands' uploads hold up.
+        let (mut reader, _) = self.open_known(volume)?;
+        if reader.length() != bytes.len() as u64 {
+            return Ok(false);
+        }
+        let mut found = Vec::with_capacity(bytes.len());
+        reader.read_to_end(&mut found).explain(|| self.cannot("read", volume))?;
+        Ok(found == bytes)
+    }
+
     /// Returns a mark of the volume's file as it is now; see [`Pool::still_reader`].
     ///
     /// # Errors
@@ -81,8 +99,12 @@ impl Pool {
     }
 
     fn open(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
-        let say = || self.cannot("read", volume);
         self.refresh()?;
+        self.open_known(volume)
+    }
+
+    fn open_known(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
+        let say = || self.cannot("read", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let length = length(&found.xml_desc(0).say(say)?)
             .ok_or_else(|| say().because(Failure::user("libvirt does not say how long it is")))?;

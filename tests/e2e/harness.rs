@@ -24,16 +24,25 @@ pub type Test = fn(&mut World) -> Result<Outcome>;
 type Named = (&'static str, Test);
 
 /// Tests that run one after another, in one world whose machines they may share.
-pub type Group = &'static [Named];
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub tests: &'static [Named],
+    pub world: fn(&Run) -> Result<World>,
+}
 
-/// Names tests by their paths.
+/// Makes a group of tests, named by their paths: `tests![module::name, …]`, or `tests![world; module::name, …]` in a world that
+/// is made otherwise.
 macro_rules! tests {
-    ($($module:ident::$name:ident),* $(,)?) => {
-        &[$((
-            concat!(module_path!(), "::", stringify!($module), "::", stringify!($name)),
-            $module::$name as $crate::harness::Test,
-        )),*]
+    ($world:expr; $($module:ident::$name:ident),* $(,)?) => {
+        $crate::harness::Group {
+            world: $world,
+            tests: &[$((
+                concat!(module_path!(), "::", stringify!($module), "::", stringify!($name)),
+                $module::$name as $crate::harness::Test,
+            )),*],
+        }
     };
+    ($($tests:tt)*) => { $crate::harness::tests![$crate::world::World::new; $($tests)*] };
 }
 pub(crate) use tests;
 
@@ -58,14 +67,17 @@ pub fn main(alone: &[Group], beside_each_other: &[Group]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Cargo's other options for a harness (`--nocapture` and the like) change nothing here.
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let chosen = |groups: &[Group]| -> Vec<Vec<Named>> {
+    let chosen = |groups: &[Group]| -> Vec<Chosen> {
         let named = |path: &str| filters.is_empty() || filters.iter().any(|f| path.contains(*f));
-        let of = |group: &Group| group.iter().copied().filter(|(path, _)| named(path)).collect();
-        groups.iter().map(of).filter(|group: &Vec<Named>| !group.is_empty()).collect()
+        let of = |group: &Group| Chosen {
+            tests: group.tests.iter().copied().filter(|(path, _)| named(path)).collect(),
+            world: group.world,
+        };
+        groups.iter().map(of).filter(|group| !group.tests.is_empty()).collect()
     };
     let (alone, beside_each_other) = (chosen(alone), chosen(beside_each_other));
     if arguments.iter().any(|a| a == "--list") {
-        let all = alone.iter().chain(&beside_each_other).flatten();
+        let all = alone.iter().chain(&beside_each_other).flat_map(|group| &group.tests);
         all.for_each(|(path, _)| println!("{}: test", name(path)));
         return ExitCode::SUCCESS;
     }
@@ -81,6 +93,12 @@ pub fn main(alone: &[Group], beside_each_other: &[Group]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Those of a group that are to run.
+struct Chosen {
+    tests: Vec<Named>,
+    world: fn(&Run) -> Result<World>,
 }
 
 fn name(path: &'static str) -> &'static str {
@@ -104,10 +122,10 @@ struct Tally {
 }
 
 /// Runs the tests and returns how many did not pass.
-fn run(alone: &[Vec<Named>], beside_each_other: Vec<Vec<Named>>, threads: usize) -> Result<usize> {
+fn run(alone: &[Chosen], beside_each_other: Vec<Chosen>, threads: usize) -> Result<usize> {
     process::listen_for_signals()?;
     let began = Instant::now();
-    let chosen = alone.iter().chain(&beside_each_other).map(Vec::len).sum::<usize>();
+    let chosen = alone.iter().chain(&beside_each_other).map(|group| group.tests.len()).sum::<usize>();
     let common = Run::new()?;
     println!("nixpkgs: {}\n", common.nixpkgs);
     let tally = Mutex::new(Tally::default());
@@ -131,9 +149,9 @@ fn run(alone: &[Vec<Named>], beside_each_other: Vec<Vec<Named>>, threads: usize)
 }
 
 /// Runs a group of tests in a new world.
-fn in_a_world(common: &Run, group: &[Named], tally: &Mutex<Tally>) -> Result<()> {
-    let mut world = World::new(common)?;
-    for (path, test) in group {
+fn in_a_world(common: &Run, group: &Chosen, tally: &Mutex<Tally>) -> Result<()> {
+    let mut world = (group.world)(common)?;
+    for (path, test) in &group.tests {
         one(&mut world, name(path), *test, tally);
         ensure!(!process::interrupted(), "interrupted");
     }

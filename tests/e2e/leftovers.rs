@@ -16,10 +16,11 @@ pub const PREFIX: &str = "nixvm-e2e-";
 /// The user that is made where a test must not be root. Its home is in the world's folder, and so is everything that it makes.
 pub const USER: &str = "nixvm-e2e";
 
-/// Two runs at once would take each other's machines for a dead run's: the second waits until the first is over.
+/// Two runs at once would take each other's machines for a dead run's, for they share libvirt whatever their TMPDIR: the second
+/// waits until the first is over.
 pub fn lock() -> Result<fs::File> {
-    let path = std::env::temp_dir().join("nixvm-e2e.lock");
-    let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    let path = Path::new("/tmp/nixvm-e2e.lock");
+    let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         println!("waiting for another run of these tests, which holds {}", path.display());
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
@@ -66,11 +67,16 @@ pub fn sweep() -> Result<()> {
             restore_network(&path)?;
             remove_user(&path)?;
             remove_remote(&path)?;
-            root("sh", &["-c".as_ref(), UNMOUNT.as_ref(), "sh".as_ref(), path.as_os_str()])?;
+            unmount(&path)?;
             root("rm", &["-rf".as_ref(), path.as_os_str()])?;
         }
     }
     Ok(())
+}
+
+/// Unmounts all that is mounted in a world's folder.
+pub fn unmount(world: &Path) -> Result<()> {
+    root("sh", &["-c".as_ref(), UNMOUNT.as_ref(), "sh".as_ref(), world.as_os_str()]).map(drop)
 }
 
 const UNMOUNT: &str =

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::host;
 use crate::leftovers::{self, PREFIX};
-use crate::process::{self, Output, run, wait_for};
+use crate::process::{self, Output, root, run, wait_for};
 
 /// The two machines that the tests share.
 pub const A: &str = "e2e-a";
@@ -44,6 +44,10 @@ pub struct World {
     /// The program under test, where every user can run it.
     pub nixvm: PathBuf,
     pub pool: String,
+    /// Where it has its volumes.
+    pub pool_folder: PathBuf,
+    /// Where the workspace and the pool are on a file system of their own, where that is mounted.
+    pub disk: Option<PathBuf>,
     pub nixpkgs: String,
     agent: Child,
     made: BTreeMap<&'static str, Result<(), String>>,
@@ -74,18 +78,34 @@ impl Run {
 
 impl World {
     pub fn new(run: &Run) -> Result<Self> {
+        Self::make(run, None)
+    }
+
+    /// Returns a world whose workspace and pool have a file system of their own, which can be filled up.
+    pub fn on_a_disk_of_its_own(run: &Run) -> Result<Self> {
+        Self::make(run, Some("disk"))
+    }
+
+    fn make(run: &Run, disk: Option<&str>) -> Result<Self> {
         let name = run.name();
         let dir = std::env::temp_dir().join(&name);
-        let workspace = dir.join("workspace");
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         // Open to all: a secret has to be kept by its own mode, not by that of a folder of the tests.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
+        let disk = disk.map(|disk| dir.join(disk));
+        let pool_folder = match &disk {
+            Some(disk) => mount_with_pool(disk, &name)?,
+            None => Path::new("/var/lib/libvirt/images").join(&name),
+        };
+        let workspace = disk.as_ref().unwrap_or(&dir).join("workspace");
         copy_workspace(&workspace)?;
         let nixvm = dir.join("nixvm");
         fs::copy(env!("CARGO_BIN_EXE_nixvm"), &nixvm)?;
         let agent = agent(&dir)?;
         let world = World {
             pool: name,
+            pool_folder,
+            disk,
             workspace,
             nixvm,
             nixpkgs: run.nixpkgs.clone(),
@@ -277,6 +297,7 @@ impl Drop for World {
                 complain(undo());
             }
             complain(leftovers::restore_network(&self.dir));
+            complain(leftovers::unmount(&self.dir));
             complain(self.agent.kill().and_then(|()| self.agent.wait().map(drop)).map_err(Into::into));
             complain(process::root("rm", &["-rf".as_ref(), self.dir.as_os_str()]).map(drop));
         });
@@ -317,6 +338,18 @@ fn pinned(nixpkgs: &str) -> Result<String> {
     let metadata: serde_json::Value = serde_json::from_str(&said.stdout)?;
     let path = metadata["path"].as_str().with_context(|| format!("Nix names no path of {nixpkgs}"))?;
     Ok(format!("path:{path}"))
+}
+
+/// Mounts a file system at that path, with a folder for a pool of that name, and returns the folder.
+fn mount_with_pool(disk: &Path, pool: &str) -> Result<PathBuf> {
+    fs::create_dir(disk)?;
+    let [at, owner] = [disk.display().to_string(), format!("uid={}", rustix::process::geteuid().as_raw())];
+    root("mount", &["-t", "tmpfs", "-o", &format!("mode=0755,{owner}"), "nixvm-e2e", &at])?;
+    let folder = disk.join("pool");
+    fs::create_dir(&folder)?;
+    host::virsh(&["pool-define-as", pool, "dir", "--target", &folder.display().to_string()])?;
+    host::virsh(&["pool-start", pool])?;
+    Ok(folder)
 }
 
 /// Copies what a user would have: the flake and what it is made of, and no machines.

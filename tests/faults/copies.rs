@@ -255,7 +255,7 @@ fn has_marker(world: &World) -> Result<bool> {
 }
 
 /// Returns the bytes that a guest sees of the data disk.
-fn capacity(world: &World, machine: &str) -> Result<u64> {
+pub fn capacity(world: &World, machine: &str) -> Result<u64> {
     let top = data::top(world, machine)?;
     let said = crate::process::root("qemu-img", &["info", "-U", "--output=json", &top])?;
     let info: serde_json::Value = serde_json::from_str(&said.stdout)?;

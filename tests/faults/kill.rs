@@ -9,6 +9,8 @@ use crate::harness::tell;
 use crate::process::{Output, run};
 use crate::world::World;
 
+use super::causes;
+
 /// 128 + SIGKILL.
 const KILLED: i32 = 137;
 
@@ -56,6 +58,7 @@ pub fn at_every_boundary(world: &World, case: &Case) -> Result<usize> {
             // Were there no step at all, nothing would have been shown.
             ensure!(done > 1, "no step of {ended} was reached");
             tell!("{done} kill points: nixvm {}", case.command.join(" "));
+            causes::at_every_boundary(world, case, done)?;
             return Ok(done);
         }
         ensure!(ended.code == KILLED, "it was not killed, but failed:\n{ended}");

@@ -45,7 +45,8 @@ pub fn images(world: &World, machine: &str, boot: &str) -> [Middle; 4] {
 
 /// Returns the moment from which on files of the pool grow whose names are like that.
 pub fn grows(world: &World, of: &'static str, pattern: &str) -> Middle {
-    let (before, folder, pattern) = (Cell::new(None), folder(world), pattern.to_owned());
+    let (before, folder, pattern) =
+        (Cell::new(None), world.pool_folder.display().to_string(), pattern.to_owned());
     let reached = move || {
         let now = allocated(&folder, &pattern)?;
         let before = before.replace(before.get().or(Some(now)));
@@ -72,11 +73,6 @@ pub fn as_built(world: &World, machine: &str, boot: &str) -> Result<()> {
     let base = host::volume_path(&world.pool, base.context("there is no base")?)?;
     root("cmp", &[&format!("{link}/base.qcow2"), &base])?;
     root("cmp", &[&format!("{link}/disk.qcow2"), &host::volume(&world.pool, machine, boot)?]).map(drop)
-}
-
-/// Returns the folder of the world's pool.
-pub fn folder(world: &World) -> String {
-    format!("/var/lib/libvirt/images/{}", world.pool)
 }
 
 /// Returns how many bytes the files of that folder take whose names are like that.

@@ -10,6 +10,7 @@
 //! each point and show nothing more.
 
 mod backups;
+mod causes;
 mod copies;
 mod data;
 mod deletion;
@@ -20,9 +21,11 @@ mod middle;
 mod outside;
 mod running;
 mod saved;
+mod settings;
 mod snapshots;
 
 use crate::harness::{Group, tests};
+use crate::world::World;
 
 /// They take from the host what every guest needs.
 pub const ALONE: Group = tests![
@@ -32,6 +35,7 @@ pub const ALONE: Group = tests![
 
 /// All of them make and remove a machine of one name.
 pub const ONE_AFTER_ANOTHER: Group = tests![
+    World::on_a_disk_of_its_own;
     making::create_killed_anywhere_is_completed_by_create,
     making::create_killed_in_the_middle_of_a_step_is_completed_by_create,
     generations::upgrade_killed_anywhere_is_completed_by_upgrade,
@@ -44,6 +48,8 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     running::a_machine_that_ran_runs_on_whoever_ends_the_command,
     generations::rollback_killed_anywhere_is_completed_by_rollback,
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
+    settings::set_killed_anywhere_is_completed_by_set,
+    settings::a_command_of_one_step_that_is_hindered_loses_nothing,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
     deletion::purge_killed_anywhere_is_completed_by_purge,
     deletion::nothing_is_left_in_output_of_a_machine_that_is_no_more,

@@ -229,7 +229,7 @@ pub fn a_machine_that_ran_runs_on_whoever_ends_the_command(world: &mut World) ->
             saved.put_back(world)?;
             world.nixvm(&["start", K])?.ok()?;
             let mut asked = world.command(command);
-            asked.env("NIXVM_DIE_AFTER", points.to_string()).env("NIXVM_DIE_BY_TERM", "1");
+            asked.env("NIXVM_DIE_AFTER", points.to_string()).env("NIXVM_DIE_BY", "TERM");
             let ended = run(&mut asked, b"", Duration::from_secs(600))?;
             let seen = seen(world)?;
             // What is defined and was not yet begun comes with its next start.

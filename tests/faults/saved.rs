@@ -12,8 +12,6 @@ use crate::host;
 use crate::process::root;
 use crate::world::World;
 
-use super::middle;
-
 /// What there is of a machine in the workspace, beside its lock.
 const FOLDERS: [&str; 4] = ["machines", "output/rendered", "output/generations", "output/known_hosts"];
 
@@ -30,7 +28,7 @@ impl Saved {
     pub fn of(world: &World, machine: &str) -> Result<Self> {
         ensure!(host::state(machine)? == "shut off", "{machine} is {}", host::state(machine)?);
         let definition = host::defined(machine)?;
-        let pool = middle::folder(world);
+        let pool = world.pool_folder.display().to_string();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let saved = Saved {
