@@ -63,15 +63,16 @@ impl Plan for Step {
     }
 }
 
-/// Returns what is left to do; `ran` says whether the same command was cut short that found the machine running.
-fn plan(target: u32, current: u32, running: Option<u32>, ran: bool) -> Vec<Step> {
+/// Returns what is left to do; `ran` says whether the same command was interrupted that found the machine running, `looked`
+/// whether anybody has seen how the generation comes up: one that failed on its way starts it, and leaves that open.
+fn plan(target: u32, current: u32, running: Option<u32>, ran: bool, looked: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if target != current {
         steps.push(Step::Define(target));
     }
     match running {
         Some(running) if running != target => steps.extend([Step::Stop, Step::PowerOn, Step::Look]),
-        Some(_) if ran => steps.push(Step::Look),
+        Some(_) if ran || !looked => steps.push(Step::Look),
         None if ran => steps.extend([Step::PowerOn, Step::Look]),
         _ => {}
     }
@@ -104,7 +105,8 @@ pub fn rollback(
     let target = choose(&old, generation)?.clone();
     require_volumes(&work.pool()?, &old, &target)?;
 
-    let steps = plan(target.number, old.current().number, running, work.was_to(Intent::Restart));
+    let (ran, looked) = (work.was_to(Intent::Restart), target.health != BuildHealth::Untried);
+    let steps = plan(target.number, old.current().number, running, ran, looked);
     let define = |metadata: &Metadata| deploy::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
     // A generation is measured by how it was itself. Where nobody has looked at it yet, what runs has to do.
@@ -157,10 +159,14 @@ pub fn rollback(
             .because(health::cause(fault, Some(judged)))
             .into());
     }
-    match (steps.is_empty(), restarted) {
-        (true, _) => watch.note(&format!("{name} has generation {to} already")),
-        (_, true) => watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart")),
-        (_, false) => watch.done(&format!("{name} has generation {to} at its next start")),
+    if restarted {
+        watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart"));
+    } else if judged.is_some() {
+        watch.done(&format!("{name} runs generation {to}, and is well"));
+    } else if steps.is_empty() {
+        watch.note(&format!("{name} has generation {to} already"));
+    } else {
+        watch.done(&format!("{name} has generation {to} at its next start"));
     }
     let failing = judged.map(|judged| judged.seen.failing()).unwrap_or_default();
     health::tell_failing(&work, &failing);
@@ -209,18 +215,28 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_off_stays_off_and_one_that_runs_it_goes_on() {
-        assert_eq!(plan(1, 2, None, false), [Step::Define(1)]);
-        assert_eq!(plan(1, 2, Some(2), false), [Step::Define(1), Step::Stop, Step::PowerOn, Step::Look]);
-        assert_eq!(plan(1, 2, Some(1), false), [Step::Define(1)]);
-        assert_eq!(plan(1, 1, Some(2), false), [Step::Stop, Step::PowerOn, Step::Look]);
-        assert_eq!(plan(1, 1, Some(1), false), []);
+        assert_eq!(plan(1, 2, None, false, true), [Step::Define(1)]);
+        assert_eq!(
+            plan(1, 2, Some(2), false, true),
+            [Step::Define(1), Step::Stop, Step::PowerOn, Step::Look]
+        );
+        assert_eq!(plan(1, 2, Some(1), false, true), [Step::Define(1)]);
+        assert_eq!(plan(1, 1, Some(2), false, true), [Step::Stop, Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 1, Some(1), false, true), []);
     }
 
     #[test]
     fn one_that_ran_when_it_was_cut_short_runs_at_its_end_and_was_looked_at() {
-        assert_eq!(plan(1, 1, None, true), [Step::PowerOn, Step::Look]);
-        assert_eq!(plan(1, 1, Some(2), true), plan(1, 1, Some(2), false));
-        assert_eq!(plan(1, 1, Some(1), true), [Step::Look]);
+        assert_eq!(plan(1, 1, None, true, true), [Step::PowerOn, Step::Look]);
+        assert_eq!(plan(1, 1, Some(2), true, true), plan(1, 1, Some(2), false, true));
+        assert_eq!(plan(1, 1, Some(1), true, true), [Step::Look]);
+    }
+
+    #[test]
+    fn a_generation_that_runs_and_that_nobody_has_seen_come_up_is_looked_at() {
+        assert_eq!(plan(1, 1, Some(1), false, false), [Step::Look]);
+        assert_eq!(plan(1, 1, None, false, false), []);
+        assert_eq!(plan(1, 2, Some(1), false, false), [Step::Define(1), Step::Look]);
     }
 
     #[test]
