@@ -7,6 +7,7 @@
 //! `anyhow`'s `.context("…")`.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 pub use anyhow::{Context, Result};
 
@@ -182,6 +183,9 @@ impl Report {
                 failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
             );
         }
+        if hints.is_empty() {
+            hints.extend(error.chain().find_map(of_the_host).map(str::to_owned));
+        }
         Report {
             error: error.to_string(),
             causes: error.chain().skip(1).map(ToString::to_string).collect(),
@@ -189,6 +193,20 @@ impl Report {
             hints,
             exit_code: kind.unwrap_or(Kind::User).exit_code(),
         }
+    }
+}
+
+/// Returns what to do about a state of the host that any file may meet, whatever was to be done with the file.
+fn of_the_host(link: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    match link.downcast_ref::<io::Error>()?.kind() {
+        ErrorKind::StorageFull => Some(
+            "make room on that file system (`nixvm clean` shows what nobody needs), then run the command again",
+        ),
+        ErrorKind::QuotaExceeded => Some("make room within your quota, then run the command again"),
+        ErrorKind::ReadOnlyFilesystem => Some(
+            "make the file system writable: `findmnt --target` names the one that a path is on; one that became read-only by itself has errors, and `dmesg` shows them",
+        ),
+        _ => None,
     }
 }
 
@@ -244,8 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn a_full_or_read_only_disk_has_a_hint_unless_somebody_knows_better() {
+        let full = || -> Result<()> { Err(io::Error::from(ErrorKind::StorageFull).into()) };
+        assert!(report(full().explain(|| Failure::user("cannot write"))).hints[0].contains("nixvm clean"));
+        assert_eq!(
+            report(full().explain(|| Failure::user("cannot write").hint("do this"))).hints,
+            ["do this"]
+        );
+        assert!(!report(Err(io::Error::from(ErrorKind::ReadOnlyFilesystem).into())).hints.is_empty());
+        assert!(report(Err(io::Error::from(ErrorKind::NotFound).into())).hints.is_empty());
+    }
+
+    #[test]
     fn foreign_errors_are_the_hosts() {
-        let shown = report(Err(std::io::Error::other("disk on fire").into()));
+        let shown = report(Err(io::Error::other("disk on fire").into()));
         assert_eq!(shown.exit_code, 1);
     }
 }
