@@ -175,6 +175,14 @@ pub fn grow_data(pool: &Pool, domain: &Owned, size: Size) -> Result<()> {
     }
 }
 
+/// Does the same for a machine that is about to start, which must not wait: returns whether it could be done at once.
+///
+/// # Errors
+/// As [`grow_data`].
+pub fn grow_data_now(pool: &Pool, domain: &Owned, size: Size) -> Result<bool> {
+    pool.grow_now(&Role::Data(layer_of(domain)?).of(&domain.metadata().stem), size)
+}
+
 /// Returns how the volumes of a new machine of that name begin: no other domain's do so.
 ///
 /// # Errors

@@ -18,6 +18,9 @@ use super::deploy::layer_of;
 /// reads is looked for in one after another.
 pub const LONGEST: usize = 32;
 
+/// How the journal's words for a merge begin.
+const MERGE: &str = "merge layer ";
+
 /// A machine's layers as they are in the pool.
 #[derive(Debug)]
 pub struct Layers {
@@ -167,7 +170,7 @@ pub fn check_chain(pool: &Pool, domain: &Seen) -> Result<Vec<Link>> {
 
 /// Returns what a merge does, for the journal.
 pub fn merging(top: u32, base: u32) -> String {
-    format!("merge layer {top} into layer {base}")
+    format!("{MERGE}{top} into layer {base}")
 }
 
 /// Undoes a merge that QEMU did not survive, given what the work that was cut short did last.
@@ -181,7 +184,7 @@ pub fn merging(top: u32, base: u32) -> String {
 /// # Errors
 /// libvirt does not answer.
 pub fn undo_merge(pool: &Pool, domain: &Owned, cut: &str) -> Result<()> {
-    if domain.state()?.is_active() {
+    if !cut.starts_with(MERGE) || domain.state()?.is_active() {
         return Ok(());
     }
     let stem = &domain.metadata().stem;

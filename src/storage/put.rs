@@ -27,14 +27,16 @@ use super::Pool;
 use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
 use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
 use crate::libvirt::{Say, code};
 use crate::model::Progress;
 
 /// The bytes written last.
 pub(super) const HEAD: u64 = 4096;
 
-/// How often, and how far apart, a volume that another process is making is looked at.
-const PATIENCE: (u32, Duration) = (240, Duration::from_millis(500));
+/// How long a volume that another process is making is waited for, and how often it is looked at.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(500);
 
 /// How many looks in a row must find a volume without its header before it counts as left behind.
 const GRACE: u32 = 3;
@@ -126,24 +128,26 @@ impl Pool {
     pub(super) fn settle(&self, name: &str) -> Result<bool> {
         let say = || self.cannot("store", name);
         let mut partial = 0;
-        for _ in 0..PATIENCE.0 {
+        let settled = interrupt::poll(PATIENCE, POLL, || {
             match self.look(name).say(say)? {
-                Seen::Whole => return Ok(true),
-                Seen::Missing => return Ok(false),
+                Seen::Whole => return Ok(Some(true)),
+                Seen::Missing => return Ok(Some(false)),
                 Seen::Busy => partial = 0,
                 Seen::Partial => partial += 1,
             }
             // A living writer has the header in place a moment after the copy.
             if partial > GRACE {
                 match self.delete_raw(name) {
-                    Ok(_) => return Ok(false),
+                    Ok(_) => return Ok(Some(false)),
                     Err(error) if busy(&error) => partial = 0,
                     Err(error) => return Err(error).say(say),
                 }
             }
-            std::thread::sleep(PATIENCE.1);
-        }
-        Err(say().because(Failure::user("another process has been making it for two minutes")).into())
+            Ok(None)
+        })?;
+        settled.ok_or_else(|| {
+            say().because(Failure::user("another process has been making it for two minutes")).into()
+        })
     }
 
     /// Deletes a volume that nobody makes any more, and what uploads of it left that were killed; missing ones are deleted

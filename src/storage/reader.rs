@@ -72,7 +72,6 @@ impl Pool {
     /// There is no such volume, or libvirt does not answer.
     pub fn is_compact(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("look at", volume);
-        self.refresh()?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let (info, xml) = (found.info().say(say)?, found.xml_desc(0).say(say)?);
         let head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
@@ -82,7 +81,6 @@ impl Pool {
 
     fn open(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
         let say = || self.cannot("read", volume);
-        self.refresh()?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let length = length(&found.xml_desc(0).say(say)?)
             .ok_or_else(|| say().because(Failure::user("libvirt does not say how long it is")))?;
