@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+static DEFERRED: AtomicU32 = AtomicU32::new(0);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Returns the flag, for the CLI to hang a signal handler on.
@@ -25,12 +26,16 @@ pub fn signal() -> Arc<AtomicUsize> {
 
 /// Returns whether somebody asked to stop.
 pub fn is_requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+    DEFERRED.load(Ordering::Relaxed) == 0 && REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Says that the request was followed: what is done from here on is the orderly end itself, and heeds only another one.
-pub fn followed() {
-    REQUESTED.store(false, Ordering::Relaxed);
+/// Does what belongs to an orderly end itself, and returns what came of it: no request is heeded meanwhile, for a session that
+/// ends sends SIGTERM and SIGHUP, and both are one. The same signal a second time ends the process all the same.
+pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
+    DEFERRED.fetch_add(1, Ordering::Relaxed);
+    let done = work();
+    DEFERRED.fetch_sub(1, Ordering::Relaxed);
+    done
 }
 
 /// Returns nothing while nobody asked to stop.

@@ -15,9 +15,10 @@ use crate::model::{Machine, MachineName, Network, Size};
 use super::build::build_next;
 use super::deploy;
 use super::kept;
+use super::power::take_down;
 use super::start::{on_again, power_on};
 use super::work::{Step as Plan, Work};
-use super::{Setup, Watch, stop};
+use super::{Setup, Watch};
 
 /// What is to be other than it was; `None` leaves it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,7 +173,7 @@ pub fn recreate(
             files.network = asked.network.clone().or(files.network.take());
         })
         .map(drop),
-        Step::PowerOff => stop(setup, name, limit, watch).map(drop),
+        Step::PowerOff => take_down(&work, limit).map(drop),
         Step::Define => {
             require_off(&work)?;
             deploy::define(setup, &work.host, &machine, &after, layer, watch)

@@ -201,7 +201,7 @@ fn restore(
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
     work.carry_out(&steps, |step| match step {
         Step::PowerOff if options.force => power::force_stop(work.setup, &work.name, work.watch).map(drop),
-        Step::PowerOff => power::stop(work.setup, &work.name, options.timeout, work.watch).map(drop),
+        Step::PowerOff => power::take_down(work, options.timeout).map(drop),
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),

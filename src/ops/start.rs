@@ -100,9 +100,8 @@ pub fn on_again<T>(work: &Work, ran: bool, done: Result<T>) -> Result<T> {
         && done.is_err()
         && let Some(domain) = work.domain().ok().filter(is_off)
     {
-        interrupt::followed();
         // Why the work failed says more than that the machine does not start either.
-        let _ = power_on(work, &domain);
+        let _ = interrupt::deferred(|| power_on(work, &domain));
     }
     done
 }

@@ -42,6 +42,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     running::rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback,
     running::recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate,
     running::a_machine_that_ran_runs_on_whoever_ends_the_command,
+    running::a_guest_that_was_told_to_shut_down_runs_on_whoever_ends_the_command,
     generations::rollback_killed_anywhere_is_completed_by_rollback,
     generations::old_generations_killed_anywhere_are_removed_by_the_same,
     deletion::destroy_killed_anywhere_is_completed_by_destroy,
