@@ -11,7 +11,7 @@ use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
 use super::work::Work;
-use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram, saved};
+use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram, saved, whole};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -78,7 +78,8 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     work.watch.step(&format!("Starting {}", work.name));
     let pool = work.pool()?;
     // QEMU would say no more than that it cannot open a file.
-    layers::check_chain(&pool, domain)?;
+    let chain = layers::check_chain(&pool, domain)?;
+    whole::make_whole(work, &pool, domain, &chain)?;
     nvram::put_in_force(&pool, domain)?;
     fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.

@@ -64,6 +64,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     copies::rename_killed_anywhere_is_completed_by_rename,
     backups::an_incremental_backup_after_a_restored_snapshot_is_a_full_one,
     outside::a_build_that_fails_changes_nothing,
+    outside::what_a_power_cut_took_is_made_again_or_told,
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     snapshots::snapshot_killed_anywhere_loses_nothing,
     snapshots::restore_snapshot_killed_anywhere_loses_nothing,
