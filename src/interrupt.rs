@@ -6,9 +6,13 @@
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
+
+/// How often whoever waits for another thread looks whether somebody asked to stop.
+const ATTENTION: Duration = Duration::from_millis(50);
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 static DEFERRED: AtomicU32 = AtomicU32::new(0);
@@ -69,9 +73,45 @@ pub fn poll<T>(
     }
 }
 
+/// Does work that cannot be stopped on a thread of its own, and returns what came of it; `None` if `limit` has passed before.
+///
+/// At the limit and at an interruption the work goes on, and nobody hears of its end.
+///
+/// # Errors
+/// An interruption.
+pub fn attended<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
+    let (told, hear) = channel();
+    std::thread::spawn(move || told.send(work()));
+    let started = Instant::now();
+    loop {
+        check()?;
+        let left = limit.saturating_sub(started.elapsed());
+        match hear.recv_timeout(left.min(ATTENTION)) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::bug("a thread died at its work").into());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_that_does_not_end_is_left_to_itself() {
+        assert_eq!(attended(Duration::from_secs(5), || 3).unwrap(), Some(3));
+        let slow = || std::thread::sleep(Duration::from_secs(60));
+        let began = Instant::now();
+        assert_eq!(attended(Duration::from_millis(5), slow).unwrap(), None);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
 
     #[test]
     fn polling_ends_with_the_value_or_at_the_limit() {
