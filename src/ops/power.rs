@@ -11,6 +11,7 @@ use crate::interrupt;
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 
+use super::accelerator::accelerator;
 use super::start::{on_again, power_on};
 use super::work::{Step as Plan, Work};
 use super::{Setup, Started, Watch, layers, saved};
@@ -47,6 +48,8 @@ pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watc
 /// As [`stop`].
 pub fn take_down(work: &Work, limit: Duration) -> Result<Stopped> {
     let Work { setup, name, watch, .. } = work;
+    // The start wants to know, and where it was not found out yet, that takes seconds.
+    accelerator(setup, &work.host, *watch)?;
     let mut asked = None;
     let stopped = ask(setup, name, limit, *watch, &mut asked);
     if stopped.is_err() && asked.is_some() && interrupt::is_requested() {

@@ -102,7 +102,7 @@ impl Pool {
     /// Makes the volume `name` of a part of that length which lacks but the header: steps 2 and 3.
     pub(super) fn complete(&self, part: &StorageVol, name: &str, length: u64, head: &[u8]) -> Result<Stored> {
         let say = || self.cannot("store", name);
-        match self.copy(part, &volume_xml(name, length)?) {
+        match self.copy(part, volume_xml(name, length)?)? {
             Ok(copy) => {
                 if let Err(error) = overwrite(&self.connection, &copy, head) {
                     let _ = self.delete_raw(name);
@@ -187,17 +187,30 @@ impl Pool {
     }
 
     /// Deletes a volume that nobody makes any more, and what uploads of it left that were killed; missing ones are deleted
-    /// already.
+    /// already. One that libvirt still copies, for a nixvm that was interrupted, is waited for.
     ///
     /// # Errors
-    /// libvirt does not answer, or cannot delete one.
+    /// libvirt does not answer, or cannot delete one; an interruption.
     pub fn clear(&self, name: &str) -> Result<()> {
         let prefix = format!("{name}.");
         let of_it = |other: &String| other == name || other.starts_with(&prefix) && other.ends_with(PART);
         self.volumes()?
             .iter()
             .filter(|other| of_it(other))
-            .try_for_each(|volume| self.delete(volume).map(drop))
+            .try_for_each(|volume| self.delete_when_made(volume))
+    }
+
+    fn delete_when_made(&self, volume: &str) -> Result<()> {
+        let say = || self.cannot("delete", volume);
+        self.require_unused(volume)?;
+        let deleted = interrupt::poll(PATIENCE, POLL, || match self.delete_raw(volume) {
+            Err(error) if busy(&error) => Ok(None),
+            done => done.say(say).map(Some),
+        })?;
+        deleted.map(drop).ok_or_else(|| {
+            let busy = Failure::user("libvirt has been copying it for two minutes");
+            say().hint("run the command again when that is done").because(busy).into()
+        })
     }
 
     fn look(&self, name: &str) -> std::result::Result<Seen, Error> {
@@ -211,13 +224,18 @@ impl Pool {
         }
     }
 
-    fn copy(&self, part: &StorageVol, xml: &str) -> std::result::Result<StorageVol, Error> {
-        match StorageVol::create_xml_from(&self.pool, xml, part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
-            Err(error) if code(&error) == Some(ErrorNumber::SystemError) => {
-                StorageVol::create_xml_from(&self.pool, xml, part, 0)
+    /// Has libvirt copy the part, which it does for as long as the part is large; an interruption does not wait for that.
+    fn copy(&self, part: &StorageVol, xml: String) -> Result<std::result::Result<StorageVol, Error>> {
+        let (pool, part) = (self.pool.clone(), part.clone());
+        let copied = interrupt::attended(Duration::MAX, move || {
+            match StorageVol::create_xml_from(&pool, &xml, &part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
+                Err(error) if code(&error) == Some(ErrorNumber::SystemError) => {
+                    StorageVol::create_xml_from(&pool, &xml, &part, 0)
+                }
+                made => made,
             }
-            made => made,
-        }
+        })?;
+        copied.ok_or_else(|| Failure::bug("a copy has no limit").into())
     }
 
     /// Deletes the parts that uploads left behind which were killed, given one that was just made.
