@@ -5,12 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
 
+/// How often whoever waits for another thread looks whether somebody asked to stop.
+const ATTENTION: Duration = Duration::from_millis(50);
+
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+static DEFERRED: AtomicU32 = AtomicU32::new(0);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Returns the flag, for the CLI to hang a signal handler on.
@@ -25,12 +30,16 @@ pub fn signal() -> Arc<AtomicUsize> {
 
 /// Returns whether somebody asked to stop.
 pub fn is_requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+    DEFERRED.load(Ordering::Relaxed) == 0 && REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Says that the request was followed: what is done from here on is the orderly end itself, and heeds only another one.
-pub fn followed() {
-    REQUESTED.store(false, Ordering::Relaxed);
+/// Does what belongs to an orderly end itself, and returns what came of it: no request is heeded meanwhile, for a session that
+/// ends sends SIGTERM and SIGHUP, and both are one. The same signal a second time ends the process all the same.
+pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
+    DEFERRED.fetch_add(1, Ordering::Relaxed);
+    let done = work();
+    DEFERRED.fetch_sub(1, Ordering::Relaxed);
+    done
 }
 
 /// Returns nothing while nobody asked to stop.
@@ -64,9 +73,45 @@ pub fn poll<T>(
     }
 }
 
+/// Does work that cannot be stopped on a thread of its own, and returns what came of it; `None` if `limit` has passed before.
+///
+/// At the limit and at an interruption the work goes on, and nobody hears of its end.
+///
+/// # Errors
+/// An interruption.
+pub fn attended<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
+    let (told, hear) = channel();
+    std::thread::spawn(move || told.send(work()));
+    let started = Instant::now();
+    loop {
+        check()?;
+        let left = limit.saturating_sub(started.elapsed());
+        match hear.recv_timeout(left.min(ATTENTION)) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::bug("a thread died at its work").into());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_that_does_not_end_is_left_to_itself() {
+        assert_eq!(attended(Duration::from_secs(5), || 3).unwrap(), Some(3));
+        let slow = || std::thread::sleep(Duration::from_secs(60));
+        let began = Instant::now();
+        assert_eq!(attended(Duration::from_millis(5), slow).unwrap(), None);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
 
     #[test]
     fn polling_ends_with_the_value_or_at_the_limit() {

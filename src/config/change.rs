@@ -63,8 +63,7 @@ pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &Machine
     }
     let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
     // Beside its place and renamed, so that a copy is whole or not there.
-    let beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(&folder).explain(cannot)?;
-    file::give_to_owner_of(&folder, beside.as_file()).explain(cannot)?;
+    let beside = file::unfinished_in(&folder, 0o600).explain(cannot)?;
     fs::copy(&source, beside.path()).explain(cannot)?;
     beside.as_file().sync_all().explain(cannot)?;
     beside.persist(&target).explain(cannot)?;
@@ -91,7 +90,7 @@ pub fn copy_beside(
             continue;
         }
         file::create_private_folder(folder)?;
-        let beside = tempfile::Builder::new().prefix(".nixvm-").tempfile_in(folder).explain(cannot)?;
+        let beside = file::unfinished_in(folder, 0o600).explain(cannot)?;
         // With its mode: whether others may read it decides whether Nix may.
         fs::copy(&source, beside.path()).explain(cannot)?;
         beside.as_file().sync_all().explain(cannot)?;

@@ -49,6 +49,6 @@ pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};
 pub use place::{Place, place, record_place};
-pub use remove::remove;
+pub use remove::{remove, remove_empty};
 pub use trust::Trust;
 pub use workspace::Workspace;

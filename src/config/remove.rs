@@ -51,6 +51,22 @@ pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
     Ok(any)
 }
 
+/// Removes the folder of a machine in which nothing is but what nixvms that were killed left unfinished.
+///
+/// # Errors
+/// It cannot be looked into or removed.
+pub fn remove_empty(workspace: &Workspace, name: &MachineName) -> Result<()> {
+    let folder = workspace.machine_dir(name);
+    let cannot = || Failure::user(format!("cannot look into {}", folder.display()));
+    if fs::symlink_metadata(&folder).is_ok_and(|it| it.is_dir()) {
+        file::sweep(&folder).explain(cannot)?;
+        if file_names(&folder)?.is_empty() {
+            fs::remove_dir(&folder).explain(cannot)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +88,22 @@ mod tests {
         left.sort();
         assert_eq!(left, [".web-prod.new.x", "web-prod"]);
         assert!(!remove(&workspace, &web).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_holds_nothing_of_a_machine_is_in_nobodys_way() {
+        let (_dir, workspace) = workspace();
+        let web: MachineName = "web".parse().unwrap();
+        let folder = workspace.machine_dir(&web);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(".nixvm-0123456789abcdef.tmp"), "secret").unwrap();
+        fs::write(folder.join(".notes"), "").unwrap();
+        remove_empty(&workspace, &web).unwrap();
+        assert_eq!(file_names(&folder).unwrap(), [".notes"]);
+        fs::remove_file(folder.join(".notes")).unwrap();
+        remove_empty(&workspace, &web).unwrap();
+        assert!(!exists(&workspace, &web));
+        remove_empty(&workspace, &web).unwrap();
     }
 
     #[test]

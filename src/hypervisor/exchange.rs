@@ -20,7 +20,7 @@ use virt::stream::Stream;
 use virt::sys;
 
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Say, said};
+use crate::libvirt::{Say, Turn, said};
 
 /// What a non-blocking stream answers instead of a length (`virStreamSend`, `virStreamRecv`).
 const WOULD_BLOCK: isize = -2;
@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     stream: ManuallyDrop<Box<Stream>>,
     shared: Rc<RefCell<Shared>>,
     input: Option<EventHandleWatch>,
+    // No other thread may run the callbacks. Last: it is given up when they are gone.
+    _turn: Turn,
 }
 
 struct Shared {
@@ -71,6 +73,7 @@ impl Exchange {
         receive: Receiver,
     ) -> Result<Self> {
         let say = || Failure::user("cannot open the guest's serial console");
+        let turn = Turn::take();
         let flags = if force { sys::VIR_DOMAIN_CONSOLE_FORCE } else { 0 };
         // The callback keeps the stream's address, hence the box.
         let mut stream = Box::new(Stream::new(connection, sys::VIR_STREAM_NONBLOCK).say(say)?);
@@ -93,7 +96,7 @@ impl Exchange {
                 on_event.borrow_mut().turn(events)
             })
             .say(say)?;
-        Ok(Exchange { stream: ManuallyDrop::new(stream), shared, input: None })
+        Ok(Exchange { stream: ManuallyDrop::new(stream), shared, input: None, _turn: turn })
     }
 
     /// Sends what `filter` lets through of `input` from now on.

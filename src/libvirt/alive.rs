@@ -1,4 +1,4 @@
-//! A connection that lives while nobody uses it.
+//! A connection that lives while nobody uses it, and dies with its host.
 //!
 //! libvirt's daemon asks its clients for a sign of life and drops those that give none for half a minute. The
 //! library answers while it is in a call or in the event loop; between calls, while Nix builds or somebody thinks
@@ -8,10 +8,29 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use virt::connect::Connect;
+use virt::error::Error;
+
+use super::events;
 
 /// How often: the daemon asks after 5 seconds without traffic and gives up after 5 more (`keepalive_interval` and
 /// `keepalive_count` in libvirtd.conf).
 const INTERVAL: Duration = Duration::from_secs(4);
+
+/// How often another host is asked for a sign of life, in seconds, and how many may be missing. With one more, as libvirt
+/// counts, that makes half a minute.
+const ASK: (i32, u32) = (5, 5);
+
+/// Has libvirt end the connection to another host that is gone: a network that is cut tells nobody, and libvirt's ssh would wait
+/// for as long as TCP does, or for ever.
+///
+/// Calls that wait and streams fail then, and so does whatever is asked later.
+///
+/// # Errors
+/// libvirt refuses.
+pub(super) fn expect_signs(connection: &Connect) -> Result<(), Error> {
+    events::serve()?;
+    connection.set_keep_alive(ASK.0, ASK.1)
+}
 
 /// Keeps a connection alive until it is dropped.
 pub struct KeepAlive {

@@ -4,19 +4,25 @@
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
 mod alive;
+mod events;
 mod sys;
+#[cfg(test)]
+mod trials;
 mod uri;
 pub mod xml;
 
 use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 
 use crate::error::{Explain, Failure, Result};
+use crate::interrupt;
 
 pub use alive::KeepAlive;
+pub use events::Turn;
 pub use sys::{
     BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
     block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
@@ -24,24 +30,56 @@ pub use sys::{
 };
 pub use uri::{Remote, is_local, is_session};
 
+/// How long another host has to let this user in, who may have to type a password.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///
+/// Every call on one to another host fails half a minute after that host's last sign of life.
+///
 /// # Errors
-/// libvirt is not there, does not answer, or does not let this user in.
+/// libvirt is not there, does not answer, or does not let this user in; an interruption.
 pub fn connect(uri: &str) -> Result<Connect> {
+    connect_within(uri, PATIENCE)
+}
+
+fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
     prepare()?;
     // `virt` passes strings to C and panics on a NUL.
     if uri.contains('\0') {
         return Err(Failure::usage("a libvirt URI cannot hold a NUL").into());
     }
-    Connect::open(Some(uri)).map_err(|error| {
-        let errno = sys::last_errno();
-        let failure = Failure::user(format!("cannot connect to libvirt at `{uri}`"));
+    let cannot = || Failure::user(format!("cannot connect to libvirt at `{uri}`"));
+    let opened = if is_local(uri) {
+        Some(open(uri))
+    } else {
+        // libvirt waits for its ssh without a limit, and hears no signal meanwhile.
+        let uri = uri.to_owned();
+        interrupt::attended(limit, move || open(&uri))?
+    };
+    let (opened, errno) = opened.ok_or_else(|| {
+        cannot()
+            .because(Failure::user(format!("its host does not answer within {} s", limit.as_secs())))
+            .hint("see that the host is up, and that `ssh HOST virsh list` works with that user and host")
+    })?;
+    let connection = opened.map_err(|error| {
+        let failure = cannot();
         match connect_hint(uri, &error, errno) {
-            Some(hint) => failure.hint(hint).because(words(&error)).into(),
+            Some(hint) => anyhow::Error::from(failure.hint(hint).because(words(&error))),
             None => failure.because(words(&error)).into(),
         }
-    })
+    })?;
+    if !is_local(uri) {
+        alive::expect_signs(&connection).say(cannot)?;
+    }
+    Ok(connection)
+}
+
+/// Returns a new connection; beside it what the system said of a failure, which only the thread that opened it is told.
+fn open(uri: &str) -> (std::result::Result<Connect, Error>, Option<io::ErrorKind>) {
+    let opened = Connect::open(Some(uri));
+    let errno = opened.as_ref().err().and_then(|_| sys::last_errno());
+    (opened, errno)
 }
 
 /// Readies the library once in a process.

@@ -71,9 +71,17 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
 /// # Errors
 /// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
 pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
-    work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
-    pool.put(volume, &open(&built.image.disk)?, &mut moved(work.watch))?;
+    put_disk(work, pool, volume, &built.image)?;
     kept::keep(work.setup, built)
+}
+
+/// Copies a machine's boot disk into the pool, unless it is there.
+///
+/// # Errors
+/// The pool has no room, or libvirt refuses.
+pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
+    work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
+    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch)).map(drop)
 }
 
 /// Makes an empty data disk in the pool, unless it is there.
@@ -173,6 +181,14 @@ pub fn grow_data(pool: &Pool, domain: &Owned, size: Size) -> Result<()> {
         true => domain.grow_data(size),
         false => pool.grow(&Role::Data(layer_of(domain)?).of(&domain.metadata().stem), size),
     }
+}
+
+/// Does the same for a machine that is about to start, which must not wait: returns whether it could be done at once.
+///
+/// # Errors
+/// As [`grow_data`].
+pub fn grow_data_now(pool: &Pool, domain: &Owned, size: Size) -> Result<bool> {
+    pool.grow_now(&Role::Data(layer_of(domain)?).of(&domain.metadata().stem), size)
 }
 
 /// Returns how the volumes of a new machine of that name begin: no other domain's do so.

@@ -142,9 +142,8 @@ pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mu
     let host = setup.hypervisor()?;
     let stem = host.see(name)?.metadata().stem.clone();
     let pool = open_pool(setup, &host)?;
-    pool.refresh()?;
     let volume = Role::SerialLog(None).of(&stem);
-    if length(&pool, &volume)?.is_none() {
+    if !pool.has(&volume)? {
         return Err(Failure::user(format!("{name} has no serial log yet"))
             .hint(format!("libvirt writes it from the first start on: `nixvm start {name}`"))
             .into());

@@ -59,6 +59,7 @@ mod subnet;
 mod trial;
 mod update;
 mod upgrade;
+mod whole;
 mod work;
 
 pub use archives::{Contents, ListedBackup, VerifiedBackup, backups, verify_backup};

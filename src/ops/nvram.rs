@@ -17,9 +17,7 @@ use super::deploy::layer_of;
 /// # Errors
 /// libvirt does not answer.
 pub fn exists(pool: &Pool, stem: &VolumeStem) -> Result<bool> {
-    // QEMU made the file: libvirt does not know it before it looks.
-    pool.refresh()?;
-    Ok(pool.usage(&Role::Nvram.of(stem))?.is_some())
+    pool.has(&Role::Nvram.of(stem))
 }
 
 /// Makes `to` a copy of the variables `from`, in place of what is there.

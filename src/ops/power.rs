@@ -1,16 +1,24 @@
-//! `stop`, `force-stop`, `reboot`.
+//! `stop`, `force-stop`, `reboot`, and the stop that a start is to follow.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::config;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Ended;
 use crate::interrupt;
+use crate::journal::Intent;
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 
-use super::{Setup, Started, Watch, saved};
+use super::accelerator::accelerator;
+use super::start::{on_again, power_on};
+use super::work::{Plan, Work};
+use super::{Setup, Started, Watch, layers, saved};
+
+/// How often a guest's state is looked at.
+const POLL: Duration = Duration::from_millis(250);
 
 /// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -31,6 +39,40 @@ pub struct Stopped {
 /// # Errors
 /// It is paused, or still on after `limit`; it is not switched off then, for that could lose what it has not written.
 pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
+    ask(setup, name, limit, watch, &mut None)
+}
+
+/// Does the same with a machine that the work is to start again. Where somebody asks the work to stop meanwhile, the guest was
+/// told to shut down and may do so any moment: it is waited for, `limit` at most, so that [`on_again`] finds it off.
+///
+/// # Errors
+/// As [`stop`].
+pub fn take_down(work: &Work, limit: Duration) -> Result<Stopped> {
+    let Work { setup, name, watch, .. } = work;
+    // The start wants to know, and where it was not found out yet, that takes seconds.
+    accelerator(setup, &work.host, *watch)?;
+    let mut asked = None;
+    let stopped = ask(setup, name, limit, *watch, &mut asked);
+    if stopped.is_err() && asked.is_some() && interrupt::is_requested() {
+        watch.note(&format!("waiting for {name} to go down, to start it again; press ^C again to leave it"));
+        let domain = work.domain()?;
+        let off = interrupt::deferred(|| interrupt::poll(limit, POLL, || domain.ended()))?;
+        if off.is_none() {
+            watch
+                .note(&format!("{name} is still on; should it go off later, `nixvm start {name}` starts it"));
+        }
+    }
+    stopped
+}
+
+/// Asks the machine until it is off or the limit has passed; `asked` says when it was asked last.
+fn ask(
+    setup: &Setup,
+    name: &MachineName,
+    limit: Duration,
+    watch: &dyn Watch,
+    asked: &mut Option<Instant>,
+) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
     if setup.discard_saved {
@@ -49,12 +91,11 @@ pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watc
         _ => {}
     }
     watch.step(&format!("Waiting for {name} to shut down"));
-    let mut asked: Option<Instant> = None;
-    let off = interrupt::poll(limit, Duration::from_millis(250), || {
+    let off = interrupt::poll(limit, POLL, || {
         let ended = domain.ended()?;
         if ended.is_none() && asked.is_none_or(|at| at.elapsed() > ASK_AGAIN) {
             domain.shutdown()?;
-            asked = Some(Instant::now());
+            *asked = Some(Instant::now());
         }
         Ok(ended)
     })?;
@@ -105,15 +146,42 @@ fn off_already(name: &MachineName, state: DomainState) -> String {
     }
 }
 
+#[derive(PartialEq)]
+enum Step {
+    Stop,
+    Start,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Stop => "shut the machine down".into(),
+            Step::Start => "start the machine".into(),
+        }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        (*self == Step::Start).then_some(Intent::Restart)
+    }
+}
+
 /// Restarts a machine; one that is off is started.
 ///
 /// It goes through off, not through a reset, so that what changed in the
 /// machine's files (the root password, a host key) is in force afterwards.
 ///
 /// # Errors
-/// As [`stop`] and [`start`](super::start()).
+/// As [`stop`] and [`start`](super::start()); nothing that would keep it from starting is found out only when it is off.
 pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
-    saved::settle(setup, &setup.hypervisor()?.own(name)?, name, "reboot", watch)?;
-    stop(setup, name, limit, watch)?;
-    super::start(setup, name, watch)
+    let work = Work::begin(setup, name, "reboot", watch)?;
+    let domain = work.domain()?;
+    layers::check_chain(&work.pool()?, &domain)?;
+    config::load(&setup.workspace, name)?;
+    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let done = work.carry_out(&[Step::Stop, Step::Start], |step| match step {
+        Step::Stop => take_down(&work, limit).map(drop),
+        Step::Start => power_on(&work, &domain),
+    });
+    on_again(&work, ran, done)?;
+    Ok(Started { machine: name.clone(), was_running: false })
 }

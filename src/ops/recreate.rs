@@ -16,9 +16,10 @@ use crate::model::{Machine, MachineName, Network, Size};
 use super::build::build_next;
 use super::deploy;
 use super::kept;
+use super::power::take_down;
 use super::start::{on_again, power_on};
 use super::work::{Plan, Work};
-use super::{Setup, Watch, stop};
+use super::{Setup, Watch};
 
 /// What is to be other than it was; `None` leaves it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,10 +115,16 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
         },
         _ => false,
     };
-    steps.extend(present.iter().filter(old).cloned().map(Step::Delete));
+    // The firmware would boot by the old variables. All else can wait, for a deletion may have to.
+    let (variables, rest): (Vec<&String>, Vec<&String>) = present
+        .iter()
+        .filter(old)
+        .partition(|volume| matches!(volume::parse(volume), Some((_, Role::Nvram | Role::NextNvram(_)))));
+    steps.extend(variables.into_iter().cloned().map(Step::Delete));
     if running {
         steps.push(Step::Start);
     }
+    steps.extend(rest.into_iter().cloned().map(Step::Delete));
     steps
 }
 
@@ -171,7 +178,7 @@ pub fn recreate(
             files.network = asked.network.clone().or(files.network.take());
         })
         .map(drop),
-        Step::PowerOff => stop(setup, name, limit, watch).map(drop),
+        Step::PowerOff => take_down(&work, limit).map(drop),
         Step::Define => {
             require_off(&work)?;
             deploy::define(setup, &work.host, &machine, &after, layer, watch)
@@ -245,12 +252,14 @@ mod tests {
             .collect();
         assert_eq!(
             deleted,
-            ["web.boot-3.qcow2", "web.data-1.qcow2", "web.data-2.qcow2", "web.nvram.fd", "web.nvram-1.fd"]
+            ["web.nvram.fd", "web.boot-3.qcow2", "web.data-1.qcow2", "web.data-2.qcow2", "web.nvram-1.fd"]
         );
+        let start = at(&Step::Start);
+        assert!(at(&Step::Delete("web.nvram.fd".into())) < start);
+        assert!(at(&Step::Delete("web.data-1.qcow2".into())) > start, "a deletion may have to wait");
         assert!(!steps[..define].iter().any(|step| matches!(step, Step::Delete(_))));
         assert!(at(&Step::Data("web.data-3.qcow2".into())) < at(&Step::PowerOff));
         assert!(at(&Step::Boot("web.boot-4.qcow2".into())) < at(&Step::PowerOff));
-        assert_eq!(steps.last(), Some(&Step::Start));
         let off = plan(&stem, 4, 3, &present, false);
         assert!(!off.iter().any(|step| matches!(step, Step::PowerOff | Step::Start)));
     }

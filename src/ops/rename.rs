@@ -90,6 +90,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         return Ok(renamed);
     }
     let before = config::load(workspace, old)?;
+    config::remove_empty(workspace, new)?;
     let domain = work.host.own_either(before.machine_id, (old, new))?;
     require_free(&work, &before, new)?;
     if let Some(domain) = &domain {

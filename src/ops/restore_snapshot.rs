@@ -94,23 +94,28 @@ impl Plan for Step {
 
 /// Returns the steps that go on in the layer `new` on that of the snapshot `to`.
 ///
-/// `nvram` says whether the machine has firmware variables now, which are kept with its layer unless `unused` are the
-/// layers to delete.
+/// `ran` says whether the machine is to run at the end. `nvram` says whether it has firmware variables now, which are kept
+/// with its layer unless `unused` are the layers to delete.
+///
+/// Between its stop and its start is only what needs it to be off: the rest may have to wait for other commands.
 fn plan(
     stem: &VolumeStem,
     to: &Snapshot,
-    old: u32,
-    new: u32,
+    (old, new): (u32, u32),
+    ran: bool,
     nvram: bool,
     unused: Option<&[u32]>,
 ) -> Vec<Step> {
     let [on, volume] = [to.layer, new].map(|layer| Role::Data(layer).of(stem));
     let mut steps = vec![Step::Overlay { volume, on }];
-    if nvram && unused.is_none() {
-        steps.push(Step::KeepNvram(Role::FrozenNvram(old).of(stem)));
-    }
     if to.nvram {
         steps.push(Step::NextNvram(Role::NextNvram(new).of(stem)));
+    }
+    if ran {
+        steps.push(Step::PowerOff);
+    }
+    if nvram && unused.is_none() {
+        steps.push(Step::KeepNvram(Role::FrozenNvram(old).of(stem)));
     }
     steps.push(Step::Define);
     match (to.nvram, nvram) {
@@ -119,6 +124,9 @@ fn plan(
         // made, and boots by them as well.
         (false, true) => steps.push(Step::DropNvram),
         (false, false) => {}
+    }
+    if ran {
+        steps.push(Step::Start);
     }
     let unused = unused.unwrap_or_default().iter();
     steps.extend(unused.map(|layer| Step::Delete(Role::Data(*layer).of(stem))));
@@ -141,7 +149,7 @@ pub fn restore_snapshot(
     let work = Work::begin_command(setup, name, command, watch)?;
     let (pool, domain) = (work.pool()?, work.domain()?);
     // Before the machine is stopped for nothing.
-    find(&Layers::of(&pool, &domain)?, &pool, snapshot)?;
+    find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
     let runs = domain.state()?.is_active();
     let ran = runs || work.was_to(Intent::Restart);
@@ -171,7 +179,7 @@ fn restore(
         domain.end_merge()?;
     }
     let layers = Layers::of(pool, domain)?;
-    let to = find(&layers, pool, name)?;
+    let to = find(&layers.metadata, pool, name)?;
     let machine = config::load(&work.setup.workspace, &work.name)?;
     let (stem, old) = (&layers.stem, deploy::layer_of(domain)?);
     let new = deploy::layers(pool, stem)?.last().copied().unwrap_or(old) + 1;
@@ -192,17 +200,13 @@ fn restore(
         consistent: true,
     }));
     let unused = options.discard.then(|| layers.unused_from(old, &metadata, new));
-    let mut steps = plan(stem, &to, old, new, nvram, unused.as_deref());
+    let mut steps = plan(stem, &to, (old, new), ran, nvram, unused.as_deref());
     steps.extend(layers.merged.iter().cloned().map(Step::Delete));
-    if ran {
-        steps.insert(0, Step::PowerOff);
-        steps.push(Step::Start);
-    }
 
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
     work.carry_out(&steps, |step| match step {
         Step::PowerOff if options.force => power::force_stop(work.setup, &work.name, work.watch).map(drop),
-        Step::PowerOff => power::stop(work.setup, &work.name, options.timeout, work.watch).map(drop),
+        Step::PowerOff => power::take_down(work, options.timeout).map(drop),
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
@@ -240,24 +244,24 @@ fn finish(
     ran: bool,
 ) -> Result<Option<SnapshotName>> {
     nvram::put_in_force(pool, domain)?;
-    let layers = Layers::of(pool, domain)?;
-    if !find(&layers, pool, name)?.nvram {
-        pool.delete(&Role::Nvram.of(&layers.stem))?;
+    let metadata = domain.metadata();
+    if !find(metadata, pool, name)?.nvram {
+        pool.delete(&Role::Nvram.of(&metadata.stem))?;
     }
     if ran {
         start::power_on(work, domain)?;
     }
     let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
-    let last = layers.metadata.snapshots.last().filter(|last| last.taken >= since);
+    let last = metadata.snapshots.last().filter(|last| last.taken >= since);
     Ok(last.map(|last| last.name.clone()))
 }
 
 /// Returns the snapshot of that name, all its volumes being there.
-fn find(layers: &Layers, pool: &Pool, name: &SnapshotName) -> Result<Snapshot> {
-    let snapshot = layers.metadata.snapshot(name).cloned();
-    let snapshot = snapshot.ok_or_else(|| no_snapshot(&layers.metadata, name))?;
-    pool.chain(&Role::Data(snapshot.layer).of(&layers.stem))?;
-    let nvram = Role::FrozenNvram(snapshot.layer).of(&layers.stem);
+fn find(metadata: &Metadata, pool: &Pool, name: &SnapshotName) -> Result<Snapshot> {
+    let snapshot = metadata.snapshot(name).cloned();
+    let snapshot = snapshot.ok_or_else(|| no_snapshot(metadata, name))?;
+    pool.chain(&Role::Data(snapshot.layer).of(&metadata.stem))?;
+    let nvram = Role::FrozenNvram(snapshot.layer).of(&metadata.stem);
     if snapshot.nvram && !pool.is_whole(&nvram)? {
         return Err(Failure::user(format!(
             "the snapshot `{name}` lacks its firmware variables: the volume `{nvram}` is missing; nothing was changed"
@@ -299,21 +303,28 @@ mod tests {
     fn nothing_of_the_old_is_touched_before_the_definition() {
         let overlay = Step::Overlay { volume: "web.data-9.qcow2".into(), on: "web.data-2.qcow2".into() };
         assert_eq!(
-            plan(&stem(), &snapshot("a", 2), 4, 9, true, None),
+            plan(&stem(), &snapshot("a", 2), (4, 9), true, true, None),
             [
                 overlay,
-                Step::KeepNvram("web.nvram-4.fd".into()),
                 Step::NextNvram("web.nvram-next-9.fd".into()),
+                Step::PowerOff,
+                Step::KeepNvram("web.nvram-4.fd".into()),
                 Step::Define,
-                Step::PutNvram
+                Step::PutNvram,
+                Step::Start
             ]
         );
-        let discarding = plan(&stem(), &snapshot("a", 2), 4, 9, true, Some(&[4]));
+        let discarding = plan(&stem(), &snapshot("a", 2), (4, 9), true, true, Some(&[4]));
         let at = |step: &Step| discarding.iter().position(|other| other == step);
         assert!(at(&Step::Define) < at(&Step::Delete("web.data-4.qcow2".into())));
+        assert!(
+            at(&Step::Start) < at(&Step::Delete("web.data-4.qcow2".into())),
+            "a deletion may have to wait"
+        );
         assert!(!discarding.iter().any(|step| matches!(step, Step::KeepNvram(_))));
         let unbooted = Snapshot { nvram: false, ..snapshot("a", 2) };
-        assert_eq!(plan(&stem(), &unbooted, 4, 9, true, None).last(), Some(&Step::DropNvram));
+        let off = plan(&stem(), &unbooted, (4, 9), false, true, None);
+        assert_eq!(off.last(), Some(&Step::DropNvram));
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub fn rollback(
                 if before.is_none() {
                     before = Some(health::observe(&work, &domain, &machine));
                 }
-                let stopped = power::stop(setup, name, timeout.unwrap_or(STOP_LIMIT), watch);
+                let stopped = power::take_down(&work, timeout.unwrap_or(STOP_LIMIT));
                 if let Err(error) = stopped {
                     interrupt::check()?;
                     define(&old)?;

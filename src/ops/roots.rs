@@ -1,6 +1,6 @@
 //! Which volumes a machine refers to, and so must keep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::error::{Failure, Result};
 use crate::hypervisor::Seen;
@@ -14,7 +14,7 @@ use crate::storage::Pool;
 /// # Errors
 /// libvirt does not answer, or a chain runs in a circle: what cannot be read must not be taken for unused.
 pub fn of(pool: &Pool, domain: &Seen) -> Result<BTreeSet<String>> {
-    reachable(named(domain.metadata(), super::deploy::layer_of(domain)?), &pool.backing_of_all()?)
+    reachable(named(domain.metadata(), super::deploy::layer_of(domain)?), |volume| pool.below(volume))
 }
 
 /// Returns the volumes that the definition names itself.
@@ -29,19 +29,22 @@ fn named(metadata: &Metadata, layer: u32) -> Vec<String> {
     roles.map(|role| role.of(&metadata.stem)).chain(bases).collect()
 }
 
-/// Returns `named` and everything that lies below.
-fn reachable(named: Vec<String>, backing: &BTreeMap<String, String>) -> Result<BTreeSet<String>> {
+/// Returns `named` and everything that lies below, `below` telling what a volume lies on.
+fn reachable(
+    named: Vec<String>,
+    mut below: impl FnMut(&str) -> Result<Option<String>>,
+) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for root in named {
         let mut chain = BTreeSet::new();
-        let mut next = Some(&root);
+        let mut next = Some(root);
         while let Some(volume) = next {
             if !chain.insert(volume.clone()) {
                 return Err(Failure::user(format!("the volume `{volume}` lies on itself"))
                     .hint("look at it with `qemu-img info --backing-chain`; nothing is deleted until it is mended")
                     .into());
             }
-            next = backing.get(volume);
+            next = below(&volume)?;
         }
         found.extend(chain);
     }
@@ -50,6 +53,8 @@ fn reachable(named: Vec<String>, backing: &BTreeMap<String, String>) -> Result<B
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::record::tests::{build, snapshot};
     use crate::model::record::{Generations, Snapshot};
@@ -64,11 +69,11 @@ mod tests {
             generations: Generations::first(build(1)).with(build(3)),
             snapshots: vec![Snapshot { merging: Some(1), ..snapshot("before", 2) }],
         };
-        let backing =
+        let backing: BTreeMap<String, String> =
             [("web_2.data-4.qcow2", "web_2.data-2.qcow2"), ("web_2.data-2.qcow2", "web_2.data-1.qcow2")]
                 .map(|(above, below)| (above.to_owned(), below.to_owned()))
                 .into();
-        let found = reachable(named(&metadata, 4), &backing).unwrap();
+        let found = reachable(named(&metadata, 4), |volume| Ok(backing.get(volume).cloned())).unwrap();
         for kept in [
             "data-1.qcow2",
             "data-2.qcow2",
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_circle_is_told_instead_of_followed() {
-        let backing = [("a", "b"), ("b", "a")].map(|(x, y)| (x.to_owned(), y.to_owned())).into();
-        assert!(reachable(vec!["a".into()], &backing).unwrap_err().to_string().ends_with("lies on itself"));
+        let below = |volume: &str| Ok(Some(if volume == "a" { "b".to_owned() } else { "a".to_owned() }));
+        assert!(reachable(vec!["a".into()], below).unwrap_err().to_string().ends_with("lies on itself"));
     }
 }

@@ -28,11 +28,9 @@ pub struct Told {
     pub shell: bool,
 }
 
-/// Returns how many bytes a machine's serial log has by now.
+/// Returns how many bytes a machine's serial log has by now, as far as can be told at once.
 pub fn length(pool: &Pool, stem: &VolumeStem) -> u64 {
-    // The log is not made by libvirt's storage, which has to look for it.
-    let _ = pool.refresh();
-    pool.usage(&Role::SerialLog(None).of(stem)).ok().flatten().map_or(0, |log| log.capacity)
+    pool.length_now(&Role::SerialLog(None).of(stem)).unwrap_or(0)
 }
 
 /// Returns what was printed since the log had `mark` bytes, without what only moves a cursor.

@@ -11,7 +11,7 @@ use crate::model::{Machine, MachineName};
 use crate::storage::Pool;
 
 use super::work::Work;
-use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram, saved};
+use super::{Setup, Watch, delete_snapshot, deploy, layers, memory, nvram, saved, whole};
 
 /// A machine after `start`.
 #[derive(Debug, Clone, Serialize)]
@@ -56,7 +56,8 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
 /// Merges the layers that stayed because AppArmor lets no machine that runs merge them. Where that fails the machine starts
 /// all the same: its layers are whole.
 fn merge_links(work: &Work, domain: &mut Owned) -> Result<()> {
-    if work.host.confinement()? != Confinement::AppArmor {
+    // While libvirt copies a volume, nobody can tell what lies on what: a later start merges them.
+    if work.host.confinement()? != Confinement::AppArmor || !work.pool()?.refresh_now()? {
         return Ok(());
     }
     let merged = work.pool().and_then(|pool| delete_snapshot::merge_links(work, &pool, domain));
@@ -77,7 +78,8 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     work.watch.step(&format!("Starting {}", work.name));
     let pool = work.pool()?;
     // QEMU would say no more than that it cannot open a file.
-    layers::check_chain(&pool, domain)?;
+    let chain = layers::check_chain(&pool, domain)?;
+    whole::make_whole(work, &pool, domain, &chain)?;
     nvram::put_in_force(&pool, domain)?;
     fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.
@@ -99,9 +101,8 @@ pub fn on_again<T>(work: &Work, ran: bool, done: Result<T>) -> Result<T> {
         && done.is_err()
         && let Some(domain) = work.domain().ok().filter(is_off)
     {
-        interrupt::followed();
         // Why the work failed says more than that the machine does not start either.
-        let _ = power_on(work, &domain);
+        let _ = interrupt::deferred(|| power_on(work, &domain));
     }
     done
 }
@@ -109,8 +110,14 @@ pub fn on_again<T>(work: &Work, ran: bool, done: Result<T>) -> Result<T> {
 /// Makes the data disk as large as the machine's files say. The guest's file system follows at boot.
 fn fit_data(work: &Work, pool: &Pool, domain: &Owned, machine: &Machine) -> Result<()> {
     let (has, wanted) = (deploy::data_capacity(pool, domain)?, machine.var_size);
-    if wanted > has {
-        deploy::grow_data(pool, domain, wanted)?;
+    if wanted > has && !deploy::grow_data_now(pool, domain, wanted)? {
+        work.watch.note(&format!(
+            "libvirt copies a volume into the pool: the data disk of {} grows from {} to {} at its next start",
+            work.name,
+            has.exact(),
+            wanted.exact()
+        ));
+    } else if wanted > has {
         work.watch.done(&format!(
             "Grew the data disk of {} from {} to {}",
             work.name,

@@ -271,7 +271,6 @@ impl<'a> Work<'a> {
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {
             let pool = self.pool()?;
-            pool.refresh()?;
             if let Some(domain) = domain.as_ref().filter(|_| entry.volumes.iter().any(|v| is_backup(v))) {
                 // QEMU would go on writing to what is deleted here, and a guest would stand still for ever.
                 domain.end_backup()?;

@@ -59,11 +59,23 @@ pub fn remove(rendered: &Path, machine: &MachineName) -> Result<bool> {
     if file::read(&folder.join("default.nix"))?.is_none() {
         // Nothing says that the rest is nixvm's.
         ["extra.nix", "profile"].iter().try_for_each(|name| file::remove(&folder.join(name)).map(drop))?;
+        file::sweep(&folder).explain(cannot)?;
         return fs::remove_dir(&folder)
             .explain(|| cannot().hint("move what is left in it elsewhere"))
             .map(|()| true);
     }
-    fs::remove_dir_all(&folder).explain(cannot)?;
+    // The file that says whose the rest is goes last: what a killed nixvm leaves can be removed by the next.
+    for entry in fs::read_dir(&folder).explain(cannot)? {
+        let entry = entry.explain(cannot)?;
+        if entry.file_name() == "default.nix" {
+            continue;
+        }
+        let is_folder = entry.file_type().explain(cannot)?.is_dir();
+        let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+        remove(entry.path()).explain(cannot)?;
+    }
+    file::remove(&folder.join("default.nix"))?;
+    fs::remove_dir(&folder).explain(cannot)?;
     Ok(true)
 }
 
@@ -143,6 +155,28 @@ mod tests {
         assert!(remove(dir.path(), &machine.name).is_err());
         assert_eq!(fs::read_to_string(dir.path().join("web/default.nix")).unwrap(), "{ mine = true; }");
         assert_eq!(fs::read_dir(dir.path().join("web")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_nixvm_left_is_removed_and_other_files_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (machine, folder) = (machine(), dir.path().join("web"));
+        // Killed at the first file of a first build.
+        file::create_private_folder(&folder).unwrap();
+        fs::write(folder.join(".nixvm-0123456789abcdef.tmp"), "").unwrap();
+        assert!(remove(dir.path(), &machine.name).unwrap());
+        assert!(!folder.exists());
+
+        write(dir.path(), &machine, &generation(1)).unwrap();
+        fs::create_dir(folder.join("beside")).unwrap();
+        fs::write(folder.join("beside/file"), "").unwrap();
+        assert!(remove(dir.path(), &machine.name).unwrap());
+        assert!(!folder.exists());
+
+        file::create_private_folder(&folder).unwrap();
+        fs::write(folder.join("notes"), "").unwrap();
+        assert!(remove(dir.path(), &machine.name).is_err());
+        assert!(folder.join("notes").exists());
     }
 
     #[test]

@@ -1,26 +1,22 @@
 //! Volumes that lie on other volumes.
 //!
-//! Every question is preceded by a refresh of the pool: libvirt describes a
-//! volume as it was when it last looked, and QEMU changes chains without it.
+//! libvirt describes a volume as it was when it last went through the pool, and QEMU
+//! changes chains without it: so a chain is read from the volumes' own headers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use virt::error::ErrorNumber;
 
 use super::Pool;
+use super::look::Described;
 use super::put::HEAD;
 use super::qcow2;
 use super::sparse::{beginning, overwrite};
 use super::xml::backing;
 use crate::error::{Explain, Failure, Result};
-use crate::interrupt;
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
-
-/// How long a pool in which a volume is being made is waited for, and how often it is tried.
-const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(500);
+use crate::model::volume::{self, Role};
 
 /// One volume of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -51,13 +47,7 @@ impl Pool {
     /// There is no such volume, or libvirt does not answer.
     pub fn volume_path(&self, volume: &str) -> Result<String> {
         let say = || self.cannot("look up the path of", volume);
-        let mut found = self.volume(volume).say(say)?;
-        if found.is_none() {
-            // Somebody may have put the file there by hand.
-            self.refresh()?;
-            found = self.volume(volume).say(say)?;
-        }
-        match found {
+        match self.look_for(volume)? {
             Some(found) => found.path().say(say),
             None => Err(say()
                 .because(Failure::user(format!("`{volume}` is missing")))
@@ -75,7 +65,6 @@ impl Pool {
     /// A volume of the chain is missing, is no volume of this pool or lies on itself, or libvirt does not answer.
     pub fn chain(&self, volume: &str) -> Result<Vec<Link>> {
         let say = || self.cannot("follow the backing files of", volume);
-        self.refresh()?;
         let path = self.path()?;
         let mut chain: Vec<Link> = Vec::new();
         let mut next = Some(volume.to_owned());
@@ -83,11 +72,14 @@ impl Pool {
             if chain.iter().any(|link| link.volume == name) {
                 return Err(say().because(Failure::user(format!("`{name}` lies on itself"))).into());
             }
-            let Some(found) = self.volume(&name).say(say)? else {
+            let described = match self.look_for(&name)? {
+                Some(found) => self.describe(&found).say(say)?,
+                None => None,
+            };
+            let Some(Described { capacity, allocation, below }) = described else {
                 return Err(say().because(Failure::user(format!("`{name}` is missing"))).into());
             };
-            let info = found.info().say(say)?;
-            next = match backing(&found.xml_desc(0).say(say)?) {
+            next = match below {
                 None => None,
                 Some(below) => Some(beside(&path, &below).map(str::to_owned).ok_or_else(|| {
                     say().because(Failure::user(format!(
@@ -95,9 +87,27 @@ impl Pool {
                     )))
                 })?),
             };
-            chain.push(Link { volume: name, capacity: info.capacity, allocation: info.allocation });
+            chain.push(Link { volume: name, capacity, allocation });
         }
         Ok(chain)
+    }
+
+    /// Returns the name of the volume that this one lies on, or its path where it is outside the pool; `None` where it stands
+    /// alone or is not there.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn below(&self, volume: &str) -> Result<Option<String>> {
+        let say = || self.cannot("tell what lies below", volume);
+        if !holds_disk(volume) {
+            return Ok(None);
+        }
+        let Some(found) = self.look_for(volume)? else { return Ok(None) };
+        let Some(below) = self.describe(&found).say(say)?.and_then(|described| described.below) else {
+            return Ok(None);
+        };
+        let beside = beside(&self.path()?, &below).map(str::to_owned);
+        Ok(Some(beside.unwrap_or(below)))
     }
 
     /// Returns every volume that lies on another, with the name of that; on its path, if that is outside the pool.
@@ -132,24 +142,7 @@ impl Pool {
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let mut head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
         qcow2::lay_on_another(&mut head, on).explain(say)?;
-        overwrite(&self.connection, &found, &head).explain(say)?;
-        self.refresh()
-    }
-
-    /// Has libvirt look at the pool's files anew: what QEMU made, it does not know yet.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or is making a volume for too long.
-    pub fn refresh(&self) -> Result<()> {
-        let say = || self.cannot("look at", "the volumes");
-        let refreshed = interrupt::poll(PATIENCE, POLL, || {
-            // Refused while a volume is being made. What libvirt knew before is no answer: by that volumes are deleted.
-            self.pool.refresh(0).unless(ErrorNumber::InternalError).say(say)
-        })?;
-        refreshed.ok_or_else(|| {
-            let busy = Failure::user("libvirt is making a volume in it");
-            say().hint("wait until that is done, and run the command again").because(busy).into()
-        })
+        overwrite(&self.connection, &found, &head).explain(say)
     }
 
     /// Returns the volumes that lie on this one, directly or not.
@@ -159,6 +152,17 @@ impl Pool {
     pub fn lying_on(&self, volume: &str) -> Result<BTreeSet<String>> {
         Ok(above(&self.backing_of_all()?, volume))
     }
+}
+
+/// Returns whether a volume of that name holds a disk, which may lie on another, and another on it.
+pub(super) fn holds_disk(volume: &str) -> bool {
+    !matches!(
+        volume::parse(volume),
+        Some((
+            _,
+            Role::Identity | Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::SerialLog(_)
+        ))
+    )
 }
 
 /// Returns the name of what lies directly in the folder `dir`, given its path or its name alone.

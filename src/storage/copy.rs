@@ -6,11 +6,16 @@
 //! that from the beginning: it is a part until it is full, the header is taken
 //! off, and from there it goes the way of `put`.
 
+use std::time::Duration;
+
 use super::Pool;
 use super::put::{HEAD, Part, Stored};
 use super::sparse::{beginning, overwrite};
 use crate::error::{Explain, Result};
 use crate::libvirt::Say;
+
+/// How long the copies of other commands are waited for.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Pool {
     /// Makes the volume `name`, qcow2 and on no other, with what `from`, in this pool or another
@@ -48,8 +53,9 @@ impl Pool {
         let volume = self.pool.lookup_storage_vol_by_name(&part.name).say(say)?;
         let head = beginning(&self.connection, &volume, HEAD as usize).say(say)?;
         overwrite(&self.connection, &volume, &vec![0; head.len()]).explain(say)?;
-        // libvirt would take it for qcow2 still, as long as it was, and have `qemu-img` copy it.
-        self.refresh()?;
+        // libvirt would take it for qcow2 still, as long as it was, and have `qemu-img` copy it. A copy of another command
+        // may be as large as this one, which is not thrown away for that.
+        self.refresh_within(PATIENCE)?;
         let volume = self.pool.lookup_storage_vol_by_name(&part.name).say(say)?;
         let length = volume.info().say(say)?.capacity;
         self.complete(&volume, name, length, &head)

@@ -9,6 +9,7 @@ pub mod image;
 mod blank;
 mod chain;
 mod copy;
+mod look;
 mod pool;
 mod pour;
 mod put;

@@ -186,19 +186,44 @@ impl Pool {
         Ok(found.delete(0).unless(ErrorNumber::NoStorageVolume)?.is_some())
     }
 
-    /// Makes the volume's disk larger; no running guest may use it.
+    /// Makes the disk in a qcow2 volume larger; no running guest may use it.
     ///
     /// # Errors
     /// There is no such volume, it is larger already, or the pool has no space.
     pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
+        if !self.is_taken_for_qcow2(volume)? {
+            self.refresh()?;
+        }
+        self.resize(volume, capacity)
+    }
+
+    /// Does the same where it can be done at once, and returns whether it was: not while libvirt copies a volume of the pool
+    /// and has not looked at this one since it was made.
+    ///
+    /// # Errors
+    /// As [`Pool::grow`].
+    pub fn grow_now(&self, volume: &str, capacity: Size) -> Result<bool> {
+        if !self.is_taken_for_qcow2(volume)? && !self.refresh_now()? {
+            return Ok(false);
+        }
+        self.resize(volume, capacity).map(|()| true)
+    }
+
+    /// libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
+    fn is_taken_for_qcow2(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("grow", volume);
-        // libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
-        self.refresh()?;
+        let xml =
+            self.pool.lookup_storage_vol_by_name(volume).and_then(|found| found.xml_desc(0)).say(say)?;
+        Ok(super::xml::format(&xml).as_deref() == Some("qcow2"))
+    }
+
+    fn resize(&self, volume: &str, capacity: Size) -> Result<()> {
+        let say = || self.cannot("grow", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         found.resize(capacity.bytes(), 0).say(say)
     }
 
-    /// Returns the volume's handle, if there is one.
+    /// Returns the handle of a volume that libvirt knows, if there is one.
     pub(super) fn volume(&self, volume: &str) -> std::result::Result<Option<StorageVol>, Error> {
         self.pool.lookup_storage_vol_by_name(volume).unless(ErrorNumber::NoStorageVolume)
     }

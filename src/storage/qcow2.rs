@@ -16,6 +16,9 @@ const FEATURE_NAMES: u32 = 0x6803_F857;
 /// Bytes of a header of version 3 without optional fields.
 const SHORTEST: usize = 104;
 
+/// Bytes of the largest cluster that QEMU reads.
+const LARGEST_CLUSTER: usize = 2 << 20;
+
 /// Makes the qcow2 file that begins with `head`, on no other and without a format below, lie on the qcow2 file `on` beside it.
 ///
 /// `head` has the file's first bytes, and every extension of its header; what is changed is in there.
@@ -68,6 +71,33 @@ fn put(head: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
     let end = at.checked_add(bytes.len()).filter(|&end| end <= cluster)?;
     head.get_mut(at..end)?.copy_from_slice(bytes);
     Some(())
+}
+
+/// Returns the bytes that a guest sees of the qcow2 file that begins with `head`; `None` where it is none.
+pub(super) fn capacity(head: &[u8]) -> Option<u64> {
+    let size = head.starts_with(b"QFI\xfb").then(|| head.get(24..32))??;
+    Some(u64::from_be_bytes(size.try_into().ok()?))
+}
+
+/// Returns the name of what the qcow2 file that begins with `head` lies on, as it stands there; `None` where it stands alone,
+/// or is no such file. `head` reaches to [`end_of_name`].
+pub(super) fn below(head: &[u8]) -> Option<String> {
+    let range = name_of_below(head)?;
+    Some(String::from_utf8_lossy(head.get(range)?).into_owned())
+}
+
+/// Returns how many of the file's first bytes hold that name.
+pub(super) fn end_of_name(head: &[u8]) -> Option<usize> {
+    name_of_below(head).map(|range| range.end)
+}
+
+/// The format has the name in the file's first cluster, and lets it have 1023 bytes.
+fn name_of_below(head: &[u8]) -> Option<std::ops::Range<usize>> {
+    let [high, at, length] = [8, 12, 16].map(|field| number(head, field));
+    let at = usize::try_from(at.filter(|&at| at > 0 && high == Some(0))?).ok()?;
+    let length = usize::try_from(length?).ok().filter(|length| (1..1024).contains(length))?;
+    let in_cluster = at.checked_add(length).is_some_and(|end| end <= LARGEST_CLUSTER);
+    (head.starts_with(b"QFI\xfb") && in_cluster).then(|| at..at + length)
 }
 
 /// Returns whether the qcow2 file that begins with `head` holds a disk and nothing else: it is on no other file and has none

@@ -48,8 +48,7 @@ impl Pool {
         if !self.is_whole(volume)? {
             return Ok(false);
         }
-        // What was looked at just now needs no refresh of the pool, which other commands' uploads hold up.
-        let (mut reader, _) = self.open_known(volume)?;
+        let mut reader = self.reader(volume)?;
         if reader.length() != bytes.len() as u64 {
             return Ok(false);
         }
@@ -90,7 +89,6 @@ impl Pool {
     /// There is no such volume, or libvirt does not answer.
     pub fn is_compact(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("look at", volume);
-        self.refresh()?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let (info, xml) = (found.info().say(say)?, found.xml_desc(0).say(say)?);
         let head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
@@ -99,11 +97,6 @@ impl Pool {
     }
 
     fn open(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
-        self.refresh()?;
-        self.open_known(volume)
-    }
-
-    fn open_known(&self, volume: &str) -> Result<(VolumeReader, StorageVol)> {
         let say = || self.cannot("read", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let length = length(&found.xml_desc(0).say(say)?)

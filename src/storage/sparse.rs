@@ -64,10 +64,9 @@ impl Pool {
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<u64> {
         let say = || self.cannot("read", volume);
-        self.refresh()?;
-        let xml =
-            self.pool.lookup_storage_vol_by_name(volume).and_then(|found| found.xml_desc(0)).say(say)?;
-        let total = super::xml::length(&xml).unwrap_or_default();
+        // A file that QEMU made may have to be looked for.
+        let xml = self.look_for(volume)?.map(|found| found.xml_desc(0)).transpose().say(say)?;
+        let total = xml.as_deref().and_then(super::xml::length).unwrap_or_default();
         let mut done = 0;
         self.read(volume, &mut |piece| {
             let written = || Failure::user("cannot write what was read");

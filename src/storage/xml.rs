@@ -1,7 +1,7 @@
 //! The XML of volumes: what libvirt is given, and what it answers.
 
 use crate::error::{Failure, Result};
-use crate::libvirt::xml::text_at;
+use crate::libvirt::xml::{Found, text_at, walk};
 
 /// Returns a raw, empty volume of that length, readable by its owner alone: a data volume holds secrets.
 ///
@@ -38,6 +38,18 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 /// Returns the absolute path of what a volume lies on, or its name beside the volume; `None` where it stands alone.
 pub(super) fn backing(xml: &str) -> Option<String> {
     text_at(xml, "volume/backingStore/path").filter(|path| !path.is_empty())
+}
+
+/// Returns the format that libvirt takes a volume for: `raw`, `qcow2`.
+pub(super) fn format(xml: &str) -> Option<String> {
+    // The name is an attribute, which `text_at` does not give.
+    let mut format = None;
+    let read = walk(xml, &mut |place, found| {
+        if let ("volume/target/format", Found::Element(element)) = (place, found) {
+            format = element.attribute("type");
+        }
+    });
+    read.ok().and(format)
 }
 
 /// Returns when a volume was last written, in seconds of its host's clock.

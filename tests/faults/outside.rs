@@ -11,8 +11,8 @@ use crate::host;
 use crate::process::{as_root, host_any, root, run, wait_for};
 use crate::world::World;
 
-use super::data;
 use super::making::{CREATE, K, fresh, gone};
+use super::{data, generations, middle};
 
 /// A pool of the tests' own that can be filled up.
 const FULL: &str = "full";
@@ -208,4 +208,42 @@ pub fn a_network_that_is_down_is_started_with_the_machine(world: &mut World) -> 
     ensure!(data::read(world, K)? == "kept", "the start lost data");
     gone(world, K)?;
     Ok(Outcome::Passed)
+}
+
+/// The first 4 KiB of volumes are gone, as after a power cut in the seconds after they were made: `start` makes again what can
+/// be made again, and names what leads on where data was lost.
+pub fn what_a_power_cut_took_is_made_again_or_told(world: &mut World) -> Result<Outcome> {
+    let zero = |world: &World, volume: &str| -> Result<()> {
+        let to = format!("of={}/{volume}", middle::folder(world));
+        root("dd", &["if=/dev/zero", &to, "bs=4096", "count=1", "conv=notrunc", "status=none"]).map(drop)
+    };
+    generations::one(world)?;
+    let restart = |world: &World| -> Result<()> {
+        world.nixvm(&["start", K])?.ok()?;
+        world.nixvm(&["force-stop", K])?.ok().map(drop)
+    };
+    restart(world)?;
+    let volumes = host::volumes(&world.pool)?;
+    let base = volumes.iter().find(|name| name.starts_with("nixvm-base-")).context("there is no base")?;
+    let lost =
+        [format!("{K}.boot-1.qcow2"), base.clone(), format!("{K}.nvram.fd"), format!("{K}.identity.img")];
+    for volume in &lost {
+        ensure!(volumes.contains(volume), "{volume} is not there: {volumes:?}");
+        zero(world, volume)?;
+        restart(world)?;
+        middle::as_built(world, K, "boot-1")?;
+        generations::whole(world)?;
+    }
+
+    world.nixvm(&["snapshot", K, "a"])?.ok()?;
+    zero(world, &format!("{K}.data-2.qcow2"))?;
+    world.nixvm(&["start", K])?.refused(1, &["lost its first bytes", "snapshot", "recreate"])?;
+    world.nixvm(&["restore-snapshot", K, "a", "--yes"])?.ok()?;
+    restart(world)?;
+    generations::whole(world)?;
+    zero(world, &format!("{K}.data-3.qcow2"))?;
+    world.nixvm(&["start", K])?.refused(1, &["lost its first bytes"])?;
+    world.nixvm(&["recreate", K, "--yes"])?.ok()?;
+    restart(world)?;
+    gone(world, K).map(|()| Outcome::Passed)
 }

@@ -5,10 +5,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{Outcome, tell};
@@ -18,7 +21,7 @@ use crate::world::World;
 
 use super::data;
 use super::generations::{MARKER, current, one, whole};
-use super::kill::{Case, Middle, at_every_boundary, killed_when};
+use super::kill::{Case, Middle, at_every_boundary, begun, killed_when};
 use super::making::{K, gone};
 use super::saved::Saved;
 
@@ -46,28 +49,48 @@ pub fn shutdown(world: &World) -> Middle {
 }
 
 /// Stands in for the guest of `K` and goes down whenever nixvm asks for it.
-struct Guest(Child);
+struct Guest {
+    listens: Child,
+    asked: Arc<AtomicUsize>,
+}
 
 impl Guest {
     fn begin() -> Result<Self> {
+        Self::that_takes(Duration::ZERO)
+    }
+
+    /// Does the same with a guest that is not off before so much time has passed.
+    fn that_takes(time: Duration) -> Result<Self> {
         // One virsh for all of it: between two, a request would be missed.
         let mut listen = Command::new("stdbuf");
         listen.args(["-oL", "virsh", "--quiet", "--connect", "qemu:///system"]);
         listen.args(["qemu-monitor-event", "--event", "POWERDOWN", "--loop"]);
         let mut listens = listen.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let requests = listens.stdout.take().context("it says nothing")?;
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
         thread::spawn(move || {
             let lines = BufReader::new(requests).lines().map_while(std::result::Result::ok);
-            lines.filter(|line| line.contains(K)).for_each(|_| drop(host::virsh_any(&["destroy", K])));
+            lines.filter(|line| line.contains(K)).for_each(|_| {
+                count.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(time);
+                drop(host::virsh_any(&["destroy", K]));
+            });
         });
-        Ok(Guest(listens))
+        Ok(Guest { listens, asked })
+    }
+
+    /// Begins a command and returns it once it has asked the guest to shut down.
+    fn asked_by(&self, world: &World, command: &[&str]) -> Result<Child> {
+        let before = self.asked.load(Ordering::Relaxed);
+        begun(world, command, &|| Ok(self.asked.load(Ordering::Relaxed) > before))
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.listens.kill();
+        let _ = self.listens.wait();
     }
 }
 
@@ -248,6 +271,63 @@ pub fn a_machine_that_ran_runs_on_whoever_ends_the_command(world: &mut World) ->
         tell!("asked to end at {points} points: nixvm {}", command.join(" "));
     }
     gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// Asked to end while it waits for a guest that it has asked to shut down: the guest goes off, and is started again.
+pub fn a_guest_that_was_told_to_shut_down_runs_on_whoever_ends_the_command(
+    world: &mut World,
+) -> Result<Outcome> {
+    const TAKES: Duration = Duration::from_secs(3);
+    let saved = unbootable(world)?;
+    let guest = Guest::that_takes(TAKES)?;
+    let begin = |command: &[&str]| -> Result<(Child, Option<String>)> {
+        saved.put_back(world)?;
+        world.nixvm(&["start", K])?.ok()?;
+        let before = process_of()?;
+        Ok((guest.asked_by(world, command)?, before))
+    };
+    let commands = [&["upgrade", K, "--no-health"][..], &["recreate", K, "--yes"], &["reboot", K]];
+    for (command, signal) in commands.into_iter().zip([Signal::TERM, Signal::INT, Signal::HUP]) {
+        let (mut child, before) = begin(command)?;
+        kill_process(Pid::from_child(&child), signal)?;
+        // A session that ends sends two, and they are one request.
+        thread::sleep(Duration::from_millis(500));
+        if signal != Signal::HUP {
+            kill_process(Pid::from_child(&child), Signal::HUP)?;
+        }
+        let ended = child.wait()?;
+        ensure!(ended.code().is_some_and(|code| code > 128), "{command:?} ended with {ended}");
+        let now = process_of()?;
+        ensure!(now.is_some() && now != before, "{command:?} left {K} in the QEMU {now:?}, of {before:?}");
+    }
+
+    // The same a second time waits for nobody; the next command of that kind starts it.
+    let (mut child, _) = begin(&["reboot", K])?;
+    for _ in 0..2 {
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        thread::sleep(Duration::from_millis(500));
+    }
+    ensure!(child.try_wait()?.is_some_and(|ended| ended.code() == Some(143)), "it goes on waiting");
+    ensure!(runs()?.is_some(), "the guest went off at once");
+    thread::sleep(TAKES);
+    ensure!(runs()?.is_none(), "the guest did not go off");
+    world.nixvm(&["reboot", K])?.ok()?;
+    ensure!(runs()?.is_some(), "`reboot` did not complete");
+
+    // Whoever asks for off has it.
+    let (mut child, _) = begin(&["stop", K])?;
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    child.wait()?;
+    thread::sleep(TAKES + Duration::from_secs(1));
+    ensure!(runs()?.is_none(), "`stop` started it again");
+    tell!("interrupted while the guest goes down: upgrade, recreate, reboot, stop");
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
+/// Returns which QEMU runs `K`: libvirt's number for it, which is another one at each start.
+fn process_of() -> Result<Option<String>> {
+    let xml = host::virsh(&["dumpxml", K])?.stdout;
+    Ok(host::attribute(&xml, "domain", "id").map(str::to_owned))
 }
 
 /// Killed while it waits for the guest, and run again: no guest of these ever comes up, so it is taken back.

@@ -359,8 +359,8 @@ impl Job<'_> {
 
     /// Shuts the machine down; pulls the plug of one that does not: its data is replaced.
     fn power_off(&self, limit: Duration) -> Result<()> {
-        let Work { setup, name, watch, .. } = self.work;
-        if let Err(error) = power::stop(setup, name, limit, *watch) {
+        let Work { name, watch, .. } = self.work;
+        if let Err(error) = power::take_down(self.work, limit) {
             interrupt::check()?;
             watch.note(&format!("{name} is switched off, as its data is replaced: {error:#}"));
             self.work.domain()?.force_off()?;

@@ -109,12 +109,14 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         // What is replaced is kept until the machine is defined, files too.
         steps.push(Step::Files);
     }
-    if let Some(replaced) = &facts.replaced {
-        steps.extend([Step::Checkpoints, Step::Replaced(replaced.clone())]);
+    if facts.replaced.is_some() {
+        steps.push(Step::Checkpoints);
     }
     if facts.running {
         steps.push(Step::Start);
     }
+    // Last, for a deletion may have to wait.
+    steps.extend(facts.replaced.clone().map(Step::Replaced));
     steps
 }
 
@@ -160,6 +162,7 @@ mod tests {
         for late in [Step::Files, Step::Checkpoints, Step::Replaced(facts().replaced.unwrap()), Step::Start] {
             assert!(at(&steps, |step| *step == late) > define, "{late:?}");
         }
+        assert!(matches!(steps.last(), Some(Step::Replaced(_))), "a deletion may have to wait");
         // In use, or the running machine's own.
         assert!(!steps.iter().any(|step| matches!(step, Step::Identity(_) | Step::Boot(_))));
     }

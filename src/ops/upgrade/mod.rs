@@ -296,7 +296,7 @@ impl<'a> Upgrade<'a> {
         let work = self.work;
         self.down = Some(Instant::now());
         let limit = self.request.timeout.unwrap_or(STOP_LIMIT);
-        let Err(error) = power::stop(work.setup, &work.name, limit, work.watch) else { return Ok(()) };
+        let Err(error) = power::take_down(work, limit) else { return Ok(()) };
         // Who pressed ^C can go on later; a guest that does not shut down is no reason to change what it has.
         interrupt::check()?;
         self.define(&self.old)?;
