@@ -2,6 +2,9 @@
 //!
 //! Every question is preceded by a refresh of the pool: libvirt describes a
 //! volume as it was when it last looked, and QEMU changes chains without it.
+//!
+//! libvirt takes every file that begins with a qcow2 header for one. So only
+//! those are asked about that are such files by their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +20,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
+use crate::model::volume::may_be_qcow2;
 
 /// How long a pool in which a volume is being made is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -87,7 +91,11 @@ impl Pool {
                 return Err(say().because(Failure::user(format!("`{name}` is missing"))).into());
             };
             let info = found.info().say(say)?;
-            next = match backing(&found.xml_desc(0).say(say)?) {
+            let below = match may_be_qcow2(&name) {
+                true => backing(&found.xml_desc(0).say(say)?),
+                false => None,
+            };
+            next = match below {
                 None => None,
                 Some(below) => Some(beside(&path, &below).map(str::to_owned).ok_or_else(|| {
                     say().because(Failure::user(format!(
@@ -112,11 +120,15 @@ impl Pool {
         let path = self.path()?;
         let mut all = BTreeMap::new();
         for volume in self.pool.list_all_volumes(0).say(say)? {
+            let name = volume.name().say(say)?;
+            if !may_be_qcow2(&name) {
+                continue;
+            }
             // One that was deleted since the list was made is no error.
             let xml = volume.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
             if let Some(below) = xml.as_deref().and_then(backing) {
                 let below = beside(&path, &below).map(str::to_owned).unwrap_or(below);
-                all.insert(volume.name().say(say)?, below);
+                all.insert(name, below);
             }
         }
         Ok(all)

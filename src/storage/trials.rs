@@ -245,6 +245,52 @@ fn chains_that_lead_nowhere_are_refused() {
     assert_eq!(pool.backing_of_all().unwrap()["b"], "/etc/passwd");
 }
 
+/// Returns the beginning of a qcow2 file on `below` with a disk of 4 EiB.
+fn header(below: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(8, &512_u64.to_be_bytes());
+    put(16, &u32::try_from(below.len()).unwrap().to_be_bytes());
+    put(20, &16_u32.to_be_bytes());
+    put(24, &(1_u64 << 62).to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(512, below.as_bytes());
+    bytes
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn a_header_that_a_guest_wrote_makes_no_chain() {
+    let trial = Trial::new("nixvm-t-forged");
+    let pool = &trial.0;
+    let base = "nixvm-base-00000000000000000000000000000000.qcow2";
+    trial.make(base, None);
+    trial.make("b.data-1.qcow2", None);
+    trial.make("b.boot-1.qcow2", Some(base));
+    for (name, below) in [
+        ("a.serial.log", "/etc/shadow"),
+        ("a.serial.log.0", base),
+        ("a.nvram.fd", "b.data-1.qcow2"),
+        ("a.nvram-1.fd", "a.nvram-1.fd"),
+    ] {
+        std::fs::write(trial.file(name), [header(below), b"\nmore".to_vec()].concat()).unwrap();
+        assert_eq!(pool.chain(name).unwrap().len(), 1, "{name}");
+        assert_eq!(pool.usage(name).unwrap().map(|usage| usage.capacity), Some(4096 + 5), "{name}");
+    }
+    assert_eq!(
+        pool.backing_of_all().unwrap().into_iter().collect::<Vec<_>>(),
+        [("b.boot-1.qcow2".into(), base.into())]
+    );
+    assert!(pool.lying_on("b.data-1.qcow2").unwrap().is_empty());
+    // What a guest wrote is read to its end whatever it says of its length, and copied as it is.
+    let mut read = Vec::new();
+    pool.download("a.nvram.fd", &mut read, &mut |_| Ok(())).unwrap();
+    pool.put_bytes("a.nvram-2.fd", &read).unwrap();
+    assert!(read == std::fs::read(trial.file("a.nvram-2.fd")).unwrap() && read.len() == 4096 + 5);
+    assert!(pool.delete("b.data-1.qcow2").unwrap() && pool.delete("a.serial.log").unwrap());
+}
+
 #[test]
 #[ignore = "needs qemu:///system"]
 fn a_volume_is_read_back_byte_for_byte_and_fast() {

@@ -32,10 +32,7 @@ use series::Series;
 
 use super::deploy::{self, moved};
 use super::work::Work;
-use super::{Setup, Watch};
-
-/// Most bytes of firmware variables that are taken for such; OVMF's have 528 KiB.
-const LARGEST_NVRAM: u64 = 64 << 20;
+use super::{Setup, Watch, nvram};
 
 /// Bytes beside the data that an archive may need: the machine's files and its manifest.
 const BESIDE_DATA: u64 = 8 << 20;
@@ -234,14 +231,11 @@ impl Job<'_> {
 
     /// Returns the variables of the machine's firmware; it has none before its first start.
     fn nvram(&self) -> Result<Option<Vec<u8>>> {
-        use std::io::Read as _;
-        let volume = Role::Nvram.of(&self.domain.metadata().stem);
-        if self.pool.usage(&volume)?.is_none() {
+        let stem = &self.domain.metadata().stem;
+        if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        self.pool.reader(&volume)?.take(LARGEST_NVRAM).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        nvram::read(self.pool, stem, &Role::Nvram).map(Some)
     }
 }
 
