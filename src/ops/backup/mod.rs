@@ -118,6 +118,11 @@ pub fn backup(
         // Elsewhere a folder may be somebody's who is not to read the machine's secrets.
         file::give_to_owner(&archive)?;
     }
+    // By this `restore-backup` knows it again, wherever it is by then.
+    let made = setup.workspace.made_archives_dir().join(written.manifest.to_string());
+    if let Err(error) = file::write(&made, "") {
+        watch.note(&format!("`restore-backup` will ask whether you trust this archive: {error:#}"));
+    }
     let bytes = std::fs::metadata(&archive).map_or(0, |metadata| metadata.len());
     watch.done(&format!("Backed {name} up to {}", archive.display()));
     Ok(BackedUp {
