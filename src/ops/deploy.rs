@@ -66,13 +66,20 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Copies a machine's boot disk into the pool, unless it is there, and keeps what the build was made from.
+/// Copies a machine's boot disk into the pool, unless it is there, sees that its base still is, and keeps what the build was
+/// made from.
 ///
 /// # Errors
 /// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
 pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
     work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
     pool.put(volume, &open(&built.image.disk)?, &mut moved(work.watch))?;
+    // From now on a volume says that it needs the base. `clean` of another workspace may have looked before.
+    let base = &built.image.base_volume;
+    pool.wait_while_condemned(base)?;
+    if pool.put(base, &open(&built.image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
+        work.watch.note(&format!("copied {base} once more, for it was deleted a moment ago"));
+    }
     kept::keep(work.setup, built)
 }
 
