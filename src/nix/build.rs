@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
@@ -142,6 +143,32 @@ fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
         return Ok(path.into());
     }
     Err(Failure::bug(format!("`nix {verb}` printed `{path}`, which is no path")).into())
+}
+
+/// Returns the flake that a reference leads to now, as a reference to exactly that: with its revision, or else its copy in the
+/// store.
+///
+/// # Errors
+/// There is no Nix, or no flake.
+pub fn pinned(reference: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        path: PathBuf,
+        url: String,
+        locked: Locked,
+    }
+    #[derive(Deserialize)]
+    struct Locked {
+        rev: Option<String>,
+    }
+    let command = nix().args(["flake", "metadata", "--json", "--no-write-lock-file", reference]);
+    let printed = answered(command.output())?;
+    let found: Metadata = serde_json::from_slice(&printed)
+        .explain(|| Failure::bug("`nix flake metadata` gave another JSON than expected"))?;
+    Ok(match found.locked.rev {
+        Some(_) => found.url,
+        None => reference::of_path(&found.path),
+    })
 }
 
 /// Writes the lock of those inputs of the flake in `folder` that `flake.lock` there does not lock yet.

@@ -92,6 +92,8 @@ impl Setup {
             let names: Vec<String> = staged.left_out.iter().map(|path| path.display().to_string()).collect();
             watch.note(&format!("not given to Nix, for it looks like a secret: {}", names.join(", ")));
         }
+        // A folder or a branch may hold something else by the time that Nix builds, and at the next build.
+        let nixpkgs = nixpkgs.map(|nixpkgs| pinned(&nixpkgs)).transpose()?;
         let digest =
             Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
         let rendered = file::private_folder_in(&self.workspace.output_dir(), ".machines-")?;
@@ -143,4 +145,11 @@ impl Setup {
             Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
         }
     }
+}
+
+fn pinned(nixpkgs: &str) -> Result<String> {
+    nix::pinned(nixpkgs).explain(|| {
+        Failure::user(format!("cannot read the nixpkgs `{nixpkgs}`; nothing was changed"))
+            .hint("do what Nix says above: what replaces nixpkgs stands in `--nixpkgs`, NIXVM_NIXPKGS or output/base")
+    })
 }

@@ -13,9 +13,10 @@ use crate::sandbox::Sandbox;
 /// A flake whose machines' images are what Nix was given of them, and of the profile.
 const FLAKE: &str = r#"{
   inputs.machines = { url = "path:./nix/no-machines"; flake = false; };
-  outputs = { machines, ... }: {
+  inputs.nixpkgs = { url = "path:./nix/no-machines"; flake = false; };
+  outputs = { machines, nixpkgs, ... }: {
     packages.SYSTEM = builtins.mapAttrs (name: _: builtins.path {
-      name = "image-${builtins.hashString "sha256" (builtins.readFile ./profiles/core.nix)}";
+      name = "image-${builtins.hashString "sha256" (builtins.readFile ./profiles/core.nix + builtins.readFile (nixpkgs + "/version"))}";
       path = machines + "/${builtins.substring 3 (-1) name}";
     }) { vm-web = null; vm-db = null; };
   };
@@ -31,6 +32,7 @@ fn workspace() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("flake.nix", FLAKE.replace("SYSTEM", &format!("{}-linux", std::env::consts::ARCH)));
     sandbox.write("nix/no-machines/README.md", "");
+    sandbox.write("nix/no-machines/version", "locked");
     for name in ["web", "db"] {
         let ended = sandbox.run(&["create", name, "--no-build", "--no-keys", "--quiet"]);
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -106,4 +108,31 @@ fn an_image_has_the_digest_of_what_is_in_it_whoever_builds_beside() {
     let of_profile =
         |name: &std::ffi::OsStr| name.to_string_lossy().rsplit_once("image-").unwrap().1.to_owned();
     assert_ne!(of_profile(image.file_name().unwrap()), of_profile(&edited));
+}
+
+#[test]
+fn a_nixpkgs_that_changes_in_its_place_is_another_one() {
+    let sandbox = workspace();
+    let folder = sandbox.home().join("nixpkgs");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("flake.nix"), "{ outputs = _: { }; }").unwrap();
+    let version = |version: &str| fs::write(folder.join("version"), version).unwrap();
+    sandbox.write("output/base", format!("path:{}\n", folder.display()));
+    let real = std::env::var("PATH").unwrap();
+    let name = |image: &Path| image.file_name().unwrap().to_owned();
+
+    version("1");
+    let (first, one) = built(&sandbox, "web", build(&sandbox, "web", &real));
+    version("2");
+    let (second, two) = built(&sandbox, "web", build(&sandbox, "web", &real));
+    assert!(first != second && name(&one) != name(&two));
+
+    version("1");
+    let (halting, path) = halting(&sandbox);
+    let slow = build(&sandbox, "web", &path);
+    wait_for(&halting.join("halted"));
+    version("2");
+    fs::write(halting.join("go"), "").unwrap();
+    let (digest, image) = built(&sandbox, "web", slow);
+    assert!(digest == first && name(&image) == name(&one), "it was built from what came later");
 }
