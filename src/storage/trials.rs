@@ -1,7 +1,7 @@
 //! Uploads tried on the real libvirt: `cargo test --lib storage:: -- --ignored --nocapture`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
@@ -278,6 +278,9 @@ fn a_header_that_a_guest_wrote_makes_no_chain() {
         assert_eq!(pool.chain(name).unwrap().len(), 1, "{name}");
         assert_eq!(pool.usage(name).unwrap().map(|usage| usage.capacity), Some(4096 + 5), "{name}");
     }
+    // `logs --follow` asks for the length alone.
+    File::options().append(true).open(trial.file("a.serial.log")).unwrap().write_all(b" lines").unwrap();
+    assert_eq!(pool.usage("a.serial.log").unwrap().map(|usage| usage.capacity), Some(4096 + 11));
     assert_eq!(
         pool.backing_of_all().unwrap().into_iter().collect::<Vec<_>>(),
         [("b.boot-1.qcow2".into(), base.into())]

@@ -217,7 +217,8 @@ fn declared(
     })?;
     // Where it is restored, and not where it was when it was archived.
     let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
-    let var_size = machine.var_size.max(Size::from_bytes(virtual_size));
+    // `var_size` holds whole MiB, and a disk that somebody resized by hand may be of any length.
+    let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
     Ok(Machine { pool, connection, var_size, ..machine })
 }
 
