@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::backup::{self, Archive, Checksum};
 use crate::config::{self, ArchivedFile, Brought};
 use crate::error::{Failure, Result};
+use crate::exec;
 use crate::model::MachineName;
 use crate::ops::Setup;
 
@@ -39,7 +40,8 @@ impl Brings {
         Failure::user(format!("{file} was not made in this workspace, and its files would act here; nothing was changed"))
             .because(Failure::user(self.listing()))
             .hint(format!(
-                "look at them, `zstdcat {file} | tar xO machine/{one}`, and if you trust them like a program of your own, pass `--trust-archive`"
+                "look at them, `zstdcat {} | tar xO machine/{one}`, and if you trust them like a program of your own, pass `--trust-archive`",
+                exec::quoted(&self.file.to_string_lossy())
             ))
             .into()
     }
