@@ -9,7 +9,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid, chownat, fchown, flock};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid, chownat, fchown, flock, renameat_with,
+};
 use rustix::process::geteuid;
 use tempfile::NamedTempFile;
 
@@ -339,6 +341,28 @@ pub fn private_folder_in(folder: &Path, prefix: &str) -> Result<tempfile::TempDi
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(folder)
         .explain(|| Failure::user(format!("cannot make a folder in {}", folder.display())))
+}
+
+/// Puts the folder `new` at `target`, in place of what is there, which is at `new` afterwards or gone.
+///
+/// Another process that does the same wins or loses as a whole; a file system that cannot swap two folders shows none for a
+/// moment.
+///
+/// # Errors
+/// A folder cannot be renamed.
+pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot put a folder at `{}`", target.display()));
+    let rename = |flags| renameat_with(CWD, new, CWD, target, flags);
+    if fs::symlink_metadata(target).is_ok() && rename(RenameFlags::EXCHANGE).is_ok() {
+        return Ok(());
+    }
+    let old = private_folder_in(target.parent().unwrap_or(Path::new(".")), ".old-")?;
+    let _ = fs::rename(target, old.path().join("old"));
+    match rename(RenameFlags::NOREPLACE) {
+        // Another nixvm has just put its own there.
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(_) => fs::rename(new, target).explain(cannot),
+    }
 }
 
 /// Returns the bytes that are free for this user on the file system of a folder.

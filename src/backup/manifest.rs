@@ -6,13 +6,17 @@ use super::files::{LARGEST, LARGEST_SUM};
 use super::member::{Member, Role};
 use super::{ArchiveName, Checksum};
 use crate::error::{Explain, Failure, Result};
+use crate::model::volume::LARGEST_NVRAM;
 use crate::model::{Generation, MachineId, MachineName, Moment, ProfileName, quote};
 
 /// The version of the manifest, and of the archive around it, that this nixvm reads and writes.
 const FORMAT: u32 = 1;
 
-/// Largest data or NVRAM, in bytes: twice the largest disk, so that no sum of sizes overflows.
-const LARGEST_VOLUME: u64 = 128 << 40;
+/// Largest disk that a guest sees, in bytes: what `var_size` takes.
+const LARGEST_DISK: u64 = 64 << 40;
+
+/// Largest file of a disk, in bytes: twice that, so that no sum of sizes overflows.
+const LARGEST_VOLUME: u64 = 2 * LARGEST_DISK;
 
 /// What an archive holds, and of what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,8 +257,12 @@ impl TryFrom<FileMember> for Member {
         }
         let (most, shown) = match member.role {
             Role::File { .. } => (LARGEST, "1 MiB"),
-            _ => (LARGEST_VOLUME, "128 TiB"),
+            Role::Data { .. } => (LARGEST_VOLUME, "128 TiB"),
+            Role::Nvram => (LARGEST_NVRAM, "64 MiB"),
         };
+        if file.virtual_size.is_some_and(|size| size > LARGEST_DISK) {
+            return Err(Failure::user(format!("`{member}` is a disk of more than 64 TiB")).into());
+        }
         if member.size > most {
             return Err(Failure::user(format!("`{member}` has more than {shown}")).into());
         }
@@ -446,9 +454,14 @@ mod tests {
             (
                 refusal(
                     "/members/3",
-                    &json!({"path": "nvram.fd", "mode": "0600", "size": LARGEST_VOLUME + 1, "sha256": Checksum::UNKNOWN}),
+                    &json!({"path": "nvram.fd", "mode": "0600", "size": LARGEST_NVRAM + 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`nvram.fd` has more than 128 TiB",
+                "`nvram.fd` has more than 64 MiB",
+            ),
+            (refusal("/members/2/size", &json!(LARGEST_VOLUME + 1)), "`data.qcow2` has more than 128 TiB"),
+            (
+                refusal("/members/2/virtualSize", &json!(LARGEST_DISK + 1)),
+                "`data.qcow2` is a disk of more than 64 TiB",
             ),
             (
                 refusal(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use console::style;
 use indicatif::HumanBytes;
 
-use crate::backup::{Archive, ArchiveName, State};
+use crate::backup::{Archive, ArchiveName, Checksum, State};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{MachineName, Moment};
 use crate::ops::{self, Call, ListedBackup, Restore, Setup};
@@ -86,11 +86,12 @@ pub fn restore(call: &Call, args: &RestoreBackup, terminal: &Terminal) -> Result
         None => choose(&folder, source.as_ref())?,
     };
     let anew = args.anew.as_deref().map(machine_name).transpose()?;
-    let wanted = Restore {
+    let mut wanted = Restore {
         file,
         name: anew.clone().unwrap_or(of),
         anew: anew.is_some(),
         files: args.files,
+        trusted: None,
         limit: Duration::from_secs(args.timeout),
     };
     let setup = call.machine(&wanted.name)?;
@@ -105,6 +106,7 @@ pub fn restore(call: &Call, args: &RestoreBackup, terminal: &Terminal) -> Result
             return Err(Failure::user("nothing was changed").into());
         }
     }
+    wanted.trusted = trusted(&setup, &wanted, args.trust_archive, terminal)?;
     let mut restored = ops::restore_backup(&setup, &wanted, terminal)?;
     if args.start && !restored.running {
         ops::start(&setup, &restored.machine, terminal)?;
@@ -115,6 +117,26 @@ pub fn restore(call: &Call, args: &RestoreBackup, terminal: &Terminal) -> Result
         false => format!("next: nixvm start {}", restored.machine),
     };
     Ok(Shown::new(&restored, next))
+}
+
+/// Returns the archive that is trusted, if there is anything in it that has to be; asks, unless `already` says so.
+///
+/// `--yes` is no answer to this: it says that data may be replaced, and not whose code may run here.
+fn trusted(setup: &Setup, wanted: &Restore, already: bool, terminal: &Terminal) -> Result<Option<Checksum>> {
+    let brings = ops::brings(setup, wanted)?;
+    if brings.files.is_empty() || already {
+        return Ok(Some(brings.archive));
+    }
+    if !prompt::can_ask() {
+        return Err(brings.refused());
+    }
+    terminal.rest();
+    let file = wanted.file.display();
+    terminal.line(&format!("{file} was not made in this workspace, and brings:\n{}", brings.listing()));
+    match prompt::confirm("Do you trust these files like a program of your own?", "pass `--trust-archive`")? {
+        true => Ok(Some(brings.archive)),
+        false => Err(Failure::user("nothing was changed").into()),
+    }
 }
 
 /// Returns the folder of the archives, absolute.

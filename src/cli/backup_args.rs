@@ -54,7 +54,9 @@ Examples:
 
 Everything is verified before anything is changed, and the machine runs until all that is new is in
 the pool. Its data is replaced; its snapshots and generations stay. machines/NAME is kept where it
-is there, and comes from the archive where it is not, or with --files.")]
+is there, and comes from the archive where it is not, or with --files. Where an archive that was not
+made in this workspace brings files that act here (code for Nix, a program, keys that log in), it says
+which and asks.")]
 pub struct RestoreBackup {
     /// Name of the machine
     pub name: Option<String>,
@@ -66,6 +68,9 @@ pub struct RestoreBackup {
     /// Take the archive's files where machines/NAME is there, too
     #[arg(long)]
     pub files: bool,
+    /// Take what acts of the archive's files (extra.nix, health-check, keys, …) without being asked
+    #[arg(long)]
+    pub trust_archive: bool,
     /// Folder of the archives [default: output/backups]
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
@@ -75,7 +80,7 @@ pub struct RestoreBackup {
     /// How long a running machine may take to shut down, in seconds; its power is cut then
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub timeout: u64,
-    /// Do not ask
+    /// Do not ask whether to replace the data
     #[arg(short, long)]
     pub yes: bool,
 }

@@ -116,7 +116,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::VerifyBackup(args) => backup::verify(&args, terminal),
         Command::Shell => {
             let setup = call.host();
-            let (flake, _) = setup.flake(terminal)?;
+            let flake = setup.flake(|_, _| Ok(()), terminal)?;
             terminal.rest();
             Err(nix::develop(&flake, setup.workspace.root()).replace())
         }

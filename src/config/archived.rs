@@ -35,7 +35,7 @@ pub fn from_archive(name: &MachineName, files: &[ArchivedFile]) -> Result<Machin
 /// How messages call the folder in the archive.
 const LABEL: &str = "the archive's machine";
 
-fn declared(files: &[ArchivedFile]) -> Result<Declared> {
+pub(super) fn declared(files: &[ArchivedFile]) -> Result<Declared> {
     Declared::parse(LABEL, |name| {
         let Some(file) = files.iter().find(|file| file.name == name) else { return Ok(None) };
         let text = std::str::from_utf8(&file.bytes);

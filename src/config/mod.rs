@@ -29,6 +29,7 @@
 //! files are left alone.
 
 mod archived;
+mod brought;
 mod change;
 mod create;
 mod declared;
@@ -42,6 +43,7 @@ mod trust;
 mod workspace;
 
 pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
+pub use brought::{Brought, brought};
 pub use change::{change, copy_beside, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
 pub use declared::Declared;

@@ -142,6 +142,12 @@ impl Workspace {
         self.output_dir().join("backups")
     }
 
+    /// Returns the folder that says which archives were made in this workspace: an empty file each, called by the digest of
+    /// the archive's manifest.
+    pub fn made_archives_dir(&self) -> PathBuf {
+        self.output_dir().join("archives")
+    }
+
     /// Returns the file that names the nixpkgs this workspace builds from, where it is not the locked one.
     pub fn base_file(&self) -> PathBuf {
         self.output_dir().join("base")

@@ -81,6 +81,18 @@ impl Role {
         }
     }
 
+    /// Returns whether nixvm makes it as a qcow2 file. All others are raw, whatever they begin with.
+    fn is_qcow2(&self) -> bool {
+        match self {
+            Role::Boot(_) | Role::Data(_) | Role::Backup => true,
+            Role::Identity | Role::Nvram | Role::FrozenNvram(_) | Role::NextNvram(_) | Role::SerialLog(_) => {
+                false
+            }
+            // Its header is written last, under its own name; a copy that is being filled lies on none.
+            Role::Part => false,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         if text.ends_with(".part") {
             return Some(Role::Part);
@@ -100,6 +112,18 @@ impl Role {
             .or_else(|| number("nvram-next-", ".fd").map(Role::NextNvram))
             .or_else(|| number("serial.log.", "").map(|old| Role::SerialLog(Some(old))))
     }
+}
+
+/// Largest file of a firmware's variables, in bytes: a bank of flash of QEMU's machine `virt` (`VIRT_FLASH` in its
+/// hw/arm/virt.c, half of which is the variables'), and the length of AAVMF's file in Debian. OVMF's have 128 or 528 KiB.
+pub const LARGEST_NVRAM: u64 = 64 << 20;
+
+/// Returns whether a volume of that name may be a qcow2 file, and so may lie on another.
+///
+/// The name decides, and not the first bytes: a guest writes those of its serial log and of its firmware's variables, and
+/// could put a header there that names any file of the host. A volume that is not nixvm's may be anything.
+pub fn may_be_qcow2(volume: &str) -> bool {
+    parse(volume).is_none_or(|(_, role)| role.is_qcow2())
 }
 
 /// Returns whose volume that is and what it is to its machine; `None` for a base image, and for what is not nixvm's.
@@ -145,6 +169,30 @@ mod tests {
             ".data-1.qcow2",
         ] {
             assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_writes_byte_for_byte_is_raw_by_its_name() {
+        for qcow2 in [
+            "web.boot-1.qcow2",
+            "web_2.data-7.qcow2",
+            "web.backup.qcow2",
+            "nixvm-base-0123.qcow2",
+            "notes.img",
+        ] {
+            assert!(may_be_qcow2(qcow2), "{qcow2}");
+        }
+        for raw in [
+            "web.nvram.fd",
+            "web.nvram-1.fd",
+            "web.nvram-next-2.fd",
+            "web.serial.log",
+            "web_2.serial.log.0",
+            "web.identity.img",
+            "web.data-1.qcow2.0123.part",
+        ] {
+            assert!(!may_be_qcow2(raw), "{raw}");
         }
     }
 

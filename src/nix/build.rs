@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
@@ -35,9 +36,9 @@ pub(super) fn missing() -> String {
 /// A staged flake together with the inputs that nixvm gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flake {
-    /// The staged copy, an absolute path.
+    /// The staged copy, in Nix's store.
     pub folder: PathBuf,
-    /// The folder of rendered machines, an absolute path: Nix takes a relative one for part of the flake.
+    /// The folder of rendered machines, in Nix's store too: nobody writes to it while Nix reads.
     pub machines: PathBuf,
     /// A flake reference to use in place of the locked nixpkgs.
     pub nixpkgs: Option<String>,
@@ -64,7 +65,7 @@ impl Flake {
 
     fn build_command(&self, attribute: &str, out_link: &Path) -> Command {
         self.command("build")
-            .args(["--log-format", "internal-json", "--print-build-logs"])
+            .args(["--log-format", "internal-json", "--print-build-logs", "--print-out-paths"])
             .arg("--out-link")
             .arg(out_link)
             .arg(self.installable(attribute))
@@ -76,10 +77,16 @@ impl Flake {
 }
 
 /// Builds one of the flake's outputs, leaves a link to it (and so a garbage collector's root) at `out_link`, and tells `watch` what happens meanwhile.
+/// Returns the path in the store: another command may soon make the link lead elsewhere.
 ///
 /// # Errors
 /// There is no Nix, or it fails; the end of what it said is the cause.
-pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl FnMut(Event)) -> Result<()> {
+pub fn build(
+    flake: &Flake,
+    attribute: &str,
+    out_link: &Path,
+    mut watch: impl FnMut(Event),
+) -> Result<PathBuf> {
     if let Some(folder) = out_link.parent() {
         file::create_folder(folder)?;
     }
@@ -94,11 +101,12 @@ pub fn build(flake: &Flake, attribute: &str, out_link: &Path, mut watch: impl Fn
     });
     // ^C reaches Nix too, and how that ends says less than that it was asked for.
     interrupt::check()?;
-    answered(built).explain(|| {
+    let printed = answered(built).explain(|| {
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
             .hint("mend what Nix says and run the same command again; `-vv` shows what builders print")
     })?;
-    file::give_to_owner(out_link)
+    file::give_to_owner(out_link)?;
+    store_path(&printed, "build")
 }
 
 /// Returns the value of one of the flake's outputs.
@@ -125,12 +133,42 @@ pub fn develop(flake: &Flake, workspace: &Path) -> Command {
 pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
     // By the name `source` Nix takes a folder of its store for a flake's input as it is, without another copy.
     let command = nix().args(["store", "add-path", "--name", "source"]).arg(folder);
-    let printed = answered(command.output())?;
-    let path = String::from_utf8_lossy(&printed).trim().to_owned();
-    if path.starts_with('/') {
+    store_path(&answered(command.output())?, "store add-path")
+}
+
+/// Returns the one path that Nix printed.
+fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
+    let path = String::from_utf8_lossy(printed).trim().to_owned();
+    if path.starts_with('/') && !path.contains('\n') {
         return Ok(path.into());
     }
-    Err(Failure::bug(format!("`nix store add-path` printed `{path}`, which is no path")).into())
+    Err(Failure::bug(format!("`nix {verb}` printed `{path}`, which is no path")).into())
+}
+
+/// Returns the flake that a reference leads to now, as a reference to exactly that: with its revision, or else its copy in the
+/// store.
+///
+/// # Errors
+/// There is no Nix, or no flake.
+pub fn pinned(reference: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        path: PathBuf,
+        url: String,
+        locked: Locked,
+    }
+    #[derive(Deserialize)]
+    struct Locked {
+        rev: Option<String>,
+    }
+    let command = nix().args(["flake", "metadata", "--json", "--no-write-lock-file", reference]);
+    let printed = answered(command.output())?;
+    let found: Metadata = serde_json::from_slice(&printed)
+        .explain(|| Failure::bug("`nix flake metadata` gave another JSON than expected"))?;
+    Ok(match found.locked.rev {
+        Some(_) => found.url,
+        None => reference::of_path(&found.path),
+    })
 }
 
 /// Writes the lock of those inputs of the flake in `folder` that `flake.lock` there does not lock yet.
@@ -179,7 +217,7 @@ mod tests {
             command.to_string(),
             "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
              --override-input machines path:/w/rendered --override-input nixpkgs path:/base \
-             --log-format internal-json --print-build-logs --out-link /w/build/vm-web path:/w/flake#vm-web"
+             --log-format internal-json --print-build-logs --print-out-paths --out-link /w/build/vm-web path:/w/flake#vm-web"
         );
     }
 

@@ -16,7 +16,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -76,27 +76,8 @@ impl Staged {
     /// # Errors
     /// The folder cannot be renamed.
     pub fn publish(self, target: &Path) -> Result<()> {
-        let cannot = || Failure::user(format!("cannot put the staged flake at `{}`", target.display()));
         file::give_folder_to_owner(self.folder.path())?;
-        // The old copy gets the name of the new one, and goes with that.
-        let swap = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::EXCHANGE);
-        let place = || renameat_with(CWD, self.folder.path(), CWD, target, RenameFlags::NOREPLACE);
-        if fs::symlink_metadata(target).is_ok() && swap().is_ok() {
-            return self.folder.close().explain(cannot);
-        }
-        // Not every file system can swap two folders.
-        let old = file::private_folder_in(target.parent().unwrap_or(Path::new(".")), ".old-")?;
-        let _ = fs::rename(target, old.path().join("flake"));
-        match place() {
-            Ok(()) => drop(self.folder.keep()),
-            // Another nixvm has just put its copy there.
-            Err(error) if error == rustix::io::Errno::EXIST => {}
-            Err(_) => {
-                fs::rename(self.folder.path(), target).explain(cannot)?;
-                drop(self.folder.keep());
-            }
-        }
-        Ok(())
+        file::replace_folder(self.folder.path(), target)
     }
 }
 

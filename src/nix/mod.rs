@@ -9,7 +9,7 @@ mod log;
 pub mod reference;
 mod version;
 
-pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock};
+pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock, pinned};
 pub use flake::{Staged, require_own_output, stage};
 pub use lock::{Lock, Locked, Moved};
 pub use log::{Event, Progress};

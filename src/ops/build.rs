@@ -10,9 +10,10 @@ use crate::error::{Explain, Failure, Result};
 use crate::model::record::{Build, Generations};
 use crate::model::{Generation, Machine, MachineName, ProfileName};
 use crate::nix;
-use crate::render;
+use crate::render::{self, Rendered};
 use crate::storage::image::{self, Image};
 
+use super::sources::Sources;
 use super::{Setup, Watch};
 
 /// A profile whose base image was built.
@@ -44,9 +45,15 @@ pub struct BuiltMachine {
     pub out_link: PathBuf,
     /// Options and packages that the machine asks for and its guest does not have; none with real nixpkgs.
     pub not_carried_out: Vec<String>,
-    /// What was built.
+    /// What was built, in Nix's store.
     #[serde(skip)]
     pub image: Image,
+    /// The files that nixvm rendered for it.
+    #[serde(skip)]
+    pub rendered: Rendered,
+    /// The files of the flake and of the machine that it was built from.
+    #[serde(skip)]
+    pub sources: Sources,
 }
 
 /// A profile of the workspace, and the sentence that describes it.
@@ -84,13 +91,13 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     setup.workspace.check_profile(profile)?;
     let out_link = setup.workspace.build_dir().join(format!("profile-{profile}"));
     watch.step(&format!("Building profile {profile}"));
-    let (flake, _) = setup.flake(watch)?;
-    nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
-    let base = out_link.join("base.qcow2");
+    let flake = setup.flake(|_, _| Ok(()), watch)?;
+    let image = nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
+    let base = image.join("base.qcow2");
     let base_bytes = std::fs::metadata(&base)
         .explain(|| Failure::user(format!("cannot read `{}`", base.display())))?
         .len();
-    let not_carried_out = image::read_not_carried_out(&out_link)?;
+    let not_carried_out = image::read_not_carried_out(&image)?;
     watch.done(&format!("Built profile {profile}"));
     tell_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);
     Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes, not_carried_out })
@@ -137,7 +144,7 @@ pub fn build_beside(
     });
     if let Some(current) = same {
         built.generation = current.generation();
-        render::write(&setup.workspace.rendered_dir(), machine, &built.generation)?;
+        built.rendered = render::write(&setup.workspace.rendered_dir(), machine, &built.generation)?;
     }
     let number = built.generation.number;
     watch.done(&match same {
@@ -180,23 +187,40 @@ fn build_image(
         // Before Nix is asked anything: what is wrong with it can be said without one.
         render::syntax::check(&format!("machines/{name}/extra.nix"), extra)?;
     }
-    let (flake, flake_digest) = setup.flake(watch)?;
-    let companions = match &machine.extra {
-        Some(extra) => render::companions(beside, name, extra)?,
-        None => Vec::new(),
+    render::require_ours(&setup.workspace.rendered_dir().join(name.as_str()))?;
+    let mut made = None;
+    let render = |machines: &Path, flake_digest: &str| -> Result<()> {
+        let companions = match &machine.extra {
+            Some(extra) => render::companions(beside, name, extra)?,
+            None => Vec::new(),
+        };
+        let companions = render::copy_companions(&machines.join(name.as_str()), &companions)?;
+        let inputs = [render::digest(machine), flake_digest.to_owned(), companions].join("\n");
+        let inputs = format!("{:x}", Sha256::digest(inputs.trim_end()));
+        let generation = generation(&inputs);
+        let rendered = render::write(machines, machine, &generation)?;
+        made = Some((inputs, generation, rendered));
+        Ok(())
     };
-    let inputs = [render::digest(machine), flake_digest, render::digest_of(&companions)?].join("\n");
-    let inputs = format!("{:x}", Sha256::digest(inputs.trim_end()));
-    let generation = generation(&inputs);
-    render::write(&flake.machines, machine, &generation)?;
-    render::write_companions(&flake.machines, name, &companions)?;
+    let flake = setup.flake(render, watch)?;
+    let (inputs, generation, rendered) = made.ok_or_else(|| Failure::bug("a build of nothing"))?;
+    let sources = Sources::of(&flake.folder, &flake.machines.join(name.as_str()), name)?;
 
     let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
     watch.step(&format!("Building {name} from profile {}", machine.profile));
-    nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?;
-    let image = Image::read(&out_link)?;
+    let image =
+        Image::read(&nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?)?;
     let not_carried_out = image.not_carried_out.clone();
-    Ok(BuiltMachine { machine: name.clone(), generation, inputs, out_link, not_carried_out, image })
+    Ok(BuiltMachine {
+        machine: name.clone(),
+        generation,
+        inputs,
+        out_link,
+        not_carried_out,
+        image,
+        rendered,
+        sources,
+    })
 }
 
 /// Says what `whose` asks for and its guest does not have.

@@ -21,14 +21,14 @@ use crate::storage::image::is_base_volume;
 
 use super::generations::{remove, superfluous};
 use super::upgrade::running;
-use super::work::{Work, now};
+use super::work::Work;
 use super::{Setup, Watch, deploy, kept, ownership, stale};
 
 /// How many generations of a machine stay.
 const KEEP: usize = 2;
 
-/// Seconds that a base image must have been in the pool: one that was just put there is about to be used, perhaps by
-/// another workspace's nixvm.
+/// Seconds that a base image must have been in the pool, by the pool's own clock: one that was just put there is about to be
+/// used, perhaps by another workspace's nixvm, which would have to copy it once more. Nothing worse hangs on this.
 const SETTLED: u64 = 60 * 60;
 
 /// Something that nothing needs.
@@ -94,7 +94,7 @@ impl Garbage {
     }
 }
 
-/// Returns everything that nothing needs. Changes nothing.
+/// Returns everything that nothing needs. Changes nothing; to ask a pool for the time a volume of one byte comes and goes.
 ///
 /// # Errors
 /// A domain of nixvm's, a volume or a folder cannot be read: what it needs is not known then.
@@ -125,8 +125,10 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
             found.push(Garbage::Generation { machine: name.clone(), number, volume, bytes });
         }
     }
-    for volume in unused_bases(&pool.volumes()?, &records, &backing) {
-        let settled = pool.written(&volume)?.is_some_and(|written| written + SETTLED < now());
+    let unused = unused_bases(&pool.volumes()?, &records, &backing);
+    let now = if unused.is_empty() { None } else { pool.now()? };
+    for volume in unused {
+        let settled = now.zip(pool.written(&volume)?).is_some_and(|(now, then)| is_settled(now, then));
         if let Some(usage) = pool.usage(&volume)?.filter(|_| settled) {
             found.push(Garbage::Base { volume, bytes: usage.allocation });
         }
@@ -150,6 +152,12 @@ fn ours(setup: &Setup, host: &Hypervisor, records: &[Metadata]) -> Result<BTreeS
         }
     }
     Ok(names)
+}
+
+/// Returns whether what was written `then` has been there for long, both by the pool's clock: a time to come is one of a clock
+/// that was wrong.
+fn is_settled(now: u64, then: u64) -> bool {
+    now.abs_diff(then) > SETTLED
 }
 
 /// Returns the base images among `volumes` that no build is recorded to lie on and no volume does lie on.
@@ -197,7 +205,14 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
             // This process has it, and gives it up last.
             Garbage::Files { machine, path, .. } if is_lock(path) && is_no_more(machine) => {}
             item if !still(item, &now) => continue,
-            Garbage::Base { volume, .. } => drop(pool.delete(volume)?),
+            Garbage::Base { volume, .. } => {
+                let condemned = pool.condemn(volume)?;
+                let found =
+                    unused_bases(std::slice::from_ref(volume), &host.records()?, &pool.backing_of_all()?);
+                if found.is_empty() || !condemned.delete()? {
+                    continue;
+                }
+            }
             Garbage::OutLink { path } => drop(file::remove(path)?),
             Garbage::Files { machine, path, .. } => {
                 if *path == setup.workspace.rendered_dir().join(machine.as_str()) {
@@ -273,6 +288,17 @@ mod tests {
         let backing = [("left.boot-7.qcow2".to_owned(), base("b"))].into();
         assert_eq!(unused_bases(&volumes, &[record], &backing), [base("c")]);
         assert_eq!(unused_bases(&volumes, &[], &BTreeMap::new()).len(), 3);
+    }
+
+    #[test]
+    fn a_base_of_a_wrong_clock_is_no_new_one_for_ever() {
+        let now = 1_795_811_288;
+        for (then, settled) in
+            [(now, false), (now - 3600, false), (now + 60, false), (now - 3601, true), (0, true)]
+        {
+            assert_eq!(is_settled(now, then), settled, "{then}");
+        }
+        assert!(is_settled(now, now + 10 * 365 * 86400));
     }
 
     #[test]

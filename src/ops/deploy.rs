@@ -66,7 +66,7 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Copies a machine's boot disk into the pool, unless it is there, and keeps what the build was made from.
+/// Does the same as [`put_disk`], and keeps what the build was made from.
 ///
 /// # Errors
 /// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
@@ -75,13 +75,20 @@ pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) ->
     kept::keep(work.setup, built)
 }
 
-/// Copies a machine's boot disk into the pool, unless it is there.
+/// Copies a machine's boot disk into the pool, unless it is there, and sees that its base still is.
 ///
 /// # Errors
 /// The pool has no room, or libvirt refuses.
 pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
     work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
-    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch)).map(drop)
+    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch))?;
+    // From now on a volume says that it needs the base. `clean` of another workspace may have looked before.
+    let base = &image.base_volume;
+    pool.wait_while_condemned(base)?;
+    if pool.put(base, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
+        work.watch.note(&format!("copied {base} once more, for it was deleted a moment ago"));
+    }
+    Ok(())
 }
 
 /// Makes an empty data disk in the pool, unless it is there.

@@ -11,6 +11,7 @@ use crate::file;
 use crate::model::MachineName;
 use crate::model::closure::Change;
 use crate::model::units::{self, UnitChange};
+use crate::render::Rendered;
 use crate::storage::image;
 
 use super::build::build_machine;
@@ -103,11 +104,10 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
     let (files, sources) = if current.is_made_from(&built.inputs) {
         (Some(Vec::new()), Some(Vec::new()))
     } else {
-        let new = kept::sources_of(setup, name)?;
-        let files = files(&old, &setup.workspace.rendered_dir().join(name.as_str()))?;
-        (files, kept::sources(&old)?.map(|old| old.diff(&new)))
+        let sources = kept::sources(&old)?.map(|old| old.diff(&built.sources));
+        (files(&old, &built.rendered)?, sources)
     };
-    let after = image::read_closure(&built.out_link)?;
+    let after = image::read_closure(&built.image.folder)?;
     let before = image::read_closure(&old).ok();
     let changed = |before: &str, after: &str| {
         (before != after).then(|| Changed { before: before.to_owned(), after: after.to_owned() })
@@ -134,12 +134,13 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
 }
 
 /// Returns in which files two renderings differ; `None` where the old one is not there.
-fn files(old: &Path, new: &Path) -> Result<Option<Vec<FileChange>>> {
-    let read = |folder: &Path, name: &str| file::read(&folder.join(name));
-    let Some(before) = read(old, "default.nix")? else { return Ok(None) };
-    let mut changes = modules(&before, &read(new, "default.nix")?.unwrap_or_default());
-    let [before, after] = [old, new].map(|folder| read(folder, "extra.nix"));
-    changes.extend(lines("extra.nix", &before?.unwrap_or_default(), &after?.unwrap_or_default()));
+fn files(old: &Path, new: &Rendered) -> Result<Option<Vec<FileChange>>> {
+    let before = |name: &str| file::read(&old.join(name));
+    let after = |name: &str| new.iter().find(|file| file.0 == name).and_then(|file| file.1.as_deref());
+    let Some(module) = before("default.nix")? else { return Ok(None) };
+    let mut changes = modules(&module, after("default.nix").unwrap_or_default());
+    let extra = before("extra.nix")?.unwrap_or_default();
+    changes.extend(lines("extra.nix", &extra, after("extra.nix").unwrap_or_default()));
     Ok(Some(changes))
 }
 
@@ -208,7 +209,8 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_not_known() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(files(&dir.path().join("missing"), dir.path()).unwrap(), None);
+        let new = [("default.nix", Some("{ }".to_owned())), ("extra.nix", None), ("profile", None)];
+        assert_eq!(files(&dir.path().join("missing"), &new).unwrap(), None);
         assert_eq!(lines("extra.nix", "{\n a\n}\n", "{\n a\n}\n"), None);
         let change = lines("extra.nix", "{\n a\n}\n", "{\n b\n}\n").unwrap();
         assert_eq!((change.removed, change.added), (vec![" a".to_owned()], vec![" b".to_owned()]));

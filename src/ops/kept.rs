@@ -13,9 +13,6 @@ use crate::render;
 use super::sources::Sources;
 use super::{BuiltMachine, Setup};
 
-/// The files of a rendered machine, as `render` writes them.
-pub const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
-
 /// What the system is made of and what it lacks, as the flake writes it.
 const BUILT: [&str; 2] = ["closure.json", "image.json"];
 
@@ -39,26 +36,16 @@ pub fn folder(setup: &Setup, name: &MachineName, number: u32) -> PathBuf {
 pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
     let folder = folder(setup, &built.machine, built.generation.number);
     file::create_private_folder(&folder)?;
-    let rendered = setup.workspace.rendered_dir().join(built.machine.as_str());
-    for name in RENDERED {
-        copy(&rendered.join(name), &folder.join(name))?;
+    for (name, text) in &built.rendered {
+        match text {
+            Some(text) => file::replace(&folder.join(name), text)?,
+            None => drop(file::remove(&folder.join(name))?),
+        }
     }
     for name in BUILT {
-        copy(&built.out_link.join(name), &folder.join(name))?;
+        copy(&built.image.folder.join(name), &folder.join(name))?;
     }
-    file::replace(&folder.join(SOURCES), &sources_of(setup, &built.machine)?.to_text()?)
-}
-
-/// Returns the files of the flake, as it is staged, and those that the machine's `extra.nix` names.
-///
-/// # Errors
-/// A file cannot be read.
-pub fn sources_of(setup: &Setup, name: &MachineName) -> Result<Sources> {
-    let mut sources = Sources::default();
-    sources.add(&setup.workspace.flake_dir(), Path::new(""), &[])?;
-    let folder = Path::new("machines").join(name.as_str());
-    sources.add(&setup.workspace.rendered_dir().join(name.as_str()), &folder, &RENDERED)?;
-    Ok(sources)
+    file::replace(&folder.join(SOURCES), &built.sources.to_text()?)
 }
 
 /// Returns the files that a kept generation was made from; `None` where that is not known.

@@ -85,7 +85,7 @@ pub use power::{Stopped, force_stop, reboot, stop};
 pub use reach::{console, ssh, wait_for_ssh};
 pub use recreate::{Anew, Recreated, recreate};
 pub use rename::{Renamed, rename};
-pub use restore_backup::{Restore, RestoredBackup, restore_backup};
+pub use restore_backup::{Brings, Restore, RestoredBackup, brings, restore_backup};
 pub use restore_snapshot::{RestoreOptions, Restored, restore_snapshot};
 pub use rollback::{RolledBack, rollback};
 pub use session::Session;

@@ -5,9 +5,11 @@
 //! the number of the layer they belong to. If the machine is defined on that layer they are to be put in force, whatever
 //! died meanwhile; otherwise they are nobody's.
 
-use crate::error::Result;
+use std::io::Read;
+
+use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::Owned;
-use crate::model::volume::{Role, VolumeStem};
+use crate::model::volume::{LARGEST_NVRAM, Role, VolumeStem};
 use crate::storage::Pool;
 
 use super::deploy::layer_of;
@@ -20,16 +22,33 @@ pub fn exists(pool: &Pool, stem: &VolumeStem) -> Result<bool> {
     pool.has(&Role::Nvram.of(stem))
 }
 
+/// Returns the variables in that volume.
+///
+/// # Errors
+/// There is no such volume, it has more bytes than any firmware's variables, or libvirt does not answer.
+pub fn read(pool: &Pool, stem: &VolumeStem, role: &Role) -> Result<Vec<u8>> {
+    let volume = role.of(stem);
+    let say = || Failure::user(format!("cannot read the firmware's variables in `{volume}`"));
+    let mut bytes = Vec::new();
+    pool.reader(&volume)?.take(LARGEST_NVRAM + 1).read_to_end(&mut bytes).explain(say)?;
+    if bytes.len() as u64 > LARGEST_NVRAM {
+        return Err(say()
+            .because(Failure::user("it has more than 64 MiB, which no firmware's variables have"))
+            .hint("it was changed by hand: with the machine off, move the file away; its next start makes new variables")
+            .into());
+    }
+    Ok(bytes)
+}
+
 /// Makes `to` a copy of the variables `from`, in place of what is there.
 ///
 /// A guest that runs may write to them meanwhile. The firmware keeps them so that a power cut at any byte leaves the old
 /// value or the new one (EDK II, fault-tolerant write), and a copy is no worse.
 ///
 /// # Errors
-/// They cannot be read, or the pool has no space.
+/// As [`read`]; the pool has no space.
 pub fn copy(pool: &Pool, stem: &VolumeStem, from: &Role, to: &Role) -> Result<()> {
-    let mut bytes = Vec::new();
-    pool.download(&from.of(stem), &mut bytes, &mut |_| Ok(()))?;
+    let bytes = read(pool, stem, from)?;
     let to = to.of(stem);
     pool.delete(&to)?;
     pool.put_bytes(&to, &bytes).map(drop)

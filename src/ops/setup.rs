@@ -1,7 +1,7 @@
 //! What every operation is told: where the workspace is, which libvirt, which nixpkgs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
@@ -76,26 +76,46 @@ impl Setup {
         Ok(Hypervisor::open(self.connect.as_str())?.of_workspace(Box::new(owner)))
     }
 
-    /// Copies the workspace's flake to where Nix may see it, with all of its inputs locked, and returns the copy with its
-    /// inputs, and the SHA-256 of both in hexadecimal.
+    /// Copies the workspace's flake to Nix's store, with all of its inputs locked, and the machines that `render` puts into the
+    /// folder it is given, together with the SHA-256 of flake and nixpkgs in hexadecimal; returns the copies.
+    ///
+    /// Nothing in the store changes. So Nix builds what was read here, whatever other commands and editors write meanwhile.
     ///
     /// # Errors
-    /// The workspace holds no flake or what Nix may not see, an input cannot be locked, or the copy cannot be written.
-    pub fn flake(&self, watch: &dyn Watch) -> Result<(Flake, String)> {
-        let machines = self.workspace.rendered_dir();
+    /// The workspace holds no flake or what Nix may not see, an input cannot be locked, a copy cannot be written, or an error
+    /// of `render`.
+    pub fn flake(&self, render: impl FnOnce(&Path, &str) -> Result<()>, watch: &dyn Watch) -> Result<Flake> {
         let nixpkgs = self.nixpkgs()?;
         let mut staged = self.stage()?;
-        file::create_private_folder(&machines)?;
         lock::complete(self, &mut staged, nixpkgs.as_deref(), watch)?;
         if !staged.left_out.is_empty() {
             let names: Vec<String> = staged.left_out.iter().map(|path| path.display().to_string()).collect();
             watch.note(&format!("not given to Nix, for it looks like a secret: {}", names.join(", ")));
         }
+        // A folder or a branch may hold something else by the time that Nix builds, and at the next build.
+        let nixpkgs = nixpkgs.map(|nixpkgs| pinned(&nixpkgs)).transpose()?;
         let digest =
             Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
+        let rendered = file::private_folder_in(&self.workspace.output_dir(), ".machines-")?;
+        render(rendered.path(), &format!("{digest:x}"))?;
+        let machines = nix::add_to_store(rendered.path())?;
         let folder = nix::add_to_store(staged.folder())?;
+        file::give_folder_to_owner(rendered.path())?;
+        self.publish(rendered.path())?;
         staged.publish(&self.workspace.flake_dir())?;
-        Ok((Flake { folder, machines, nixpkgs }, format!("{digest:x}")))
+        Ok(Flake { folder, machines, nixpkgs })
+    }
+
+    /// Puts rendered machines to where people look at them; others stay.
+    fn publish(&self, rendered: &Path) -> Result<()> {
+        let target = self.workspace.rendered_dir();
+        file::create_private_folder(&target)?;
+        let cannot = || Failure::user(format!("cannot read `{}`", rendered.display()));
+        for entry in fs::read_dir(rendered).explain(cannot)? {
+            let entry = entry.explain(cannot)?;
+            file::replace_folder(&entry.path(), &target.join(entry.file_name()))?;
+        }
+        Ok(())
     }
 
     /// Returns a copy of the workspace's flake, with the lock as it is.
@@ -125,4 +145,11 @@ impl Setup {
             Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
         }
     }
+}
+
+fn pinned(nixpkgs: &str) -> Result<String> {
+    nix::pinned(nixpkgs).explain(|| {
+        Failure::user(format!("cannot read the nixpkgs `{nixpkgs}`; nothing was changed"))
+            .hint("do what Nix says above: what replaces nixpkgs stands in `--nixpkgs`, NIXVM_NIXPKGS or output/base")
+    })
 }

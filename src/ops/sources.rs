@@ -11,8 +11,12 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Explain, Failure, Result};
+use crate::model::MachineName;
 use crate::model::closure::ChangeKind;
 use crate::render::{definitions, essence};
+
+/// The files of a rendered machine, as `render` writes them.
+const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
 
 /// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
@@ -74,12 +78,23 @@ impl Default for Sources {
 }
 
 impl Sources {
+    /// Returns the files of a staged flake, and those of a rendered machine that its `extra.nix` names.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn of(flake: &Path, rendered: &Path, machine: &MachineName) -> Result<Self> {
+        let mut sources = Sources::default();
+        sources.add(flake, Path::new(""), &[])?;
+        sources.add(rendered, &Path::new("machines").join(machine.as_str()), &RENDERED)?;
+        Ok(sources)
+    }
+
     /// Adds the files below `folder`, which stand below `place` in the workspace, but for those of its own that are `known`
     /// by another way.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn add(&mut self, folder: &Path, place: &Path, known: &[&str]) -> Result<()> {
+    fn add(&mut self, folder: &Path, place: &Path, known: &[&str]) -> Result<()> {
         for entry in WalkDir::new(folder) {
             let entry = entry.explain(|| Failure::user(format!("cannot read `{}`", folder.display())))?;
             let Ok(path) = entry.path().strip_prefix(folder) else { continue };

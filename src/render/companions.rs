@@ -26,9 +26,6 @@ const LARGEST: u64 = 64 << 20;
 /// Bytes by which a private key is known.
 const START: u64 = 128;
 
-/// The files of a rendered machine that nixvm writes itself.
-const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
-
 /// A file that goes to Nix with `extra.nix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Companion {
@@ -93,64 +90,26 @@ pub fn companions(folder: &Path, machine: &MachineName, extra: &str) -> Result<V
     Ok(search.found.into_iter().collect())
 }
 
-/// Returns the SHA-256 over the files' paths, contents and execute bits, in hexadecimal; nothing, if there are none.
+/// Copies the files into the empty folder of a rendered machine. Returns the SHA-256 over the copies' paths, contents and
+/// execute bits, in hexadecimal; nothing, if there are none.
 ///
 /// # Errors
-/// One cannot be read.
-pub fn digest_of(companions: &[Companion]) -> Result<String> {
+/// One cannot be read or written.
+pub fn copy_companions(folder: &Path, companions: &[Companion]) -> Result<String> {
     let mut digest = Sha256::new();
     for companion in companions {
+        let cannot = || Failure::user(format!("cannot copy `{}`", companion.source.display()));
         let (bytes, executable) = companion.read()?;
+        let place = folder.join(&companion.path);
+        file::create_private_folder(place.parent().unwrap_or(folder))?;
+        let mode = if executable { 0o700 } else { 0o600 };
+        file::write(&place, &bytes)?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode)).explain(cannot)?;
         digest.update(companion.path.as_os_str().as_encoded_bytes());
         digest.update([0, u8::from(executable)]);
         digest.update(Sha256::digest(&bytes));
     }
     Ok(if companions.is_empty() { String::new() } else { format!("{:x}", digest.finalize()) })
-}
-
-/// Brings the companions in a rendered machine's folder up to date: what is neither nixvm's nor one of them goes.
-///
-/// # Errors
-/// They cannot be read or written.
-pub fn write_companions(rendered: &Path, machine: &MachineName, companions: &[Companion]) -> Result<()> {
-    let folder = rendered.join(machine.as_str());
-    let cannot = || Failure::user(format!("cannot bring `{}` up to date", folder.display()));
-    let wanted: BTreeSet<&Path> =
-        companions.iter().flat_map(|companion| companion.path.ancestors()).collect();
-    let mut there = WalkDir::new(&folder).min_depth(1).into_iter();
-    while let Some(entry) = there.next() {
-        let entry = entry.explain(cannot)?;
-        let path = entry.path().strip_prefix(&folder).unwrap_or(entry.path());
-        let is_file = companions.iter().any(|companion| companion.path == path);
-        if RENDERED.iter().any(|name| path == Path::new(name))
-            || wanted.contains(path) && entry.file_type().is_dir() && !is_file
-            || is_file && entry.file_type().is_file()
-        {
-            continue;
-        }
-        // A link goes, and nothing that it leads to.
-        if entry.file_type().is_dir() {
-            fs::remove_dir_all(entry.path()).explain(cannot)?;
-            there.skip_current_dir();
-        } else {
-            fs::remove_file(entry.path()).explain(cannot)?;
-        }
-    }
-    for companion in companions {
-        let place = folder.join(&companion.path);
-        let (bytes, executable) = companion.read()?;
-        let mode = if executable { 0o700 } else { 0o600 };
-        let same = |there: &fs::Metadata| there.permissions().mode() & 0o777 == mode;
-        if fs::metadata(&place).is_ok_and(|there| same(&there))
-            && fs::read(&place).is_ok_and(|it| it == bytes)
-        {
-            continue;
-        }
-        file::create_private_folder(place.parent().unwrap_or(&folder))?;
-        file::replace(&place, &bytes)?;
-        fs::set_permissions(&place, fs::Permissions::from_mode(mode)).explain(cannot)?;
-    }
-    Ok(())
 }
 
 /// Returns the relative paths that stand in a Nix file, each up to the first `${`.
@@ -344,43 +303,45 @@ mod tests {
     }
 
     #[test]
-    fn a_rendered_machine_has_the_companions_and_what_was_there_before_goes() {
+    fn the_digest_is_that_of_the_copies() {
         let dir = folder();
-        let rendered = tempfile::tempdir().unwrap();
-        let web = rendered.path().join("web");
-        fs::create_dir(&web).unwrap();
-        for name in RENDERED {
-            fs::write(web.join(name), name).unwrap();
-        }
-        symlink(dir.path(), web.join("files")).unwrap();
-        fs::write(web.join("site"), "a file where a folder is to be").unwrap();
-        let write = |extra: &str| {
-            let found = search(dir.path(), extra).unwrap();
-            write_companions(rendered.path(), &"web".parse().unwrap(), &found).unwrap();
-            let mut names: Vec<_> = WalkDir::new(&web)
+        let copy = |extra: &str| {
+            let web = tempfile::tempdir().unwrap();
+            let digest = copy_companions(web.path(), &search(dir.path(), extra).unwrap()).unwrap();
+            let mut files: Vec<_> = WalkDir::new(web.path())
                 .into_iter()
                 .map(|entry| entry.unwrap())
-                .filter(|entry| !entry.file_type().is_dir())
-                .map(|entry| entry.path().strip_prefix(&web).unwrap().display().to_string())
+                .filter(|entry| entry.file_type().is_file())
+                .map(|entry| {
+                    let name = entry.path().strip_prefix(web.path()).unwrap().display().to_string();
+                    (name, entry.metadata().unwrap().permissions().mode() & 0o777)
+                })
                 .collect();
-            names.sort();
-            (
-                digest_of(&found).unwrap(),
-                names.into_iter().filter(|n| !RENDERED.contains(&n.as_str())).collect(),
-            )
+            files.sort();
+            (digest, files)
         };
-        let (with, names): (String, Vec<String>) = write("[ ./lib.nix ./site ./files ]");
-        assert_eq!(names, ["files/motd", "files/run.sh", "lib.nix", "site/.well-known/x", "site/index.html"]);
-        let mode = |name: &str| fs::metadata(web.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode("files/run.sh"), mode("files/motd")), (0o700, 0o600));
-        assert!(dir.path().join("lib.nix").exists(), "the link was followed");
+        let all = "[ ./lib.nix ./site ./files ]";
+        let (with, files) = copy(all);
+        let expected = [
+            ("files/motd", 0o600),
+            ("files/run.sh", 0o700),
+            ("lib.nix", 0o600),
+            ("site/.well-known/x", 0o600),
+            ("site/index.html", 0o600),
+        ];
+        assert_eq!(files, expected.map(|(name, mode)| (name.to_owned(), mode)));
+        assert_eq!(copy(all).0, with);
 
-        assert_eq!(write("[ ./lib.nix ./site ./files ]").0, with);
+        // What is copied counts, and not what was there when it was found.
+        let found = search(dir.path(), all).unwrap();
+        fs::write(dir.path().join("files/motd"), "later").unwrap();
+        let web = tempfile::tempdir().unwrap();
+        let digest = copy_companions(web.path(), &found).unwrap();
+        assert_eq!(fs::read_to_string(web.path().join("files/motd")).unwrap(), "later");
+        assert!(digest != with && digest == copy(all).0);
+
         fs::set_permissions(dir.path().join("files/run.sh"), fs::Permissions::from_mode(0o600)).unwrap();
-        let (changed, _) = write("[ ./lib.nix ./site ./files ]");
-        assert_ne!(changed, with);
-        assert_eq!(mode("files/run.sh"), 0o600);
-        assert_eq!(write("{ }"), (String::new(), Vec::<String>::new()));
-        assert!(!web.join("site").exists());
+        assert_ne!(copy(all).0, digest);
+        assert_eq!(copy("{ }"), (String::new(), Vec::new()));
     }
 }

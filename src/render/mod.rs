@@ -14,8 +14,8 @@ mod template;
 mod write;
 mod xml;
 
-pub use companions::{Companion, companions, digest_of, write_companions};
+pub use companions::{Companion, companions, copy_companions};
 pub use definitions::{definitions, essence};
 pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
 pub use module::{digest, module};
-pub use write::{remove, write};
+pub use write::{Rendered, remove, require_ours, write};

@@ -2,6 +2,8 @@
 //!
 //! libvirt describes a volume as it was when it last went through the pool, and QEMU
 //! changes chains without it: so a chain is read from the volumes' own headers.
+//! It takes every file that begins with a qcow2 header for one. So only those are
+//! asked about that are such files by their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +18,7 @@ use super::xml::backing;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
-use crate::model::volume::{self, Role};
+use crate::model::volume::may_be_qcow2;
 
 /// One volume of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -73,7 +75,7 @@ impl Pool {
                 return Err(say().because(Failure::user(format!("`{name}` lies on itself"))).into());
             }
             let described = match self.look_for(&name)? {
-                Some(found) => self.describe(&found).say(say)?,
+                Some(found) => self.describe(&found, &name).say(say)?,
                 None => None,
             };
             let Some(Described { capacity, allocation, below }) = described else {
@@ -99,11 +101,9 @@ impl Pool {
     /// libvirt does not answer.
     pub fn below(&self, volume: &str) -> Result<Option<String>> {
         let say = || self.cannot("tell what lies below", volume);
-        if !holds_disk(volume) {
-            return Ok(None);
-        }
         let Some(found) = self.look_for(volume)? else { return Ok(None) };
-        let Some(below) = self.describe(&found).say(say)?.and_then(|described| described.below) else {
+        let Some(below) = self.describe(&found, volume).say(say)?.and_then(|described| described.below)
+        else {
             return Ok(None);
         };
         let beside = beside(&self.path()?, &below).map(str::to_owned);
@@ -122,11 +122,15 @@ impl Pool {
         let path = self.path()?;
         let mut all = BTreeMap::new();
         for volume in self.pool.list_all_volumes(0).say(say)? {
+            let name = volume.name().say(say)?;
+            if !may_be_qcow2(&name) {
+                continue;
+            }
             // One that was deleted since the list was made is no error.
             let xml = volume.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
             if let Some(below) = xml.as_deref().and_then(backing) {
                 let below = beside(&path, &below).map(str::to_owned).unwrap_or(below);
-                all.insert(volume.name().say(say)?, below);
+                all.insert(name, below);
             }
         }
         Ok(all)
@@ -152,17 +156,6 @@ impl Pool {
     pub fn lying_on(&self, volume: &str) -> Result<BTreeSet<String>> {
         Ok(above(&self.backing_of_all()?, volume))
     }
-}
-
-/// Returns whether a volume of that name holds a disk, which may lie on another, and another on it.
-pub(super) fn holds_disk(volume: &str) -> bool {
-    !matches!(
-        volume::parse(volume),
-        Some((
-            _,
-            Role::Identity | Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::SerialLog(_)
-        ))
-    )
 }
 
 /// Returns the name of what lies directly in the folder `dir`, given its path or its name alone.

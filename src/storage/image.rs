@@ -20,6 +20,8 @@ const FORMER: u32 = 1;
 /// A machine's image: a thin disk and the base it lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
+    /// The folder that it is in.
+    pub folder: PathBuf,
     /// The machine it was built for.
     pub machine: MachineName,
     /// The profile whose base it shares.
@@ -125,7 +127,7 @@ fn not_ours(name: &str) -> Failure {
 }
 
 impl Image {
-    /// Returns the image in the folder `dir`, an out link of `vm-NAME`.
+    /// Returns the image in the folder `dir`, as `vm-NAME` of the flake is.
     ///
     /// # Errors
     /// A file is missing, or `image.json` is not of this version.
@@ -148,6 +150,7 @@ impl Image {
                 .into());
         }
         Ok(Image {
+            folder: dir.to_owned(),
             machine: file.machine.parse()?,
             profile: file.profile.parse()?,
             disk: dir.join("disk.qcow2"),

@@ -20,6 +20,7 @@ use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{Say, code};
+use crate::model::volume::may_be_qcow2;
 
 /// How long a pool in which a volume is being made is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -115,16 +116,21 @@ impl Pool {
         }
     }
 
-    /// Returns what the volume's file says of itself now; `None` where the file is gone.
+    /// Returns what the volume's file says of itself now; `None` where the file is gone. Of one that is raw by its name the
+    /// first bytes say nothing, for a guest may have written them.
     ///
     /// # Errors
     /// libvirt cannot read it.
     pub(super) fn describe(
         &self,
         found: &StorageVol,
+        name: &str,
     ) -> std::result::Result<Option<Described>, virt::error::Error> {
         let told = || {
             let info = found.info()?;
+            if !may_be_qcow2(name) {
+                return Ok(Described { capacity: info.capacity, allocation: info.allocation, below: None });
+            }
             let mut head = beginning(&self.connection, found, HEAD as usize)?;
             let wanted = qcow2::end_of_name(&head).filter(|&end| end > head.len());
             if let Some(end) = wanted {

@@ -8,6 +8,7 @@ pub mod image;
 
 mod blank;
 mod chain;
+mod condemned;
 mod copy;
 mod look;
 mod pool;
@@ -22,6 +23,7 @@ mod users;
 mod xml;
 
 pub use chain::Link;
+pub use condemned::Condemned;
 pub use pool::{Pool, Space, Usage};
 pub use pour::Incoming;
 pub use put::Stored;

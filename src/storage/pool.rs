@@ -10,6 +10,7 @@ use virt::sys;
 
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
+use crate::model::volume::may_be_qcow2;
 use crate::model::{MachineId, MachineName, Size};
 
 /// A pool of files: libvirt's type `dir`.
@@ -24,7 +25,7 @@ pub struct Pool {
 /// What a volume takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
-    /// Bytes that its guest can store.
+    /// Bytes of the disk that a guest sees of it; of a raw file, its length.
     pub capacity: u64,
     /// Bytes that it occupies in the pool.
     pub allocation: u64,
@@ -123,8 +124,14 @@ impl Pool {
     pub fn usage(&self, volume: &str) -> Result<Option<Usage>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
-        let info = found.info().unless(ErrorNumber::NoStorageVolume).say(say)?;
-        Ok(info.map(|info| Usage { capacity: info.capacity, allocation: info.allocation }))
+        let Some(info) = found.info().unless(ErrorNumber::NoStorageVolume).say(say)? else { return Ok(None) };
+        let mut usage = Usage { capacity: info.capacity, allocation: info.allocation };
+        if !may_be_qcow2(volume) {
+            // libvirt says what a header claims, which a guest may have written there.
+            let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+            usage.capacity = xml.as_deref().and_then(super::xml::length).unwrap_or(usage.capacity);
+        }
+        Ok(Some(usage))
     }
 
     /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` where there is none.

@@ -1,7 +1,7 @@
 //! Uploads tried on the real libvirt: `cargo test --lib storage:: -- --ignored --nocapture`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
@@ -245,6 +245,152 @@ fn chains_that_lead_nowhere_are_refused() {
     assert_eq!(why("c"), "`b` lies on `/etc/passwd`, which is outside the pool");
     assert!(pool.overlay("d", "c").is_err());
     assert_eq!(pool.backing_of_all().unwrap()["b"], "/etc/passwd");
+}
+
+/// Returns the beginning of a qcow2 file on `below` with a disk of 4 EiB.
+fn header(below: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(8, &512_u64.to_be_bytes());
+    put(16, &u32::try_from(below.len()).unwrap().to_be_bytes());
+    put(20, &16_u32.to_be_bytes());
+    put(24, &(1_u64 << 62).to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(512, below.as_bytes());
+    bytes
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn a_header_that_a_guest_wrote_makes_no_chain() {
+    let trial = Trial::new("nixvm-t-forged");
+    let pool = &trial.0;
+    let base = "nixvm-base-00000000000000000000000000000000.qcow2";
+    trial.make(base, None);
+    trial.make("b.data-1.qcow2", None);
+    trial.make("b.boot-1.qcow2", Some(base));
+    for (name, below) in [
+        ("a.serial.log", "/etc/shadow"),
+        ("a.serial.log.0", base),
+        ("a.nvram.fd", "b.data-1.qcow2"),
+        ("a.nvram-1.fd", "a.nvram-1.fd"),
+    ] {
+        std::fs::write(trial.file(name), [header(below), b"\nmore".to_vec()].concat()).unwrap();
+        assert_eq!(pool.chain(name).unwrap().len(), 1, "{name}");
+        assert_eq!(pool.usage(name).unwrap().map(|usage| usage.capacity), Some(4096 + 5), "{name}");
+    }
+    // `logs --follow` asks for the length alone.
+    File::options().append(true).open(trial.file("a.serial.log")).unwrap().write_all(b" lines").unwrap();
+    assert_eq!(pool.usage("a.serial.log").unwrap().map(|usage| usage.capacity), Some(4096 + 11));
+    assert_eq!(
+        pool.backing_of_all().unwrap().into_iter().collect::<Vec<_>>(),
+        [("b.boot-1.qcow2".into(), base.into())]
+    );
+    assert!(pool.lying_on("b.data-1.qcow2").unwrap().is_empty());
+    // What a guest wrote is read to its end whatever it says of its length, and copied as it is.
+    let mut read = Vec::new();
+    pool.download("a.nvram.fd", &mut read, &mut |_| Ok(())).unwrap();
+    pool.put_bytes("a.nvram-2.fd", &read).unwrap();
+    assert!(read == std::fs::read(trial.file("a.nvram-2.fd")).unwrap() && read.len() == 4096 + 5);
+    assert!(pool.delete("b.data-1.qcow2").unwrap() && pool.delete("a.serial.log").unwrap());
+}
+
+const BASE: &str = "nixvm-base-00000000000000000000000000000000.qcow2";
+
+/// Carries out what one nixvm does that deletes a base (`d`) and another that makes a machine on it (`f`), in that order of
+/// their steps; returns whether the machine has its base at the end. `None`, if the order is one that cannot be: the finder
+/// would have waited.
+fn meet(pool: &Pool, order: &str, waits: bool) -> Option<bool> {
+    let boot = "db.boot-1.qcow2";
+    for volume in [boot, BASE] {
+        pool.delete_raw(volume).unwrap();
+    }
+    let base = [header(""), b"base".to_vec()].concat();
+    pool.put_bytes(BASE, &base).unwrap();
+    let (mut condemned, mut unneeded, mut step) = (None, false, [0, 0]);
+    for who in order.chars() {
+        let step = &mut step[usize::from(who == 'f')];
+        *step += 1;
+        match (who, *step) {
+            ('d', 1) => condemned = Some(pool.condemn(BASE).unwrap()),
+            ('d', 2) => unneeded = !pool.backing_of_all().unwrap().values().any(|below| below == BASE),
+            ('d', 3) if unneeded => drop(condemned.take().unwrap().delete().unwrap()),
+            ('d', 3) => condemned = None,
+            ('f', 1) => drop(pool.put_bytes(boot, &header(BASE)).unwrap()),
+            ('f', 2) if !waits => {}
+            ('f', 2) if condemned.is_some() => return None,
+            ('f', 2) => pool.wait_while_condemned(BASE).unwrap(),
+            _ => drop(pool.put_bytes(BASE, &base).unwrap()),
+        }
+    }
+    Some(pool.is_whole(BASE).unwrap())
+}
+
+/// Returns all orders in which so many steps of the one and of the other can be taken.
+fn orders(d: usize, f: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for (who, (d, f)) in [("d", (d.checked_sub(1), Some(f))), ("f", (Some(d), f.checked_sub(1)))] {
+        if let (Some(d), Some(f)) = (d, f) {
+            all.extend(orders(d, f).into_iter().map(|rest| format!("{who}{rest}")));
+        }
+    }
+    if all.is_empty() { vec![String::new()] } else { all }
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn a_base_that_was_found_is_there_whoever_deletes_it_meanwhile() {
+    let trial = Trial::new("nixvm-t-condemned");
+    let pool = &trial.0;
+    let orders = orders(3, 3);
+    assert_eq!(orders.len(), 20);
+    let met: Vec<Option<bool>> = orders.iter().map(|order| meet(pool, order, true)).collect();
+    assert!(
+        met.iter().all(|has_base| *has_base != Some(false)),
+        "{:?}",
+        orders.iter().zip(&met).collect::<Vec<_>>()
+    );
+    assert!(met.iter().filter(|met| met.is_some()).count() > 5);
+    // Without the wait a machine loses its base.
+    assert!(orders.iter().any(|order| meet(pool, order, false) == Some(false)));
+    assert!(pool.volumes().unwrap().iter().all(|name| !name.ends_with(".part")));
+}
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn a_mark_is_waited_for_and_one_of_the_dead_is_not() {
+    let trial = Trial::new("nixvm-t-marks");
+    let pool = &trial.0;
+    pool.put_bytes(BASE, &header("")).unwrap();
+    let second = std::time::Duration::from_secs(1);
+    std::thread::scope(|scope| {
+        let condemned = pool.condemn(BASE).unwrap();
+        let finder = scope.spawn(|| {
+            let connection = crate::libvirt::connect("qemu:///system").unwrap();
+            Pool::find(&connection, "nixvm-t-marks").unwrap().unwrap().wait_while_condemned(BASE).unwrap();
+        });
+        std::thread::sleep(2 * second);
+        assert!(!finder.is_finished());
+        assert!(condemned.delete().unwrap());
+        finder.join().unwrap();
+    });
+    assert!(!pool.is_whole(BASE).unwrap());
+
+    // Of a nixvm that was killed, by a host whose clock went back or on since.
+    pool.put_bytes(BASE, &header("")).unwrap();
+    let now = std::time::SystemTime::now();
+    for then in [now - 3600 * second, now + 3600 * second] {
+        let condemned = pool.condemn(BASE).unwrap();
+        let mark = pool.volumes().unwrap().into_iter().find(|name| name.ends_with(".part")).unwrap();
+        File::options().write(true).open(trial.file(&mark)).unwrap().set_modified(then).unwrap();
+        pool.refresh().unwrap();
+        pool.wait_while_condemned(BASE).unwrap();
+        assert!(!condemned.delete().unwrap(), "it was taken for dead, and deletes what was found since");
+        assert!(pool.is_whole(BASE).unwrap());
+    }
+    let here = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(pool.now().unwrap().unwrap().abs_diff(here) < 60);
 }
 
 #[test]

@@ -13,7 +13,6 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::Pool;
-use super::chain::holds_disk;
 use super::image::is_base_volume;
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
@@ -129,7 +128,7 @@ impl Pool {
         let by_hand = others.iter().any(|(_, stem, named)| named.iter().any(|n| may_lie_on_it(stem, n)));
         let mut affected: BTreeSet<String> = [volume.to_owned()].into();
         // Nothing lies on what holds no disk: a start writes the identity anew, and must not wait for the whole pool.
-        if (by_hand || stem_of(volume).is_none()) && holds_disk(volume) {
+        if (by_hand || stem_of(volume).is_none()) && volume::may_be_qcow2(volume) {
             affected.extend(self.lying_on(volume)?);
         }
         let stems: BTreeSet<VolumeStem> = affected.iter().filter_map(|volume| stem_of(volume)).collect();

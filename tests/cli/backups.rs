@@ -181,12 +181,81 @@ fn a_machine_whose_profile_is_missing_is_not_restored() {
     fs::remove_dir_all(sandbox.path("machines/web")).unwrap();
     fs::remove_file(sandbox.path("profiles/core.nix")).unwrap();
     let before = sandbox.snapshot();
-    let ended = sandbox.run(&["restore-backup", "web", &full.to_string(), "--quiet"]);
+    let ended = sandbox.run(&["restore-backup", "web", &full.to_string(), "--trust-archive", "--quiet"]);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.stderr.contains("cause: there is no profile `core`"), "{ended:?}");
     assert!(
         ended.stderr.contains("hint: put the file of its profile, `core.nix`, into profiles/"),
         "{ended:?}"
     );
+    assert!(sandbox.snapshot() == before);
+}
+
+#[test]
+fn what_acts_here_is_taken_from_nobody_unasked() {
+    let (sandbox, _) = with_archives();
+    let mut files = machine_files(&sandbox.path("machines/web")).unwrap();
+    let mut more = |name: &str, bytes: &[u8]| {
+        files.push(MachineFile { name: name.parse().unwrap(), executable: true, bytes: bytes.into() });
+    };
+    more("extra.nix", b"{ environment.etc.forged.text = \"x\"; }\n");
+    more("health-check", b"#!/bin/sh\ntouch /tmp/forged\n");
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let folder = sandbox.home().join("from-elsewhere");
+    fs::create_dir(&folder).unwrap();
+    let Parent { archive: name, manifest } = archive(&folder, &about("web", "20260123-171147", None), files);
+    let file = folder.join(name.to_string());
+    // A Nix that says that it was asked.
+    let programs = sandbox.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let asked = sandbox.home().join("asked");
+    let nix = programs.join("nix");
+    fs::write(&nix, format!("#!/bin/sh\n: > {}\nexit 1\n", asked.display())).unwrap();
+    fs::set_permissions(&nix, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let restore = |arguments: &[&str]| {
+        let all = [&["restore-backup", "web", file.to_str().unwrap(), "--quiet"], arguments].concat();
+        sandbox.run_with_path(&all, Path::new(&path))
+    };
+    let before = sandbox.snapshot();
+
+    for arguments in [&["--files", "--yes"][..], &["--files"], &["--as", "db", "--yes"]] {
+        let refused = restore(arguments);
+        assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{arguments:?}: {refused:?}");
+        for words in [
+            "was not made in this workspace",
+            "extra.nix: code that Nix evaluates",
+            "health-check: a program that runs on this host",
+            "tar xO machine/extra.nix",
+            "`--trust-archive`",
+        ] {
+            assert!(refused.stderr.contains(words), "{arguments:?}: {refused:?}");
+        }
+        assert!(!refused.stderr.contains("authorized_keys"), "web's own keys are known: {refused:?}");
+        assert!(sandbox.snapshot() == before && !asked.exists(), "{arguments:?} did something");
+    }
+    let json: serde_json::Value = serde_json::from_str(&restore(&["--files", "--json"]).stdout).unwrap();
+    assert!(json["causes"][0].as_str().unwrap().starts_with("extra.nix: "), "{json}");
+
+    // Where somebody says so, Nix is asked; and where this workspace made the archive.
+    let trusted = restore(&["--files", "--yes", "--trust-archive"]);
+    assert!(asked.exists() && !trusted.stderr.contains("was not made"), "{trusted:?}");
+    fs::remove_file(&asked).unwrap();
+    sandbox.write(&format!("output/archives/{manifest}"), "");
+    let made_here = restore(&["--as", "db"]);
+    assert!(asked.exists() && !made_here.stderr.contains("was not made"), "{made_here:?}");
+    assert!(sandbox.snapshot() == before);
+}
+
+#[test]
+fn an_archive_brings_keys_to_a_workspace_without_its_machine() {
+    let (sandbox, [full, _]) = with_archives();
+    fs::remove_dir_all(sandbox.path("machines/web")).unwrap();
+    let before = sandbox.snapshot();
+    let refused = sandbox.run(&["restore-backup", "web", &full.to_string(), "--yes", "--quiet"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("admin_authorized_keys: 1 key(s) that log in as admin"), "{refused:?}");
+    // Its network, name servers and locked root are what any machine has.
+    assert!(!["network", "resolv", "root_"].iter().any(|name| refused.stderr.contains(name)), "{refused:?}");
     assert!(sandbox.snapshot() == before);
 }

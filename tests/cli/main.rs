@@ -8,6 +8,7 @@
 
 mod backups;
 mod bad_input;
+mod builds;
 mod changes;
 mod generations;
 mod hosts;

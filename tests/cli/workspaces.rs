@@ -212,7 +212,7 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
     fs::write(root.join("flake.nix"), flake.replace("  outputs = {", with)).unwrap();
     let base = sandbox.path("../my base#1");
     fs::create_dir(&base).unwrap();
-    fs::write(base.join("x"), "").unwrap();
+    fs::write(base.join("flake.nix"), "{ outputs = _: { }; }").unwrap();
     fs::create_dir(root.join("output")).unwrap();
     let base = base.canonicalize().unwrap();
     // As a person writes it.

@@ -96,7 +96,13 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
         let mut command = world.command(&[&["-C", text(&other)?, "--pool", &pool], arguments].concat());
         run(&mut command, b"", Duration::from_secs(1800))
     };
-    let restored = there(&["restore-backup", M, text(&file)?, "--start"])?.ok()?;
+    let refused = there(&["restore-backup", M, text(&file)?, "--yes"])?;
+    refused.refused(
+        1,
+        &["was not made in this workspace", "admin_authorized_keys: 1 key(s)", "--trust-archive"],
+    )?;
+    ensure!(!other.join("machines").join(M).exists(), "it was restored although nobody trusts it");
+    let restored = there(&["restore-backup", M, text(&file)?, "--trust-archive", "--start"])?.ok()?;
     tell!("restored from the archives alone, of 3, in {:.1} s", restored.seconds);
     there(&["start", M, "--wait"])?.ok()?;
     let here = |path: &str| there(&["ssh", M, "--", "sudo", "sha256sum", path]).and_then(Output::ok);

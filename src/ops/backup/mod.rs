@@ -32,10 +32,7 @@ use series::Series;
 
 use super::deploy::{self, moved};
 use super::work::Work;
-use super::{Setup, Watch};
-
-/// Most bytes of firmware variables that are taken for such; OVMF's have 528 KiB.
-const LARGEST_NVRAM: u64 = 64 << 20;
+use super::{Setup, Watch, nvram};
 
 /// Bytes beside the data that an archive may need: the machine's files and its manifest.
 const BESIDE_DATA: u64 = 8 << 20;
@@ -120,6 +117,11 @@ pub fn backup(
     if folder == setup.workspace.backups_dir() {
         // Elsewhere a folder may be somebody's who is not to read the machine's secrets.
         file::give_to_owner(&archive)?;
+    }
+    // By this `restore-backup` knows it again, wherever it is by then.
+    let made = setup.workspace.made_archives_dir().join(written.manifest.to_string());
+    if let Err(error) = file::write(&made, "") {
+        watch.note(&format!("`restore-backup` will ask whether you trust this archive: {error:#}"));
     }
     let bytes = std::fs::metadata(&archive).map_or(0, |metadata| metadata.len());
     watch.done(&format!("Backed {name} up to {}", archive.display()));
@@ -234,14 +236,11 @@ impl Job<'_> {
 
     /// Returns the variables of the machine's firmware; it has none before its first start.
     fn nvram(&self) -> Result<Option<Vec<u8>>> {
-        use std::io::Read as _;
-        let volume = Role::Nvram.of(&self.domain.metadata().stem);
-        if self.pool.usage(&volume)?.is_none() {
+        let stem = &self.domain.metadata().stem;
+        if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        self.pool.reader(&volume)?.take(LARGEST_NVRAM).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        nvram::read(self.pool, stem, &Role::Nvram).map(Some)
     }
 }
 

@@ -5,6 +5,7 @@
 //! The definition of the domain on that data is the one change that counts; what it replaces is deleted after it.
 
 mod plan;
+mod trust;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::backup::{self, About, Archive};
-use crate::config::{self, ArchivedFile};
+use crate::backup::{self, About, Archive, Checksum};
+use crate::config::{self, ArchivedFile, Brought};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, Owned};
@@ -27,6 +28,8 @@ use crate::render;
 use crate::storage::{Incoming, Pool};
 
 use plan::{Facts, Step, plan, top};
+pub use trust::Brings;
+use trust::files_of;
 
 use super::build::build_beside;
 use super::deploy::{self, moved};
@@ -44,6 +47,8 @@ pub struct Restore {
     pub anew: bool,
     /// Whether the archive's files replace those in `machines/NAME`.
     pub files: bool,
+    /// The digest of the manifest of an archive that is trusted as a program is: what acts of its files is taken.
+    pub trusted: Option<Checksum>,
     /// How long a machine that runs is given to shut down; its power is cut then, for its data is replaced.
     pub limit: Duration,
 }
@@ -62,6 +67,8 @@ pub struct RestoredBackup {
     pub data_volume: String,
     /// Whether `machines/NAME` is the archive's now; else it was kept.
     pub files_restored: bool,
+    /// The files that act on this host or let somebody in, and that came from an archive which was not made here.
+    pub brought: Vec<Brought>,
     /// Whether it runs.
     pub running: bool,
 }
@@ -69,8 +76,8 @@ pub struct RestoredBackup {
 /// Restores a machine from an archive.
 ///
 /// # Errors
-/// The archive, or one that it adds to, is missing or not what nixvm wrote; it is of another machine; the machine cannot be
-/// built; the pool has no space. The machine that was there is as it was then.
+/// The archive, or one that it adds to, is missing or not what nixvm wrote; it is of another machine; it brings files that act
+/// and is not trusted; the machine cannot be built; the pool has no space. The machine that was there is as it was then.
 pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Result<RestoredBackup> {
     let Restore { file, name, .. } = wanted;
     let chain = archives::chain(file)?;
@@ -85,6 +92,10 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let files = files_of(newest)?;
     let folder = config::exists(&setup.workspace, name);
     let from_archive = wanted.files || !folder;
+    let brings = trust::brings(setup, (name, wanted.files), (file, newest), &files)?;
+    if !brings.files.is_empty() && wanted.trusted != Some(brings.archive) {
+        return Err(brings.refused());
+    }
     let machine = declared(wanted, setup, &files, from_archive, virtual_size(newest))?;
     work.host.check_free(name, machine.machine_id)?;
     work.host.check_mac(name, machine.machine_id, machine.mac)?;
@@ -138,8 +149,19 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         generation: metadata.current().number,
         data_volume: Role::Data(top).of(&metadata.stem),
         files_restored: from_archive,
+        brought: brings.files,
         running: facts.running,
     })
+}
+
+/// Returns what there is to agree to before that restore. Of the archive no more is read than its beginning.
+///
+/// # Errors
+/// The archive cannot be read, or is of another machine.
+pub fn brings(setup: &Setup, wanted: &Restore) -> Result<Brings> {
+    let archive = Archive::open(&wanted.file)?;
+    check_name(wanted, &archive.manifest().about)?;
+    trust::brings(setup, (&wanted.name, wanted.files), (&wanted.file, &archive), &files_of(&archive)?)
 }
 
 /// Refuses to restore one machine's archive as another that has its own past.
@@ -176,21 +198,6 @@ fn virtual_size(archive: &Archive) -> u64 {
     sizes.max().unwrap_or_default()
 }
 
-/// Returns the machine's files in the archive.
-fn files_of(archive: &Archive) -> Result<Vec<ArchivedFile>> {
-    let mut files = Vec::new();
-    let mut members = archive.members()?;
-    while let Some(mut entry) = members.advance()? {
-        // They come first; what is behind them is not read here.
-        let backup::Role::File { name, executable } = &entry.member().role else { break };
-        let (name, executable) = (name.as_str().to_owned(), *executable);
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
-        files.push(ArchivedFile { name, executable, bytes });
-    }
-    Ok(files)
-}
-
 /// Returns the machine as it will be declared: a data disk never becomes smaller than it was or is to be.
 fn declared(
     wanted: &Restore,
@@ -211,7 +218,8 @@ fn declared(
     })?;
     // Where it is restored, and not where it was when it was archived.
     let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
-    let var_size = machine.var_size.max(Size::from_bytes(virtual_size));
+    // `var_size` holds whole MiB, and a disk that somebody resized by hand may be of any length.
+    let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
     Ok(Machine { pool, connection, var_size, ..machine })
 }
 
