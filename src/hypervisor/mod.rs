@@ -36,7 +36,7 @@ use crate::model::{MachineId, Size};
 
 pub use accelerator::Probe;
 pub use agent::{AgentOutput, Frozen};
-pub use backup::BackupRequest;
+pub use backup::{BackupRequest, CHECKPOINTS, is_own_checkpoint};
 pub use block::{Merged, Paused};
 pub use confinement::Confinement;
 pub use console::ConsoleEnd;

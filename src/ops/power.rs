@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 
-use super::{Setup, Started, Watch, saved};
+use super::{Setup, Started, Watch, foreign, saved};
 
 /// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -113,7 +113,10 @@ fn off_already(name: &MachineName, state: DomainState) -> String {
 /// # Errors
 /// As [`stop`] and [`start`](super::start()).
 pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
-    saved::settle(setup, &setup.hypervisor()?.own(name)?, name, "reboot", watch)?;
+    let host = setup.hypervisor()?;
+    let domain = host.own(name)?;
+    foreign::check(setup, &host, &domain, "reboot")?;
+    saved::settle(setup, &domain, name, "reboot", watch)?;
     stop(setup, name, limit, watch)?;
     super::start(setup, name, watch)
 }

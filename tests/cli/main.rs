@@ -9,8 +9,10 @@
 mod backups;
 mod bad_input;
 mod changes;
+mod foreign;
 mod generations;
 mod hosts;
+mod on_libvirt;
 mod outputs;
 mod places;
 mod sandbox;
