@@ -6,10 +6,10 @@ use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use super::{Hypervisor, metadata};
+use super::{Hypervisor, edits, metadata};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::libvirt::xml::{Found, walk};
+use crate::libvirt::xml::{Found, text_at, walk};
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
 use crate::model::{MacAddress, MachineId, MachineName, identity_of_its_own};
@@ -140,16 +140,34 @@ impl Hypervisor {
 
     /// Defines the domain that `xml` describes, or changes its definition; a running guest goes on as it is.
     ///
-    /// `name` and `id` are those in `xml`.
+    /// `name` and `id` are those in `xml`. What somebody added to the definition by hand stays. Returns the values that were
+    /// changed by hand and are now as `xml` has them.
     ///
     /// # Errors
     /// The name or the UUID is that of another domain, or libvirt refuses the XML.
-    pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<()> {
+    pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<Vec<String>> {
         self.check_free(name, id)?;
-        self.connection()
-            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
-            .say(|| Failure::user(format!("libvirt refuses the domain of `{name}`")))?;
-        Ok(())
+        let say = || Failure::user(format!("libvirt refuses the domain of `{name}`"));
+        // With what libvirt shows to nobody else, such as the password of a display: it is to stay.
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+        let found = self.connection().lookup_domain_by_name(name.as_str());
+        let define =
+            |xml: &str| self.connection().define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
+        let Some(domain) = found.unless(ErrorNumber::NoDomain).say(say)? else {
+            define(xml).say(say)?;
+            return Ok(Vec::new());
+        };
+        let present = domain.xml_desc(flags).say(say)?;
+        let edits::Merged { xml, mut set_back } = edits::merge(xml, &present)?;
+        let kept = "what somebody added to the definition by hand is kept, and may not fit any more";
+        let domain =
+            define(&xml).say(|| say().hint(format!("{kept}: `virsh -c {} edit {name}`", self.uri())))?;
+        let emulator = |xml: &str| text_at(xml, "domain/devices/emulator").unwrap_or_default();
+        let (there, now) = (emulator(&present), emulator(&domain.xml_desc(flags).say(say)?));
+        if there != now {
+            set_back.push(format!("emulator from `{there}` to `{now}`"));
+        }
+        Ok(set_back)
     }
 
     /// Checks that a domain of that name and UUID can be defined without touching another one.

@@ -15,6 +15,7 @@ mod console;
 mod copier;
 mod definition;
 mod domain;
+mod edits;
 mod exchange;
 mod files;
 mod memory;

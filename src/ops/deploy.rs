@@ -119,7 +119,15 @@ pub fn define(
         files: files(&open_pool(setup, host)?, metadata, layer)?,
         metadata: Metadata { ssh_port, ..metadata.clone() },
     };
-    host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)
+    let set_back = host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)?;
+    if !set_back.is_empty() {
+        watch.note(&format!(
+            "the definition of {} was changed by hand; nixvm sets back what it defines itself: {}",
+            machine.name,
+            set_back.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Returns where a machine's files are that its domain names.
