@@ -32,8 +32,12 @@ const WHOLE: [&str; 3] = ["domain/os/nvram", "domain/devices/disk/source", "doma
 
 /// What libvirt writes in other words than nixvm: the machine type with a version, bytes in another unit. And where images are,
 /// which is looked at before a command begins.
-const REWORDED: [&str; 3] =
-    ["domain/os/type@machine", "domain/memory@unit", "domain/devices/disk/source@file"];
+const REWORDED: [&str; 4] = [
+    "domain/os/type@machine",
+    "domain/memory@unit",
+    "domain/devices/disk@type",
+    "domain/devices/disk/source@file",
+];
 
 /// Where a definition has the values that come from a machine's files and its host, and what the record calls them.
 const RECORDED: [(&str, &str); 8] = [
@@ -176,12 +180,17 @@ impl Merge<'_> {
 
     /// Returns which of the elements `left` is the one that nixvm renders as `child`.
     fn counterpart(&self, at: &str, child: Node<'_, '_>, left: &[Node<'_, '_>]) -> Option<usize> {
-        let had_card = || self.record?.attribute("interface");
         left.iter().position(|other| self.is_same(at, child, *other)).or_else(|| {
-            // The card's address may have been changed.
-            let is_card =
-                |other: &Node<'_, '_>| at == "domain/devices/interface" && other.has_tag_name("interface");
-            had_card().and_then(|_| left.iter().position(is_card))
+            // A card with another address on the network that nixvm gave the machine: its address was changed.
+            let record = self.record.filter(|_| at == "domain/devices/interface")?;
+            let is_changed = |other: &Node<'_, '_>| {
+                let source = grandchild(*other, "source");
+                let network = source.and_then(|of| of.attribute("network").or(of.attribute("bridge")));
+                other.has_tag_name("interface")
+                    && other.attribute("type") == record.attribute("interface")
+                    && network == record.attribute("source")
+            };
+            left.iter().position(is_changed)
         })
     }
 

@@ -9,10 +9,10 @@ use crate::exec::quoted;
 use crate::hypervisor::{
     BOOT, Confinement, DATA, Definition, Disk, Hypervisor, IDENTITY, Seen, is_own_checkpoint,
 };
-use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::model::record::Metadata;
 use crate::model::volume::{self, Role};
+use crate::model::{MachineName, SnapshotName};
 use crate::storage::{self, Pool};
 
 use super::Setup;
@@ -125,6 +125,8 @@ struct Stray {
     image: String,
     /// The path of the nearest volume of the machine's that the image lies on, if there is one.
     base: Option<String>,
+    /// The snapshot of nixvm's that keeps that volume as it is.
+    gives_up: Option<SnapshotName>,
 }
 
 /// What decides how a stray image is merged.
@@ -156,14 +158,20 @@ impl Stray {
     /// Tried with libvirt 9.0: `snapshot-delete` of an external snapshot merges it into the layer below it, and no further, and
     /// so does `blockcommit` with `--base`. Without that, `blockcommit` goes down to the lowest layer, through all snapshots.
     fn hint(&self, name: &MachineName, snapshots: &[String], way: &Way<'_>) -> String {
-        let Stray { target, image, base } = self;
+        let Stray { target, image, base, gives_up } = self;
         let (uri, file) = (quoted(way.uri), quoted(image));
         let Some(base) = base.as_deref().map(quoted) else {
             return format!(
                 "if `qemu-img info --backing-chain {file}` shows that it lies on a volume of {name}'s, merge it into that: \
                  `virsh -c {uri} blockcommit {name} {target} --active --pivot --shallow` while the machine runs; \
-                 if it does not, give {target} back its volume with `virsh -c {uri} edit {name}`"
+                 if it does not, and holds nothing that is to be kept, give {target} back its volume with `virsh -c {uri} edit {name}`"
             );
+        };
+        let into = match gives_up {
+            None => "the volume below, which loses nothing".to_owned(),
+            Some(snapshot) => format!(
+                "the volume below, which keeps what the machine has and gives up its snapshot {snapshot}"
+            ),
         };
         let runs = way.state.is_active();
         if way.state == DomainState::Saved {
@@ -175,13 +183,17 @@ impl Stray {
         if !snapshots.is_empty() && (runs || !way.confined) {
             let delete =
                 each(snapshots, |snapshot| format!("`virsh -c {uri} snapshot-delete {name} {snapshot}`"));
-            return format!(
-                "merge it into the volume below, which loses nothing, and run the command again: {delete}"
-            );
+            let confined = match way.confined {
+                true => {
+                    format!(" (where AppArmor forbids that: `nixvm stop {name}`, and run the command again)")
+                }
+                false => String::new(),
+            };
+            return format!("merge it into {into}, and run the command again: {delete}{confined}");
         }
         if runs {
             return format!(
-                "merge it into the volume below, which loses nothing, and run the command again: \
+                "merge it into {into}, and run the command again: \
                  `virsh -c {uri} blockcommit {name} {target} --active --pivot --base {base}`"
             );
         }
@@ -195,7 +207,7 @@ impl Stray {
             }
         };
         format!(
-            "merge it on its host, as root, into the volume below: `qemu-img commit -b {base} {file}`; then write {base} in place of {file} \
+            "merge it on its host, as root, into {into}: `qemu-img commit -b {base} {file}`; then write {base} in place of {file} \
              by `virsh -c {uri} edit {name}`{forget}; and run the command again"
         )
     }
@@ -211,10 +223,13 @@ fn stray(
     // What runs comes last, and knows all that its disks lie on.
     for disk in definitions.iter().rev().flat_map(|definition| &definition.disks) {
         if is_ours(pool, host, metadata, disk)? == Some(false) {
+            let base = base(pool, metadata, disk)?;
+            let folder = pool.path()?;
             return Ok(Some(Stray {
                 target: disk.target.clone(),
                 image: disk.file.clone().or_else(|| disk.volume.clone()).unwrap_or_else(|| "no file".into()),
-                base: base(pool, metadata, disk)?,
+                gives_up: base.as_deref().and_then(|base| keeper(metadata, base)).cloned(),
+                base: base.map(|volume| format!("{folder}/{volume}")),
             }));
         }
     }
@@ -251,7 +266,7 @@ fn is_volume(metadata: &Metadata, serial: &str, volume: &str) -> bool {
     })
 }
 
-/// Returns the path of the nearest volume of the machine's that the disk's image lies on, if libvirt tells of one.
+/// Returns the name of the nearest volume of the machine's that the disk's image lies on, if libvirt tells of one.
 fn base(pool: &Pool, metadata: &Metadata, disk: &Disk) -> Result<Option<String>> {
     let serial = disk.serial.as_deref().unwrap_or_default();
     let is_own = |volume: &&String| is_volume(metadata, serial, volume);
@@ -265,22 +280,21 @@ fn base(pool: &Pool, metadata: &Metadata, disk: &Disk) -> Result<Option<String>>
             found = found.or_else(|| next.filter(is_own).cloned());
         }
     }
-    found.map(|volume| Ok(format!("{}/{volume}", pool.path()?))).transpose()
+    Ok(found)
+}
+
+/// Returns the snapshot of nixvm's that keeps that volume as it is.
+fn keeper<'a>(metadata: &'a Metadata, volume: &str) -> Option<&'a SnapshotName> {
+    let Some((_, Role::Data(layer))) = volume::parse(volume) else { return None };
+    metadata.snapshots.iter().find(|snapshot| snapshot.layer == layer).map(|snapshot| &snapshot.name)
 }
 
 /// Returns the refusal of a machine that writes to a layer which a snapshot of nixvm's keeps.
 fn frozen(metadata: &Metadata, definitions: &[Definition], command: &str, uri: &str) -> Option<Failure> {
     let name = &metadata.machine;
-    let keeps = |volume: &str| {
-        let layer = match volume::parse(volume) {
-            Some((_, Role::Data(layer))) => layer,
-            _ => return None,
-        };
-        metadata.snapshots.iter().find(|snapshot| snapshot.layer == layer)
-    };
     let volumes = definitions.iter().filter_map(|definition| definition.volume(DATA));
     let (volume, snapshot) = volumes
-        .filter_map(|volume| Some((volume, &keeps(volume)?.name)))
+        .filter_map(|volume| Some((volume, keeper(metadata, volume)?)))
         // Giving that snapshot up is the way out.
         .find(|(_, snapshot)| command != format!("delete-snapshot {name} {snapshot}"))?;
     Some(
@@ -309,8 +323,12 @@ mod tests {
     const URI: &str = "qemu:///system";
 
     fn hint(base: Option<&str>, snapshots: &[&str], state: DomainState, confined: bool) -> String {
-        let stray =
-            Stray { target: "vdb".into(), image: "/p/web.data-2.s".into(), base: base.map(str::to_owned) };
+        let stray = Stray {
+            target: "vdb".into(),
+            image: "/p/web.data-2.s".into(),
+            base: base.map(str::to_owned),
+            gives_up: None,
+        };
         let snapshots: Vec<String> = snapshots.iter().map(|name| (*name).to_owned()).collect();
         let way = Way { uri: URI, state, confined };
         let refusal = stray.refusal(&"web".parse().unwrap(), &snapshots, &way);
@@ -323,7 +341,8 @@ mod tests {
         let (on, off) = (DomainState::Running, DomainState::Shutoff);
         let libvirt = "`virsh -c qemu:///system snapshot-delete web 'by hand'`, then `virsh -c qemu:///system snapshot-delete web s2`";
         for (state, confined) in [(on, false), (on, true), (off, false)] {
-            assert!(hint(BASE, &["by hand", "s2"], state, confined).ends_with(libvirt), "{state} {confined}");
+            let hint = hint(BASE, &["by hand", "s2"], state, confined);
+            assert!(hint.contains(libvirt) && hint.contains("nixvm stop web") == confined, "{hint}");
         }
         let commit =
             "`virsh -c qemu:///system blockcommit web vdb --active --pivot --base /p/web.data-2.qcow2`";
@@ -352,6 +371,8 @@ mod tests {
             frozen(&metadata, &[on(next), on(now)], command, URI)
                 .map(|refusal| Report::of(&refusal.into()).error)
         };
+        assert_eq!(keeper(&metadata, "web.data-1.qcow2").unwrap().as_str(), "a");
+        assert_eq!(keeper(&metadata, "web.boot-1.qcow2"), None);
         let (free, kept) = ("web.data-3.qcow2", "web.data-2.qcow2");
         assert_eq!(refused(free, free, "start web"), None);
         for (next, now) in [(free, kept), (kept, free)] {

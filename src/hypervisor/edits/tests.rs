@@ -148,6 +148,17 @@ fn what_somebody_changed_of_nixvms_own_is_set_back_and_told() {
         assert_eq!(lost(NAT, &merged.xml).into_iter().filter(other).collect::<Vec<_>>(), [""; 0], "{from}");
         assert!(!merged.xml.contains("current='1'"));
     }
+    // A card on another network is somebody's own, and nixvm's comes back beside it.
+    let other = UNTOUCHED.replace(
+        "52:54:00:12:34:56'/>\n      <source network='default'",
+        "52:54:00:ff:ff:ff'/>\n      <source network='lab'",
+    );
+    let merged = merge(NAT, &other).unwrap();
+    assert!(
+        merged.set_back.is_empty()
+            && merged.xml.contains("network='lab'")
+            && merged.xml.contains("network=\"default\"")
+    );
     let less = UNTOUCHED.replace("<currentMemory unit='KiB'>2097152", "<currentMemory unit='KiB'>1048576");
     assert_eq!(merge(NAT, &less).unwrap().set_back, ["currentMemory"]);
     let first = EDITED
