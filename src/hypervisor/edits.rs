@@ -4,8 +4,8 @@
 //! that is there already stays as it is: devices, tuning, descriptions, and what libvirt itself has added, so that a device
 //! keeps its PCI address. Where a value that nixvm defines was changed by hand, it is set back, and told.
 //!
-//! Who changed a value is told by a record that nixvm writes into the definition: a value that is neither what it records nor
-//! what is rendered now was changed by hand.
+//! nixvm records in the definition what it defined. A value that is neither recorded nor rendered now was changed by hand; one
+//! that is recorded is only out of date, for the machine's files or its host have changed since.
 
 use roxmltree::{Document, Node};
 
@@ -115,7 +115,7 @@ impl Merge<'_> {
             self.attribute(attribute.name(), attribute.value());
         }
         for attribute in theirs.attributes().filter(|attribute| !ours.has_attribute(attribute.name())) {
-            // So many of the processors that were there are no number of those that are there now.
+            // It counts the processors that were there before, and may be more than there are now.
             if place == "domain/vcpu" && attribute.name() == "current" && text_changed {
                 continue;
             }
@@ -135,7 +135,7 @@ impl Merge<'_> {
         let orders: Vec<&str> = ours.descendants().filter_map(boot_order).collect();
         for child in ours.children().filter(Node::is_element) {
             let at = format!("{place}/{}", child.tag_name().name());
-            // That there are none gives way to those that somebody added.
+            // nixvm renders that there are none of a kind; devices of it that somebody added win.
             if is_none(child) && left.iter().any(|other| kind(*other) == kind(child) && !is_none(*other)) {
                 continue;
             }
@@ -158,7 +158,7 @@ impl Merge<'_> {
             let is_own_card =
                 at == "domain/devices/interface" && card(child).is_some_and(|mac| self.cards.contains(&mac));
             if CHOSEN.contains(&at.as_str()) {
-                self.drop(&at, label, child);
+                self.leave_out(&at, label, child);
             } else if at == "domain/commandline" {
                 self.command_line(None, child);
             } else if !is_own_card && !is_own_metadata(child) {
@@ -245,7 +245,7 @@ impl Merge<'_> {
     }
 
     /// Leaves an element out, and tells where somebody had written into it what nothing else says.
-    fn drop(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
+    fn leave_out(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
         let memory = theirs.parent().and_then(|domain| grandchild(domain, "memory"));
         let told = match at {
             "domain/currentMemory" => memory.is_some_and(|memory| text(memory) != text(theirs)),

@@ -7,7 +7,7 @@
 use crate::error::{Failure, Result};
 use crate::exec::quoted;
 use crate::hypervisor::{
-    BOOT, Confinement, DATA, Definition, Disk, Hypervisor, IDENTITY, Seen, is_own_checkpoint,
+    BOOT, Confinement, DATA, Definition, Disk, Hypervisor, IDENTITY, Seen, is_own_checkpoint, is_session,
 };
 use crate::model::domain::DomainState;
 use crate::model::record::Metadata;
@@ -20,9 +20,10 @@ use super::Setup;
 /// The commands that delete the whole machine.
 const DELETIONS: [&str; 2] = ["destroy", "purge"];
 
-/// The commands after which another tool's snapshots are on layers that are gone, or no longer in use.
-const MOVE_LAYERS: [&str; 5] =
-    ["snapshot", "restore-snapshot", "delete-snapshot", "recreate", "restore-backup"];
+/// The commands after which going back to another tool's snapshot does harm: it brings back the definition of then, with layers
+/// that are gone or that nixvm's own snapshots keep by now, and with the name of then.
+const SPOIL_SNAPSHOTS: [&str; 6] =
+    ["snapshot", "restore-snapshot", "delete-snapshot", "recreate", "restore-backup", "rename"];
 
 /// The commands after which no checkpoint has its notes any more.
 const LOSE_CHECKPOINTS: [&str; 4] = ["recreate", "rename", "restore-backup", "restore-snapshot"];
@@ -53,7 +54,7 @@ pub fn check(setup: &Setup, host: &Hypervisor, domain: &Seen, command: &str) -> 
     if let Some(refusal) = frozen(domain.metadata(), &definitions, command, &uri) {
         return Err(refusal.into());
     }
-    if MOVE_LAYERS.contains(&verb) {
+    if SPOIL_SNAPSHOTS.contains(&verb) {
         require_no_snapshots(domain, verb, &uri)?;
     }
     if LOSE_CHECKPOINTS.contains(&verb) || verb == "snapshot" && !state.is_active() {
@@ -206,8 +207,9 @@ impl Stray {
                 format!("; then {delete}")
             }
         };
+        let root = if is_session(way.uri) { "" } else { ", as root," };
         format!(
-            "merge it on its host, as root, into {into}: `qemu-img commit -b {base} {file}`; then write {base} in place of {file} \
+            "merge it on its host{root} into {into}: `qemu-img commit -b {base} {file}`; then write {base} in place of {file} \
              by `virsh -c {uri} edit {name}`{forget}; and run the command again"
         )
     }

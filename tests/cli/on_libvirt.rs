@@ -270,6 +270,17 @@ fn promise_15_the_way_back_from_another_tools_snapshot_loses_nothing() {
     );
     assert!(untouched.contains("read 8388608"), "{untouched}");
     machine.ok(&["snapshot", NAME]);
+
+    // A deletion is of all that is the machine's, and says what is not.
+    take("s6", &[]);
+    let image = machine.path(&format!("{NAME}.data-3.s6"));
+    let gone = machine.ok(&["destroy", NAME, "--yes"]);
+    assert!(
+        gone.stderr.contains(&format!("`{image}`, which another tool had {NAME} write to, stays")),
+        "{gone:?}"
+    );
+    assert!(std::fs::exists(&image).unwrap() && !std::fs::exists(machine.path(&machine.layer(2))).unwrap());
+    assert!(!virsh(&["list", "--all", "--name"]).contains(NAME));
 }
 
 #[test]
@@ -297,9 +308,12 @@ fn promise_15_a_merge_by_hand_into_a_snapshot_is_found_and_the_snapshot_given_up
 fn promise_15_another_tools_checkpoints_and_internal_snapshots_are_not_made_useless() {
     let machine = Machine::new();
     virsh(&["snapshot-create-as", NAME, "inside"]);
-    for verb in
-        [&["snapshot", NAME][..], &["recreate", NAME, "--yes"], &["restore-snapshot", NAME, "first", "--yes"]]
-    {
+    for verb in [
+        &["snapshot", NAME][..],
+        &["recreate", NAME, "--yes"],
+        &["restore-snapshot", NAME, "first", "--yes"],
+        &["rename", NAME, "foreign-shop"],
+    ] {
         machine.refused(verb, &["another tool took snapshots", "snapshot-delete foreign-web inside"]);
     }
     machine.ok(&["start", NAME]);
