@@ -11,12 +11,15 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::definition::{DATA, Definition, Disk};
-use super::{Confinement, Frozen, Owned, escape};
+use super::{Confinement, Frozen, Owned, Seen, escape};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::xml::{Found, walk};
 use crate::libvirt::{self, Say, code, said};
 use crate::model::Progress;
+
+/// How the names of nixvm's checkpoints begin; eight hexadecimal digits, `-` and more follow.
+pub const CHECKPOINTS: &str = "nixvm-";
 
 /// How often a backup is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -35,6 +38,16 @@ pub struct BackupRequest<'a> {
     pub since: Option<&'a str>,
     /// The name of a checkpoint to make at the instant of the copy.
     pub checkpoint: Option<&'a str>,
+}
+
+impl Seen {
+    /// Returns the names of the machine's checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn checkpoints(&self) -> Result<Vec<String>> {
+        libvirt::checkpoints(&self.domain).say(|| self.cannot("list the checkpoints of"))
+    }
 }
 
 impl Owned {
@@ -70,14 +83,6 @@ impl Owned {
     /// libvirt does not answer, or QEMU does not end it.
     pub fn end_backup(&self) -> Result<bool> {
         end(&self.domain).explain(|| self.cannot("end the backup of"))
-    }
-
-    /// Returns the names of the machine's checkpoints, oldest first.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
-    pub fn checkpoints(&self) -> Result<Vec<String>> {
-        libvirt::checkpoints(&self.domain).say(|| self.cannot("list the checkpoints of"))
     }
 
     /// Returns how many bytes of the machine's data disk were written since that checkpoint, as QEMU counts them: in whole
@@ -203,6 +208,12 @@ fn is_backed_up(domain: &Domain) -> std::result::Result<bool, Error> {
     }))
 }
 
+/// Returns whether a checkpoint of that name is nixvm's; other tools keep theirs for backups of their own.
+pub fn is_own_checkpoint(name: &str) -> bool {
+    let rest = name.strip_prefix(CHECKPOINTS).and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(place, _)| place.len() == 8 && place.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Returns the XML of a full backup of the only disk of a domain.
 pub(super) fn single_xml(target: &str, path: &str) -> String {
     let disks =
@@ -257,6 +268,14 @@ mod tests {
     fn disks() -> Definition {
         let disk = |target: &str| Disk { target: target.to_owned(), ..Disk::default() };
         Definition { disks: vec![disk("vda"), disk("vdb")], nvram: None }
+    }
+
+    #[test]
+    fn only_nixvms_own_checkpoints_are_taken_for_such() {
+        assert!(is_own_checkpoint("nixvm-0a1b2c3d-20260121-171147"));
+        for foreign in ["virtnbdbackup.0", "nixvm-before-update", "nixvm-0a1b2c3", "x-nixvm-0a1b2c3d-1"] {
+            assert!(!is_own_checkpoint(foreign), "{foreign}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use super::{Hypervisor, metadata};
+use super::{Hypervisor, edits, metadata};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::libvirt::xml::{Found, walk};
+use crate::libvirt::xml::{Found, text_at, walk};
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
 use crate::model::{MacAddress, MachineId, MachineName, identity_of_its_own};
@@ -59,12 +59,9 @@ impl Hypervisor {
         let say = || Failure::user("cannot read what all domains refer to");
         let mut records = Vec::new();
         for domain in self.connection().list_all_domains(0).say(say)? {
-            let read = |which| -> Result<Option<Metadata>> {
-                let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-                let element = domain.metadata(kind, Some(METADATA_NAMESPACE), which);
-                let Some(element) = element.unless(ErrorNumber::NoDomainMetadata).say(say)? else {
-                    return Ok(None);
-                };
+            // One that was undefined, or that ended, since the list was made refers to nothing any more.
+            let Some(elements) = elements(&domain).unless(ErrorNumber::NoDomain).say(say)? else { continue };
+            let read = |element: Option<String>| -> Result<Option<Metadata>> {
                 let unreadable = || {
                     let name = domain.name().unwrap_or_default();
                     say()
@@ -75,14 +72,14 @@ impl Hypervisor {
                             "look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"
                         ))
                 };
-                Ok(Some(metadata::parse(&element).ok_or_else(unreadable)?))
+                element.map(|element| Ok(metadata::parse(&element).ok_or_else(unreadable)?)).transpose()
             };
-            let runs = read(sys::VIR_DOMAIN_AFFECT_CURRENT)?;
-            if !domain.is_persistent().say(say)? {
+            let runs = read(elements.now)?;
+            if !elements.is_persistent {
                 records.extend(runs);
                 continue;
             }
-            records.extend(read(sys::VIR_DOMAIN_AFFECT_CONFIG)?);
+            records.extend(read(elements.next)?);
             // What a guest had recorded when it was started is out of date, but for what it was started on.
             records.extend(
                 runs.map(|runs| Metadata { generations: runs.generations.retain(|_| false), ..runs }),
@@ -140,16 +137,34 @@ impl Hypervisor {
 
     /// Defines the domain that `xml` describes, or changes its definition; a running guest goes on as it is.
     ///
-    /// `name` and `id` are those in `xml`.
+    /// `name` and `id` are those in `xml`. What somebody added to the definition by hand stays. Returns the values that were
+    /// changed by hand and are now as `xml` has them.
     ///
     /// # Errors
     /// The name or the UUID is that of another domain, or libvirt refuses the XML.
-    pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<()> {
+    pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<Vec<String>> {
         self.check_free(name, id)?;
-        self.connection()
-            .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE)
-            .say(|| Failure::user(format!("libvirt refuses the domain of `{name}`")))?;
-        Ok(())
+        let say = || Failure::user(format!("libvirt refuses the domain of `{name}`"));
+        // With what libvirt shows to nobody else, such as the password of a display: it is to stay.
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+        let found = self.connection().lookup_domain_by_name(name.as_str());
+        let define =
+            |xml: &str| self.connection().define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
+        let Some(domain) = found.unless(ErrorNumber::NoDomain).say(say)? else {
+            define(xml).say(say)?;
+            return Ok(Vec::new());
+        };
+        let present = domain.xml_desc(flags).say(say)?;
+        let edits::Merged { xml, mut set_back } = edits::merge(xml, &present)?;
+        let kept = "what somebody added to the definition by hand is kept, and may not fit any more";
+        let domain =
+            define(&xml).say(|| say().hint(format!("{kept}: `virsh -c {} edit {name}`", self.uri())))?;
+        let emulator = |xml: &str| text_at(xml, "domain/devices/emulator").unwrap_or_default();
+        let (there, now) = (emulator(&present), emulator(&domain.xml_desc(flags).say(say)?));
+        if there != now {
+            set_back.push(format!("emulator from `{there}` to `{now}`"));
+        }
+        Ok(set_back)
     }
 
     /// Checks that a domain of that name and UUID can be defined without touching another one.
@@ -245,6 +260,27 @@ pub(super) fn state(domain: &Domain) -> std::result::Result<DomainState, Error> 
         Some(Raw::PMSuspended) => DomainState::PmSuspended,
         Some(Raw::NoState) | None => DomainState::NoState,
     })
+}
+
+/// nixvm's elements in a domain, not yet read.
+struct Elements {
+    /// What it has now.
+    now: Option<String>,
+    /// What it has at its next start.
+    next: Option<String>,
+    /// Whether there is a next start: it does not end with its guest.
+    is_persistent: bool,
+}
+
+fn elements(domain: &Domain) -> std::result::Result<Elements, Error> {
+    let element = |which| {
+        let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+        domain.metadata(kind, Some(METADATA_NAMESPACE), which).unless(ErrorNumber::NoDomainMetadata)
+    };
+    let now = element(sys::VIR_DOMAIN_AFFECT_CURRENT)?;
+    let is_persistent = domain.is_persistent()?;
+    let next = if is_persistent { element(sys::VIR_DOMAIN_AFFECT_CONFIG)? } else { None };
+    Ok(Elements { now, next, is_persistent })
 }
 
 /// Returns what nixvm wrote: with `VIR_DOMAIN_AFFECT_CONFIG`, what the domain has at its next start.

@@ -15,6 +15,7 @@ mod console;
 mod copier;
 mod definition;
 mod domain;
+mod edits;
 mod exchange;
 mod files;
 mod memory;
@@ -36,7 +37,7 @@ use crate::model::{MachineId, Size};
 
 pub use accelerator::Probe;
 pub use agent::{AgentOutput, Frozen};
-pub use backup::BackupRequest;
+pub use backup::{BackupRequest, CHECKPOINTS, is_own_checkpoint};
 pub use block::{Merged, Paused};
 pub use confinement::Confinement;
 pub use console::ConsoleEnd;

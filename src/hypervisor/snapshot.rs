@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use virt::domain_snapshot::DomainSnapshot;
+use virt::error::Error;
 use virt::sys;
 
 use super::definition::{DATA, Definition};
-use super::{Owned, escape};
+use super::{Owned, Seen, escape};
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
 
@@ -19,6 +21,22 @@ pub struct Switched {
     pub took: Duration,
     /// Whether the guest wrote out everything before, and stood still meanwhile.
     pub quiesced: bool,
+}
+
+impl Seen {
+    /// Returns the names of the snapshots that libvirt knows of the machine, each behind its parent: all are another tool's.
+    ///
+    /// With `external` only those which have the machine write to a file of their own.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn foreign_snapshots(&self, external: bool) -> Result<Vec<String>> {
+        let flags = sys::VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL
+            | if external { sys::VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL } else { 0 };
+        let names = || self.domain.list_all_snapshots(flags)?.iter().map(DomainSnapshot::name).collect();
+        let names: std::result::Result<Vec<String>, Error> = names();
+        names.say(|| self.cannot("list the snapshots of"))
+    }
 }
 
 impl Owned {

@@ -11,6 +11,9 @@ use super::{Generation, MachineName, Observation, ProfileName, SnapshotName};
 /// The namespace of nixvm's element in a domain's metadata.
 pub const METADATA_NAMESPACE: &str = "urn:nixvm:domain:1";
 
+/// The namespace of the element that says what nixvm defined a domain with.
+pub const DEFINED_NAMESPACE: &str = "urn:nixvm:defined:1";
+
 /// What a domain carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Metadata {

@@ -10,7 +10,7 @@ use std::path::Path;
 use rand_core::{OsRng, RngCore};
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::{DATA, Hypervisor, Owned, Seen};
+use crate::hypervisor::{DATA, Disk, Hypervisor, Owned, Seen};
 use crate::interrupt;
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Metadata};
@@ -134,7 +134,15 @@ pub fn define(
         files: files(&open_pool(setup, host)?, metadata, layer)?,
         metadata: Metadata { ssh_port, ..metadata.clone() },
     };
-    host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)
+    let set_back = host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)?;
+    if !set_back.is_empty() {
+        watch.note(&format!(
+            "the definition of {} was changed by hand; nixvm sets back what it defines itself: {}",
+            machine.name,
+            set_back.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Returns where a machine's files are that its domain names.
@@ -160,11 +168,19 @@ fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
 /// # Errors
 /// libvirt does not answer, or the definition was changed by hand and has no such disk.
 pub fn layer_of(domain: &Seen) -> Result<u32> {
-    match domain.disks()?.volume(DATA).and_then(volume::parse) {
-        Some((_, Role::Data(layer))) => Ok(layer),
-        _ => Err(Failure::user(format!("the domain `{}` has no data disk of nixvm's", domain.name()))
-            .hint("its definition was changed by hand: give its vdb back its volume with `virsh edit`")
-            .into()),
+    let disks = domain.disks()?;
+    let disk = disks.disk(DATA);
+    match disk.and_then(|disk| volume::parse(disk.volume.as_deref()?)) {
+        Some((stem, Role::Data(layer))) if stem == domain.metadata().stem => Ok(layer),
+        _ => Err(Failure::user(match disk {
+            Some(disk) => format!("the disk {} of {} is none of its volumes", disk.target, domain.name()),
+            None => format!("{} has no disk with the serial number `{DATA}`", domain.name()),
+        })
+        .hint(format!(
+            "somebody changed its definition: `virsh edit {}` shows it, and `qemu-img info --backing-chain` what a file lies on",
+            domain.name()
+        ))
+        .into()),
     }
 }
 
@@ -254,7 +270,9 @@ pub fn pool_of(host: &Hypervisor, name: &MachineName) -> Result<Option<PoolName>
         return Ok(None);
     }
     let disks = host.see(name)?.disks()?;
-    let Some(disk) = disks.disk(DATA) else { return Ok(None) };
+    // What another tool has a machine write to may be anywhere.
+    let is_volume = |disk: &&Disk| disk.volume.as_deref().and_then(volume::parse).is_some();
+    let Some(disk) = disks.disk(DATA).filter(is_volume) else { return Ok(None) };
     let pool = match (&disk.pool, &disk.file) {
         (Some(pool), _) => Some(pool.clone()),
         (None, Some(file)) => storage::pool_with(host.connection(), file)?,

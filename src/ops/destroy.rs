@@ -9,6 +9,7 @@ use crate::model::{MachineName, volume};
 use crate::storage::Pool;
 
 use super::deploy;
+use super::foreign;
 use super::kept;
 use super::known::is_cut_short;
 use super::work::{Plan, Work};
@@ -144,6 +145,8 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         return Err(nothing(host, name));
     }
     let There { volumes, files } = there;
+    let left =
+        domain.as_ref().map(|domain| foreign::images(host, &pool, domain)).transpose()?.unwrap_or_default();
     // Before anything is deleted, and again by each deletion.
     volumes.iter().try_for_each(|volume| pool.require_unused(volume))?;
     work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
@@ -156,6 +159,9 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     })?;
     if domain.is_some() || !volumes.is_empty() {
         work.watch.done(&format!("Deleted the domain and {} volumes of {name}", volumes.len()));
+    }
+    for image in left {
+        work.watch.note(&format!("`{image}`, which another tool had {name} write to, stays"));
     }
     if files {
         work.watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::{Owned, Seen};
+use crate::hypervisor::{Owned, Seen, is_own_checkpoint};
 use crate::model::record::Metadata;
 use crate::model::volume::{self, Role, VolumeStem};
 use crate::storage::{Link, Pool};
@@ -208,12 +208,15 @@ fn taken_out<'a>(
     None
 }
 
-/// Forgets the instants that incremental backups begin at: a disk that was exchanged while off knows nothing of them.
+/// Forgets the instants that nixvm's incremental backups begin at: a disk that was exchanged while off knows nothing of them.
+///
+/// Those of another tool stay; a command that would make them useless was refused before (see [`super::foreign`]).
 ///
 /// # Errors
 /// libvirt refuses.
 pub fn forget_checkpoints(domain: &Owned, watch: &dyn Watch) -> Result<()> {
-    let checkpoints = domain.checkpoints()?;
+    let mut checkpoints = domain.checkpoints()?;
+    checkpoints.retain(|checkpoint| is_own_checkpoint(checkpoint));
     for checkpoint in &checkpoints {
         domain.forget_checkpoint(checkpoint)?;
     }

@@ -20,6 +20,7 @@ mod destroy;
 mod diff;
 mod doctor;
 mod files;
+mod foreign;
 mod generations;
 mod health;
 mod identities;

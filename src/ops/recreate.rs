@@ -16,6 +16,7 @@ use crate::model::{Machine, MachineName, Network, Size};
 use super::build::build_next;
 use super::deploy;
 use super::kept;
+use super::layers::forget_checkpoints;
 use super::power::take_down;
 use super::start::{on_again, power_on};
 use super::work::{Plan, Work};
@@ -187,10 +188,7 @@ pub fn recreate(
             kept::remove_folder(&kept::of_machine(setup, name))?;
             kept::keep(setup, &built)
         }
-        Step::Checkpoints => domain
-            .checkpoints()?
-            .iter()
-            .try_for_each(|checkpoint| domain.forget_checkpoint(checkpoint).map(drop)),
+        Step::Checkpoints => forget_checkpoints(&domain, watch),
         Step::Delete(volume) => pool.delete(volume).map(drop),
         Step::Start => power_on(&work, &work.domain()?),
     });

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Explain, Failure, Result};
-use crate::hypervisor::Owned;
+use crate::hypervisor::{Owned, is_own_checkpoint};
 use crate::model::record::Metadata;
 use crate::model::{Machine, MachineName};
 
@@ -102,7 +102,8 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         hostname: if follows { new.into() } else { before.hostname.clone() },
         ..before
     };
-    let checkpoints = domain.as_ref().map_or(Ok(Vec::new()), Owned::checkpoints)?;
+    let mut checkpoints = domain.as_ref().map_or(Ok(Vec::new()), |domain| domain.checkpoints())?;
+    checkpoints.retain(|checkpoint| is_own_checkpoint(checkpoint));
     let steps = plan(follows, domain.is_some(), !checkpoints.is_empty());
     work.carry_both_onward(&under_new, &steps, |step| match (step, &domain) {
         (Step::Hostname, _) => {

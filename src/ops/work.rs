@@ -22,7 +22,7 @@ use crate::storage::Pool;
 
 use super::deploy::{self, open_pool};
 use super::{Setup, Watch};
-use super::{files, layers, ownership, roots, saved};
+use super::{files, foreign, layers, ownership, roots, saved};
 
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -114,6 +114,7 @@ impl<'a> Work<'a> {
         settle_place(setup, &host, name)?;
         let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
         if let Ok(domain) = work.domain() {
+            foreign::check(setup, &work.host, &domain, &work.holder.command)?;
             saved::settle(setup, &domain, name, work.holder.command.verb(), watch)?;
         }
         let left = journal::read(&setup.workspace.work_dir(), name)?;

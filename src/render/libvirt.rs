@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::template;
 use crate::error::Result;
 use crate::model::domain::{Accelerator, Arch, DomainSpec};
-use crate::model::record::{METADATA_NAMESPACE, Metadata};
+use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE, Metadata};
 use crate::model::{Ipv4Range, Network};
 
 #[derive(Serialize)]
@@ -14,6 +14,7 @@ struct Domain<'a> {
     uuid: String,
     prefix: &'a str,
     namespace: &'a str,
+    defined_namespace: &'a str,
     metadata: Metadata,
     profile: &'a str,
     domain_type: &'a str,
@@ -58,6 +59,7 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
         uuid: spec.machine_id.to_uuid(),
         prefix: "nixvm:",
         namespace: METADATA_NAMESPACE,
+        defined_namespace: DEFINED_NAMESPACE,
         metadata: Metadata {
             // Only QEMU's own network has a port to forward.
             ssh_port: spec.metadata.ssh_port.filter(|_| spec.network == Network::User),

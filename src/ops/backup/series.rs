@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::backup::{self, Archive, Parent};
 use crate::error::Result;
-use crate::hypervisor::Owned;
+use crate::hypervisor::{CHECKPOINTS, Owned};
 use crate::model::Machine;
 use crate::ops::archives::{self, LONGEST_CHAIN};
 
@@ -23,7 +23,7 @@ impl Series {
     pub(super) fn find(folder: &Path, machine: &Machine, domain: &Owned) -> Result<Self> {
         let place = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let digest = Sha256::digest(place.as_os_str().as_encoded_bytes());
-        let prefix = format!("nixvm-{}-", &format!("{digest:x}")[..8]);
+        let prefix = format!("{CHECKPOINTS}{}-", &format!("{digest:x}")[..8]);
         let checkpoints = domain.checkpoints()?;
         let mut archives = backup::list(folder, Some(&machine.name))?;
         archives.reverse();

@@ -1,0 +1,398 @@
+//! What people changed in a machine's definition by hand, with `virsh edit`, `virsh attach-disk --config` or virt-manager.
+//!
+//! nixvm renders a machine's whole definition from its files whenever it defines it. What is rendered holds; everything else
+//! that is there already stays as it is: devices, tuning, descriptions, and what libvirt itself has added, so that a device
+//! keeps its PCI address. Where a value that nixvm defines was changed by hand, it is set back, and told.
+//!
+//! nixvm records in the definition what it defined. A value that is neither recorded nor rendered now was changed by hand; one
+//! that is recorded is only out of date, for the machine's files or its host have changed since.
+
+use roxmltree::{Document, Node};
+
+use super::definition::{BOOT, DATA, IDENTITY};
+use super::escape;
+use crate::error::{Explain, Failure, Result};
+use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
+
+/// What nixvm or libvirt chooses anew at each definition: the emulator and the firmware that fit, what an image lies on, and
+/// what follows from something else (the balloon from the memory, a console's log from its serial port's).
+const CHOSEN: [&str; 8] = [
+    "domain/currentMemory",
+    "domain/os/loader",
+    "domain/os/boot",
+    "domain/features/gic",
+    "domain/devices/emulator",
+    "domain/devices/disk/backingStore",
+    "domain/devices/disk/mirror",
+    "domain/devices/console/log",
+];
+
+/// Elements of which nothing is kept: what is in them belongs together.
+const WHOLE: [&str; 3] = ["domain/os/nvram", "domain/devices/disk/source", "domain/devices/interface/source"];
+
+/// What libvirt writes in other words than nixvm: the machine type with a version, bytes in another unit. And where images are,
+/// which is looked at before a command begins.
+const REWORDED: [&str; 4] = [
+    "domain/os/type@machine",
+    "domain/memory@unit",
+    "domain/devices/disk@type",
+    "domain/devices/disk/source@file",
+];
+
+/// Where a definition has the values that come from a machine's files and its host, and what the record calls them.
+const RECORDED: [(&str, &str); 8] = [
+    ("domain@type", "type"),
+    ("domain/cpu@mode", "cpu"),
+    ("domain/memory", "memory"),
+    ("domain/vcpu", "vcpus"),
+    ("domain/devices/interface@type", "interface"),
+    ("domain/devices/interface/source@network", "source"),
+    ("domain/devices/interface/source@bridge", "source"),
+    ("domain/devices/interface/mac@address", "mac"),
+];
+
+/// A definition to give to libvirt.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// The XML.
+    pub xml: String,
+    /// The values that somebody had changed and that nixvm sets back: "memory from 1024 MiB to 2048 MiB".
+    pub set_back: Vec<String>,
+}
+
+/// Returns the definition `rendered` with all that `present`, as libvirt gives it, has beside it.
+///
+/// # Errors
+/// One of the two is no XML.
+pub(super) fn merge(rendered: &str, present: &str) -> Result<Merged> {
+    let parse = |xml| Document::parse(xml).explain(|| Failure::bug("cannot read a domain's XML"));
+    let (ours, theirs) = (parse(rendered)?, parse(present)?);
+    let records = [&ours, &theirs].map(|document| record(document));
+    let mut merge = Merge {
+        record: records[1],
+        cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
+        xml: String::new(),
+        set_back: Vec::new(),
+    };
+    merge.element("domain", "", ours.root_element(), theirs.root_element());
+    Ok(Merged { xml: merge.xml + "\n", set_back: merge.set_back })
+}
+
+/// Returns the element in which nixvm wrote down what it defined.
+fn record<'a>(document: &'a Document<'_>) -> Option<Node<'a, 'a>> {
+    document.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
+}
+
+/// A merge on its way.
+struct Merge<'a> {
+    /// What nixvm wrote down when it last defined the machine; an older nixvm wrote nothing.
+    record: Option<Node<'a, 'a>>,
+    /// The addresses of the machine's network card, before and now.
+    cards: Vec<&'a str>,
+    xml: String,
+    set_back: Vec<String>,
+}
+
+impl Merge<'_> {
+    /// Writes an element that both definitions have: as it is rendered, with what only `theirs` has.
+    fn element(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
+        let of_another_kind = |name| ours.attribute(name) != theirs.attribute(name);
+        let whole = match place {
+            "domain/cpu" => of_another_kind("mode"),
+            "domain/devices/interface" => of_another_kind("type"),
+            _ => WHOLE.contains(&place),
+        };
+        let text_changed = self.compare(place, label, ours, theirs);
+        if whole {
+            return self.copy(ours);
+        }
+        let name = qualified(ours);
+        self.xml += &format!("<{name}");
+        if place == "domain" {
+            self.declare_namespaces(ours, theirs);
+        }
+        for attribute in ours.attributes() {
+            self.attribute(attribute.name(), attribute.value());
+        }
+        for attribute in theirs.attributes().filter(|attribute| !ours.has_attribute(attribute.name())) {
+            // It counts the processors that were there before, and may be more than there are now.
+            if place == "domain/vcpu" && attribute.name() == "current" && text_changed {
+                continue;
+            }
+            self.attribute(attribute.name(), attribute.value());
+        }
+        self.xml.push('>');
+        if !ours.has_children() || ours.children().any(|child| child.is_element()) {
+            self.children(place, label, ours, theirs);
+        } else {
+            self.xml += &escape(ours.text().unwrap_or_default());
+        }
+        self.xml += &format!("</{name}>");
+    }
+
+    fn children(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
+        let mut left: Vec<Node<'_, '_>> = theirs.children().filter(Node::is_element).collect();
+        let orders: Vec<&str> = ours.descendants().filter_map(boot_order).collect();
+        for child in ours.children().filter(Node::is_element) {
+            let at = format!("{place}/{}", child.tag_name().name());
+            // nixvm renders that there are none of a kind; devices of it that somebody added win.
+            if is_none(child) && left.iter().any(|other| kind(*other) == kind(child) && !is_none(*other)) {
+                continue;
+            }
+            self.xml.push('\n');
+            // nixvm's own elements are not mixed with what they said before.
+            let index = if place == "domain/metadata" { None } else { self.counterpart(&at, child, &left) };
+            let Some(index) = index else {
+                self.copy(child);
+                continue;
+            };
+            let other = left.remove(index);
+            match at.as_str() {
+                "domain/title" if !is_own_title(other) => self.copy(other),
+                "domain/commandline" => self.command_line(Some(child), other),
+                _ => self.element(&at, &sublabel(label, child), child, other),
+            }
+        }
+        for child in left {
+            let at = format!("{place}/{}", child.tag_name().name());
+            let is_own_card =
+                at == "domain/devices/interface" && card(child).is_some_and(|mac| self.cards.contains(&mac));
+            if CHOSEN.contains(&at.as_str()) {
+                self.leave_out(&at, label, child);
+            } else if at == "domain/commandline" {
+                self.command_line(None, child);
+            } else if !is_own_card && !is_own_metadata(child) {
+                self.xml.push('\n');
+                let taken = place == "domain/devices"
+                    && child
+                        .children()
+                        .any(|boot| boot_order(boot).is_some_and(|order| orders.contains(&order)));
+                if taken {
+                    self.set_back.push(format!("the boot order of a {}", child.tag_name().name()));
+                    self.copy_without(child, "boot");
+                } else {
+                    self.copy(child);
+                }
+            }
+        }
+        self.xml.push('\n');
+    }
+
+    /// Returns which of the elements `left` is the one that nixvm renders as `child`.
+    fn counterpart(&self, at: &str, child: Node<'_, '_>, left: &[Node<'_, '_>]) -> Option<usize> {
+        left.iter().position(|other| self.is_same(at, child, *other)).or_else(|| {
+            // A card with another address on the network that nixvm gave the machine: its address was changed.
+            let record = self.record.filter(|_| at == "domain/devices/interface")?;
+            let is_changed = |other: &Node<'_, '_>| {
+                let source = grandchild(*other, "source");
+                let network = source.and_then(|of| of.attribute("network").or(of.attribute("bridge")));
+                other.has_tag_name("interface")
+                    && other.attribute("type") == record.attribute("interface")
+                    && network == record.attribute("source")
+            };
+            left.iter().position(is_changed)
+        })
+    }
+
+    fn is_same(&self, at: &str, child: Node<'_, '_>, other: Node<'_, '_>) -> bool {
+        let same = match at {
+            "domain/devices/disk" => serial(other).is_some() && serial(other) == serial(child),
+            "domain/devices/interface" => {
+                card(other).is_some_and(|mac| card(child) == Some(mac) || self.cards.contains(&mac))
+            }
+            "domain/devices/controller" => kind(other) == kind(child),
+            "domain/devices/channel" => {
+                let [there, now] = [other, child].map(|channel| grandchild(channel, "target"));
+                there.map(|target| target.attribute("name")) == now.map(|target| target.attribute("name"))
+            }
+            "domain/clock/timer" | "domain/os/firmware/feature" => {
+                other.attribute("name") == child.attribute("name")
+            }
+            _ => true,
+        };
+        same && other.tag_name().name() == child.tag_name().name()
+    }
+
+    /// Tells where values that nixvm renders were changed by hand, and returns whether the element's text is another one.
+    fn compare(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) -> bool {
+        for attribute in ours.attributes() {
+            let (at, now) = (format!("{place}@{}", attribute.name()), attribute.value());
+            if let Some(there) =
+                theirs.attribute(attribute.name()).filter(|_| !REWORDED.contains(&at.as_str()))
+            {
+                self.tell(&at, &join(label, attribute.name()), there, now);
+            }
+        }
+        let (there, now) = (text(theirs), text(ours));
+        if there.is_empty() || now.is_empty() || there == now {
+            return false;
+        }
+        if place != "domain/title" {
+            self.tell(place, label, &there, &now);
+        }
+        true
+    }
+
+    /// Tells a value that is set back, if somebody changed it.
+    fn tell(&mut self, at: &str, what: &str, there: &str, now: &str) {
+        let by_hand = match RECORDED.iter().find(|(place, _)| *place == at) {
+            Some((_, name)) => self.record.is_some_and(|record| record.attribute(*name) != Some(there)),
+            None => true,
+        };
+        if there != now && by_hand {
+            self.set_back.push(format!("{what} from `{there}` to `{now}`"));
+        }
+    }
+
+    /// Leaves an element out, and tells where somebody had written into it what nothing else says.
+    fn leave_out(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
+        let memory = theirs.parent().and_then(|domain| grandchild(domain, "memory"));
+        let told = match at {
+            "domain/currentMemory" => memory.is_some_and(|memory| text(memory) != text(theirs)),
+            "domain/os/boot" => true,
+            _ => false,
+        };
+        if told {
+            self.set_back.push(join(label, theirs.tag_name().name()));
+        }
+    }
+
+    /// Writes QEMU's own arguments: nixvm's as they are rendered, and those that somebody added.
+    fn command_line(&mut self, ours: Option<Node<'_, '_>>, theirs: Node<'_, '_>) {
+        let added: Vec<Node<'_, '_>> = theirs.children().filter(Node::is_element).collect();
+        let mut kept = Vec::new();
+        let mut at = 0;
+        while let Some(argument) = added.get(at) {
+            let value = |node: Option<&Node<'_, '_>>| {
+                node.and_then(|node| node.attribute("value")).unwrap_or_default().to_owned()
+            };
+            let (option, of) = (value(Some(argument)), value(added.get(at + 1)));
+            if option == "-netdev" && of.contains(",id=nixvm,")
+                || option == "-device" && of.contains(",netdev=nixvm,")
+            {
+                at += 2;
+                continue;
+            }
+            kept.push(*argument);
+            at += 1;
+        }
+        let own = ours.into_iter().flat_map(|ours| ours.children().filter(Node::is_element));
+        let all: Vec<&str> = own.map(source).chain(kept.into_iter().map(source)).collect();
+        if !all.is_empty() {
+            self.xml += &format!("\n<qemu:commandline>\n{}\n</qemu:commandline>", all.join("\n"));
+        }
+    }
+
+    fn declare_namespaces(&mut self, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
+        let mut declared = Vec::new();
+        for namespace in ours.namespaces().chain(theirs.namespaces()) {
+            let Some(prefix) =
+                namespace.name().filter(|prefix| *prefix != "xml" && !declared.contains(prefix))
+            else {
+                continue;
+            };
+            declared.push(prefix);
+            self.attribute(&format!("xmlns:{prefix}"), namespace.uri());
+        }
+    }
+
+    fn attribute(&mut self, name: &str, value: &str) {
+        self.xml += &format!(" {name}=\"{}\"", escape(value));
+    }
+
+    fn copy(&mut self, node: Node<'_, '_>) {
+        self.xml += source(node);
+    }
+
+    /// Writes an element without its children of that name.
+    fn copy_without(&mut self, node: Node<'_, '_>, name: &str) {
+        let (input, mut from) = (node.document().input_text(), node.range().start);
+        for child in node.children().filter(|child| child.has_tag_name(name)) {
+            self.xml += &input[from..child.range().start];
+            from = child.range().end;
+        }
+        self.xml += &input[from..node.range().end];
+    }
+}
+
+/// Returns an element as it is written.
+fn source<'a>(node: Node<'a, '_>) -> &'a str {
+    &node.document().input_text()[node.range()]
+}
+
+/// Returns an element's name as it is written, with its prefix.
+fn qualified<'a>(node: Node<'a, '_>) -> &'a str {
+    let tag = &source(node)[1..];
+    &tag[..tag.find(|c: char| c.is_whitespace() || "/>".contains(c)).unwrap_or(tag.len())]
+}
+
+/// Returns an element's text; an amount of memory in whole MiB where that is possible.
+fn text(node: Node<'_, '_>) -> String {
+    if node.children().any(|child| child.is_element()) {
+        return String::new();
+    }
+    let text = node.text().unwrap_or_default().trim();
+    let Some(unit) = node.attribute("unit") else { return text.to_owned() };
+    match (text.parse::<u64>(), unit) {
+        (Ok(kib), "KiB") if kib % 1024 == 0 => format!("{} MiB", kib / 1024),
+        _ => format!("{text} {unit}"),
+    }
+}
+
+fn grandchild<'a, 'b>(node: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
+    node.children().find(|child| child.has_tag_name(name))
+}
+
+/// Returns the serial number of a disk of nixvm's.
+fn serial<'a>(disk: Node<'a, '_>) -> Option<&'a str> {
+    let serial = grandchild(disk, "serial")?.text()?.trim();
+    [BOOT, DATA, IDENTITY].contains(&serial).then_some(serial)
+}
+
+/// Returns a network card's address.
+fn card<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
+    grandchild(interface, "mac")?.attribute("address")
+}
+
+/// Returns what tells a device from others of its name, where its kind does that.
+fn kind<'a>(node: Node<'a, '_>) -> (&'a str, Option<&'a str>, &'a str) {
+    let index = node.attribute("index").unwrap_or("0");
+    (node.tag_name().name(), node.attribute("type"), index)
+}
+
+/// Returns whether a device says that there is none of its kind.
+fn is_none(node: Node<'_, '_>) -> bool {
+    match node.tag_name().name() {
+        "controller" => node.attribute("model") == Some("none"),
+        "video" => grandchild(node, "model").is_some_and(|model| model.attribute("type") == Some("none")),
+        _ => false,
+    }
+}
+
+fn boot_order<'a>(node: Node<'a, '_>) -> Option<&'a str> {
+    node.attribute("order").filter(|_| node.has_tag_name("boot"))
+}
+
+/// Returns whether that is the title that nixvm gives to a domain; see `templates/domain.xml.j2`.
+fn is_own_title(title: Node<'_, '_>) -> bool {
+    text(title).contains(" (nixvm, profile ")
+}
+
+fn is_own_metadata(node: Node<'_, '_>) -> bool {
+    node.tag_name().namespace().is_some_and(|of| [METADATA_NAMESPACE, DEFINED_NAMESPACE].contains(&of))
+}
+
+/// Returns what a message calls a child of what it calls `label`.
+fn sublabel(label: &str, child: Node<'_, '_>) -> String {
+    match child.tag_name().name() {
+        "devices" => label.to_owned(),
+        name => join(&join(label, name), serial(child).unwrap_or_default()),
+    }
+}
+
+fn join(label: &str, name: &str) -> String {
+    format!("{label} {name}").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests;
