@@ -113,6 +113,17 @@ fn a_refused_upload_leaves_nothing_and_a_partial_volume_is_made_anew() {
     assert!(!trial.0.is_whole("a.qcow2").unwrap());
     assert_eq!(trial.0.put("a.qcow2", &mostly_hole(), &mut |_| Ok(())).unwrap(), Stored::Uploaded);
     assert!(trial.0.is_whole("a.qcow2").unwrap());
+
+    // A file that somebody removed by hand, and libvirt does not know it.
+    std::fs::remove_file(trial.file("a.qcow2")).unwrap();
+    assert!(!trial.0.has("a.qcow2").unwrap());
+    trial.0.put_bytes("a.qcow2", &[7; 5000]).unwrap();
+    std::fs::remove_file(trial.file("a.qcow2")).unwrap();
+    assert!(!trial.0.is_whole("a.qcow2").unwrap());
+    assert_eq!(trial.0.put_bytes("a.qcow2", &[8; 5000]).unwrap(), Stored::Uploaded);
+    // And one that somebody put there.
+    std::fs::write(trial.file("b.img"), "by hand").unwrap();
+    assert_eq!(trial.0.volume_path("b.img").unwrap(), trial.file("b.img").display().to_string());
 }
 
 #[test]
