@@ -347,7 +347,7 @@ impl Drop for Copying {
 #[test]
 #[ignore = "needs qemu:///system, as root"]
 fn what_stands_between_stop_and_start_waits_for_no_copy_of_another_command() {
-    let trial = Trial::new("waits-t-busy");
+    let trial = Trial::new("nixvm-t-busy");
     let pool = &trial.0;
     trial.make("w.data-1.qcow2", None);
     pool.overlay("w.data-2.qcow2", "w.data-1.qcow2").unwrap();
@@ -356,7 +356,7 @@ fn what_stands_between_stop_and_start_waits_for_no_copy_of_another_command() {
     let _copying = Copying::into_pool_of(&trial);
     // And one that uploads, which says nothing for a while.
     let beside = crate::libvirt::connect("qemu:///system").unwrap();
-    let other = beside.lookup_storage_pool_by_name("waits-t-busy").unwrap();
+    let other = beside.lookup_storage_pool_by_name("nixvm-t-busy").unwrap();
     let xml =
         "<volume><name>upload.part</name><capacity>1048576</capacity><allocation>0</allocation></volume>";
     let upload = StorageVol::create_xml(&other, xml, 0).unwrap();
@@ -404,7 +404,7 @@ fn what_stands_between_stop_and_start_waits_for_no_copy_of_another_command() {
 #[test]
 #[ignore = "needs qemu:///system, as root"]
 fn what_makes_a_data_volume_whole_is_on_the_disk_when_it_counts() {
-    let trial = Trial::new("waits-t-sync");
+    let trial = Trial::new("nixvm-t-sync");
     let disk = data::format(Size::from_bytes(1 << 30), trial.1.path()).unwrap();
     let put = |name: &str| {
         let start = Instant::now();
@@ -437,10 +437,10 @@ fn whoever_asks_to_stop_does_not_wait_for_libvirts_copy() {
         assert_eq!(report.exit_code, 130, "{report:?}");
         return;
     }
-    let trial = Trial::new("waits-t-copy");
+    let trial = Trial::new("nixvm-t-copy");
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", NAME])
-        .env(POOL, "waits-t-copy")
+        .env(POOL, "nixvm-t-copy")
         .spawn()
         .unwrap();
     let until = Instant::now() + Duration::from_secs(60);
