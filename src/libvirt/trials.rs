@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
@@ -101,6 +102,15 @@ fn family(of: Pid) -> Vec<Pid> {
     family
 }
 
+/// A pool that is gone when this is dropped.
+struct Made(StoragePool);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = self.0.destroy();
+    }
+}
+
 #[test]
 #[ignore = "needs qemu:///system and sshd, as root, and takes a minute"]
 fn a_host_that_is_gone_is_noticed_by_whoever_talks_to_it() {
@@ -109,14 +119,14 @@ fn a_host_that_is_gone_is_noticed_by_whoever_talks_to_it() {
     std::fs::create_dir(&pool).unwrap();
     let local = connect("qemu:///system").unwrap();
     let xml = format!(
-        "<pool type='dir'><name>trial-gone</name><target><path>{}</path></target></pool>",
+        "<pool type='dir'><name>nixvm-t-gone</name><target><path>{}</path></target></pool>",
         pool.display()
     );
-    let made = local.create_storage_pool_xml(&xml, 0).unwrap();
+    let _made = Made(local.create_storage_pool_xml(&xml, 0).unwrap());
 
     let [asks, uploads] = [(), ()].map(|()| connect(&server.uri).unwrap());
     asks.hostname().unwrap();
-    let there = uploads.lookup_storage_pool_by_name("trial-gone").unwrap();
+    let there = uploads.lookup_storage_pool_by_name("nixvm-t-gone").unwrap();
     let volume = "<volume><name>v</name><capacity>1073741824</capacity><allocation>0</allocation></volume>";
     let volume = StorageVol::create_xml(&there, volume, 0).unwrap();
     let stream = Stream::new(&uploads, 0).unwrap();
@@ -143,5 +153,4 @@ fn a_host_that_is_gone_is_noticed_by_whoever_talks_to_it() {
     let report = Report::of(&connect_within(&server.uri, Duration::from_secs(3)).unwrap_err());
     assert!(report.causes[0].contains("does not answer within 3 s"), "{report:?}");
     assert!(began.elapsed() < Duration::from_secs(10));
-    let _ = made.destroy();
 }

@@ -26,6 +26,9 @@ use crate::model::volume::may_be_qcow2;
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
+/// How long libvirt is given where nobody is to wait: it also refuses for the moment in which it opens a volume.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// What a volume's file says of itself.
 pub(super) struct Described {
     /// Bytes that a guest would see of it.
@@ -51,8 +54,7 @@ impl Pool {
     /// As [`Pool::refresh`].
     pub(super) fn refresh_within(&self, limit: Duration) -> Result<()> {
         // What libvirt knew before is no answer: by that volumes are deleted.
-        let refreshed = interrupt::poll(limit, POLL, || Ok(self.refresh_now()?.then_some(())))?;
-        refreshed.ok_or_else(|| {
+        self.refreshed(limit, POLL)?.ok_or_else(|| {
             let busy = Failure::user("libvirt is making a volume in it");
             self.cannot("look at", "the volumes")
                 .hint("wait until that is done, and run the command again")
@@ -64,10 +66,14 @@ impl Pool {
     /// Has libvirt go through the pool's files anew, and returns whether it did: not while it makes a volume there.
     ///
     /// # Errors
-    /// libvirt does not answer.
+    /// libvirt does not answer; an interruption.
     pub fn refresh_now(&self) -> Result<bool> {
-        let refreshed = self.pool.refresh(0).unless(ErrorNumber::InternalError);
-        Ok(refreshed.say(|| self.cannot("look at", "the volumes"))?.is_some())
+        Ok(self.refreshed(MOMENT, MOMENT / 10)?.is_some())
+    }
+
+    fn refreshed(&self, limit: Duration, every: Duration) -> Result<Option<()>> {
+        let say = || self.cannot("look at", "the volumes");
+        interrupt::poll(limit, every, || self.pool.refresh(0).unless(ErrorNumber::InternalError).say(say))
     }
 
     /// Returns the volume; one that libvirt does not know is looked for.

@@ -220,6 +220,11 @@ impl Pool {
             Ok(_) => Ok(Seen::Partial),
             Err(error) if busy(&error) => Ok(Seen::Busy),
             Err(error) if code(&error) == Some(ErrorNumber::NoStorageVolume) => Ok(Seen::Missing),
+            Err(_) if volume.info().unless(ErrorNumber::NoStorageVolume)?.is_none() => {
+                // Somebody removed the file; libvirt makes none of that name before it has noticed.
+                let _ = self.pool.refresh(0);
+                Ok(Seen::Missing)
+            }
             Err(error) => Err(error),
         }
     }

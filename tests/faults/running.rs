@@ -3,6 +3,7 @@
 //! A boot would add a minute to each point. So the guest is suspended at once or has nothing to boot from, and where nixvm
 //! waits for it to go down, it is switched off instead of it.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -39,13 +40,15 @@ pub fn make_unbootable(world: &World, machine: &str) -> Result<()> {
 
 /// Returns the middle of waiting for the guest of `K` to go down.
 pub fn shutdown(world: &World) -> Middle {
+    const STEP: &str = "shut the machine down";
     let journal = world.workspace.join(format!("output/work/{K}.json"));
-    let reached = move || {
-        // It is the first step.
-        let begun = journal.metadata().and_then(|metadata| metadata.modified()).ok();
-        Ok(begun.is_some_and(|begun| begun.elapsed().is_ok_and(|since| since > Duration::from_secs(1))))
+    let at_it = move || -> Option<bool> {
+        let entry: Value = serde_json::from_slice(&fs::read(&journal).ok()?).ok()?;
+        let done = usize::try_from(entry["done"].as_u64()?).ok()?;
+        let since = journal.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+        Some(entry["steps"][done] == STEP && since > Duration::from_secs(1))
     };
-    Middle { of: "shut the machine down", begun: true, reached: Box::new(reached) }
+    Middle { of: STEP, begun: true, reached: Box::new(move || Ok(at_it().unwrap_or(false))) }
 }
 
 /// Stands in for the guest of `K` and goes down whenever nixvm asks for it.
