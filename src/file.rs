@@ -435,4 +435,28 @@ mod tests {
         assert!(hints("/nonexistent/x", &denied)[0].starts_with("/ belongs to user 0, and you are user "));
         assert!(hints("/x", &std::io::Error::from(ErrorKind::StorageFull)).is_empty());
     }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        for text in ["first", "second"] {
+            let new = private_folder_in(dir.path(), ".new-").unwrap();
+            fs::write(new.path().join(text), text).unwrap();
+            replace_folder(new.path(), &target).unwrap();
+            let there: Vec<_> =
+                fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(there, [text]);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the old one is left");
+        // A link is replaced, and nothing that it leads to.
+        let precious = tempfile::tempdir().unwrap();
+        fs::write(precious.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink(precious.path(), dir.path().join("link")).unwrap();
+        let new = private_folder_in(dir.path(), ".new-").unwrap();
+        replace_folder(new.path(), &dir.path().join("link")).unwrap();
+        assert!(dir.path().join("link").symlink_metadata().unwrap().is_dir());
+        drop(new);
+        assert!(precious.path().join("file").exists());
+    }
 }
