@@ -148,10 +148,17 @@ pub fn status(status: &Status) -> String {
             format!("{}  {} of {}", disk.volume, HumanBytes(disk.allocation), HumanBytes(disk.capacity)),
         );
     }
+    for image in &status.foreign_images {
+        line(
+            "disk",
+            format!("{image}  another tool's: `nixvm snapshots {}` says how to merge it", status.name),
+        );
+    }
     if status.state.is_some() {
         let layers = match status.chain {
             Some(1) => "1 layer of data".into(),
             Some(layers) => format!("{layers} layers of data"),
+            None if !status.foreign_images.is_empty() => "the data is on another tool's file".into(),
             None => "the data disk is NOT WHOLE: `nixvm snapshots` says what is missing".into(),
         };
         line("snapshots", format!("{} ({layers})", status.snapshots));

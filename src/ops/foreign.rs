@@ -39,6 +39,25 @@ pub fn check(setup: &Setup, host: &Hypervisor, domain: &Seen, command: &Command)
     if DELETIONS.contains(&verb) {
         return Ok(());
     }
+    let definitions = require_own_images(setup, host, domain)?;
+    let uri = quoted(host.uri());
+    if let Some(refusal) = frozen(domain.metadata(), &definitions, command, &uri) {
+        return Err(refusal.into());
+    }
+    if SPOIL_SNAPSHOTS.contains(&verb) {
+        require_no_snapshots(domain, verb, &uri)?;
+    }
+    if LOSE_CHECKPOINTS.contains(&verb) || verb == "snapshot" && !domain.state()?.is_active() {
+        require_own_checkpoints(domain, verb, &uri)?;
+    }
+    Ok(())
+}
+
+/// Checks that the machine's disks write to its own volumes, and returns its definitions: for the next start, and of what runs.
+///
+/// # Errors
+/// A disk writes to a file that is not nixvm's; libvirt does not answer.
+pub fn require_own_images(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Vec<Definition>> {
     let state = domain.state()?;
     let mut definitions = vec![domain.disks()?];
     if state.is_active() {
@@ -51,17 +70,7 @@ pub fn check(setup: &Setup, host: &Hypervisor, domain: &Seen, command: &Command)
         let way = Way { uri: host.uri(), state, confined: host.confinement()? == Confinement::AppArmor };
         return Err(stray.refusal(domain.name(), &snapshots, &way).into());
     }
-    let uri = quoted(host.uri());
-    if let Some(refusal) = frozen(domain.metadata(), &definitions, command, &uri) {
-        return Err(refusal.into());
-    }
-    if SPOIL_SNAPSHOTS.contains(&verb) {
-        require_no_snapshots(domain, verb, &uri)?;
-    }
-    if LOSE_CHECKPOINTS.contains(&verb) || verb == "snapshot" && !state.is_active() {
-        require_own_checkpoints(domain, verb, &uri)?;
-    }
-    Ok(())
+    Ok(definitions)
 }
 
 /// Checks that the machine has no snapshots of another tool's.
@@ -102,8 +111,7 @@ fn require_own_checkpoints(domain: &Seen, verb: &str, uri: &str) -> Result<()> {
     .into())
 }
 
-/// Returns the absolute paths of the images that the machine's disks write to and that are not nixvm's: whatever deletes the
-/// machine leaves them.
+/// Returns the absolute paths of the images that the machine's disks write to from the next start on and that are not nixvm's.
 ///
 /// # Errors
 /// libvirt does not answer.

@@ -6,9 +6,9 @@ use crate::error::Result;
 use crate::model::volume::Role;
 use crate::model::{MachineName, Moment, SnapshotName};
 
-use super::Setup;
 use super::deploy::open_pool;
 use super::layers::{LONGEST, Layers};
+use super::{Setup, foreign};
 
 /// The snapshots of a machine.
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +54,7 @@ pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
     let host = setup.hypervisor()?;
     let domain = host.see(name)?;
     let pool = open_pool(setup, &host)?;
+    foreign::require_own_images(setup, &host, &domain)?;
     let layers = Layers::of(&pool, &domain)?;
     let mut snapshots = Vec::new();
     for snapshot in &layers.metadata.snapshots {

@@ -17,7 +17,7 @@ use crate::storage::image::read_not_carried_out;
 use super::address::{Place, place};
 use super::deploy::open_pool;
 use super::layers::check_chain;
-use super::{Setup, kept, ownership};
+use super::{Setup, foreign, kept, ownership};
 
 /// One machine, as declared and as observed.
 #[derive(Debug, Clone, Serialize)]
@@ -57,6 +57,8 @@ pub struct Status {
     pub snapshots: usize,
     /// How many layers its data disk lies on, itself among them; `None` where it has no domain or one of them is missing.
     pub chain: Option<usize>,
+    /// Files that its disks write to and that another tool made.
+    pub foreign_images: Vec<String>,
     /// The workspace whose machine it is, if that is not this one.
     pub other_workspace: Option<String>,
     /// What is being done to the machine, or was cut short.
@@ -109,6 +111,8 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     // A chain that is not whole is for `start` to refuse; this shows what there is.
     let chain = domain.as_ref().and_then(|domain| check_chain(&pool, domain).ok());
     let disks = disks(&pool, &stem)?;
+    let foreign_images =
+        domain.as_ref().map(|domain| foreign::images(&host, &pool, domain)).transpose()?.unwrap_or_default();
     let lack = place.zip(machine.as_ref()).and_then(|(place, machine)| place.lack(machine));
     Ok(Status {
         name: name.to_string(),
@@ -131,6 +135,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         disks,
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),
         chain: chain.map(|chain| chain.len()),
+        foreign_images,
         work: work_in_hand(setup, name)?,
         other_workspace,
     })

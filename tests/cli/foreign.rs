@@ -112,6 +112,10 @@ fn promise_15_no_command_overruns_what_another_tools_snapshot_has_a_machine_writ
                 "error: the disk {target} of web is `{image}`, which is not nixvm's; nothing was changed"
             );
             refused(&sandbox, &uri, &VERBS, &[&error, "--shallow", "edit web"]);
+            refused(&sandbox, &uri, &[&["snapshots", "web"]], &[&error]);
+            let status = at(&sandbox, &uri, &["status", "web", "--json"]);
+            let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+            assert_eq!(status["foreign_images"], serde_json::json!([image]));
         }
     }
 }

@@ -482,4 +482,13 @@ fn promise_15_what_somebody_changed_by_hand_stays_or_is_told() {
     machine.ok(&["set", NAME, "memory=300M"]);
     assert!(!machine.ok(&["start", NAME]).stderr.contains("by hand"));
     assert!(machine.xml().contains("<memory unit='KiB'>307200<"));
+
+    // What cannot be kept beside the files' values is told, and nothing is lost.
+    machine.ok(&["force-stop", NAME]);
+    machine.edit(&[
+        ("<vcpu placement='static'>1<", "<vcpu placement='static'>4<"),
+        ("<cache level='3'", "<topology sockets='1' dies='1' cores='4' threads='1'/><cache level='3'"),
+    ]);
+    machine
+        .refused(&["start", NAME], &["libvirt refuses the domain of `foreign-web`", "may not fit any more"]);
 }
