@@ -6,18 +6,26 @@ OFFLINE_BASE=$HOME/.cache/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
-# What nix.conf needs for the offline base. The lines name themselves, so that they can be taken out again.
+# What nix.conf needs for the offline base. The line names itself, so that it can be taken out again.
 OFFLINE_MARK='# for the offline base: ./quickstart --online removes this line'
 
-# offline_conf_missing [cacheless]: its builders use this host's own programs, which a sandbox hides; and where no
-# cache answers, every build would wait for one. Somebody's own choice of caches is not touched.
+# offline_conf_missing [cacheless]: where no cache answers, every build would wait for one. Somebody's own choice of caches
+# is not touched.
 offline_conf_missing() {
-  [[ $(nix_setting sandbox) == false ]] || echo "sandbox = false $OFFLINE_MARK"
   [[ ${1:-} != cacheless ]] || grep -qsE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" ||
     echo "substituters = $OFFLINE_MARK"
 }
 offline_conf_is_there() { grep -qsF -- "$OFFLINE_MARK" "$NIX_CONF"; }
 remove_offline_conf() { awk -v mark="$OFFLINE_MARK" '!index($0, mark)' "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
+
+# What there is to say of a host whose kernel, or container, lets no ordinary user make a user namespace, as every builder
+# of the offline base does (offline/pkgs/enter.sh). Root may always.
+builders_remark() {
+  local as=()
+  ((EUID != 0)) || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+  "${as[@]}" unshare --user --map-root-user --mount true &>/dev/null ||
+    echo "no ordinary user can make a user namespace here, which the base's builders do: a build says what to do (docs/offline.md)"
+}
 
 configured_caches() {
   if offline_conf_is_there; then

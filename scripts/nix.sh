@@ -128,16 +128,30 @@ WRAPPER
 
 # The lines nix.conf lacks. Only what is missing is ever added: a line that is there is somebody's decision.
 nix_conf_missing() {
-  local features group=''
+  local features
   features=" $(nix config show experimental-features 2>/dev/null || nix show-config experimental-features 2>/dev/null || true) "
   [[ $features == *' nix-command '* && $features == *' flakes '* ]] ||
     echo 'extra-experimental-features = nix-command flakes'
-  # Root without a daemon builds as root: Nix stops where its group of build users is named but does not exist.
-  ((EUID == 0)) && group=$(nix_setting build-users-group)
-  [[ -z $group ]] || getent group "$group" >/dev/null || echo 'build-users-group ='
 }
 
 nix_conf_add() { nix_conf_append "$(nix_conf_missing)"; }
+
+# The lines that an earlier quickstart wrote, and that let builders see the whole host or run as root.
+NIX_CONF_OBSOLETE='^(sandbox = false # for the offline base: .*|build-users-group =)$'
+nix_conf_obsolete() { [[ $(host_family) == nixos ]] || grep -sE "$NIX_CONF_OBSOLETE" "$NIX_CONF" || true; }
+nix_conf_remove_obsolete() {
+  [[ -n $(nix_conf_obsolete) ]] || return 0
+  awk -v obsolete="$NIX_CONF_OBSOLETE" '$0 !~ obsolete' "$NIX_CONF" | as_root_write "$NIX_CONF" 644
+  reload_nix_daemon
+}
+
+# Root without a daemon builds by itself, and its builders are these users: without them Nix stops.
+build_users_missing() {
+  local group
+  ((EUID == 0)) || return 1
+  group=$(NIX_CONF_DIR=/nonexistent nix_setting build-users-group)
+  [[ -n $group && -z $(getent group "$group" | cut -d: -f4) ]]
+}
 
 # nix_conf_append LINES: no lines, no change.
 nix_conf_append() {
