@@ -1,5 +1,6 @@
 //! Nix: what is given to it, what it says while it works, and what it is.
 
+pub mod beside;
 mod build;
 pub mod daemon;
 mod flake;
