@@ -2,7 +2,7 @@
 # Which nixpkgs the machines are built from: the locked one, or the offline base. Sourced after nix.sh.
 
 # shellcheck disable=SC2034 # for quickstart and check
-OFFLINE_BASE=$HOME/.cache/nixvm/offline
+OFFLINE_BASE=${XDG_CACHE_HOME:-$HOME/.cache}/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
@@ -67,9 +67,13 @@ prepare_offline_base() {
   "$ROOT/offline/prepare"
 }
 
+# Whether an earlier quickstart of this user chose the offline base. A file that names something else came with the folder, or
+# is by hand, and nixvm asks whoever runs it to confirm it (src/ops/base.rs).
+offline_base_was_chosen() { [[ $(cat "$BASE_FILE" 2>/dev/null) == "path:$(uri_path "$(realpath -m -- "$OFFLINE_BASE")")" ]]; }
+
 # Whether it was made, and made of what offline/ holds now.
 offline_base_is_fresh() {
-  [[ -e $OFFLINE_BASE/flake.nix && -s $BASE_FILE ]] &&
+  [[ -e $OFFLINE_BASE/flake.nix ]] && offline_base_was_chosen &&
     [[ -z $(find "$ROOT/offline" -newer "$BASE_FILE" -print -quit) ]]
 }
 

@@ -9,6 +9,7 @@ mod accelerator;
 mod address;
 mod archives;
 mod backup;
+mod base;
 mod build;
 mod call;
 mod clean;

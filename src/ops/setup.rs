@@ -1,19 +1,19 @@
 //! What every operation is told: where the workspace is, which libvirt, which nixpkgs.
 
-use std::fs;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::config::Workspace;
-use crate::error::{Explain, Failure, Result};
+use crate::error::Result;
 use crate::file;
 use crate::hypervisor::{Hypervisor, is_local, is_session};
 use crate::model::record::Metadata;
 use crate::model::{Connection, PoolName};
 use crate::nix::{self, Event, Flake, Staged};
 
+use super::base;
 use super::lock;
 use super::ownership;
 use super::session::Session;
@@ -57,6 +57,8 @@ pub struct Setup {
     pub die_after: Option<(usize, Signal)>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
+    /// Where this user's own copies of `output/base` are.
+    pub choices: PathBuf,
 }
 
 impl Setup {
@@ -84,6 +86,9 @@ impl Setup {
     pub fn flake(&self, watch: &dyn Watch) -> Result<(Flake, String)> {
         let machines = self.workspace.rendered_dir();
         let nixpkgs = self.nixpkgs()?;
+        if let Some(reference) = nixpkgs.as_deref().filter(|_| self.nixpkgs.is_none()) {
+            watch.note(&format!("building from the nixpkgs that output/base names: {reference}"));
+        }
         let mut staged = self.stage()?;
         file::create_private_folder(&machines)?;
         lock::complete(self, &mut staged, nixpkgs.as_deref(), watch)?;
@@ -108,21 +113,14 @@ impl Setup {
         nix::stage(self.workspace.root(), &output)
     }
 
-    /// Returns the flake reference that replaces the locked nixpkgs: the user's, else what `quickstart` chose for this workspace.
+    /// Returns the flake reference that replaces the locked nixpkgs: the one given with this command, else that of `output/base`.
     ///
     /// # Errors
-    /// `output/base` cannot be read.
+    /// `output/base` cannot be read, or names what this user did not choose.
     pub fn nixpkgs(&self) -> Result<Option<String>> {
         if self.nixpkgs.is_some() {
             return Ok(self.nixpkgs.clone());
         }
-        let file = self.workspace.base_file();
-        match fs::read_to_string(&file) {
-            Ok(text) => Ok(Some(text.trim())
-                .filter(|reference| !reference.is_empty())
-                .map(|reference| nix::reference::typed(reference, self.workspace.root()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
-        }
+        base::chosen(&self.workspace, &self.cache, &self.choices)
     }
 }
