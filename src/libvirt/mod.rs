@@ -22,7 +22,7 @@ pub use sys::{
     block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
     security_model, send_hole, set_live_memory, thaw,
 };
-pub use uri::{Remote, is_local, is_session};
+pub use uri::{Exposure, Remote, is_local, is_session};
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///

@@ -20,6 +20,7 @@ mod deploy;
 mod destroy;
 mod diff;
 mod doctor;
+mod exposure;
 mod files;
 mod generations;
 mod health;
