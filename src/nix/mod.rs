@@ -14,4 +14,4 @@ pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock};
 pub use flake::{Staged, require_own_output, stage};
 pub use lock::{Lock, Locked, Moved};
 pub use log::{Event, Progress};
-pub use version::{Version, build_folder, features, require, version};
+pub use version::{Version, build_folder, features, isolation_off, require, version};

@@ -47,7 +47,19 @@ pub fn checks(temporary: &Path) -> Vec<Check> {
     });
     let builds = builds(&place, Seen::of(&place.folder));
     let updates = beside::updates(Path::new(beside::FOLDER)).and_then(updates);
-    [found, features].into_iter().chain(updates).chain(closed).chain([builds]).collect()
+    let isolation = nix::isolation_off().ok().and_then(|off| isolation(&off));
+    [found, features].into_iter().chain(updates).chain(isolation).chain(closed).chain([builds]).collect()
+}
+
+/// Returns what there is to say where builders see the whole host, or are root.
+fn isolation(off: &[&str]) -> Option<Check> {
+    (!off.is_empty()).then(|| {
+        Check::warning(
+            "Nix's sandbox",
+            format!("nix.conf weakens it: {}; builders may see this host's files or run as root", off.join(", ")),
+            "./quickstart --no-machine takes out what it wrote before; else take it out of /etc/nix/nix.conf, and restart nix-daemon",
+        )
+    })
 }
 
 /// Returns what there is to say of a Nix that no package client updates.
@@ -178,6 +190,13 @@ mod tests {
             told(true, Seen { free: 900 << 20, ..good }).finding,
             "900 MiB free in /b, where Nix builds"
         );
+    }
+
+    #[test]
+    fn a_weakened_sandbox_is_a_warning() {
+        assert_eq!(isolation(&[]), None);
+        let weak = isolation(&["sandbox = false"]).unwrap();
+        assert!(weak.health == Health::Warning && weak.finding.contains("sandbox = false"), "{weak:?}");
     }
 
     #[test]
