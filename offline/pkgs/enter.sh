@@ -19,7 +19,8 @@ if problem=$("${enter[@]}" /usr/bin/true 2>&1); then exec "${enter[@]}" /usr/bin
 
 # A container, or a kernel that lets only root make namespaces. Nix may have run this without a sandbox for the same reason.
 if [ -x /usr/bin/dpkg-deb ] && [ -x /bin/bash ]; then
-  echo "note: this builder runs the host's own programs, because it cannot have a root of its own: $problem" >&2
+  # nixvm shows what begins with its name, once.
+  echo "nixvm: builders run this host's own programs, because they cannot have a root of their own: $problem" >&2
   exec /bin/bash "$builder"
 fi
 echo "error: this builder cannot have a root of its own: $problem" >&2
