@@ -124,6 +124,7 @@ install_nix_beside() {
       "see that \`apt-get update\` works; the mirrors of this host must offer $suite"
   as_root install -m 644 "$work/sources.list" "$NIX_HOME.new/sources.list"
   as_root install -m 755 "$ROOT/scripts/nix-beside" "$NIX_HOME.new/nix-beside"
+  as_root chmod -R a+rX "$NIX_HOME.new"
   as_root rm -rf "$work" "$NIX_HOME.old"
   [[ ! -e $NIX_HOME ]] || as_root mv "$NIX_HOME" "$NIX_HOME.old"
   as_root mv "$NIX_HOME.new" "$NIX_HOME"
