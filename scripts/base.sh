@@ -2,22 +2,30 @@
 # Which nixpkgs the machines are built from: the locked one, or the offline base. Sourced after nix.sh.
 
 # shellcheck disable=SC2034 # for quickstart and check
-OFFLINE_BASE=$HOME/.cache/nixvm/offline
+OFFLINE_BASE=${XDG_CACHE_HOME:-$HOME/.cache}/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
-# What nix.conf needs for the offline base. The lines name themselves, so that they can be taken out again.
+# What nix.conf needs for the offline base. The line names itself, so that it can be taken out again.
 OFFLINE_MARK='# for the offline base: ./quickstart --online removes this line'
 
-# offline_conf_missing [cacheless]: its builders use this host's own programs, which a sandbox hides; and where no
-# cache answers, every build would wait for one. Somebody's own choice of caches is not touched.
+# offline_conf_missing [cacheless]: where no cache answers, every build would wait for one. Somebody's own choice of caches
+# is not touched.
 offline_conf_missing() {
-  [[ $(nix_setting sandbox) == false ]] || echo "sandbox = false $OFFLINE_MARK"
   [[ ${1:-} != cacheless ]] || grep -qsE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" ||
     echo "substituters = $OFFLINE_MARK"
 }
 offline_conf_is_there() { grep -qsF -- "$OFFLINE_MARK" "$NIX_CONF"; }
 remove_offline_conf() { awk -v mark="$OFFLINE_MARK" '!index($0, mark)' "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
+
+# What there is to say of a host whose kernel, or container, lets no ordinary user make a user namespace, as every builder
+# of the offline base does (offline/pkgs/enter.sh). Root may always.
+builders_remark() {
+  local as=()
+  ((EUID != 0)) || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+  "${as[@]}" unshare --user --map-root-user --mount true &>/dev/null ||
+    echo "no ordinary user can make a user namespace here, which the base's builders do: a build says what to do (docs/offline.md)"
+}
 
 configured_caches() {
   if offline_conf_is_there; then
@@ -59,9 +67,13 @@ prepare_offline_base() {
   "$ROOT/offline/prepare"
 }
 
+# Whether an earlier quickstart of this user chose the offline base. A file that names something else came with the folder, or
+# is by hand, and nixvm asks whoever runs it to confirm it (src/ops/base.rs).
+offline_base_was_chosen() { [[ $(cat "$BASE_FILE" 2>/dev/null) == "path:$(uri_path "$(realpath -m -- "$OFFLINE_BASE")")" ]]; }
+
 # Whether it was made, and made of what offline/ holds now.
 offline_base_is_fresh() {
-  [[ -e $OFFLINE_BASE/flake.nix && -s $BASE_FILE ]] &&
+  [[ -e $OFFLINE_BASE/flake.nix ]] && offline_base_was_chosen &&
     [[ -z $(find "$ROOT/offline" -newer "$BASE_FILE" -print -quit) ]]
 }
 

@@ -74,38 +74,91 @@ install_nix() {
     'another Nix comes first in PATH: remove it or put it last'
 }
 
-# Where this host's own apt gets the distribution from, whichever way its sources are written.
+# Where this host's own apt gets a suite of its release from, whichever way its sources are written: '' is the release
+# itself, -updates and -security what was mended since.
 host_mirror() {
   local codename
   codename=$(os_release VERSION_CODENAME)
-  apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
-    awk -v release="$codename" '$1 == release { print $2; exit }'
+  apt-get indextargets --format '$(RELEASE) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    awk -v suite="$codename$1" '$1 == suite || $2 == suite { print $3; exit }'
+}
+
+# suite_is_offered URI SUITE
+suite_is_offered() {
+  local file status=0
+  file=$(mktemp)
+  /usr/lib/apt/apt-helper -qq -o APT::Sandbox::User= download-file "${1%/}/dists/$2/InRelease" "$file" &>/dev/null || status=$?
+  rm -f "$file"
+  return "$status"
+}
+
+# nix_sources SUITE COMPONENTS: a sources.list of that suite with its updates and security fixes, each from where this host has
+# its own release's, as far as they are offered there.
+nix_sources() {
+  local part uri keyring options=''
+  for keyring in /usr/share/keyrings/{debian,ubuntu}-archive-keyring.gpg; do
+    [[ $keyring != */"$(os_release ID)"-* || ! -e $keyring ]] || options="[signed-by=$keyring] "
+  done
+  for part in '' -updates -security; do
+    uri=$(host_mirror "$part")
+    [[ -n $uri ]] || continue
+    [[ -z $part ]] || suite_is_offered "$uri" "$1$part" || continue
+    printf 'deb %s%s %s %s\n' "$options" "$uri" "$1$part" "${2//,/ }"
+  done
 }
 
 # install_nix_beside SUITE COMPONENTS: the Nix of a newer suite with that suite's libraries, in a folder of its
 # own. Installing the package itself would replace the host's libc.
 install_nix_beside() {
-  local suite=${1:-} components=${2:-} mirror work
-  mirror=$(host_mirror)
-  [[ -n $suite && -n $mirror ]] || fail "there is no Nix of at least $NIX_MINIMUM" \
+  local suite=${1:-} components=${2:-} sources work
+  sources=$(nix_sources "$suite" "$components")
+  [[ -n $suite && $sources == "deb "*" $suite "* ]] || fail "there is no Nix of at least $NIX_MINIMUM" \
     "apt's sources name no mirror of $(os_release PRETTY_NAME) to take a newer one from" \
     "add the distribution's main source to /etc/apt/sources.list.d, or run the official installer from https://nixos.org/download"
-  command -v mmdebstrap >/dev/null || install_packages mmdebstrap
   work=$(mktemp -d)
-  as_root mmdebstrap --quiet --variant=extract --include=nix-bin --components="$components" "$suite" "$work/root" "$mirror" ||
-    fail "the Nix of $suite could not be fetched" 'mmdebstrap says why above' \
-      "see that \`apt-get update\` works; $mirror must offer $suite"
-  # Nix and the libraries it loads; nothing else of that root is wanted here, least of all its setuid programs.
-  as_root mkdir -p "$NIX_HOME.new/bin"
-  as_root mv "$work/root/usr/bin/nix" "$NIX_HOME.new/bin/"
-  as_root mv "$work/root/usr/lib/$(uname -m)-linux-gnu" "$NIX_HOME.new/lib"
-  as_root rm -rf "$work" "$NIX_HOME"
+  printf '%s\n' "$sources" >"$work/sources.list"
+  as_root rm -rf "$NIX_HOME.new"
+  as_root mkdir -p "$NIX_HOME.new"
+  as_root "$ROOT/scripts/nix-beside" unpack "$work/sources.list" "$work/apt" "$NIX_HOME.new" ||
+    fail "the Nix of $suite could not be fetched" 'apt says why above' \
+      "see that \`apt-get update\` works; the mirrors of this host must offer $suite"
+  as_root install -m 644 "$work/sources.list" "$NIX_HOME.new/sources.list"
+  as_root install -m 755 "$ROOT/scripts/nix-beside" "$NIX_HOME.new/nix-beside"
+  as_root chmod -R a+rX "$NIX_HOME.new"
+  as_root rm -rf "$work" "$NIX_HOME.old"
+  [[ ! -e $NIX_HOME ]] || as_root mv "$NIX_HOME" "$NIX_HOME.old"
   as_root mv "$NIX_HOME.new" "$NIX_HOME"
+  as_root rm -rf "$NIX_HOME.old"
   nix_wrapper | as_root_write /usr/local/bin/nix 755
   local alias
   for alias in nix-build nix-collect-garbage nix-daemon nix-instantiate nix-shell nix-store; do
     as_root ln -sfn nix "/usr/local/bin/$alias"
   done
+  install_sandbox_shell
+}
+
+# What Debian's Nix shows builders as /bin/sh: without it no build begins that Nix's sandbox is on for.
+SANDBOX_SHELL=/usr/bin/bash-static
+install_sandbox_shell() { [[ -e $SANDBOX_SHELL ]] || install_packages bash-static; }
+
+# The Nix in $NIX_HOME is no package, so no package client updates it.
+nix_is_beside() { [[ -x $NIX_HOME/bin/nix && $(readlink -f "$(command -v nix)") == /usr/local/bin/nix ]]; }
+
+# Prints NAME=VERSION of what would be newer in $NIX_HOME, a line each; `all` for one that does not know what it is of.
+nix_beside_newer() {
+  if [[ -s $NIX_HOME/packages ]]; then
+    timeout 60 "$NIX_HOME/nix-beside" newer || true
+  else
+    echo all
+  fi
+}
+
+update_nix_beside() {
+  local plan
+  refresh_package_lists
+  read -r -a plan <<<"$(nix_newer_suite)"
+  install_nix_beside "${plan[@]}"
+  reload_nix_daemon
 }
 
 # Starts $NIX_HOME's nix through its own loader, under the name it was called by (nix-store is nix by another
@@ -128,16 +181,30 @@ WRAPPER
 
 # The lines nix.conf lacks. Only what is missing is ever added: a line that is there is somebody's decision.
 nix_conf_missing() {
-  local features group=''
+  local features
   features=" $(nix config show experimental-features 2>/dev/null || nix show-config experimental-features 2>/dev/null || true) "
   [[ $features == *' nix-command '* && $features == *' flakes '* ]] ||
     echo 'extra-experimental-features = nix-command flakes'
-  # Root without a daemon builds as root: Nix stops where its group of build users is named but does not exist.
-  ((EUID == 0)) && group=$(nix_setting build-users-group)
-  [[ -z $group ]] || getent group "$group" >/dev/null || echo 'build-users-group ='
 }
 
 nix_conf_add() { nix_conf_append "$(nix_conf_missing)"; }
+
+# The lines that an earlier quickstart wrote, and that let builders see the whole host or run as root.
+NIX_CONF_OBSOLETE='^(sandbox = false # for the offline base: .*|build-users-group =)$'
+nix_conf_obsolete() { [[ $(host_family) == nixos ]] || grep -sE "$NIX_CONF_OBSOLETE" "$NIX_CONF" || true; }
+nix_conf_remove_obsolete() {
+  [[ -n $(nix_conf_obsolete) ]] || return 0
+  awk -v obsolete="$NIX_CONF_OBSOLETE" '$0 !~ obsolete' "$NIX_CONF" | as_root_write "$NIX_CONF" 644
+  reload_nix_daemon
+}
+
+# Root without a daemon builds by itself, and its builders are these users: without them Nix stops.
+build_users_missing() {
+  local group
+  ((EUID == 0)) || return 1
+  group=$(NIX_CONF_DIR=/nonexistent nix_setting build-users-group)
+  [[ -n $group && -z $(getent group "$group" | cut -d: -f4) ]]
+}
 
 # nix_conf_append LINES: no lines, no change.
 nix_conf_append() {

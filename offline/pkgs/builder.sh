@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2048,SC1090 # a derivation's attributes are variables here
-# Runs one derivation of the offline base with the host's programs: the environment every builder has, then its command.
+# Runs one derivation of the offline base, in the root that enter.sh gave it: the environment every builder has, then its command.
 set -euo pipefail
 umask 022
 unset CDPATH

@@ -1,8 +1,17 @@
-# nixpkgs' trivial builders, over the host's bash and coreutils.
-{ lib, pkgs, data }:
+# nixpkgs' trivial builders. A builder runs Debian's programs out of the store, so Nix's sandbox hides nothing that it needs.
+{ lib, pkgs, data, debian }:
 let
   inherit (lib) concatMapStringsSep escapeShellArg;
 
+  # The Debian packages of the inputs whose programs a builder runs.
+  debsOf =
+    attributes:
+    lib.concatMap (input: input.debs or [ ]) (
+      lib.filter builtins.isAttrs (attributes.nativeBuildInputs or [ ] ++ attributes.buildInputs or [ ])
+    );
+
+  # `builderDebs` says which packages the builder gets beside those of @builder; else it follows from what it names. With
+  # `hostPaths` it runs the host's own programs, and has these folders of the host.
   build =
     name: attributes: command:
     let
@@ -12,14 +21,26 @@ let
         "passthru"
         "preferLocalBuild"
         "allowSubstitutes"
+        "builderDebs"
+        "hostPaths"
       ];
       drv = derivation (
         plain
         // {
           name = lib.sanitizeDerivationName name;
-          inherit (data) system hostTools;
-          builder = "/bin/bash";
-          args = [ ./builder.sh ];
+          inherit (data) system;
+          builder = "${debian.bootstrap}/bin/bash";
+          args =
+            if attributes ? hostPaths then
+              [ ./on-host.sh ./builder.sh ] ++ attributes.hostPaths
+            else
+              [
+                ./enter.sh
+                "${debian.bootstrap}/bin/busybox"
+                "${debian.programs (attributes.builderDebs or (debsOf attributes ++ debian.usedIn command))}"
+                debian.multiarch
+                ./builder.sh
+              ];
           buildCommand = command;
         }
         # A command may be longer than an environment variable can be.

@@ -1,4 +1,5 @@
-# Debian packages as derivations: a program's name on both sides, the host's while building and the guest's while running.
+# Debian packages as derivations: a program's name on both sides, the builder's /usr while building and the guest's while
+# running.
 { lib, pkgs, data }:
 let
   debArch =
@@ -76,7 +77,7 @@ let
     outPath = throw "the offline base has no package `${name}`; take this machine's packages from nixpkgs (--nixpkgs), or leave it out";
   };
 
-  # bin/NAME -> where Debian has it: /usr/bin is the host's in a builder and the guest's in a guest.
+  # bin/NAME -> where Debian has it, in a builder as in a guest (enter.sh).
   package =
     { name, debs }:
     let
@@ -84,6 +85,7 @@ let
     in
     pkgs.runCommand "${name}-${version}" {
       archives = map fetch debs;
+      builderDebs = [ ];
       passthru = {
         inherit debs version;
         pname = name;
@@ -106,10 +108,43 @@ let
       fi
     '';
 
+  # bash and busybox, linked statically.
+  bootstrap = builtins.fetchTarball {
+    name = "bootstrap";
+    url = "file://${data.bootstrap.file}";
+    inherit (data.bootstrap) sha256;
+  };
+
+  # What a builder has as /usr. What every builder has is one tree; another is made only for packages beyond that.
+  everyBuilders = closure (named "@builder");
+  programsOf =
+    debs:
+    derivation {
+      name = "builder-programs";
+      inherit (data) system;
+      builder = "${bootstrap}/bin/bash";
+      args = [
+        ./programs.sh
+        "${bootstrap}/bin/busybox"
+        ../alternatives
+      ];
+      archives = map fetch debs;
+    };
+  everyBuildersPrograms = programsOf everyBuilders;
+  programs =
+    names:
+    if lib.all (name: lib.elem name everyBuilders) names then
+      everyBuildersPrograms
+    else
+      programsOf (closure (named "@builder" ++ names));
+
   # A tree of unpacked packages. Documentation and translations stay out.
   unpack =
     name: debs:
-    pkgs.runCommand name { archives = map fetch debs; } ''
+    pkgs.runCommand name {
+      archives = map fetch debs;
+      builderDebs = [ ];
+    } ''
       mkdir $out
       for archive in $archives; do
         dpkg-deb --fsys-tarfile "$archive" | tar -x -C $out --keep-directory-symlink --no-same-owner --no-same-permissions \
@@ -134,10 +169,12 @@ in
   usedIn = text: lib.concatMap (drv: byDerivation.${drv} or [ ]) (lib.attrNames (builtins.getContext text));
 
   inherit
+    bootstrap
     closure
     fetch
     named
     packages
+    programs
     unpack
     ;
   multiarch = if debArch == "amd64" then "x86_64-linux-gnu" else "aarch64-linux-gnu";

@@ -1,7 +1,7 @@
 # The package set: `pkgs` is the finished set, with overlays.
 { lib, pkgs, data }:
 let
-  builders = import ./builders.nix { inherit lib pkgs data; };
+  builders = import ./builders.nix { inherit lib pkgs data debian; };
   debian = import ./debian.nix { inherit lib pkgs data; };
   guest = import ./guest.nix { inherit lib pkgs data debian; };
   rust = import ./rust.nix { inherit lib pkgs data; };

@@ -6,7 +6,7 @@ let
   ));
   release = lib.removePrefix "linux-image-" kernelDeb;
 
-  # Debian's programs for a builder, by their own loader and libraries, so that a host needs none of them.
+  # Debian's programs for a builder, by their own loader and libraries: where builders run the host's programs, it may lack them.
   tools = debian.unpack "debian-tools" (debian.closure (debian.named "@initrd"));
   loader = if data.system == "x86_64-linux" then "lib64/ld-linux-x86-64.so.2" else "lib/ld-linux-aarch64.so.1";
   runTool = program: as: "${tools}/usr/${loader} --library-path ${tools}/usr/lib/${debian.multiarch} --argv0 ${as} ${tools}/usr/bin/${program}";
@@ -54,13 +54,13 @@ rec {
     '';
 
   # As in nixpkgs: the boot loader below lib/systemd, beside systemd's programs.
-  systemd = pkgs.runCommand "systemd-${data.debs.systemd.version}" { } ''
+  systemd = pkgs.runCommand "systemd-${data.debs.systemd.version}" { builderDebs = [ ]; } ''
     cp -r --no-preserve=mode ${debian.packages.systemd} $out
     mkdir -p $out/lib/systemd
     ln -s ${debian.unpack "systemd-boot" [ "systemd-boot-efi" ]}/usr/lib/systemd/boot $out/lib/systemd/boot
     ln -s /usr/lib/systemd/systemd $out/lib/systemd/systemd
   '';
-  cacert = pkgs.runCommand "cacert-${data.debs.ca-certificates.version}" { } ''
+  cacert = pkgs.runCommand "cacert-${data.debs.ca-certificates.version}" { builderDebs = [ ]; } ''
     cp -r --no-preserve=mode ${debian.packages.cacert} $out
     mkdir -p $out/etc/ssl/certs
     ln -s /etc/ssl/certs/ca-certificates.crt $out/etc/ssl/certs/ca-bundle.crt

@@ -1,5 +1,6 @@
-# Rust by the host's toolchain, and shells. Crates come from the host's own cargo folder, so that nothing is downloaded: one
-# `cargo fetch`, or any build by hand, puts them there.
+# Rust by the host's toolchain, and shells. A program that is to run on the host is linked with the host's libraries, so it is
+# the one thing here that is built with the host's programs; Nix's sandbox shows them when it is asked to (on-host.sh). Crates
+# come from the host's own cargo folder, so that nothing is downloaded: one `cargo fetch`, or any build by hand, puts them there.
 { lib, pkgs, data }:
 let
   inherit (data) rust;
@@ -28,6 +29,15 @@ in
       pkgs.runCommand "${arguments.pname}-${arguments.version}" {
         inherit (arguments) src;
         inherit (rust) cargoHome;
+        hostPaths = [
+          "/bin"
+          "/etc/alternatives"
+          "/lib"
+          "/usr"
+          (dirOf rust.bin)
+          "${rust.cargoHome}/registry"
+        ]
+        ++ lib.optional (data.system == "x86_64-linux") "/lib64";
         rustVersion = rust.version;
         nativeBuildInputs = [ (hostPackage "rust" (toolchain [ "cargo" "rustc" ])) ] ++ arguments.nativeBuildInputs or [ ];
         buildInputs = arguments.buildInputs or [ ];
@@ -60,6 +70,7 @@ in
       ]
       // {
         outputs = [ "out" ];
+        builderDebs = [ ];
         stdenv = pkgs.stdenvSetup;
         nativeBuildInputs = packages ++ nativeBuildInputs ++ lib.concatMap (from: from.nativeBuildInputs or [ ]) inputsFrom;
         buildInputs = buildInputs ++ lib.concatMap (from: from.buildInputs or [ ]) inputsFrom;

@@ -154,6 +154,7 @@ fn call(global: &Global) -> Result<Call> {
             .map(|steps| (steps, die_by(&env::var("NIXVM_DIE_BY").unwrap_or_default()))),
         session_pools: below_home("XDG_DATA_HOME", ".local/share").join("libvirt/images"),
         cache: below_home("XDG_CACHE_HOME", ".cache").join("nixvm"),
+        choices: below_home("XDG_STATE_HOME", ".local/state").join("nixvm/bases"),
         temporary: env::temp_dir(),
         session: Session {
             config: below_home("XDG_CONFIG_HOME", ".config"),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::{Explain, Failure, Report, Result};
 use crate::model::Connection;
 use crate::model::domain::DomainState;
-use crate::ops::{Check, Health, ListedMachine, Status};
+use crate::ops::{Check, Health, ListedMachine, OpenPorts, Status};
 
 /// A result in both its forms.
 pub struct Shown {
@@ -138,6 +138,9 @@ pub fn status(status: &Status) -> String {
     if let Some((network, mac)) = status.network.as_ref().zip(status.mac_address.as_ref()) {
         line("network", format!("{network} ({mac})"));
     }
+    if let Some(ports) = status.without_listener.as_ref().filter(|ports| !ports.is_empty()) {
+        line("ports", format!("open without a listener: {}", open_ports(ports)));
+    }
     line("pool", status.pool.to_string());
     if status.connection != Connection::default() {
         line("connection", status.connection.to_string());
@@ -181,6 +184,15 @@ pub fn status(status: &Status) -> String {
     text
 }
 
+/// Returns the ports of each protocol that has any, such as `tcp 80, 443; udp 53`.
+fn open_ports(ports: &OpenPorts) -> String {
+    let of = |protocol: &str, ports: &[u16]| {
+        let listed = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        (!ports.is_empty()).then(|| format!("{protocol} {listed}"))
+    };
+    [of("tcp", &ports.tcp), of("udp", &ports.udp)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
 /// Returns the state of the host's requirements.
 pub fn checks(checks: &[Check]) -> String {
     let mut text = String::new();
@@ -211,6 +223,14 @@ mod tests {
             &[vec!["a-long-name".into(), "running".into()], vec!["b".into(), "shutoff".into()]],
         );
         assert_eq!(text, "NAME         STATE\na-long-name  running\nb            shutoff\n");
+    }
+
+    #[test]
+    fn open_ports_are_listed_by_protocol() {
+        let ports = |tcp: &[u16], udp: &[u16]| open_ports(&OpenPorts { tcp: tcp.into(), udp: udp.into() });
+        assert_eq!(ports(&[80, 443], &[]), "tcp 80, 443");
+        assert_eq!(ports(&[80], &[53, 123]), "tcp 80; udp 53, 123");
+        assert_eq!(ports(&[], &[53]), "udp 53");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! a pipe) each step is one plain line.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use console::{Style, Term, style};
@@ -35,6 +36,8 @@ pub struct Terminal {
     spinner: RefCell<Option<ProgressBar>>,
     progress: RefCell<Progress>,
     step: RefCell<String>,
+    /// What builders said to whoever waits; many may say the same.
+    told: RefCell<BTreeSet<String>>,
 }
 
 impl Terminal {
@@ -60,6 +63,7 @@ impl Terminal {
             spinner: RefCell::default(),
             progress: RefCell::default(),
             step: RefCell::default(),
+            told: RefCell::default(),
         }
     }
 
@@ -115,6 +119,11 @@ impl Watch for Terminal {
     }
 
     fn nix(&self, event: &Event) {
+        if let Some(text) = event.told()
+            && self.told.borrow_mut().insert(text.to_owned())
+        {
+            self.note(text);
+        }
         match event {
             Event::BuildLine(text) if self.volume >= Volume::BuildLogs => self.line(text),
             Event::Message { level: 1, text } if self.volume > Volume::Quiet => self.line(text),

@@ -48,7 +48,7 @@ pub use network::{Ensured, VirtualNetwork};
 pub use owned::{Ended, Owned, Seen};
 pub use snapshot::Switched;
 
-pub use crate::libvirt::{Remote, is_local, is_session};
+pub use crate::libvirt::{Exposure, Remote, is_local, is_session};
 
 /// Refuses the machine that a domain records, if it is not of the workspace that nixvm was called in; given the domain's UUID.
 pub type Owner = Box<dyn Fn(&Metadata, MachineId) -> Result<()>>;

@@ -28,7 +28,7 @@ pub use sys::{
     block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
     security_model, send_hole, set_live_memory, thaw,
 };
-pub use uri::{Remote, is_local, is_session};
+pub use uri::{Exposure, Remote, is_local, is_session};
 
 /// How long another host has to let this user in, who may have to type a password.
 const PATIENCE: Duration = Duration::from_secs(120);

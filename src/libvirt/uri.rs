@@ -15,6 +15,50 @@ pub fn is_session(uri: &str) -> bool {
     path.ends_with("/session")
 }
 
+/// What others on the way to a daemon can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Read and change everything.
+    InClear,
+    /// Pose as its host, whose key or certificate is not checked.
+    AnyHost,
+    /// Pose as its host until that was met once: a key that is not known yet is taken as it comes.
+    NewHost,
+}
+
+impl Exposure {
+    /// Returns what others on the way to the daemon at `uri` can do; `None` where its transport keeps them out, or is the user's
+    /// own command (`ext`).
+    pub fn of(uri: &str) -> Option<Self> {
+        let remote = Remote::of(uri)?;
+        let transport = transport_of(uri);
+        let query = uri.split('#').next()?.split_once('?').map_or("", |(_, query)| query);
+        let value = |name: &str| value_in(query, name);
+        let no_verify = value("no_verify").is_some_and(|value| value != "0");
+        match transport {
+            "tcp" => Some(Exposure::InClear),
+            "tls" if no_verify => Some(Exposure::AnyHost),
+            "ssh" | "libssh" | "libssh2" if remote.unverified => Some(Exposure::AnyHost),
+            "libssh" | "libssh2" if value("known_hosts_verify").as_deref() == Some("auto") => {
+                Some(Exposure::NewHost)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the transport that a URI of another host names, or means without a name.
+fn transport_of(uri: &str) -> &str {
+    let scheme = uri.split_once("://").map_or(uri, |(scheme, _)| scheme);
+    scheme.split_once('+').map_or("tls", |(_, transport)| transport)
+}
+
+/// Returns the first value of that name in a URI's query, decoded; `None` where it is missing or empty.
+fn value_in(query: &str, name: &str) -> Option<String> {
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.find(|(key, _)| *key == name).map(|(_, value)| decoded(value)).filter(|value| !value.is_empty())
+}
+
 /// Another host with a libvirt, and what its URI says of how to log in there.
 ///
 /// What it does not say is for the user's own ssh configuration.
@@ -39,7 +83,7 @@ pub struct Remote {
 impl Remote {
     /// Returns the other host of a libvirt URI; `None` where the daemon runs on this one.
     pub fn of(uri: &str) -> Option<Self> {
-        let (scheme, rest) = uri.split_once("://")?;
+        let (_, rest) = uri.split_once("://")?;
         let rest = rest.split('#').next().unwrap_or(rest);
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let authority = place.split('/').next().filter(|authority| !authority.is_empty())?;
@@ -53,15 +97,12 @@ impl Remote {
             None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
         };
         let remote = Remote { host: decoded(host), ..Remote::default() };
-        let transport = scheme.split_once('+').map_or("tls", |(_, transport)| transport);
+        let transport = transport_of(uri);
         if !["ssh", "libssh", "libssh2"].contains(&transport) {
             // Its user and port are of another protocol than ssh.
             return Some(remote);
         }
-        let value = |name: &str| {
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
-            values.find(|(key, _)| *key == name).map(|(_, value)| decoded(value)).filter(|v| !v.is_empty())
-        };
+        let value = |name: &str| value_in(query, name);
         let own = transport == "ssh";
         Some(Remote {
             user,
@@ -100,6 +141,30 @@ mod tests {
         ] {
             assert_eq!((is_local(uri), is_session(uri)), (local, session), "{uri}");
             assert_eq!(Remote::of(uri).is_none(), local, "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_in_clear_or_to_anybody_is_known() {
+        use Exposure::{AnyHost, InClear, NewHost};
+        for (uri, exposed) in [
+            ("qemu+tcp://host/system", Some(InClear)),
+            ("qemu+tcp://me@[::1]:16509/session?no_verify=0", Some(InClear)),
+            ("qemu://host/system?no_verify=1", Some(AnyHost)),
+            ("qemu+tls://host/system?pkipath=/p&no_verify=1#x", Some(AnyHost)),
+            ("qemu+ssh://host/system?no_verify=1", Some(AnyHost)),
+            ("qemu+libssh://host/system?known_hosts_verify=ignore", Some(AnyHost)),
+            ("qemu+libssh2://host/system?known_hosts_verify=auto", Some(NewHost)),
+            ("qemu+ssh://host/system", None),
+            ("qemu+ssh://host/system?no_verify=0&no_tty=1", None),
+            ("qemu+ssh://host/system#?no_verify=1", None),
+            ("qemu+libssh://host/system?known_hosts_verify=normal&no_verify=1", None),
+            ("qemu+tls://host/system", None),
+            ("qemu+ext://host/system?command=/c", None),
+            ("qemu:///system?no_verify=1", None),
+            ("qemu+tcp:///system", None),
+        ] {
+            assert_eq!(Exposure::of(uri), exposed, "{uri}");
         }
     }
 

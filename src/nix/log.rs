@@ -70,6 +70,14 @@ pub enum Activity {
 }
 
 impl Event {
+    /// Returns what a builder of nixvm's own has to say to whoever waits: its lines that begin with `nixvm: `.
+    pub fn told(&self) -> Option<&str> {
+        match self {
+            Event::BuildLine(text) => text.strip_prefix("nixvm: "),
+            _ => None,
+        }
+    }
+
     /// Returns what of this event explains a failure, should there be one.
     pub fn worth_keeping(&self) -> Option<String> {
         match self {
@@ -185,6 +193,14 @@ mod tests {
 @nix {"action":"start","fields":["/nix/store/c2r7dddj70cs2sd27776cspkn6h62xid-nixvm-web.drv","",1,1],"id":5,"level":3,"parent":0,"text":"building","type":105}
 @nix {"action":"result","fields":[0,1,1,0],"id":3,"type":105}
 @nix {"action":"result","fields":["hi"],"id":5,"type":101}"#;
+
+    #[test]
+    fn only_what_begins_with_nixvms_name_is_for_whoever_waits() {
+        let line = |text: &str| Event::BuildLine(text.to_owned());
+        assert_eq!(line("nixvm: no root").told(), Some("no root"));
+        assert_eq!((line("warning: nixvm: x").told(), line("nixvm-base> x").told()), (None, None));
+        assert_eq!(Event::Message { level: 1, text: "nixvm: x".into() }.told(), None);
+    }
 
     #[test]
     fn a_real_log_gives_what_is_built_and_how_far_it_is() {

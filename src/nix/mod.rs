@@ -1,5 +1,6 @@
 //! Nix: what is given to it, what it says while it works, and what it is.
 
+pub mod beside;
 mod build;
 pub mod daemon;
 mod flake;
@@ -13,4 +14,4 @@ pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock, pi
 pub use flake::{Staged, require_own_output, stage};
 pub use lock::{Lock, Locked, Moved};
 pub use log::{Event, Progress};
-pub use version::{Version, build_folder, features, require, version};
+pub use version::{Version, build_folder, features, isolation_off, require, version};

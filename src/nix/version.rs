@@ -78,6 +78,22 @@ pub fn build_folder() -> Option<PathBuf> {
     set.or_else(own)
 }
 
+/// Returns what of Nix's isolation of builders is switched off, as settings that a person would write.
+///
+/// # Errors
+/// There is no Nix, or its settings cannot be read.
+pub fn isolation_off() -> Result<Vec<&'static str>> {
+    Ok(off(&settings()?, rustix::process::geteuid().is_root()))
+}
+
+/// An ordinary user's Nix has no users of its own to build as: where it needs some, that is the daemon's affair.
+fn off(settings: &serde_json::Value, root: bool) -> Vec<&'static str> {
+    let sandbox = settings["sandbox"]["value"] == false;
+    let as_root = root && settings["build-users-group"]["value"] == "";
+    let off = [(sandbox, "sandbox = false"), (as_root, "build-users-group =")];
+    off.into_iter().filter(|(is_off, _)| *is_off).map(|(_, setting)| setting).collect()
+}
+
 fn settings() -> Result<serde_json::Value> {
     // The feature is given on the command line, or a Nix without it could not even answer.
     let printed = Command::new("nix")
@@ -99,6 +115,15 @@ fn parse(text: &str) -> Option<Version> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn isolation_that_is_off_is_named_as_it_is_written() {
+        let settings = |sandbox: serde_json::Value, group: &str| serde_json::json!({ "sandbox": { "value": sandbox }, "build-users-group": { "value": group } });
+        assert_eq!(off(&settings(true.into(), "nixbld"), true), [""; 0]);
+        assert_eq!(off(&settings(false.into(), ""), true), ["sandbox = false", "build-users-group ="]);
+        assert_eq!(off(&settings("relaxed".into(), ""), false), [""; 0]);
+        assert_eq!(off(&serde_json::json!({}), true), [""; 0], "a Nix that says neither");
+    }
 
     #[test]
     fn versions_as_they_are_printed() {

@@ -133,7 +133,7 @@ pub fn clone(
         }
         Step::Empty(volume) => deploy::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, (&pool, volume), (&from_pool, from)),
-        Step::Identity(_) => deploy::put_identity(&pool, &stem, &machine),
+        Step::Identity(_) => deploy::put_identity(&work, &pool, &stem, &machine),
         Step::Files => {
             config::save(&setup.workspace, &machine)?;
             let extra = machine.extra.as_deref().unwrap_or_default();

@@ -122,7 +122,7 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
             deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Data(volume) => deploy::make_data(&work, &pool, volume, machine),
-        Step::Identity(_) => deploy::put_identity(&pool, &stem, machine),
+        Step::Identity(_) => deploy::put_identity(&work, &pool, &stem, machine),
         Step::Define => deploy::define(setup, &work.host, machine, &metadata, layer, watch),
     })?;
     watch.done(&format!("Defined {name}"));

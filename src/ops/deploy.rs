@@ -23,7 +23,7 @@ use crate::storage::{self, Pool, Stored};
 use super::accelerator::accelerator;
 pub use super::subnet::{check_bridge, ensure_network};
 use super::work::{Work, now};
-use super::{BuiltMachine, Setup, Watch, kept};
+use super::{BuiltMachine, Setup, Watch, exposure, kept};
 
 /// Returns what a domain will say of a build.
 pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
@@ -321,13 +321,14 @@ fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
     })
 }
 
-/// Writes a machine's secrets to its identity volume, unless it holds them.
+/// Writes a machine's secrets to its identity volume, unless it holds them, and warns where others could read them on the way.
 ///
 /// A machine is to start again on a full disk too, and at most starts there is nothing new to write.
 ///
 /// # Errors
 /// The volume cannot be written.
-pub fn put_identity(pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
+pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
+    exposure::warn(work.setup, &machine.name, "the ssh host key and the root password's hash", work.watch);
     // An empty hash would let root in without a password; `!*` lets nobody in.
     let root = machine.root_password.as_ref().map_or("!*", |hash| hash.as_str());
     let image = storage::identity::image(&[

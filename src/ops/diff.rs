@@ -11,7 +11,7 @@ use crate::file;
 use crate::model::MachineName;
 use crate::model::closure::Change;
 use crate::model::units::{self, UnitChange};
-use crate::render::Rendered;
+use crate::render::{MODULE, Rendered};
 use crate::storage::image;
 
 use super::build::build_machine;
@@ -137,8 +137,8 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
 fn files(old: &Path, new: &Rendered) -> Result<Option<Vec<FileChange>>> {
     let before = |name: &str| file::read(&old.join(name));
     let after = |name: &str| new.iter().find(|file| file.0 == name).and_then(|file| file.1.as_deref());
-    let Some(module) = before("default.nix")? else { return Ok(None) };
-    let mut changes = modules(&module, after("default.nix").unwrap_or_default());
+    let Some(module) = before(MODULE)? else { return Ok(None) };
+    let mut changes = modules(&module, after(MODULE).unwrap_or_default());
     let extra = before("extra.nix")?.unwrap_or_default();
     changes.extend(lines("extra.nix", &extra, after("extra.nix").unwrap_or_default()));
     Ok(Some(changes))

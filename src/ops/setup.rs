@@ -14,6 +14,7 @@ use crate::model::record::Metadata;
 use crate::model::{Connection, PoolName};
 use crate::nix::{self, Event, Flake, Staged};
 
+use super::base;
 use super::lock;
 use super::ownership;
 use super::session::Session;
@@ -57,6 +58,8 @@ pub struct Setup {
     pub die_after: Option<(usize, Signal)>,
     /// Where what was learnt of this host is remembered between calls.
     pub cache: PathBuf,
+    /// Where this user's own copies of `output/base` are.
+    pub choices: PathBuf,
 }
 
 impl Setup {
@@ -86,6 +89,9 @@ impl Setup {
     /// of `render`.
     pub fn flake(&self, render: impl FnOnce(&Path, &str) -> Result<()>, watch: &dyn Watch) -> Result<Flake> {
         let nixpkgs = self.nixpkgs()?;
+        if let Some(reference) = nixpkgs.as_deref().filter(|_| self.nixpkgs.is_none()) {
+            watch.note(&format!("building from the nixpkgs that output/base names: {reference}"));
+        }
         let mut staged = self.stage()?;
         lock::complete(self, &mut staged, nixpkgs.as_deref(), watch)?;
         if !staged.left_out.is_empty() {
@@ -128,22 +134,15 @@ impl Setup {
         nix::stage(self.workspace.root(), &output)
     }
 
-    /// Returns the flake reference that replaces the locked nixpkgs: the user's, else what `quickstart` chose for this workspace.
+    /// Returns the flake reference that replaces the locked nixpkgs: the one given with this command, else that of `output/base`.
     ///
     /// # Errors
-    /// `output/base` cannot be read.
+    /// `output/base` cannot be read, or names what this user did not choose.
     pub fn nixpkgs(&self) -> Result<Option<String>> {
         if self.nixpkgs.is_some() {
             return Ok(self.nixpkgs.clone());
         }
-        let file = self.workspace.base_file();
-        match fs::read_to_string(&file) {
-            Ok(text) => Ok(Some(text.trim())
-                .filter(|reference| !reference.is_empty())
-                .map(|reference| nix::reference::typed(reference, self.workspace.root()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
-        }
+        base::chosen(&self.workspace, &self.cache, &self.choices)
     }
 }
 

@@ -13,10 +13,10 @@ use walkdir::WalkDir;
 use crate::error::{Explain, Failure, Result};
 use crate::model::MachineName;
 use crate::model::closure::ChangeKind;
-use crate::render::{definitions, essence};
+use crate::render::{MODULE, definitions, essence};
 
 /// The files of a rendered machine, as `render` writes them.
-const RENDERED: [&str; 3] = ["default.nix", "extra.nix", "profile"];
+const RENDERED: [&str; 3] = [MODULE, "extra.nix", "profile"];
 
 /// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;

@@ -83,7 +83,7 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     nvram::put_in_force(&pool, domain)?;
     fit_data(work, &pool, domain, &machine)?;
     // A new root password or host key is in force from here on, without a build.
-    deploy::put_identity(&pool, &domain.metadata().stem, &machine)?;
+    deploy::put_identity(work, &pool, &domain.metadata().stem, &machine)?;
     memory::compare_free(host, &work.name, machine.memory, work.watch)?;
     deploy::ensure_network(host, &machine.network)?;
     // So is what was changed of memory, CPUs and network.

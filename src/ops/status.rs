@@ -17,6 +17,7 @@ use crate::storage::image::read_not_carried_out;
 use super::address::{Place, place};
 use super::deploy::open_pool;
 use super::layers::check_chain;
+use super::listeners::{OpenPorts, without_listener};
 use super::{Setup, foreign, kept, ownership};
 
 /// One machine, as declared and as observed.
@@ -45,6 +46,8 @@ pub struct Status {
     pub guest_vcpus: Option<u32>,
     /// The network, as declared.
     pub network: Option<String>,
+    /// Ports that its firewall lets in and that nothing in its guest listens on; `None` where the guest does not say.
+    pub without_listener: Option<OpenPorts>,
     /// Its hardware address.
     pub mac_address: Option<String>,
     /// The pool that its disks are in.
@@ -113,11 +116,17 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let disks = disks(&pool, &stem)?;
     let foreign_images =
         domain.as_ref().map(|domain| foreign::images(&host, &pool, domain)).transpose()?.unwrap_or_default();
+    let address = place.and_then(Place::known);
+    // Another workspace's guest is not asked.
+    let own = up.filter(|_| machine.is_some()).and_then(|_| host.own(name).ok());
+    let without_listener =
+        own.zip(machine.as_ref()).and_then(|(own, machine)| without_listener(setup, &own, machine, address));
     let lack = place.zip(machine.as_ref()).and_then(|(place, machine)| place.lack(machine));
     Ok(Status {
         name: name.to_string(),
         state,
-        address: place.and_then(Place::known),
+        address,
+        without_listener,
         no_address: lack.map(|lack| lack.why),
         profile: profile.map(ToString::to_string).unwrap_or_default(),
         generation: metadata.map(|m| m.current().number),

@@ -18,4 +18,4 @@ pub use companions::{Companion, companions, copy_companions};
 pub use definitions::{definitions, essence};
 pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
 pub use module::{digest, module};
-pub use write::{Rendered, remove, require_ours, write};
+pub use write::{MODULE, Rendered, remove, require_ours, write};

@@ -113,8 +113,10 @@ fn an_image_has_the_digest_of_what_is_in_it_whoever_builds_beside() {
 #[test]
 fn a_nixpkgs_that_changes_in_its_place_is_another_one() {
     let sandbox = workspace();
-    let folder = sandbox.home().join("nixpkgs");
-    fs::create_dir(&folder).unwrap();
+    // Where the offline base is, which is made anew in its place.
+    let folder = sandbox.home().join(".cache/nixvm/offline");
+    fs::create_dir_all(&folder).unwrap();
+    let folder = folder.canonicalize().unwrap();
     fs::write(folder.join("flake.nix"), "{ outputs = _: { }; }").unwrap();
     let version = |version: &str| fs::write(folder.join("version"), version).unwrap();
     sandbox.write("output/base", format!("path:{}\n", folder.display()));

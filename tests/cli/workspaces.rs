@@ -217,7 +217,25 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
     let base = base.canonicalize().unwrap();
     // As a person writes it.
     fs::write(root.join("output/base"), format!("path:{}\n", base.display())).unwrap();
-    build(&sandbox, &root);
+    for command in [&["build", "core"] as &[&str], &["update"], &["shell"], &["build", "core", "--json"]] {
+        let brought = run(&sandbox, &root, command);
+        let refused =
+            format!("output/base names the nixpkgs `path:{}`, and you have not confirmed", base.display());
+        assert!(
+            brought.code == 1 && (brought.stdout.clone() + &brought.stderr).contains(&refused),
+            "{command:?}: {brought:?}"
+        );
+    }
+    // The hint's own command.
+    let brought = run(&sandbox, &root, &["build", "core"]).stderr;
+    let confirm = brought.split('`').find(|part| part.starts_with("install -D")).expect(&brought);
+    assert!(Command::new("sh").args(["-c", confirm]).status().unwrap().success());
+    let built = run(&sandbox, &root, &["build", "core"]);
+    assert_eq!(
+        (built.code, built.stderr.matches("that output/base names: path:").count()),
+        (0, 1),
+        "{built:?}"
+    );
     let lock = fs::read_to_string(root.join("flake.lock")).unwrap();
     assert!(lock.contains("\"dep\"") && !lock.contains("nixpkgs") && !lock.contains("my base"), "{lock}");
     let ended = run(&sandbox, &root, &["update"]);

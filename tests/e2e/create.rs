@@ -32,6 +32,8 @@ pub fn create_start_ssh(world: &mut World) -> Result<Outcome> {
 
     let status = world.nixvm(&["status", A])?.ok()?;
     ensure!(status.stdout.contains(&a.address.to_string()), "no {} in\n{status}", a.address);
+    let idle = "open without a listener: tcp 80, 443";
+    ensure!(status.stdout.contains(idle), "`status` names no ports that nothing listens on:\n{status}");
     let listed = world.nixvm(&["list", "--json"])?.ok()?;
     let listed: serde_json::Value =
         serde_json::from_str(&listed.stdout).with_context(|| listed.to_string())?;

@@ -31,6 +31,7 @@ use plan::{Facts, Step, plan};
 use series::Series;
 
 use super::deploy::{self, moved};
+use super::exposure;
 use super::work::Work;
 use super::{Setup, Watch, nvram};
 
@@ -81,6 +82,7 @@ pub fn backup(
     if let Some(Series { parent: None, .. }) = &series {
         watch.note(&format!("{name} has no backup in {} to add to; this is a full one", folder.display()));
     }
+    exposure::warn(setup, name, "the data", watch);
     let facts = facts(&pool, &domain, incremental)?;
 
     let mut job =

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::{Check, LITTLE_SPACE};
+use crate::nix::beside::{self, Updates};
 use crate::nix::{self, daemon};
 
 /// Bytes below which the folder of builds is worth a warning: the parts of a base image lie there until it is whole.
@@ -45,7 +46,34 @@ pub fn checks(temporary: &Path) -> Vec<Check> {
         Check::fault("Nix daemon", finding, daemon::joining(&group))
     });
     let builds = builds(&place, Seen::of(&place.folder));
-    [found, features].into_iter().chain(closed).chain([builds]).collect()
+    let updates = beside::updates(Path::new(beside::FOLDER)).and_then(updates);
+    let isolation = nix::isolation_off().ok().and_then(|off| isolation(&off));
+    [found, features].into_iter().chain(updates).chain(isolation).chain(closed).chain([builds]).collect()
+}
+
+/// Returns what there is to say where builders see the whole host, or are root.
+fn isolation(off: &[&str]) -> Option<Check> {
+    (!off.is_empty()).then(|| {
+        Check::warning(
+            "Nix's sandbox",
+            format!("nix.conf weakens it: {}; builders may see this host's files or run as root", off.join(", ")),
+            "./quickstart --no-machine takes out what it wrote before; else take it out of /etc/nix/nix.conf, and restart nix-daemon",
+        )
+    })
+}
+
+/// Returns what there is to say of a Nix that no package client updates.
+fn updates(known: Updates) -> Option<Check> {
+    let finding = match known {
+        Updates::None => return None,
+        Updates::Unknown => {
+            format!("{} came without security updates, and does not say how old it is", beside::FOLDER)
+        }
+        Updates::Newer(packages) => {
+            format!("there are newer packages for {}: {}", beside::FOLDER, packages.join(", "))
+        }
+    };
+    Some(Check::warning("Nix updates", finding, "./quickstart --no-machine"))
 }
 
 /// Returns how much room Nix's store has.
@@ -162,6 +190,22 @@ mod tests {
             told(true, Seen { free: 900 << 20, ..good }).finding,
             "900 MiB free in /b, where Nix builds"
         );
+    }
+
+    #[test]
+    fn a_weakened_sandbox_is_a_warning() {
+        assert_eq!(isolation(&[]), None);
+        let weak = isolation(&["sandbox = false"]).unwrap();
+        assert!(weak.health == Health::Warning && weak.finding.contains("sandbox = false"), "{weak:?}");
+    }
+
+    #[test]
+    fn newer_packages_of_an_unpacked_nix_are_a_warning() {
+        assert_eq!(updates(Updates::None), None);
+        let newer = updates(Updates::Newer(vec!["libssl3t64=3.5.2-1".into()])).unwrap();
+        assert_eq!(newer.health, Health::Warning);
+        assert!(newer.finding.ends_with(": libssl3t64=3.5.2-1"), "{newer:?}");
+        assert!(updates(Updates::Unknown).unwrap().mend.unwrap().contains("quickstart"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use trust::files_of;
 
 use super::build::build_beside;
 use super::deploy::{self, moved};
+use super::exposure;
 use super::work::Work;
 use super::{BuiltMachine, Setup, Watch, archives, layers, nvram, power, roots, start, trial};
 
@@ -117,6 +118,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
     let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
     let top = top(&facts);
+    exposure::warn(setup, name, "the data", watch);
     let done = work.carry_out(&plan(&facts), |step| match (step, &built) {
         (Step::Network, _) => deploy::ensure_network(&work.host, &machine.network),
         (Step::Base, Some(built)) => deploy::put_base(&work, &pool, &built.image),
@@ -125,7 +127,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
             Err(Failure::bug("there is no system to put into the pool").into())
         }
         (Step::Data { archive, volume, on }, _) => job.data(*archive, volume, on.as_deref()),
-        (Step::Identity(_), _) => deploy::put_identity(&pool, &metadata.stem, &machine),
+        (Step::Identity(_), _) => deploy::put_identity(&work, &pool, &metadata.stem, &machine),
         (Step::NextNvram(volume), _) => job.nvram(volume),
         (Step::PutNvram, _) => nvram::put_in_force(&pool, &work.domain()?),
         (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
