@@ -116,6 +116,13 @@ pub fn status(status: &Status) -> String {
     };
     line("machine", status.name.clone());
     line("state", state(status.state));
+    if status.frozen {
+        let way = match status.work.as_ref().and_then(|work| work.pid) {
+            Some(_) => String::new(),
+            None => format!(": `virsh domfsthaw {}` ends that", status.name),
+        };
+        line("frozen", format!("the guest's file systems take no writes{way}"));
+    }
     line("ssh", status.no_address.as_ref().map_or_else(|| dash(status.address), |why| format!("- ({why})")));
     line("profile", status.profile.clone());
     line("generation", dash(status.generation));

@@ -27,6 +27,8 @@ pub struct Status {
     pub name: String,
     /// Its domain's state; `None` where it is only declared.
     pub state: Option<DomainState>,
+    /// Whether its guest's file systems are frozen, as for a backup: whoever writes there waits.
+    pub frozen: bool,
     /// Where its ssh is reached.
     pub address: Option<SocketAddr>,
     /// Why it has no address though it runs.
@@ -119,12 +121,16 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let address = place.and_then(Place::known);
     // Another workspace's guest is not asked.
     let own = up.filter(|_| machine.is_some()).and_then(|_| host.own(name).ok());
+    // A guest that stands still runs nothing for anybody who asks.
+    let frozen = own.as_ref().is_some_and(|own| own.is_frozen() == Some(true));
+    let own = own.filter(|_| !frozen);
     let without_listener =
         own.zip(machine.as_ref()).and_then(|(own, machine)| without_listener(setup, &own, machine, address));
     let lack = place.zip(machine.as_ref()).and_then(|(place, machine)| place.lack(machine));
     Ok(Status {
         name: name.to_string(),
         state,
+        frozen,
         address,
         without_listener,
         no_address: lack.map(|lack| lack.why),

@@ -4,8 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::harness::{Outcome, tell};
+use crate::host;
 use crate::process::run;
 use crate::world::{A, World};
 
@@ -20,5 +22,17 @@ pub fn a_guest_stands_still_for_a_moment_and_thaws_itself(world: &mut World) -> 
     let done = run(&mut trials, b"", Duration::from_secs(900))?.ok()?;
     ensure!(done.stdout.contains("2 passed; 0 failed"), "not both of the trials ran:\n{done}");
     tell!("2 trials: {:.1} s", done.seconds);
+
+    let frozen = || -> Result<Value> {
+        let status = world.nixvm(&["status", A, "--json"])?.ok()?;
+        Ok(serde_json::from_str::<Value>(&status.stdout)?["frozen"].clone())
+    };
+    ensure!(frozen()? == false, "`status` says that a guest which runs is frozen");
+    host::virsh(&["domfsfreeze", A])?;
+    let said = (frozen(), world.nixvm(&["status", A]));
+    host::virsh(&["domfsthaw", A])?;
+    ensure!(said.0? == true, "`status` does not say that the guest is frozen");
+    ensure!(said.1?.stdout.contains(&format!("virsh domfsthaw {A}")), "`status` names no way out");
+    ensure!(frozen()? == false, "`status` says that a guest which was thawed is frozen");
     Ok(Outcome::Passed)
 }

@@ -214,7 +214,7 @@ pub fn a_network_that_is_down_is_started_with_the_machine(world: &mut World) -> 
 /// be made again, and names what leads on where data was lost.
 pub fn what_a_power_cut_took_is_made_again_or_told(world: &mut World) -> Result<Outcome> {
     let zero = |world: &World, volume: &str| -> Result<()> {
-        let to = format!("of={}/{volume}", middle::folder(world));
+        let to = format!("of={}/{volume}", world.pool_folder.display());
         root("dd", &["if=/dev/zero", &to, "bs=4096", "count=1", "conv=notrunc", "status=none"]).map(drop)
     };
     generations::one(world)?;
