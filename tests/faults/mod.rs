@@ -44,6 +44,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     running::upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next,
     running::an_upgrade_that_is_taken_back_killed_anywhere_is_taken_back_by_upgrade,
     running::rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback,
+    running::reboot_killed_anywhere_is_completed_by_reboot,
     running::recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate,
     running::a_machine_that_ran_runs_on_whoever_ends_the_command,
     running::a_guest_that_was_told_to_shut_down_runs_on_whoever_ends_the_command,

@@ -200,6 +200,13 @@ pub fn rollback_of_a_running_machine_killed_anywhere_is_completed_by_rollback(
     restarted(world, &saved, (&["rollback", K, "1", "--timeout", "4"], 1), &survived, &completed)
 }
 
+pub fn reboot_killed_anywhere_is_completed_by_reboot(world: &mut World) -> Result<Outcome> {
+    let saved = unbootable(world)?;
+    let as_it_was = |seen: &Seen| Ok(seen.defined == 1);
+    let completed = |seen: &Seen| Ok(*seen == Seen { runs: Some(1), defined: 1 });
+    restarted(world, &saved, (&["reboot", K], 0), &as_it_was, &completed)
+}
+
 pub fn recreate_of_a_running_machine_killed_anywhere_is_completed_by_recreate(
     world: &mut World,
 ) -> Result<Outcome> {
