@@ -8,7 +8,7 @@ mod unfinished;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid, chownat, fchown, renameat_with};
@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Explain, Failure, Result};
 
-pub use unfinished::sweep;
+pub use unfinished::{UnfinishedFolder, sweep};
 
 /// Largest file that is read into memory, in bytes; what people write by hand stays far below.
 const LARGEST: u64 = 1 << 20;
@@ -282,15 +282,13 @@ fn make_folders(path: &Path, mode: u32) -> Result<()> {
     })
 }
 
-/// Makes a folder that only its owner enters, under a new name in `folder` that begins with `prefix`; it goes with the value.
+/// Makes a folder that only its owner enters, under a name of its own in `folder`; it goes with the value, or with the next that
+/// is made there, should this process be killed.
 ///
 /// # Errors
 /// It cannot be made.
-pub fn private_folder_in(folder: &Path, prefix: &str) -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix(prefix)
-        .permissions(fs::Permissions::from_mode(0o700))
-        .tempdir_in(folder)
+pub fn private_folder_in(folder: &Path) -> Result<UnfinishedFolder> {
+    UnfinishedFolder::create_in(folder)
         .explain(|| Failure::user(format!("cannot make a folder in {}", folder.display())))
 }
 
@@ -307,7 +305,7 @@ pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     if fs::symlink_metadata(target).is_ok() && rename(RenameFlags::EXCHANGE).is_ok() {
         return Ok(());
     }
-    let old = private_folder_in(target.parent().unwrap_or(Path::new(".")), ".old-")?;
+    let old = private_folder_in(target.parent().unwrap_or(Path::new(".")))?;
     let _ = fs::rename(target, old.path().join("old"));
     match rename(RenameFlags::NOREPLACE) {
         // Another nixvm has just put its own there.
@@ -341,6 +339,7 @@ pub fn remove(path: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_replaced_file_is_private_and_nothing_lies_beside_it() {
@@ -441,7 +440,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         for text in ["first", "second"] {
-            let new = private_folder_in(dir.path(), ".new-").unwrap();
+            let new = private_folder_in(dir.path()).unwrap();
             fs::write(new.path().join(text), text).unwrap();
             replace_folder(new.path(), &target).unwrap();
             let there: Vec<_> =
@@ -453,7 +452,7 @@ mod tests {
         let precious = tempfile::tempdir().unwrap();
         fs::write(precious.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink(precious.path(), dir.path().join("link")).unwrap();
-        let new = private_folder_in(dir.path(), ".new-").unwrap();
+        let new = private_folder_in(dir.path()).unwrap();
         replace_folder(new.path(), &dir.path().join("link")).unwrap();
         assert!(dir.path().join("link").symlink_metadata().unwrap().is_dir());
         drop(new);

@@ -1,14 +1,14 @@
-//! Files that are being written beside their places, and what is left of them when a nixvm was killed.
+//! Files and folders that are being written beside their places, and what is left of them when a nixvm was killed.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// What stands around so many random characters in the names of files that are not finished.
+/// What stands around so many random characters in the names of what is not finished.
 const BEGINNING: &str = ".nixvm-";
 const ENDING: &str = ".tmp";
 const RANDOM: usize = 16;
@@ -24,36 +24,77 @@ pub(super) fn create_in(folder: &Path, mode: u32) -> std::io::Result<NamedTempFi
     // What cannot be removed is in nobody's way here.
     let _ = sweep(folder);
     loop {
-        let mut named = tempfile::Builder::new();
-        named.prefix(BEGINNING).suffix(ENDING).rand_bytes(RANDOM);
-        let file = named.permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
-        // On a file system without locks nobody finds out that it may be removed.
-        let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
-        // Another process may have swept it before it was locked.
+        let file = named().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
+        lock(file.as_file());
         if file.path().exists() {
             return Ok(file);
         }
     }
 }
 
-/// Removes from the folder the files that nixvms which were killed left unfinished; those that are being written, and whatever
-/// is called otherwise, stay.
+/// A folder that is being filled, which goes with this value unless somebody gave it another name.
+#[derive(Debug)]
+pub struct UnfinishedFolder {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl UnfinishedFolder {
+    /// Makes one in `folder` that only its owner enters. Those that were left by nixvms which were killed are removed.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn create_in(folder: &Path) -> std::io::Result<Self> {
+        let _ = sweep(folder);
+        loop {
+            let made = named().permissions(fs::Permissions::from_mode(0o700)).tempdir_in(folder)?;
+            let opened = open(made.path())?;
+            lock(&opened);
+            if made.path().exists() {
+                return Ok(UnfinishedFolder { folder: made, _lock: opened });
+            }
+        }
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn named() -> Builder<'static, 'static> {
+    let mut named = Builder::new();
+    named.prefix(BEGINNING).suffix(ENDING).rand_bytes(RANDOM);
+    named
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+}
+
+/// Locks what is new. Another process may sweep it away before; this waits for that, and the caller looks whether it did. On a
+/// file system without locks nobody finds out that it may be removed.
+fn lock(file: &File) {
+    let _ = flock(file, FlockOperation::LockExclusive);
+}
+
+/// Removes from the folder what nixvms which were killed left unfinished; what is being written, and whatever is called
+/// otherwise, stays.
 ///
 /// # Errors
 /// The folder cannot be read, or one of them not be removed.
 pub fn sweep(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !is_unfinished(entry.file_name().as_encoded_bytes()) || !entry.file_type()?.is_file() {
+        let kind = entry.file_type()?;
+        if !is_unfinished(entry.file_name().as_encoded_bytes()) || !(kind.is_file() || kind.is_dir()) {
             continue;
         }
-        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let path = entry.path();
         // One of another user's, or gone meanwhile, is not ours to remove.
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(no_link).open(entry.path()) else {
-            continue;
-        };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            match fs::remove_file(entry.path()) {
+        let Ok(opened) = open(&path) else { continue };
+        if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            match if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -62,7 +103,7 @@ pub fn sweep(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a file of that name is one of nixvm's that is not finished.
+/// Returns whether what is called so is of nixvm's and not finished.
 fn is_unfinished(name: &[u8]) -> bool {
     let random =
         name.strip_prefix(BEGINNING.as_bytes()).and_then(|rest| rest.strip_suffix(ENDING.as_bytes()));
@@ -81,16 +122,19 @@ mod tests {
         for name in stay.into_iter().chain([".nixvm-0123456789abcdef.tmp"]) {
             fs::write(path(name), "").unwrap();
         }
-        fs::create_dir(path(".nixvm-fedcba9876543210.tmp")).unwrap();
+        fs::create_dir_all(path(".nixvm-fedcba9876543210.tmp").join("a/b")).unwrap();
+        std::os::unix::fs::symlink(path("notes.tmp"), path(".nixvm-aaaaaaaaaaaaaaaa.tmp")).unwrap();
         let living = create_in(dir.path(), 0o600).unwrap();
+        let filled = UnfinishedFolder::create_in(dir.path()).unwrap();
+        fs::write(filled.path().join("file"), "").unwrap();
         create_in(dir.path(), 0o600).unwrap().persist(path("value")).unwrap();
-        assert!(living.path().exists());
-        drop(living);
+        assert!(living.path().exists() && filled.path().join("file").exists());
+        drop((living, filled));
         let names =
             fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<String> = names.collect();
         names.sort();
-        let mut expected = [&stay[..], &[".nixvm-fedcba9876543210.tmp", "value"]].concat();
+        let mut expected = [&stay[..], &[".nixvm-aaaaaaaaaaaaaaaa.tmp", "value"]].concat();
         expected.sort_unstable();
         assert_eq!(names, expected);
     }

@@ -18,10 +18,9 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 use crate::error::{Explain, Failure, Result};
-use crate::file;
+use crate::file::{self, UnfinishedFolder};
 use crate::model::secret::is_private_key;
 
 use super::listing::{self, Listing};
@@ -36,7 +35,7 @@ const START: u64 = 64 << 10;
 /// A copy of a flake.
 #[derive(Debug)]
 pub struct Staged {
-    folder: TempDir,
+    folder: UnfinishedFolder,
     /// What each file's digest is made of.
     digests: BTreeMap<PathBuf, [u8; 32]>,
     /// What looks like a secret and was left out, by its path in the workspace.
@@ -129,7 +128,7 @@ pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
     let Listing { files, secret } = listing::list(&workspace)?;
     let files = without_links_above(&workspace, files)?;
     check_size(&workspace, &files)?;
-    let folder = file::private_folder_in(output, ".flake-")?;
+    let folder = file::private_folder_in(output)?;
     let mut staged = Staged { folder, digests: BTreeMap::new(), left_out: secret };
     let mut links = Vec::new();
     for path in files {
@@ -274,7 +273,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     /// Returns a workspace with an empty `output/`.
-    fn workspace() -> (TempDir, PathBuf) {
+    fn workspace() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         for file in ["flake.nix", "modules/a.nix", "profiles/core.nix", "machines/web/ssh_host_ed25519_key"] {
             write(dir.path(), file, file);
@@ -289,7 +288,7 @@ mod tests {
         fs::write(root.join(name), text).unwrap();
     }
 
-    fn staged(dir: &TempDir, output: &Path) -> Staged {
+    fn staged(dir: &tempfile::TempDir, output: &Path) -> Staged {
         stage(dir.path(), output).unwrap()
     }
 

@@ -102,7 +102,7 @@ impl Setup {
         let nixpkgs = nixpkgs.map(|nixpkgs| pinned(&nixpkgs)).transpose()?;
         let digest =
             Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
-        let rendered = file::private_folder_in(&self.workspace.output_dir(), ".machines-")?;
+        let rendered = file::private_folder_in(&self.workspace.output_dir())?;
         render(rendered.path(), &format!("{digest:x}"))?;
         let machines = nix::add_to_store(rendered.path())?;
         let folder = nix::add_to_store(staged.folder())?;

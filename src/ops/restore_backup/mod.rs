@@ -103,7 +103,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let built = match &domain {
         Some(_) if !wanted.files => None,
         _ if from_archive => {
-            let beside = file::private_folder_in(&setup.workspace.output_dir(), ".restore-")?;
+            let beside = file::private_folder_in(&setup.workspace.output_dir())?;
             config::unpack_public(beside.path(), &files)?;
             Some(built(setup, &machine, beside.path(), domain.as_ref(), folder, watch)?)
         }
