@@ -30,7 +30,7 @@ in
         inherit (arguments) src;
         inherit (rust) cargoHome;
         hostPaths = [
-          "/bin"
+          "/bin/bash"
           "/etc/alternatives"
           "/lib"
           "/usr"
