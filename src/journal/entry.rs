@@ -58,6 +58,8 @@ pub enum Intent {
     Restart,
     /// The domain is defined on this generation, the one of several that was chosen.
     Generation(u32),
+    /// The domain is defined on this layer of data, which the command makes: from then on there is only an end to bring about.
+    Layer(u32),
     /// QEMU merges the layer `top` of the data into the layer `base` that it lies on.
     Merge {
         /// The layer that stays.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config;
 use crate::error::{Failure, Result};
+use crate::hypervisor::Owned;
 use crate::journal::Intent;
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
@@ -56,7 +57,7 @@ enum Step {
     Data(String),
     Files,
     PowerOff,
-    Define,
+    Define(u32),
     Kept,
     Checkpoints,
     Delete(String),
@@ -72,7 +73,7 @@ impl Plan for Step {
             Step::Data(_) => "make a new data disk".into(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
-            Step::Define => "define the domain on the new disks".into(),
+            Step::Define(_) => "define the domain on the new disks".into(),
             Step::Kept => "forget what the old generations were made from".into(),
             Step::Checkpoints => "forget the checkpoints of the old data disk".into(),
             Step::Delete(volume) => format!("delete {volume}"),
@@ -81,7 +82,11 @@ impl Plan for Step {
     }
 
     fn intent(&self) -> Option<Intent> {
-        (*self == Step::Start).then_some(Intent::Restart)
+        match self {
+            Step::Define(layer) => Some(Intent::Layer(*layer)),
+            Step::Start => Some(Intent::Restart),
+            _ => None,
+        }
     }
 
     fn volumes(&self) -> Vec<String> {
@@ -104,7 +109,7 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
     if running {
         steps.push(Step::PowerOff);
     }
-    steps.extend([Step::Define, Step::Kept, Step::Checkpoints]);
+    steps.extend([Step::Define(layer), Step::Kept, Step::Checkpoints]);
     let old = |volume: &&String| match volume::parse(volume) {
         Some((owner, role)) if owner == *stem => match role {
             Role::Boot(number) => number != generation,
@@ -152,6 +157,9 @@ pub fn recreate(
         ..declared
     };
     deploy::check_bridge(&work.host, &machine.network)?;
+    if work.was_committed(&domain)? {
+        return finish(&work, &domain, asked);
+    }
     let before = domain.metadata();
     let built = build_next(setup, &machine, &before.generations, watch)?;
 
@@ -174,13 +182,9 @@ pub fn recreate(
             deploy::put_boot(&work, &pool, volume, &built)
         }
         Step::Data(volume) => deploy::make_data(&work, &pool, volume, &machine),
-        Step::Files => config::change(&setup.workspace, name, |files| {
-            files.var_size = asked.var_size.or(files.var_size);
-            files.network = asked.network.clone().or(files.network.take());
-        })
-        .map(drop),
+        Step::Files => write_files(&work, asked),
         Step::PowerOff => take_down(&work, limit).map(drop),
-        Step::Define => {
+        Step::Define(_) => {
             require_off(&work)?;
             deploy::define(setup, &work.host, &machine, &after, layer, watch)
         }
@@ -206,6 +210,39 @@ pub fn recreate(
         deleted: deleted.collect(),
         running,
     })
+}
+
+/// Does what is left of a `recreate` whose machine was defined already on its new disks: what they replaced is gone with the work
+/// that was interrupted, and what the guest has written to them since is not to be replaced. What is kept of its old generations is left to `clean`.
+fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
+    let (name, metadata) = (&work.name, domain.metadata());
+    let (generation, stem) = (metadata.current().number, &metadata.stem);
+    write_files(work, asked)?;
+    let ran = work.was_to(Intent::Restart);
+    if !domain.state()?.is_active() {
+        forget_checkpoints(domain, work.watch)?;
+        work.pool()?.delete(&Role::Nvram.of(stem))?;
+        if ran {
+            power_on(work, domain)?;
+        }
+    }
+    work.watch.done(&format!("Recreated {name}: an interrupted `nixvm recreate {name}` is finished"));
+    Ok(Recreated {
+        machine: name.clone(),
+        generation,
+        not_carried_out: Vec::new(),
+        data_volume: Role::Data(deploy::layer_of(domain)?).of(stem),
+        deleted: Vec::new(),
+        running: ran,
+    })
+}
+
+fn write_files(work: &Work, asked: &Anew) -> Result<()> {
+    let change = config::change(&work.setup.workspace, &work.name, |files| {
+        files.var_size = asked.var_size.or(files.var_size);
+        files.network = asked.network.clone().or(files.network.take());
+    });
+    change.map(drop)
 }
 
 /// A guest that somebody started meanwhile would go on writing to the disks that are deleted next.
@@ -240,7 +277,7 @@ mod tests {
         .map(str::to_owned);
         let steps = plan(&stem, 4, 3, &present, true);
         let at = |wanted: &Step| steps.iter().position(|step| step == wanted).unwrap();
-        let define = at(&Step::Define);
+        let define = at(&Step::Define(3));
         let deleted: Vec<&str> = steps[define..]
             .iter()
             .filter_map(|step| match step {

@@ -55,7 +55,7 @@ enum Step {
     Overlay { volume: String, on: String },
     KeepNvram(String),
     NextNvram(String),
-    Define,
+    Define(u32),
     PutNvram,
     DropNvram,
     Delete(String),
@@ -69,7 +69,7 @@ impl Plan for Step {
             Step::Overlay { .. } => "make a new layer on the snapshot's".into(),
             Step::KeepNvram(_) => "keep the firmware's variables".into(),
             Step::NextNvram(_) => "make the snapshot's firmware variables ready".into(),
-            Step::Define => "define the domain on the new layer".into(),
+            Step::Define(_) => "define the domain on the new layer".into(),
             Step::PutNvram => "put the snapshot's firmware variables in force".into(),
             Step::DropNvram => "delete the firmware's variables".into(),
             Step::Delete(volume) => format!("delete {volume}"),
@@ -78,7 +78,11 @@ impl Plan for Step {
     }
 
     fn intent(&self) -> Option<Intent> {
-        (*self == Step::Start).then_some(Intent::Restart)
+        match self {
+            Step::Define(layer) => Some(Intent::Layer(*layer)),
+            Step::Start => Some(Intent::Restart),
+            _ => None,
+        }
     }
 
     fn volumes(&self) -> Vec<String> {
@@ -117,7 +121,7 @@ fn plan(
     if nvram && unused.is_none() {
         steps.push(Step::KeepNvram(Role::FrozenNvram(old).of(stem)));
     }
-    steps.push(Step::Define);
+    steps.push(Step::Define(new));
     match (to.nvram, nvram) {
         (true, _) => steps.push(Step::PutNvram),
         // The machine had never been started then. Should nixvm die before this, it keeps variables that a later boot
@@ -153,8 +157,7 @@ pub fn restore_snapshot(
     config::load(&setup.workspace, name)?;
     let runs = domain.state()?.is_active();
     let ran = runs || work.was_to(Intent::Restart);
-    // What runs was started since, and what it wrote is what there is to keep.
-    let restored = if !runs && was_committed(&work, &domain)? {
+    let restored = if work.was_committed(&domain)? {
         finish(&work, &pool, &domain, snapshot, ran)
     } else {
         restore(&work, &pool, &domain, snapshot, options, ran)
@@ -210,7 +213,7 @@ fn restore(
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
-        Step::Define => {
+        Step::Define(_) => {
             if domain.state()?.is_active() {
                 return Err(Failure::user(format!("{} was started meanwhile", work.name))
                     .hint("run the command again")
@@ -227,13 +230,8 @@ fn restore(
     Ok(before)
 }
 
-/// Returns whether the same command was cut short when the machine was defined already on the layer that it had made.
-fn was_committed(work: &Work, domain: &Owned) -> Result<bool> {
-    let Some(cut) = &work.resumed else { return Ok(false) };
-    Ok(cut.volumes.contains(&Role::Data(deploy::layer_of(domain)?).of(&domain.metadata().stem)))
-}
-
-/// Does what is left of such a restore, and returns the snapshot that keeps what was there.
+/// Does what is left of a restore whose machine was defined already on the layer that it had made, and returns the snapshot that
+/// keeps what was there.
 ///
 /// Done from the beginning, it would keep the new layer, in which there is nothing, as what was there.
 fn finish(
@@ -243,13 +241,16 @@ fn finish(
     name: &SnapshotName,
     ran: bool,
 ) -> Result<Option<SnapshotName>> {
-    nvram::put_in_force(pool, domain)?;
     let metadata = domain.metadata();
-    if !find(metadata, pool, name)?.nvram {
-        pool.delete(&Role::Nvram.of(&metadata.stem))?;
-    }
-    if ran {
-        start::power_on(work, domain)?;
+    // It runs where it was started again already.
+    if !domain.state()?.is_active() {
+        nvram::put_in_force(pool, domain)?;
+        if !find(metadata, pool, name)?.nvram {
+            pool.delete(&Role::Nvram.of(&metadata.stem))?;
+        }
+        if ran {
+            start::power_on(work, domain)?;
+        }
     }
     let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
     let last = metadata.snapshots.last().filter(|last| last.taken >= since);
@@ -309,14 +310,14 @@ mod tests {
                 Step::NextNvram("web.nvram-next-9.fd".into()),
                 Step::PowerOff,
                 Step::KeepNvram("web.nvram-4.fd".into()),
-                Step::Define,
+                Step::Define(9),
                 Step::PutNvram,
                 Step::Start
             ]
         );
         let discarding = plan(&stem(), &snapshot("a", 2), (4, 9), true, true, Some(&[4]));
         let at = |step: &Step| discarding.iter().position(|other| other == step);
-        assert!(at(&Step::Define) < at(&Step::Delete("web.data-4.qcow2".into())));
+        assert!(at(&Step::Define(9)) < at(&Step::Delete("web.data-4.qcow2".into())));
         assert!(
             at(&Step::Start) < at(&Step::Delete("web.data-4.qcow2".into())),
             "a deletion may have to wait"

@@ -158,6 +158,16 @@ impl<'a> Work<'a> {
         self.resumed.as_ref().is_some_and(|cut| cut.intends(intent))
     }
 
+    /// Returns whether the same command was interrupted when the machine was defined already on the data that it made.
+    ///
+    /// Done from the beginning, it would take that for what there was before, and replace what was written to it since.
+    ///
+    /// # Errors
+    /// libvirt does not answer.
+    pub fn was_committed(&self, domain: &Owned) -> Result<bool> {
+        Ok(self.resumed.is_some() && self.was_to(Intent::Layer(deploy::layer_of(domain)?)))
+    }
+
     /// Ends the work on a machine that is no more: nothing says any longer that there was one.
     ///
     /// # Errors

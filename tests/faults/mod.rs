@@ -75,6 +75,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     outside::a_full_pool_refuses_what_needs_room_and_nothing_is_lost,
     snapshots::snapshot_killed_anywhere_loses_nothing,
     snapshots::restore_snapshot_killed_anywhere_loses_nothing,
+    snapshots::restore_snapshot_that_discards_killed_anywhere_restores,
     snapshots::restore_snapshot_killed_in_the_middle_of_the_shutdown_is_completed,
     snapshots::delete_snapshot_killed_anywhere_loses_nothing,
     snapshots::delete_snapshot_killed_in_the_middle_of_a_merge_loses_nothing,

@@ -83,6 +83,35 @@ pub fn restore_snapshot_killed_anywhere_loses_nothing(world: &mut World) -> Resu
     gone(world, K).map(|()| Outcome::Passed)
 }
 
+/// What the machine had is to be deleted: until then it is there, and afterwards the snapshot's.
+pub fn restore_snapshot_that_discards_killed_anywhere_restores(world: &mut World) -> Result<Outcome> {
+    with_snapshots(world, &["a", "b"])?;
+    let (saved, was) = (Saved::of(world, K)?, shown(world)?);
+    at_every_boundary(
+        world,
+        &Case {
+            command: &["restore-snapshot", K, "a", "--discard", "--yes"],
+            machine: K,
+            ends: 0,
+            prepare: &|world| saved.put_back(world),
+            survived: &|world| {
+                let now = shown(world)?;
+                same(&now, &was, &["a", "b"])?;
+                ensure!(now[NOW] == was[NOW] || now[NOW] == was["a"], "it is neither: {now:?}");
+                Ok(())
+            },
+            completed: &|world| {
+                let now = shown(world)?;
+                same(&now, &was, &["a", "b"])?;
+                ensure!(now[NOW] == was["a"], "it is not as `a` was: {now:?} instead of {was:?}");
+                ensure!(now.len() == was.len(), "snapshots of nothing were taken: {:?}", now.keys());
+                Ok(())
+            },
+        },
+    )?;
+    gone(world, K).map(|()| Outcome::Passed)
+}
+
 /// The machine runs; its guest goes down when nixvm that asked for it is no more.
 pub fn restore_snapshot_killed_in_the_middle_of_the_shutdown_is_completed(
     world: &mut World,

@@ -19,7 +19,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
-use crate::journal::Intent;
+use crate::journal::{Command, Intent};
 use crate::model::record::{Generations, Metadata};
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Size};
@@ -27,7 +27,7 @@ use crate::nix;
 use crate::render;
 use crate::storage::{Incoming, Pool};
 
-use plan::{Facts, Step, plan, top};
+use plan::{Facts, Step, end_of, plan, top};
 pub use trust::Brings;
 use trust::files_of;
 
@@ -85,7 +85,10 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let newest = chain.last().ok_or_else(|| Failure::bug("a chain of no archives"))?;
     let about = &newest.manifest().about;
     check_name(wanted, about)?;
-    let work = Work::begin(setup, name, "restore-backup", watch)?;
+    // Another archive is another command.
+    let archive = file.file_name().unwrap_or_default().to_string_lossy();
+    let command = Command::new("restore-backup", [name.as_str(), &archive]);
+    let work = Work::begin_command(setup, name, command, watch)?;
     let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
     check_place(wanted, domain.as_ref())?;
     archives::verify(&chain, watch)?;
@@ -117,9 +120,14 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let metadata = metadata(setup, &work.host, &machine, domain.as_ref(), built.as_ref())?;
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
     let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
-    let top = top(&facts);
+    let committed = domain.as_ref().map_or(Ok(false), |domain| work.was_committed(domain))?;
+    let steps = if committed { end_of(plan(&facts)) } else { plan(&facts) };
+    let top = match &domain {
+        Some(domain) if committed => deploy::layer_of(domain)?,
+        _ => top(&facts),
+    };
     exposure::warn(setup, name, "the data", watch);
-    let done = work.carry_out(&plan(&facts), |step| match (step, &built) {
+    let done = work.carry_out(&steps, |step| match (step, &built) {
         (Step::Network, _) => deploy::ensure_network(&work.host, &machine.network),
         (Step::Base, Some(built)) => deploy::put_base(&work, &pool, &built.image),
         (Step::Boot(volume), Some(built)) => job.boot(volume, built, domain.as_ref()),
@@ -129,13 +137,15 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         (Step::Data { archive, volume, on }, _) => job.data(*archive, volume, on.as_deref()),
         (Step::Identity(_), _) => deploy::put_identity(&work, &pool, &metadata.stem, &machine),
         (Step::NextNvram(volume), _) => job.nvram(volume),
+        (Step::PutNvram, _) if committed && is_up(&work)? => Ok(()),
         (Step::PutNvram, _) => nvram::put_in_force(&pool, &work.domain()?),
         (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
         (Step::Files, _) => config::save(&setup.workspace, &machine),
         (Step::PowerOff, _) => job.power_off(wanted.limit),
-        (Step::Define, _) => deploy::define(setup, &work.host, &machine, &metadata, top, watch),
+        (Step::Define(_), _) => deploy::define(setup, &work.host, &machine, &metadata, top, watch),
         (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
         (Step::Replaced(volumes), _) => job.delete(volumes),
+        (Step::Start, _) if committed && is_up(&work)? => Ok(()),
         (Step::Start, _) => start::power_on(&work, &work.domain()?),
     });
     start::on_again(&work, facts.running, done)?;
@@ -154,6 +164,10 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         brought: brings.files,
         running: facts.running,
     })
+}
+
+fn is_up(work: &Work) -> Result<bool> {
+    Ok(work.domain()?.state()?.is_active())
 }
 
 /// Returns what there is to agree to before that restore. Of the archive no more is read than its beginning.

@@ -15,7 +15,7 @@ pub(super) enum Step {
     NextNvram(String),
     Files,
     PowerOff,
-    Define,
+    Define(u32),
     PutNvram,
     Checkpoints,
     Replaced(Vec<String>),
@@ -33,7 +33,7 @@ impl Plan for Step {
             Step::NextNvram(_) => "make the firmware's variables ready".into(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
-            Step::Define => "define the domain on the restored data".into(),
+            Step::Define(_) => "define the domain on the restored data".into(),
             Step::PutNvram => "put them in force".into(),
             Step::Checkpoints => "forget the checkpoints of the replaced data".into(),
             Step::Replaced(_) => "delete the replaced data".into(),
@@ -42,7 +42,11 @@ impl Plan for Step {
     }
 
     fn intent(&self) -> Option<Intent> {
-        (*self == Step::Start).then_some(Intent::Restart)
+        match self {
+            Step::Define(layer) => Some(Intent::Layer(*layer)),
+            Step::Start => Some(Intent::Restart),
+            _ => None,
+        }
     }
 
     fn volumes(&self) -> Vec<String> {
@@ -101,7 +105,7 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     if facts.running {
         steps.push(Step::PowerOff);
     }
-    steps.push(Step::Define);
+    steps.push(Step::Define(top(facts)));
     if facts.nvram {
         steps.push(Step::PutNvram);
     }
@@ -118,6 +122,15 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     // Last, for a deletion may have to wait.
     steps.extend(facts.replaced.clone().map(Step::Replaced));
     steps
+}
+
+/// Returns what is left of a restore that was interrupted when the machine was defined already on what it restored. What that
+/// replaced is gone with the work that was interrupted.
+pub(super) fn end_of(mut steps: Vec<Step>) -> Vec<Step> {
+    let behind = steps.iter().position(|step| matches!(step, Step::Define(_))).map_or(0, |at| at + 1);
+    let mut end = steps.split_off(behind);
+    end.retain(|step| !matches!(step, Step::Replaced(_)));
+    end
 }
 
 /// Returns the layer that an archive of the chain becomes: above all that are in the pool.
@@ -154,7 +167,7 @@ mod tests {
     #[test]
     fn what_is_new_is_whole_before_the_machine_stops_and_what_is_old_goes_after_it_is_defined() {
         let steps = plan(&facts());
-        let define = at(&steps, |step| *step == Step::Define);
+        let define = at(&steps, |step| *step == Step::Define(9));
         let off = at(&steps, |step| *step == Step::PowerOff);
         let above =
             Step::Data { archive: 1, volume: "web.data-9.qcow2".into(), on: Some("web.data-8.qcow2".into()) };
@@ -165,6 +178,11 @@ mod tests {
         assert!(matches!(steps.last(), Some(Step::Replaced(_))), "a deletion may have to wait");
         // In use, or the running machine's own.
         assert!(!steps.iter().any(|step| matches!(step, Step::Identity(_) | Step::Boot(_))));
+    }
+
+    #[test]
+    fn behind_the_definition_nothing_is_restored_again_and_nothing_deleted() {
+        assert_eq!(end_of(plan(&facts())), [Step::PutNvram, Step::Files, Step::Checkpoints, Step::Start]);
     }
 
     #[test]
@@ -179,12 +197,12 @@ mod tests {
             ..facts()
         };
         let steps = plan(&new);
-        assert_eq!(steps[steps.len() - 2..], [Step::Define, Step::PutNvram]);
+        assert_eq!(steps[steps.len() - 2..], [Step::Define(1), Step::PutNvram]);
         let volumes: Vec<String> = steps.iter().flat_map(Step::volumes).collect();
         assert_eq!(
             volumes,
             ["web.boot-1.qcow2", "web.data-1.qcow2", "web.identity.img", "web.nvram-next-1.fd"]
         );
-        assert!(at(&steps, |step| *step == Step::Files) < at(&steps, |step| *step == Step::Define));
+        assert!(at(&steps, |step| *step == Step::Files) < at(&steps, |step| *step == Step::Define(1)));
     }
 }
