@@ -238,9 +238,15 @@ pub fn restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data(
             },
             survived: &|world| {
                 let state = host::state(K)?;
-                ensure!(["paused", "shut off"].contains(&state.as_str()), "{K} is {state}");
-                // What runs, runs on what it had.
-                holds(world, if state == "paused" { &["later"] } else { &["later", "mine"] })
+                // Suspended it is as it was; started again it has what was restored.
+                match state.as_str() {
+                    "paused" => holds(world, &["later"]),
+                    "running" => holds(world, &["mine"]),
+                    _ => {
+                        ensure!(state == "shut off", "{K} is {state}");
+                        holds(world, &["later", "mine"])
+                    }
+                }
             },
             completed: &|world| {
                 holds(world, &["mine"])?;
