@@ -17,8 +17,8 @@
 //! What is on the disk, and stays there when the power is cut:
 //!
 //! - after step 2 the name and all but the first 4 KiB (libvirt's `createRawFile` ends with fsync(2), after a reflink too);
-//! - after step 3 nothing more, for libvirt does not sync what is uploaded (`virFDStreamThread` in 9.0 and in 11):
-//!   Linux writes it within half a minute (`vm.dirty_expire_centisecs`);
+//! - after step 3 nothing more, for libvirt does not sync what is uploaded (`virFDStreamThread`; *seen* with 9.0): Linux
+//!   writes it within half a minute (`vm.dirty_expire_centisecs`);
 //! - after a fourth step, for a machine's data alone, the first 4 KiB too: libvirt has `qemu-img` give the disk the size that
 //!   it has, which ends with fdatasync(2) (*seen* by strace, QEMU 7.2). What can be made again needs no such step.
 //!
