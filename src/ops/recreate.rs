@@ -216,22 +216,28 @@ pub fn recreate(
 /// that was interrupted, and what the guest has written to them since is not to be replaced. What is kept of its old generations is left to `clean`.
 fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
     let (name, metadata) = (&work.name, domain.metadata());
-    let (generation, stem) = (metadata.current().number, &metadata.stem);
-    write_files(work, asked)?;
-    let ran = work.was_to(Intent::Restart);
+    let (generation, stem, layer) = (metadata.current().number, &metadata.stem, deploy::layer_of(domain)?);
+    let (pool, ran) = (work.pool()?, work.was_to(Intent::Restart));
+    let mut steps = vec![Step::Define(layer), Step::Files];
     if !domain.state()?.is_active() {
-        forget_checkpoints(domain, work.watch)?;
-        work.pool()?.delete(&Role::Nvram.of(stem))?;
-        if ran {
-            power_on(work, domain)?;
-        }
+        steps.extend([Step::Checkpoints, Step::Delete(Role::Nvram.of(stem))]);
+        steps.extend(ran.then_some(Step::Start));
     }
+    let done = work.carry_out(&steps, |step| match step {
+        Step::Files => write_files(work, asked),
+        Step::Checkpoints => forget_checkpoints(domain, work.watch),
+        Step::Delete(volume) => pool.delete(volume).map(drop),
+        Step::Start => power_on(work, domain),
+        // It stands there for whoever has to finish this.
+        _ => Ok(()),
+    });
+    on_again(work, ran, done)?;
     work.watch.done(&format!("Recreated {name}: an interrupted `nixvm recreate {name}` is finished"));
     Ok(Recreated {
         machine: name.clone(),
         generation,
         not_carried_out: Vec::new(),
-        data_volume: Role::Data(deploy::layer_of(domain)?).of(stem),
+        data_volume: Role::Data(layer).of(stem),
         deleted: Vec::new(),
         running: ran,
     })

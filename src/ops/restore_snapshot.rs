@@ -242,16 +242,19 @@ fn finish(
     ran: bool,
 ) -> Result<Option<SnapshotName>> {
     let metadata = domain.metadata();
+    let mut steps = vec![Step::Define(deploy::layer_of(domain)?)];
     // It runs where it was started again already.
     if !domain.state()?.is_active() {
-        nvram::put_in_force(pool, domain)?;
-        if !find(metadata, pool, name)?.nvram {
-            pool.delete(&Role::Nvram.of(&metadata.stem))?;
-        }
-        if ran {
-            start::power_on(work, domain)?;
-        }
+        steps.push(if find(metadata, pool, name)?.nvram { Step::PutNvram } else { Step::DropNvram });
+        steps.extend(ran.then_some(Step::Start));
     }
+    work.carry_out(&steps, |step| match step {
+        Step::PutNvram => nvram::put_in_force(pool, domain),
+        Step::DropNvram => pool.delete(&Role::Nvram.of(&metadata.stem)).map(drop),
+        Step::Start => start::power_on(work, domain),
+        // It stands there for whoever has to finish this.
+        _ => Ok(()),
+    })?;
     let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
     let last = metadata.snapshots.last().filter(|last| last.taken >= since);
     Ok(last.map(|last| last.name.clone()))

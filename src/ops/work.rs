@@ -165,7 +165,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// libvirt does not answer.
     pub fn was_committed(&self, domain: &Owned) -> Result<bool> {
-        Ok(self.resumed.is_some() && self.was_to(Intent::Layer(deploy::layer_of(domain)?)))
+        self.resumed.as_ref().map_or(Ok(false), |cut| is_committed(cut, domain))
     }
 
     /// Ends the work on a machine that is no more: nothing says any longer that there was one.
@@ -254,19 +254,30 @@ impl<'a> Work<'a> {
         let begin = |name: &&MachineName| Journal::begin(&folder, name, entry.clone());
         let mut journals = names.iter().map(begin).collect::<Result<Vec<_>>>()?;
         self.maybe_die(0);
+        let mut is_committed = false;
         for (done, step) in (1..).zip(steps) {
-            interrupt::check()?;
-            take(step)?;
+            if is_committed {
+                // The same command would begin anew; what is left is short.
+                interrupt::deferred(|| take(step))?;
+            } else {
+                interrupt::check()?;
+                take(step)?;
+            }
+            is_committed |= matches!(step.intent(), Some(Intent::Layer(_)));
             journals.iter_mut().try_for_each(|journal| journal.step_done().map(drop))?;
             self.maybe_die(done);
         }
         journals.into_iter().try_for_each(Journal::finish)
     }
 
-    /// Settles what this work leaves half done.
+    /// Settles what this work leaves half done, unless only the same command can bring it to its end.
     fn tidy_up(&self) -> Result<()> {
-        let left = journal::read(&self.setup.workspace.work_dir(), &self.name)?;
-        left.map_or(Ok(()), |entry| self.settle(&entry))
+        let Some(left) = journal::read(&self.setup.workspace.work_dir(), &self.name)? else { return Ok(()) };
+        // Of how far the work is, the journal may not know: the disk may be full.
+        match self.host.find(&self.name)? {
+            Some(_) if is_committed(&left, &self.domain()?)? => Ok(()),
+            _ => self.settle(&left),
+        }
     }
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
@@ -335,6 +346,11 @@ fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<
         .into());
     }
     config::record_place(&setup.workspace, name, &setup.pool, &setup.connect)
+}
+
+/// Returns whether the machine is defined on data that the work was to define it on.
+fn is_committed(entry: &Entry, domain: &Owned) -> Result<bool> {
+    Ok(entry.intends(Intent::Layer(deploy::layer_of(domain)?)))
 }
 
 fn is_backup(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Commands that replace, copy or rename a machine.
 
+use std::cell::RefCell;
+
 use anyhow::{Result, ensure};
 
 use crate::harness::Outcome;
@@ -24,6 +26,8 @@ pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> R
         Ok(identity.map(|file| world.file(K, file)).into_iter().collect::<Result<Vec<_>>>()?.join(""))
     };
     let (saved, identity) = (Saved::of(world, K)?, made(world)?);
+    // The data that the machine had when the command ended and was not done.
+    let left = RefCell::new(None);
     let points = at_every_boundary(
         world,
         &Case {
@@ -39,10 +43,16 @@ pub fn recreate_killed_anywhere_is_completed_by_recreate(world: &mut World) -> R
                     old || capacity == 128 << 20,
                     "the data is gone, and the disk not the new one: {capacity} bytes"
                 );
+                left.replace(if old { None } else { Some(data::top(world, K)?) });
                 host::unchanged("`recreate`, of the identity,", &identity, &made(world)?)
             },
             completed: &|world| {
                 ensure!(!has_marker(world)?, "the old data is there");
+                let (top, before) = (data::top(world, K)?, left.take());
+                ensure!(
+                    before.is_none_or(|before| before == top),
+                    "what was new already was replaced by {top}"
+                );
                 ensure!(capacity(world, K)? == 128 << 20, "the disk has {} bytes", capacity(world, K)?);
                 let volumes = host::volumes_of(&world.pool, K)?;
                 let count = |role: &str| volumes.iter().filter(|name| name.contains(role)).count();

@@ -120,12 +120,12 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let metadata = metadata(setup, &work.host, &machine, domain.as_ref(), built.as_ref())?;
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
     let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
+    let (mut steps, mut top) = (plan(&facts), top(&facts));
     let committed = domain.as_ref().map_or(Ok(false), |domain| work.was_committed(domain))?;
-    let steps = if committed { end_of(plan(&facts)) } else { plan(&facts) };
-    let top = match &domain {
-        Some(domain) if committed => deploy::layer_of(domain)?,
-        _ => top(&facts),
-    };
+    if let Some(domain) = domain.as_ref().filter(|_| committed) {
+        top = deploy::layer_of(domain)?;
+        steps = end_of(steps, top);
+    }
     exposure::warn(setup, name, "the data", watch);
     let done = work.carry_out(&steps, |step| match (step, &built) {
         (Step::Network, _) => deploy::ensure_network(&work.host, &machine.network),
@@ -142,6 +142,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
         (Step::Files, _) => config::save(&setup.workspace, &machine),
         (Step::PowerOff, _) => job.power_off(wanted.limit),
+        (Step::Define(_), _) if committed => Ok(()),
         (Step::Define(_), _) => deploy::define(setup, &work.host, &machine, &metadata, top, watch),
         (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
         (Step::Replaced(volumes), _) => job.delete(volumes),

@@ -125,12 +125,12 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
 }
 
 /// Returns what is left of a restore that was interrupted when the machine was defined already on what it restored. What that
-/// replaced is gone with the work that was interrupted.
-pub(super) fn end_of(mut steps: Vec<Step>) -> Vec<Step> {
+/// replaced is gone with the work that was interrupted. The definition on the layer that it has stands there for whoever has to
+/// finish this.
+pub(super) fn end_of(mut steps: Vec<Step>, layer: u32) -> Vec<Step> {
     let behind = steps.iter().position(|step| matches!(step, Step::Define(_))).map_or(0, |at| at + 1);
-    let mut end = steps.split_off(behind);
-    end.retain(|step| !matches!(step, Step::Replaced(_)));
-    end
+    let end = steps.split_off(behind).into_iter().filter(|step| !matches!(step, Step::Replaced(_)));
+    std::iter::once(Step::Define(layer)).chain(end).collect()
 }
 
 /// Returns the layer that an archive of the chain becomes: above all that are in the pool.
@@ -182,7 +182,10 @@ mod tests {
 
     #[test]
     fn behind_the_definition_nothing_is_restored_again_and_nothing_deleted() {
-        assert_eq!(end_of(plan(&facts())), [Step::PutNvram, Step::Files, Step::Checkpoints, Step::Start]);
+        assert_eq!(
+            end_of(plan(&facts()), 3),
+            [Step::Define(3), Step::PutNvram, Step::Files, Step::Checkpoints, Step::Start]
+        );
     }
 
     #[test]
