@@ -21,18 +21,27 @@ use super::kill::Case;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Lets the command meet each cause at each of its boundaries, of which there are so many.
+/// Lets the command meet each cause at each of its boundaries, of which there are so many. A machine that runs is restarted at each
+/// of them, which takes long: there one boundary meets a request to end, and the next a full disk.
 pub fn at_every_boundary(world: &World, case: &Case, points: usize) -> Result<()> {
     let command = case.command.join(" ");
-    let mut failed = 0;
+    (case.prepare)(world)?;
+    let takes_long = runs(case)?;
+    let (mut requests, mut full, mut failed) = (0, 0, 0);
     for done in 0..points {
-        let (name, code) = [("TERM", 143), ("HUP", 129), ("INT", 130)][done % 3];
-        let met = asked_to_end(world, case, done, name, code);
-        met.with_context(|| format!("`nixvm {command}`, sent SIG{name} after {done} steps"))?;
-        let met = on_a_full_disk(world, case, done);
-        failed += usize::from(
-            met.with_context(|| format!("`nixvm {command}`, whose disk was full after {done} steps"))?,
-        );
+        if !takes_long || done % 2 == 0 {
+            let (name, code) = [("TERM", 143), ("HUP", 129), ("INT", 130)][requests % 3];
+            let met = asked_to_end(world, case, done, name, code);
+            met.with_context(|| format!("`nixvm {command}`, sent SIG{name} after {done} steps"))?;
+            requests += 1;
+        }
+        if !takes_long || done % 2 == 1 {
+            let met = on_a_full_disk(world, case, done);
+            let met =
+                met.with_context(|| format!("`nixvm {command}`, whose disk was full after {done} steps"))?;
+            full += 1;
+            failed += usize::from(met);
+        }
     }
     for hindrance in [Hindrance::FullStandardError, Hindrance::ClosedStandardError] {
         let met = || -> Result<()> {
@@ -42,9 +51,7 @@ pub fn at_every_boundary(world: &World, case: &Case, points: usize) -> Result<()
         };
         met().with_context(|| format!("`nixvm {command}` with {hindrance:?}"))?;
     }
-    tell!(
-        "{points} points each of a request to end, and of a full disk, which ended {failed}: nixvm {command}"
-    );
+    tell!("{requests} requests to end and {full} full disks, of which {failed} ended it: nixvm {command}");
     Ok(())
 }
 
