@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::harness::{Outcome, tell};
 use crate::host;
-use crate::process::{root, run};
+use crate::process::{root, run, wait_for};
 use crate::world::World;
 
 use super::data;
@@ -319,8 +319,8 @@ pub fn a_guest_that_was_told_to_shut_down_runs_on_whoever_ends_the_command(
     }
     ensure!(child.try_wait()?.is_some_and(|ended| ended.code() == Some(143)), "it goes on waiting");
     ensure!(runs()?.is_some(), "the guest went off at once");
-    thread::sleep(TAKES);
-    ensure!(runs()?.is_none(), "the guest did not go off");
+    let off = || Ok(runs()?.is_none().then_some(()));
+    wait_for(Duration::from_secs(60), off)?.context("the guest did not go off")?;
     world.nixvm(&["reboot", K])?.ok()?;
     ensure!(runs()?.is_some(), "`reboot` did not complete");
 
@@ -328,7 +328,8 @@ pub fn a_guest_that_was_told_to_shut_down_runs_on_whoever_ends_the_command(
     let (mut child, _) = begin(&["stop", K])?;
     kill_process(Pid::from_child(&child), Signal::TERM)?;
     child.wait()?;
-    thread::sleep(TAKES + Duration::from_secs(1));
+    wait_for(Duration::from_secs(60), off)?.context("the guest did not go off")?;
+    thread::sleep(Duration::from_secs(1));
     ensure!(runs()?.is_none(), "`stop` started it again");
     tell!("interrupted while the guest goes down: upgrade, recreate, reboot, stop");
     gone(world, K).map(|()| Outcome::Passed)
