@@ -238,15 +238,9 @@ pub fn restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data(
             },
             survived: &|world| {
                 let state = host::state(K)?;
-                // Suspended it is as it was; started again it has what was restored.
-                match state.as_str() {
-                    "paused" => holds(world, &["later"]),
-                    "running" => holds(world, &["mine"]),
-                    _ => {
-                        ensure!(state == "shut off", "{K} is {state}");
-                        holds(world, &["later", "mine"])
-                    }
-                }
+                // Suspended it is as it was; started again it has the old data or the restored, as it is defined by then.
+                ensure!(["paused", "running", "shut off"].contains(&state.as_str()), "{K} is {state}");
+                holds(world, if state == "paused" { &["later"] } else { &["later", "mine"] })
             },
             completed: &|world| {
                 holds(world, &["mine"])?;
