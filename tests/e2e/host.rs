@@ -72,11 +72,14 @@ pub fn has_pool(pool: &str) -> Result<bool> {
     Ok(pools.stdout.split_whitespace().any(|name| name == pool))
 }
 
-/// Returns the names of a pool's volumes.
+/// Returns the names of a pool's volumes, sorted: libvirt has them in the order in which it met them.
 pub fn volumes(pool: &str) -> Result<Vec<String>> {
     virsh(&["pool-refresh", pool])?;
     let listed = virsh(&["vol-list", pool])?;
-    Ok(listed.stdout.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect())
+    let first = |line: &str| Some(line.split_whitespace().next()?.to_owned());
+    let mut names: Vec<String> = listed.stdout.lines().filter_map(first).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Returns the names of a machine's volumes.
