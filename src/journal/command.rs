@@ -23,6 +23,11 @@ impl Command {
         Command(line.split(' ').map(str::to_owned).collect())
     }
 
+    /// Returns what follows on the machine's name, such as a snapshot's.
+    pub fn object(&self) -> Option<&str> {
+        self.0.get(2).map(String::as_str)
+    }
+
     /// Returns its verb.
     pub fn verb(&self) -> &str {
         self.0.first().map_or("", String::as_str)

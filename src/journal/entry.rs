@@ -60,6 +60,8 @@ pub enum Intent {
     Generation(u32),
     /// The domain is defined on this layer of data, which the command makes: from then on there is only an end to bring about.
     Layer(u32),
+    /// The snapshot that the command names is taken out of the record: what is left of its layer is for the same command to merge.
+    Forget,
     /// QEMU merges the layer `top` of the data into the layer `base` that it lies on.
     Merge {
         /// The layer that stays.

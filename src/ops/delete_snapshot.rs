@@ -64,6 +64,7 @@ impl Plan for Step {
 
     fn intent(&self) -> Option<Intent> {
         match self {
+            Step::Forget => Some(Intent::Forget),
             Step::Merge(merge) => Some(Intent::Merge { base: merge.base, top: merge.top }),
             _ => None,
         }

@@ -348,8 +348,13 @@ fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<
     config::record_place(&setup.workspace, name, &setup.pool, &setup.connect)
 }
 
-/// Returns whether the machine is defined on data that the work was to define it on.
+/// Returns whether the work has done what counts, so that only the same command brings it to its end: the machine is defined on
+/// the data that it made, or the snapshot that it deletes is no more.
 fn is_committed(entry: &Entry, domain: &Owned) -> Result<bool> {
+    if entry.intends(Intent::Forget) {
+        let mut names = domain.metadata().snapshots.iter().map(|snapshot| snapshot.name.as_str());
+        return Ok(names.all(|name| entry.holder.command.object() != Some(name)));
+    }
     Ok(entry.intends(Intent::Layer(deploy::layer_of(domain)?)))
 }
 

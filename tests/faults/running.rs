@@ -46,7 +46,7 @@ pub fn shutdown(world: &World) -> Middle {
         let entry: Value = serde_json::from_slice(&fs::read(&journal).ok()?).ok()?;
         let done = usize::try_from(entry["done"].as_u64()?).ok()?;
         let since = journal.metadata().ok()?.modified().ok()?.elapsed().ok()?;
-        Some(entry["steps"][done] == STEP && since > Duration::from_secs(1))
+        Some(entry["steps"][done]["title"] == STEP && since > Duration::from_secs(1))
     };
     Middle { of: STEP, begun: true, reached: Box::new(move || Ok(at_it().unwrap_or(false))) }
 }
