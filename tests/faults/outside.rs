@@ -78,6 +78,15 @@ pub fn a_full_pool_refuses_what_needs_room_and_nothing_is_lost(world: &mut World
     result.map(|()| Outcome::Passed)
 }
 
+/// Returns the lines of the machine's definition, sorted: libvirt puts an element of its metadata that is written anew, as it was,
+/// behind the others.
+fn definition() -> Result<String> {
+    let defined = host::defined(K)?;
+    let mut lines: Vec<&str> = defined.lines().collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
+}
+
 fn fill_and_try(world: &World, folder: &str) -> Result<()> {
     fresh(world, K, "kept")?;
     let extra = world.machine_dir(K).join("tcp_ports");
@@ -105,7 +114,7 @@ fn fill_and_try(world: &World, folder: &str) -> Result<()> {
             ],
         )?;
         let facts = || -> Result<String> {
-            Ok([host::defined(K)?, host::volumes(&world.pool)?.join("\n"), data::read(world, K)?].join("\n"))
+            Ok([definition()?, host::volumes(&world.pool)?.join("\n"), data::read(world, K)?].join("\n"))
         };
         let before = facts()?;
         world
