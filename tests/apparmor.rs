@@ -109,7 +109,7 @@ impl Machine {
 }
 
 #[test]
-fn qemu_is_let_at_every_file_of_a_machine() {
+fn promise_11_qemu_is_let_at_every_file_of_a_machine() {
     let Some(program) = program() else { return };
     let dir = tempfile::tempdir().unwrap();
     let linked = dir.path().join("linked");

@@ -213,7 +213,8 @@ pub fn recreate(
 }
 
 /// Does what is left of a `recreate` whose machine was defined already on its new disks: what they replaced is gone with the work
-/// that was interrupted, and what the guest has written to them since is not to be replaced. What is kept of its old generations is left to `clean`.
+/// that was interrupted, and what the guest has written to them since is not to be replaced. `clean` removes what is kept of its
+/// old generations.
 fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
     let (name, metadata) = (&work.name, domain.metadata());
     let (generation, stem, layer) = (metadata.current().number, &metadata.stem, deploy::layer_of(domain)?);

@@ -352,8 +352,11 @@ fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<
 /// the data that it made, or the snapshot that it deletes is no more.
 fn is_committed(entry: &Entry, domain: &Owned) -> Result<bool> {
     if entry.intends(Intent::Forget) {
-        let mut names = domain.metadata().snapshots.iter().map(|snapshot| snapshot.name.as_str());
-        return Ok(names.all(|name| entry.holder.command.object() != Some(name)));
+        let has =
+            |name: &str| domain.metadata().snapshots.iter().any(|snapshot| snapshot.name.as_str() == name);
+        // `snapshot --keep` deletes others than it names.
+        return Ok(entry.holder.command.verb() == "delete-snapshot"
+            && !entry.holder.command.object().is_some_and(has));
     }
     Ok(entry.intends(Intent::Layer(deploy::layer_of(domain)?)))
 }

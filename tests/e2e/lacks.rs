@@ -17,7 +17,7 @@ const D: &str = "e2e-d";
 /// What creates it; the network is left open.
 const CREATE: [&str; 6] = ["create", D, "core", "1024", "2", "4G"];
 
-pub fn no_libvirt_no_nix_no_bridge_and_nothing_changes(world: &mut World) -> Result<Outcome> {
+pub fn promise_10_every_failure_says_what_and_why_and_nothing_changes(world: &mut World) -> Result<Outcome> {
     let create = |network, more: &[&'static str]| [&CREATE[..], &[network, "--from-agent"], more].concat();
 
     let nowhere = format!("qemu+unix:///system?socket={}/none", world.dir.display());

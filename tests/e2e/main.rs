@@ -54,7 +54,7 @@ use harness::{Group, tests};
 
 /// They take libvirt's default network away, which other guests would notice.
 const LACKS: Group = tests![
-    lacks::no_libvirt_no_nix_no_bridge_and_nothing_changes,
+    lacks::promise_10_every_failure_says_what_and_why_and_nothing_changes,
     lacks::create_makes_the_default_network_where_it_is_missing,
     networks::create_takes_addresses_that_nothing_has_and_doctor_mends_what_clashes,
     lacks::a_pool_without_space_is_left_as_it_was,

@@ -67,7 +67,7 @@ fn two(world: &World) -> Result<Saved> {
     Saved::of(world, K)
 }
 
-pub fn upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut World) -> Result<Outcome> {
+pub fn promise_6_an_upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut World) -> Result<Outcome> {
     let saved = one(world)?;
     let points = at_every_boundary(
         world,

@@ -38,7 +38,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     World::on_a_disk_of_its_own;
     making::create_killed_anywhere_is_completed_by_create,
     making::create_killed_in_the_middle_of_a_step_is_completed_by_create,
-    generations::upgrade_killed_anywhere_is_completed_by_upgrade,
+    generations::promise_6_an_upgrade_killed_anywhere_is_completed_by_upgrade,
     generations::upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade,
     running::upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade,
     running::upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next,
