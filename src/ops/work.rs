@@ -58,6 +58,8 @@ pub struct Work<'a> {
     pub watch: &'a dyn Watch,
     /// What is known of the same command, where it was cut short before.
     pub resumed: Option<Entry>,
+    /// Whether an earlier command was cut short in work that can only be finished, and this one goes on with it.
+    pub goes_on: bool,
     holder: Holder,
     lock: Lock,
 }
@@ -112,7 +114,8 @@ impl<'a> Work<'a> {
         // Before what an earlier command left is looked at: it is of this workspace, and the domain may not be.
         ownership::require_own(setup, &host, name)?;
         settle_place(setup, &host, name)?;
-        let mut work = Work { setup, host, name: name.clone(), watch, resumed: None, holder, lock };
+        let mut work =
+            Work { setup, host, name: name.clone(), watch, resumed: None, goes_on: false, holder, lock };
         if let Ok(domain) = work.domain() {
             foreign::check(setup, &work.host, &domain, &work.holder.command)?;
             saved::settle(setup, &domain, name, work.holder.command.verb(), watch)?;
@@ -129,7 +132,10 @@ impl<'a> Work<'a> {
                 .hint(format!("it can only be finished: run `nixvm {}` again", entry.holder.command))
                 .into());
             }
-            Some(entry) if entry.only_onward => watch.note("going on where an earlier command was cut short"),
+            Some(entry) if entry.only_onward => {
+                watch.note("going on where an earlier command was cut short");
+                work.goes_on = true;
+            }
             Some(entry) => {
                 watch.note(&format!(
                     "`nixvm {}` was cut short at {}; removing what it left",

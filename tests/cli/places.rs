@@ -107,6 +107,26 @@ fn what_an_interrupted_command_left_is_looked_for_where_it_is() {
 }
 
 #[test]
+fn a_deletion_whose_last_step_nobody_wrote_down_is_finished_by_the_next() {
+    let interrupted = ["destroy", "purge"];
+    let next = ["destroy", "purge"];
+    for (interrupted, next) in interrupted.iter().flat_map(|first| next.iter().map(move |then| (first, then)))
+    {
+        let sandbox = Sandbox::new();
+        let left = format!(
+            "{{\"format\":2,\"holder\":{{\"pid\":1,\"command\":[\"{interrupted}\",\"db\"],\"since\":1}},\"pool\":\"fast\",\
+             \"connection\":\"test:///default\",\"is_birth\":false,\"only_onward\":true,\
+             \"steps\":[{{\"title\":\"a\"}},{{\"title\":\"b\"}}],\"done\":1,\"volumes\":[]}}"
+        );
+        sandbox.write("output/work/db.json", left);
+        let ended = with(&sandbox, &[], &[next, "db", "--yes"]);
+        assert_eq!(ended.code, 0, "{interrupted}, then {next}: {ended:?}");
+        assert!(!sandbox.path("output/work/db.json").exists(), "{ended:?}");
+        refused(&with(&sandbox, &[], &[next, "db", "--yes"]), 1, &["no machine `db`"]);
+    }
+}
+
+#[test]
 fn a_machine_that_was_made_before_is_found_by_its_domain_and_written_down() {
     let sandbox = Sandbox::new().with_web();
     let (uuid, workspace) = (read(&sandbox, "uuid"), sandbox.path("").canonicalize().unwrap());

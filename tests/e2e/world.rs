@@ -247,7 +247,9 @@ impl World {
         let mut seen = String::new();
         for domain in host::running_domains()?.iter().filter(|name| name.starts_with("e2e-")) {
             let addresses = host::virsh_any(&["domifaddr", domain, "--source", "agent"])?;
-            let log = self.nixvm(&["logs", domain, "-n", "60"])?;
+            // It may be in the pool of another test.
+            let mut logs = self.command(&["logs", domain, "-n", "60"]);
+            let log = run(logs.env_remove("NIXVM_POOL"), b"", LIMIT)?;
             seen += &format!("{domain} runs.\n{addresses}\n{log}\n");
         }
         Ok(seen)
