@@ -13,7 +13,7 @@ give_back() {
   done
 }
 
-# Prints what doctor warns of, each with what mends it; nothing where all is well.
+# Prints what doctor warns of, each with what fixes it; nothing where all is well.
 findings() { nixvm doctor 2>/dev/null | awk '/^[^ ]/ { shown = $1 != "ok" } shown' || true; }
 
 show_findings() {

@@ -90,7 +90,7 @@ install_packages() {
     arch) as_root pacman -S --needed --noconfirm "$@" ;;
   esac || fail 'some packages could not be installed' \
     'the package client says why above' \
-    'mend that (a stale list: apt-get update, dnf makecache, pacman -Syu) and run this again'
+    'fix that (a stale list: apt-get update, dnf makecache, pacman -Syu) and run this again'
 }
 
 apt_install() {

@@ -75,7 +75,7 @@ install_nix() {
 }
 
 # Where this host's own apt gets a suite of its release from, whichever way its sources are written: '' is the release
-# itself, -updates and -security what was mended since.
+# itself, -updates and -security what was fixed since.
 host_mirror() {
   local codename
   codename=$(os_release VERSION_CODENAME)

@@ -60,7 +60,7 @@ pub struct Said {
 }
 
 impl Failure {
-    /// Returns a failure that the user or the host can mend.
+    /// Returns a failure that the user or the host can fix.
     pub fn user(message: impl Into<String>) -> Self {
         Self::new(Kind::User, message)
     }
@@ -80,7 +80,7 @@ impl Failure {
         Self::new(Kind::Interrupted, "interrupted")
     }
 
-    /// Returns a failure that only a change in nixvm can mend.
+    /// Returns a failure that only a change in nixvm can fix.
     pub fn bug(message: impl Into<String>) -> Self {
         Self::new(Kind::Bug, message)
     }

@@ -23,7 +23,7 @@ Examples:
   nixvm ssh web                       log in as admin
   nixvm create db docker 4G 4 50G     profile, memory, CPUs and data disk by position
   nixvm list                          every machine, its state and address
-  nixvm doctor                        what this host lacks, and the command that mends it
+  nixvm doctor                        what this host lacks, and the command that fixes it
 
 Exit codes: 0 done; 1 the host, the files or the guest are not as they must be;
 2 the command line is wrong; 3 an upgrade did not come up healthy and was taken back; 130 interrupted; 255 a bug in nixvm.")]
@@ -160,7 +160,7 @@ pub enum Command {
         /// The shell to write it for
         shell: clap_complete::Shell,
     },
-    /// Check this host, and print the command that mends each fault
+    /// Check this host, and print the command that fixes each fault
     Doctor,
 }
 

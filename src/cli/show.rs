@@ -179,7 +179,7 @@ pub fn status(status: &Status) -> String {
             match work.pid {
                 Some(pid) => format!("`nixvm {}` is at {} (process {pid})", work.command, work.place),
                 None => format!(
-                    "`nixvm {}` was cut short at {}; the next command removes what it left, or run it again",
+                    "`nixvm {}` was interrupted at {}; the next command removes what it left, or run it again",
                     work.command, work.place
                 ),
             },
@@ -211,8 +211,8 @@ pub fn checks(checks: &[Check]) -> String {
             Health::Fault => style("FAIL").red(),
         };
         let _ = writeln!(text, "{mark}  {:width$}  {}", check.name, check.finding);
-        if let (Some(mend), true) = (&check.mend, check.health > Health::Good) {
-            let _ = writeln!(text, "      {:width$}  {} {mend}", "", style("mend:").cyan());
+        if let (Some(fix), true) = (&check.fix, check.health > Health::Good) {
+            let _ = writeln!(text, "      {:width$}  {} {fix}", "", style("fix:").cyan());
         }
     }
     text
@@ -244,7 +244,7 @@ mod tests {
     fn a_fault_shows_its_cure() {
         console::set_colors_enabled(false);
         let fault =
-            Check { name: "Nix", health: Health::Fault, finding: "gone".into(), mend: Some("get it".into()) };
-        assert_eq!(checks(&[fault]), "FAIL  Nix  gone\n           mend: get it\n");
+            Check { name: "Nix", health: Health::Fault, finding: "gone".into(), fix: Some("get it".into()) };
+        assert_eq!(checks(&[fault]), "FAIL  Nix  gone\n           fix: get it\n");
     }
 }

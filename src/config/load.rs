@@ -88,7 +88,7 @@ pub(super) fn unknown(workspace: &Workspace, name: &MachineName) -> Result<Failu
     })
 }
 
-/// Refuses secrets that other users can read, as ssh does: whoever mends the mode should know that they were open.
+/// Refuses secrets that other users can read, as ssh does: whoever fixes the mode should know that they were open.
 ///
 /// A closed folder protects whatever is in it, so that a file's own mode counts only in an open one.
 fn check_private(folder: &Path, label: &str) -> Result<()> {

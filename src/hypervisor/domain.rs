@@ -69,7 +69,7 @@ impl Hypervisor {
                             "this nixvm cannot read what stands in the domain `{name}`"
                         )))
                         .hint(format!(
-                            "look at it with `virsh dumpxml {name}`; nothing is deleted until it is mended"
+                            "look at it with `virsh dumpxml {name}`; nothing is deleted until it is fixed"
                         ))
                 };
                 element.map(|element| Ok(metadata::parse(&element).ok_or_else(unreadable)?)).transpose()

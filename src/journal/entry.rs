@@ -150,12 +150,12 @@ impl Journal {
 /// What there is to know of a machine's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Nobody works on it, and nothing was cut short.
+    /// Nobody works on it, and nothing was interrupted.
     Idle,
     /// A command works on it; it has written down its steps, or is not that far.
     AtWork(Holder, Option<Entry>),
-    /// A command was cut short.
-    CutShort(Entry),
+    /// A command was interrupted.
+    Interrupted(Entry),
 }
 
 /// Returns what there is to know of a machine's work.
@@ -167,7 +167,7 @@ pub fn state(folder: &Path, machine: &MachineName) -> Result<State> {
     let entry = read(folder, machine)?;
     Ok(match (at_work, entry) {
         (Some(holder), entry) => State::AtWork(holder, entry),
-        (None, Some(entry)) => State::CutShort(entry),
+        (None, Some(entry)) => State::Interrupted(entry),
         (None, None) => State::Idle,
     })
 }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_was_cut_short_is_known_by_its_journal_without_a_lock() {
+    fn work_that_was_interrupted_is_known_by_its_journal_without_a_lock() {
         let dir = tempfile::tempdir().unwrap();
         let web: MachineName = "web".parse().unwrap();
         let look = || state(dir.path(), &web).unwrap();
@@ -226,7 +226,7 @@ mod tests {
         let mut journal = Journal::begin(dir.path(), &web, entry()).unwrap();
         assert_eq!(journal.step_done().unwrap(), 1);
         drop(lock);
-        let State::CutShort(cut) = look() else { panic!("{:?}", look()) };
+        let State::Interrupted(cut) = look() else { panic!("{:?}", look()) };
         assert_eq!((cut.done, cut.place()), (1, "step 2 of 2, swap".into()));
         journal.step_done().unwrap();
         assert_eq!(look(), State::Idle, "all is done");

@@ -58,7 +58,7 @@ pub enum Role {
     NextNvram(u32),
     /// What the guest printed on its serial port; libvirt rotates it, and then there are older parts with a number.
     SerialLog(Option<u32>),
-    /// The target of a backup that runs, or that was cut short.
+    /// The target of a backup that runs, or that was interrupted.
     Backup,
     /// A volume that is being uploaded, or was when nixvm died.
     Part,

@@ -103,7 +103,7 @@ pub fn build(
     interrupt::check()?;
     let printed = answered(built).explain(|| {
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
-            .hint("mend what Nix says and run the same command again; `-vv` shows what builders print")
+            .hint("fix what Nix says and run the same command again; `-vv` shows what builders print")
     })?;
     file::give_to_owner(out_link)?;
     store_path(&printed, "build")

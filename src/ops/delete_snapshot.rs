@@ -4,7 +4,7 @@
 //! deleted. A layer that exactly one other of the chain in use lies on is merged with that one: what the upper holds
 //! goes down, and the upper goes. Until it is deleted it shows what it showed. If it is itself a snapshot's, the record
 //! says beforehand that it is to become the lower one's; QEMU taking the upper out of the chain is what makes that true
-//! (see [`Metadata::after_merges`]). So a merge may be cut short anywhere, also between its end and its record; and where
+//! (see [`Metadata::after_merges`]). So a merge may be interrupted anywhere, also between its end and its record; and where
 //! QEMU died with nixvm, the next command undoes it (see [`undo_merge`](super::layers::undo_merge)).
 //!
 //! What cannot be merged stays as a link: what several layers lie on, and what is no part of the chain in use, for

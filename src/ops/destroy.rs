@@ -11,7 +11,7 @@ use crate::storage::Pool;
 use super::deploy;
 use super::foreign;
 use super::kept;
-use super::known::is_cut_short;
+use super::known::is_interrupted;
 use super::work::{Plan, Work};
 use super::{Setup, Watch};
 
@@ -95,7 +95,7 @@ pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Des
 /// # Errors
 /// There is nothing of that name, or its domain is not nixvm's.
 pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) -> Result<()> {
-    if is_cut_short(setup, name)? {
+    if is_interrupted(setup, name)? {
         return Ok(());
     }
     let host = setup.hypervisor()?;
@@ -126,7 +126,7 @@ fn there(
 ) -> Result<There> {
     let stem = match domain {
         Some(domain) => domain.metadata().stem.clone(),
-        // What a `create` left that was cut short; not what a machine has that was renamed.
+        // What a `create` left that was interrupted; not what a machine has that was renamed.
         None => deploy::free_stem(host, name)?,
     };
     // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.

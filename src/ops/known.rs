@@ -33,7 +33,7 @@ pub fn require_all(call: &Call, names: &BTreeSet<MachineName>) -> Result<()> {
 }
 
 fn require(setup: &Setup, name: &MachineName) -> Result<()> {
-    if is_cut_short(setup, name)? {
+    if is_interrupted(setup, name)? {
         return Ok(());
     }
     let host = setup.hypervisor()?;
@@ -49,7 +49,7 @@ fn require(setup: &Setup, name: &MachineName) -> Result<()> {
 /// # Errors
 /// There is no such machine or snapshot; libvirt does not answer.
 pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotName) -> Result<()> {
-    if is_cut_short(setup, name)? {
+    if is_interrupted(setup, name)? {
         return Ok(());
     }
     let domain = setup.hypervisor()?.own(name)?;
@@ -59,7 +59,7 @@ pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotNa
     }
 }
 
-/// Returns whether an earlier command was cut short: then what there is of the machine is for the next command to judge.
-pub fn is_cut_short(setup: &Setup, name: &MachineName) -> Result<bool> {
+/// Returns whether an earlier command was interrupted: then what there is of the machine is for the next command to judge.
+pub fn is_interrupted(setup: &Setup, name: &MachineName) -> Result<bool> {
     Ok(journal::state(&setup.workspace.work_dir(), name)? != State::Idle)
 }

@@ -27,7 +27,7 @@ pub struct Layers {
     pub chain: Vec<Link>,
     /// What the machine records, merges that have ended taken into account.
     pub metadata: Metadata,
-    /// Volumes of layers whose merge was cut short after its end: no snapshot is in them any more, once `metadata` is what
+    /// Volumes of layers whose merge was interrupted after its end: no snapshot is in them any more, once `metadata` is what
     /// the machine records.
     pub merged: Vec<String>,
     /// Every volume of the pool that lies on another, and on which.
@@ -305,7 +305,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_merge_left_that_was_cut_short_after_its_end_is_known() {
+    fn what_a_merge_left_that_was_interrupted_after_its_end_is_known() {
         let mut metadata = layers(&[4, 3, 2, 1], &[], &[("a", 1), ("c", 3)]).metadata;
         metadata.snapshots[1].merging = Some(2);
         let left = |chain: &[u32]| merged(&metadata, &metadata.after_merges(chain), &BTreeMap::new());

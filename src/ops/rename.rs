@@ -1,7 +1,7 @@
 //! `rename`: the same machine under another name.
 //!
 //! libvirt, the machine's folder and what a build made know it by its name, and no two of them change together. So the work
-//! can only go onward, both names are locked, and both say that it was cut short. Until the folder, which is renamed
+//! can only go onward, both names are locked, and both say that it was interrupted. Until the folder, which is renamed
 //! last, has the new name, the same command finds the machine by its UUID and finishes.
 
 use std::fs;

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ran_when_it_was_cut_short_runs_at_its_end_and_was_looked_at() {
+    fn one_that_ran_when_it_was_interrupted_runs_at_its_end_and_was_looked_at() {
         assert_eq!(plan(1, 1, None, true, true), [Step::PowerOn, Step::Look]);
         assert_eq!(plan(1, 1, Some(2), true, true), plan(1, 1, Some(2), false, true));
         assert_eq!(plan(1, 1, Some(1), true, true), [Step::Look]);

@@ -41,7 +41,7 @@ fn reachable(
         while let Some(volume) = next {
             if !chain.insert(volume.clone()) {
                 return Err(Failure::user(format!("the volume `{volume}` lies on itself"))
-                    .hint("look at it with `qemu-img info --backing-chain`; nothing is deleted until it is mended")
+                    .hint("look at it with `qemu-img info --backing-chain`; nothing is deleted until it is fixed")
                     .into());
             }
             next = below(&volume)?;

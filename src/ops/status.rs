@@ -66,7 +66,7 @@ pub struct Status {
     pub foreign_images: Vec<String>,
     /// The workspace whose machine it is, if that is not this one.
     pub other_workspace: Option<String>,
-    /// What is being done to the machine, or was cut short.
+    /// What is being done to the machine, or was interrupted.
     pub work: Option<WorkInHand>,
 }
 
@@ -77,7 +77,7 @@ pub struct WorkInHand {
     pub command: String,
     /// Where it stands, in words.
     pub place: String,
-    /// The process that is at it; `None` where it was cut short.
+    /// The process that is at it; `None` where it was interrupted.
     pub pid: Option<u32>,
 }
 
@@ -174,7 +174,7 @@ fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>>
             command: holder.command.to_string(),
             pid: Some(holder.pid),
         }),
-        State::CutShort(entry) => {
+        State::Interrupted(entry) => {
             Some(WorkInHand { place: entry.place(), command: entry.holder.command.to_string(), pid: None })
         }
     })

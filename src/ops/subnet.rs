@@ -35,7 +35,7 @@ pub struct Fault {
     /// What is wrong.
     pub finding: String,
     /// The command.
-    pub mend: String,
+    pub fix: String,
 }
 
 /// Makes sure that a machine's network is there.
@@ -55,7 +55,7 @@ pub fn ensure_network(host: &Hypervisor, network: &Network) -> Result<()> {
             });
             ensured.map(drop).or_else(|error| match faults(host).into_iter().flatten().next() {
                 Some(fault) => Err(error).explain(|| {
-                    Failure::user(format!("libvirt's network `{DEFAULT}` {}", fault.finding)).hint(fault.mend)
+                    Failure::user(format!("libvirt's network `{DEFAULT}` {}", fault.finding)).hint(fault.fix)
                 }),
                 None => Err(error),
             })
@@ -92,7 +92,7 @@ pub fn note_faults(host: &Hypervisor, network: &Network, watch: &dyn Watch) -> R
         for fault in faults(host)? {
             watch.note(&format!(
                 "libvirt's network `{DEFAULT}` {}; to change it, {}",
-                fault.finding, fault.mend
+                fault.finding, fault.fix
             ));
         }
     }
@@ -121,18 +121,18 @@ fn no_dhcp(network: &VirtualNetwork, virsh: &str) -> Option<Fault> {
     }
     let finding = "has no DHCP, so its guests get no address".to_owned();
     let (Some(address), Some(range)) = (network.address, network.ranges.first()) else {
-        let mend = format!(
+        let fix = format!(
             "{virsh} net-edit {DEFAULT}, and give it an <ip> with <dhcp> as docs/networking.md shows"
         );
-        return Some(Fault { finding, mend });
+        return Some(Fault { finding, fix });
     };
     let last = Ipv4Addr::from_bits(range.last().to_bits().saturating_sub(1));
     let first = Ipv4Addr::from_bits(address.to_bits().saturating_add(1));
     let live = if network.runs { " --live" } else { "" };
-    let mend = format!(
+    let fix = format!(
         "{virsh} net-update {DEFAULT} add ip-dhcp-range \"<range start='{first}' end='{last}'/>\"{live} --config"
     );
-    Some(Fault { finding, mend })
+    Some(Fault { finding, fix })
 }
 
 /// Returns the fault of a network some of whose addresses this host looks for elsewhere.
@@ -147,7 +147,7 @@ fn clash(network: &VirtualNetwork, all: &[VirtualNetwork], routes: &[Route], vir
     let others: Vec<VirtualNetwork> =
         all.iter().filter(|other| other.name != network.name).cloned().collect();
     let free = free_range(&taken(&others, routes));
-    let mend = match range.prefix() {
+    let fix = match range.prefix() {
         24 => {
             let beginning = |range: Ipv4Range| range.to_string().trim_end_matches("0/24").to_owned();
             format!(
@@ -164,7 +164,7 @@ fn clash(network: &VirtualNetwork, all: &[VirtualNetwork], routes: &[Route], vir
         "has the addresses of {range}, and this host reaches {} through `{}`",
         other.range, other.device
     );
-    Some(Fault { finding, mend })
+    Some(Fault { finding, fix })
 }
 
 /// Returns what is used already: by other networks of libvirt's, also where they are down, and by this host.
@@ -360,14 +360,14 @@ mod tests {
             fault.finding,
             "has the addresses of 192.168.122.0/24, and this host reaches 192.168.122.200/32 through `eth0`"
         );
-        assert!(fault.mend.contains(r"sed 's/192\.168\.122\./192.168.123./g'"), "{}", fault.mend);
+        assert!(fault.fix.contains(r"sed 's/192\.168\.122\./192.168.123./g'"), "{}", fault.fix);
         for vpn in ["192.168.0.0/16", "192.0.0.0/8"] {
             let fault = clash(&network, &all, &[route(vpn, "wg0")], "virsh").unwrap();
-            assert!(fault.mend.contains("/172.31.0./"), "{}", fault.mend);
+            assert!(fault.fix.contains("/172.31.0./"), "{}", fault.fix);
         }
         let wide = default_network("10.0.0.0/16");
         assert!(
-            clash(&wide, &[], &[route("10.0.7.0/24", "docker0")], "virsh").unwrap().mend.contains("net-edit")
+            clash(&wide, &[], &[route("10.0.7.0/24", "docker0")], "virsh").unwrap().fix.contains("net-edit")
         );
     }
 
@@ -375,14 +375,14 @@ mod tests {
     fn a_network_without_dhcp_is_told_with_the_command_that_gives_it_some() {
         let network = VirtualNetwork { dhcp: false, ..default_network("10.7.0.0/24") };
         assert_eq!(
-            no_dhcp(&network, "virsh").unwrap().mend,
+            no_dhcp(&network, "virsh").unwrap().fix,
             "virsh net-update default add ip-dhcp-range \"<range start='10.7.0.2' end='10.7.0.254'/>\" --live --config"
         );
         let bridged = VirtualNetwork { forward: Some("bridge".into()), ..network.clone() };
         assert_eq!(no_dhcp(&bridged, "virsh"), None, "the LAN gives addresses");
         assert_eq!(no_dhcp(&default_network("10.7.0.0/24"), "virsh"), None);
         let bare = VirtualNetwork { address: None, ranges: Vec::new(), forward: None, ..network };
-        assert!(no_dhcp(&bare, "virsh").unwrap().mend.contains("net-edit"));
+        assert!(no_dhcp(&bare, "virsh").unwrap().fix.contains("net-edit"));
     }
 
     /// As iproute2 6.1 printed it on a host with a policy table, a gateway and a veth.

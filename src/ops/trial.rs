@@ -1,7 +1,7 @@
 //! An upgrade that is under way: how the machine was before, kept until it is known how it is after.
 //!
 //! What is defined and what runs, libvirt knows; that the machine was up, what answered then and which units had
-//! failed already, nobody knows any more once the guest is down. Without this file an upgrade that was cut short
+//! failed already, nobody knows any more once the guest is down. Without this file an upgrade that was interrupted
 //! is not judged: the machine has its new generation, untried.
 
 use serde::{Deserialize, Serialize};

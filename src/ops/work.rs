@@ -1,4 +1,4 @@
-//! Work on one machine, in steps: by one process at a time, written down, and settled when it was cut short.
+//! Work on one machine, in steps: by one process at a time, written down, and settled when it was interrupted.
 //!
 //! Every command that changes more than one thing is a plan: a list of steps made by a pure function from what the
 //! machine is and what is wanted. A step that is taken twice does no harm. One step of a plan, the
@@ -27,7 +27,7 @@ use super::{files, foreign, layers, ownership, roots, saved};
 /// How long another command on the same machine is waited for with `--wait`.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The commands that may follow on any that was cut short: they delete whatever there is.
+/// The commands that may follow on any that was interrupted: they delete whatever there is.
 const DELETIONS: [&str; 2] = ["destroy", "purge"];
 
 /// One step of a plan.
@@ -56,9 +56,9 @@ pub struct Work<'a> {
     pub name: MachineName,
     /// Who listens.
     pub watch: &'a dyn Watch,
-    /// What is known of the same command, where it was cut short before.
+    /// What is known of the same command, where it was interrupted before.
     pub resumed: Option<Entry>,
-    /// Whether an earlier command was cut short in work that can only be finished, and this one goes on with it.
+    /// Whether an earlier command was interrupted in work that can only be finished, and this one goes on with it.
     pub goes_on: bool,
     holder: Holder,
     lock: Lock,
@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
         match left {
             Some(entry) if entry.only_onward && !work.may_follow(&entry) => {
                 return Err(Failure::user(format!(
-                    "`nixvm {}` was cut short at {}",
+                    "`nixvm {}` was interrupted at {}",
                     entry.holder.command,
                     entry.place()
                 ))
@@ -133,12 +133,12 @@ impl<'a> Work<'a> {
                 .into());
             }
             Some(entry) if entry.only_onward => {
-                watch.note("going on where an earlier command was cut short");
+                watch.note("going on where an earlier command was interrupted");
                 work.goes_on = true;
             }
             Some(entry) => {
                 watch.note(&format!(
-                    "`nixvm {}` was cut short at {}; removing what it left",
+                    "`nixvm {}` was interrupted at {}; removing what it left",
                     entry.holder.command,
                     entry.place()
                 ));
@@ -152,7 +152,7 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    /// Returns whether this command may follow on one that was cut short and can only be finished.
+    /// Returns whether this command may follow on one that was interrupted and can only be finished.
     fn may_follow(&self, entry: &Entry) -> bool {
         let deletes = DELETIONS.contains(&self.holder.command.verb());
         // While a machine has two names, half of it could be taken for the whole.
@@ -312,7 +312,7 @@ impl<'a> Work<'a> {
             }
             let used = domain.map(|domain| roots::of(&pool, &domain)).transpose()?.unwrap_or_default();
             for volume in entry.volumes.iter().filter(|volume| !used.contains(*volume)) {
-                // Since that work was cut short, another workspace may have made a machine of what it left.
+                // Since that work was interrupted, another workspace may have made a machine of what it left.
                 match pool.user_of(volume)? {
                     Some(user) => self.watch.note(&format!("{volume} stays: the domain `{user}` needs it")),
                     None => pool.clear(volume)?,

@@ -15,7 +15,7 @@ pub fn check(label: &str, text: &str) -> Result<(), Failure> {
     let (offset, what) = describe(error, text);
     let (line, column) = position(text, offset);
     Err(Failure::user(format!("{label}:{line}:{column}: {what}"))
-        .hint("this file is not valid Nix; mend that line, or look a little above it for what was left open"))
+        .hint("this file is not valid Nix; fix that line, or look a little above it for what was left open"))
 }
 
 /// Returns the first paragraph of the comment that a Nix file opens with, in one line.

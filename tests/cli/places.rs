@@ -101,7 +101,7 @@ fn what_an_interrupted_command_left_is_looked_for_where_it_is() {
     refused(
         &settled,
         1,
-        &["`nixvm restore-backup db` was cut short", "no machine `db` at `test:///default`"],
+        &["`nixvm restore-backup db` was interrupted", "no machine `db` at `test:///default`"],
     );
     assert!(!sandbox.path("output/work/db.json").exists(), "{settled:?}");
 }

@@ -49,7 +49,7 @@ pub fn create_takes_addresses_that_nothing_has_and_doctor_mends_what_clashes(
         root("sh", &["-c", command])?;
     }
     let mended = host::virsh(&["net-dumpxml", "default"])?.stdout;
-    ensure!(told(world)?.is_empty(), "doctor's commands did not mend the network: {mended}");
+    ensure!(told(world)?.is_empty(), "doctor's commands did not fix the network: {mended}");
     ensure!(mended.contains("<dhcp>") && !mended.contains("192.168.122."), "the network is {mended}");
     a_firewall_that_drops_is_told_with_what_lets_guests_through(world)?;
     Ok(Outcome::Passed)

@@ -190,7 +190,7 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
             NO_NETWORK,
             &["ssh does not answer", "systemd-networkd.service says:"],
         ),
-        ("a disk image cut short", "{ environment.etc.\"e2e-cut\".text = \"x\"; }\n", &[]),
+        ("a truncated disk image", "{ environment.etc.\"e2e-cut\".text = \"x\"; }\n", &[]),
     ] {
         let before = guest(world)?;
         extra(world, text)?;

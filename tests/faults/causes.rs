@@ -127,8 +127,8 @@ fn completes(world: &World, case: &Case, ended: &Output, ran: bool) -> Result<()
     }
     (case.survived)(world).with_context(|| ended.to_string())?;
     // On a full disk nobody could write down that the last step was done.
-    let is_cut_short = world.workspace.join(format!("output/work/{}.json", case.machine)).exists();
-    if is_cut_short || !is_complete() {
+    let is_interrupted = world.workspace.join(format!("output/work/{}.json", case.machine)).exists();
+    if is_interrupted || !is_complete() {
         world.nixvm(case.command)?.fails(case.ends)?;
         (case.completed)(world)?;
     }

@@ -63,7 +63,7 @@ pub fn at_every_boundary(world: &World, case: &Case) -> Result<usize> {
         }
         ensure!(ended.code == KILLED, "it was not killed, but failed:\n{ended}");
         // Killed after the last step, it is complete, and run again it would be a second command.
-        if is_cut_short(world, case).with_context(point)? {
+        if is_interrupted(world, case).with_context(point)? {
             again(world, case).with_context(point)?;
         }
         (case.completed)(world).with_context(point)?;
@@ -78,7 +78,7 @@ pub fn in_the_middle(world: &World, case: &Case, steps: &[Middle]) -> Result<()>
         let point = || format!("`nixvm {command}`, killed while it was to {}", step.of);
         (case.prepare)(world).with_context(|| format!("before {}", point()))?;
         killed_when(world, case.command, &step.reached).with_context(point)?;
-        let told = is_cut_short(world, case).with_context(point)?;
+        let told = is_interrupted(world, case).with_context(point)?;
         ensure!(told == step.begun, "{}: `status` tells {}", point(), if told { "of it" } else { "nothing" });
         again(world, case).with_context(point)?;
         (case.completed)(world).with_context(point)?;
@@ -92,7 +92,7 @@ pub fn in_the_middle(world: &World, case: &Case, steps: &[Middle]) -> Result<()>
 fn again(world: &World, case: &Case) -> Result<()> {
     (case.survived)(world)?;
     world.nixvm(case.command)?.fails(case.ends)?;
-    ensure!(!is_cut_short(world, case)?, "it was completed, and is still said to be cut short");
+    ensure!(!is_interrupted(world, case)?, "it was completed, and is still said to be interrupted");
     Ok(())
 }
 
@@ -127,9 +127,9 @@ pub fn begun(world: &World, command: &[&str], reached: &dyn Fn() -> Result<bool>
     Err(error)
 }
 
-/// Returns whether the command was cut short, as `status` says; where the machine's files are gone and there is nobody to
+/// Returns whether the command was interrupted, as `status` says; where the machine's files are gone and there is nobody to
 /// say it of, by what it has not done.
-fn is_cut_short(world: &World, case: &Case) -> Result<bool> {
+fn is_interrupted(world: &World, case: &Case) -> Result<bool> {
     if !world.machine_dir(case.machine).exists() {
         return Ok((case.completed)(world).is_err());
     }

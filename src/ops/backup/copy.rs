@@ -17,7 +17,7 @@ impl Job<'_> {
     /// Copies the data disk as it is now to a new volume.
     pub(super) fn copy(&mut self, volume: &str, top: &str) -> Result<Taken> {
         self.work.watch.step(&format!("Copying the data of {}", self.machine.name));
-        // What lies there is a copy that was cut short.
+        // What lies there is a copy that was interrupted.
         self.pool.delete(volume)?;
         let running = self.domain.state()?.is_active();
         if !running && self.series.is_none() {

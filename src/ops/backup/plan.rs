@@ -95,7 +95,7 @@ mod tests {
     fn what_nobody_writes_is_not_copied_first_and_never_taken_for_a_copy() {
         let steps = plan(&facts());
         assert_eq!(steps, [Step::ArchiveInPlace("web.data-1.qcow2".into())]);
-        // Else it would be deleted, were the backup cut short and the machine's definition lost.
+        // Else it would be deleted, were the backup interrupted and the machine's definition lost.
         assert_eq!(steps.iter().flat_map(Step::volumes).count(), 0);
     }
 }

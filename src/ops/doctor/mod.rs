@@ -1,4 +1,4 @@
-//! `doctor`: what this host must have, whether it has it, and the command that mends what it lacks.
+//! `doctor`: what this host must have, whether it has it, and the command that fixes what it lacks.
 //!
 //! Every check answers on its own: a fault in one does not hide the others.
 
@@ -36,7 +36,7 @@ pub enum Health {
     Good,
     /// nixvm works, but not as well as it could.
     Warning,
-    /// nixvm does not work until this is mended.
+    /// nixvm does not work until this is fixed.
     Fault,
 }
 
@@ -49,21 +49,22 @@ pub struct Check {
     pub health: Health,
     /// What was found.
     pub finding: String,
-    /// What mends it: a command where there is one.
-    pub mend: Option<String>,
+    /// What fixes it: a command where there is one.
+    #[serde(rename = "mend")]
+    pub fix: Option<String>,
 }
 
 impl Check {
     fn good(name: &'static str, finding: impl Into<String>) -> Self {
-        Check { name, health: Health::Good, finding: finding.into(), mend: None }
+        Check { name, health: Health::Good, finding: finding.into(), fix: None }
     }
 
-    fn warning(name: &'static str, finding: impl Into<String>, mend: impl Into<String>) -> Self {
-        Check { name, health: Health::Warning, finding: finding.into(), mend: Some(mend.into()) }
+    fn warning(name: &'static str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
+        Check { name, health: Health::Warning, finding: finding.into(), fix: Some(fix.into()) }
     }
 
-    fn fault(name: &'static str, finding: impl Into<String>, mend: impl Into<String>) -> Self {
-        Check { name, health: Health::Fault, finding: finding.into(), mend: Some(mend.into()) }
+    fn fault(name: &'static str, finding: impl Into<String>, fix: impl Into<String>) -> Self {
+        Check { name, health: Health::Fault, finding: finding.into(), fix: Some(fix.into()) }
     }
 
     /// Returns the check of a result that already says in its error what to do.
@@ -74,8 +75,8 @@ impl Check {
                 let report = Report::of(&error);
                 let finding =
                     std::iter::once(report.error).chain(report.causes).collect::<Vec<_>>().join(": ");
-                let mend = report.hints.into_iter().next();
-                Check { name, health: Health::Fault, finding, mend }
+                let fix = report.hints.into_iter().next();
+                Check { name, health: Health::Fault, finding, fix }
             }
         }
     }
@@ -214,6 +215,6 @@ mod tests {
     #[test]
     fn a_missing_tool_is_a_fault_with_its_cure() {
         let check = tool("no-such-tool-of-ours", OsStr::new("/usr/bin"));
-        assert_eq!((check.health, check.mend.is_some()), (Health::Fault, true));
+        assert_eq!((check.health, check.fix.is_some()), (Health::Fault, true));
     }
 }

@@ -38,7 +38,7 @@ fn network(host: &Hypervisor, found: Result<Option<VirtualNetwork>>) -> Vec<Chec
         Err(error) => vec![Check::of::<()>(NAME, Err(error), |()| Check::good(NAME, ""))],
         Ok((_, faults)) if !faults.is_empty() => {
             let told = |fault: subnet::Fault| {
-                Check::warning(NAME, format!("libvirt's `{DEFAULT}` {}", fault.finding), fault.mend)
+                Check::warning(NAME, format!("libvirt's `{DEFAULT}` {}", fault.finding), fault.fix)
             };
             faults.into_iter().map(told).collect()
         }

@@ -179,8 +179,8 @@ mod tests {
         let good = Seen { there: true, writable: true, noexec: false, free: 9 << 30 };
         assert_eq!(told(false, good).health, Health::Good);
         let gone = Seen { there: false, ..good };
-        assert!(told(false, gone).mend.unwrap().contains("TMPDIR=/var/tmp nixvm"));
-        assert!(told(true, gone).mend.unwrap().contains("restart nix-daemon"));
+        assert!(told(false, gone).fix.unwrap().contains("TMPDIR=/var/tmp nixvm"));
+        assert!(told(true, gone).fix.unwrap().contains("restart nix-daemon"));
         let closed = Seen { writable: false, ..good };
         assert_eq!((told(false, gone).health, told(false, closed).health), (Health::Fault, Health::Fault));
         assert_eq!(told(true, closed).health, Health::Good, "the daemon is root");
@@ -205,7 +205,7 @@ mod tests {
         let newer = updates(Updates::Newer(vec!["libssl3t64=3.5.2-1".into()])).unwrap();
         assert_eq!(newer.health, Health::Warning);
         assert!(newer.finding.ends_with(": libssl3t64=3.5.2-1"), "{newer:?}");
-        assert!(updates(Updates::Unknown).unwrap().mend.unwrap().contains("quickstart"));
+        assert!(updates(Updates::Unknown).unwrap().fix.unwrap().contains("quickstart"));
     }
 
     #[test]

@@ -60,14 +60,14 @@ fn of(state: &str, denials: &[Denial], apparmor: bool) -> Check {
         denials.len(),
         last.what
     );
-    let mend = match (apparmor, last.machine.as_deref()) {
+    let fix = match (apparmor, last.machine.as_deref()) {
         (true, Some(name)) => format!(
             "`nixvm start {name}` defines it anew, so that libvirt lets QEMU at its files; for files of your own see /etc/apparmor.d/abstractions/libvirt-qemu"
         ),
         (true, None) => "see /etc/apparmor.d/abstractions/libvirt-qemu".to_owned(),
         (false, _) => "`sudo restorecon -Rv /var/lib/libvirt` gives files of pools their labels; `sudo ausearch -m avc -ts recent` tells more".to_owned(),
     };
-    Check::warning(NAME, finding, mend)
+    Check::warning(NAME, finding, fix)
 }
 
 /// Returns what was denied to these machines (by UUID), and to guests under SELinux, oldest first.
@@ -188,7 +188,7 @@ audit: type=1400 audit(1764180001.4:49): apparmor="DENIED" operation="open" prof
         let told = of("AppArmor is on", &denials, true);
         assert_eq!(told.health, Health::Warning);
         assert!(told.finding.ends_with("the last to web: open of /srv/a b/x"), "{told:?}");
-        assert!(told.mend.unwrap().starts_with("`nixvm start web`"));
+        assert!(told.fix.unwrap().starts_with("`nixvm start web`"));
         assert_eq!(of("AppArmor is on", &[], true).health, Health::Good);
     }
 
@@ -199,6 +199,6 @@ type=AVC msg=audit(1764180000.124:46): avc:  denied  { read } for  pid=9 comm="h
 type=AVC msg=audit(1764180000.125:47): avc:  denied  { read } for  pid=9 comm="qemu-kvm" name="x" scontext=system_u:system_r:svirt_t:s0 tclass=file permissive=1"#;
         let denials = denials(log, &machines());
         assert_eq!(denials, [Denial { machine: None, what: "read write of web.data-1.qcow2".into() }]);
-        assert!(of("SELinux is enforcing", &denials, false).mend.unwrap().contains("restorecon"));
+        assert!(of("SELinux is enforcing", &denials, false).fix.unwrap().contains("restorecon"));
     }
 }

@@ -92,6 +92,6 @@ mod tests {
             found.finding.starts_with("1 file(s)") && found.finding.ends_with("work/web.lock"),
             "{found:?}"
         );
-        assert!(found.mend.unwrap().starts_with("sudo chown -R --no-dereference 4242: /"));
+        assert!(found.fix.unwrap().starts_with("sudo chown -R --no-dereference 4242: /"));
     }
 }

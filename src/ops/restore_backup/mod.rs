@@ -198,7 +198,7 @@ fn check_name(wanted: &Restore, about: &About) -> Result<()> {
 /// Refuses a new machine where one is.
 fn check_place(wanted: &Restore, domain: Option<&Owned>) -> Result<()> {
     let name = &wanted.name;
-    // A folder alone may be what this command left that was cut short; it has an identity of its own.
+    // A folder alone may be what this command left that was interrupted; it has an identity of its own.
     if wanted.anew && domain.is_some() {
         return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
             .hint("name one that does not")

@@ -1,7 +1,7 @@
 //! `upgrade`: the next generation, built and put into the pool beside the running one, tried, and kept or taken back.
 //!
 //! What is left to do follows from what libvirt knows: which generation is defined, which one runs, and what its record
-//! says. So the same command finishes an upgrade that was cut short. Until the domain is defined on the new
+//! says. So the same command finishes an upgrade that was interrupted. Until the domain is defined on the new
 //! generation nothing has changed; from then on the old one stays in the record, to go back to.
 
 mod nothing;
@@ -236,7 +236,7 @@ impl<'a> Upgrade<'a> {
         self.judged.as_ref().is_some_and(|judged| judged.fault.is_some())
     }
 
-    /// An upgrade that judges goes back from what it finds bad; one that does not was cut short on its way back.
+    /// An upgrade that judges goes back from what it finds bad; one that does not was interrupted on its way back.
     fn goes_back(&self) -> bool {
         self.is_bad() || self.judged.is_none()
     }

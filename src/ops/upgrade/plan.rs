@@ -86,7 +86,7 @@ pub(super) fn plan(facts: Facts, boot: &str) -> Vec<Step> {
         // One that was up when it was upgraded is to be up again; one that was off is not started.
         None => unfinished && start,
     };
-    // A guest that is down already was looked at by the upgrade that was cut short.
+    // A guest that is down already was looked at by the upgrade that was interrupted.
     if swap && running.is_some() {
         steps.push(if judge { Step::Look } else { Step::Remember });
     }
@@ -147,7 +147,7 @@ mod tests {
     fn nobody_looks_who_was_told_not_to() {
         let expected = [Step::Base, boot(), Step::Remember, Step::Define, Step::Stop, Step::PowerOn];
         assert_eq!(steps(Facts { judge: false, ..NEW }), expected);
-        // Cut short while the guest was down: it was up when it was upgraded, and is to be up again.
+        // Interrupted while the guest was down: it was up when it was upgraded, and is to be up again.
         assert_eq!(steps(Facts { judge: false, ..CUT }), [Step::Stop, Step::PowerOn]);
     }
 
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_that_was_cut_short_goes_on_where_it_was() {
+    fn an_upgrade_that_was_interrupted_goes_on_where_it_was() {
         // Before the guest was stopped, while it was down, while it came up.
         assert_eq!(steps(Facts { running: Some(1), ..CUT })[..3], [Step::Look, Step::Stop, Step::PowerOn]);
         assert_eq!(steps(CUT)[..3], [Step::Stop, Step::PowerOn, Step::Judge]);

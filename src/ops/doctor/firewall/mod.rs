@@ -63,7 +63,7 @@ pub fn check(network: &VirtualNetwork, path: &OsStr) -> Check {
     let routed = network.forward.as_deref().is_some_and(|mode| ["nat", "route"].contains(&mode));
     let guests = Guests { bridge, address: guest, dhcp: network.dhcp, routed };
     match dropped(&tables, &guests, subnet::uplink().as_deref()) {
-        Some((need, mend)) => Check::warning(NAME, format!("drops {}", need.what), mend),
+        Some((need, fix)) => Check::warning(NAME, format!("drops {}", need.what), fix),
         None if unread.is_empty() => Check::good(NAME, format!("lets {bridge} through")),
         None if rustix::process::geteuid().is_root() => {
             Check::good(NAME, format!("the rules of {} could not be read", unread.join(" and ")))
@@ -145,13 +145,13 @@ fn dropped(tables: &[Table], guests: &Guests, uplink: Option<&str>) -> Option<(N
     needs.into_iter().filter(|(wanted, ..)| *wanted).find_map(|(_, need, packet)| {
         let (table, chain) =
             tables.iter().find_map(|table| Some((table, table.dropped_by(need.hook, &packet)?)))?;
-        let mend = mend(table, chain, bridge, need.hook);
-        Some((need, mend))
+        let fix = fix(table, chain, bridge, need.hook);
+        Some((need, fix))
     })
 }
 
 /// Returns the command that lets the guests of a bridge through the firewall that a table is of.
-fn mend(table: &Table, chain: &str, bridge: &str, hook: Hook) -> String {
+fn fix(table: &Table, chain: &str, bridge: &str, hook: Hook) -> String {
     let answers = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
     let has = |name: &str| table.chains.keys().any(|chain| chain.starts_with(name));
     match (&table.nft, hook) {

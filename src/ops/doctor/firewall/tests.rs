@@ -15,7 +15,7 @@ fn of_nft(json: &str) -> Vec<Table> {
 
 fn asked(tables: &[Table], address: Ipv4Addr, dhcp: bool, routed: bool) -> Option<(&'static str, String)> {
     let guests = Guests { bridge: "virbr0", address, dhcp, routed };
-    dropped(tables, &guests, Some("eth0")).map(|(need, mend)| (need.what, mend))
+    dropped(tables, &guests, Some("eth0")).map(|(need, fix)| (need.what, fix))
 }
 
 fn drops(tables: &[Table]) -> Option<(&'static str, String)> {
@@ -30,18 +30,18 @@ macro_rules! recorded {
 
 #[test]
 fn ufw_drops_until_it_is_told_otherwise() {
-    let (what, mend) = drops(&of_iptables(recorded!("ufw.iptables"))).unwrap();
+    let (what, fix) = drops(&of_iptables(recorded!("ufw.iptables"))).unwrap();
     assert_eq!(what, ADDRESS.what);
-    assert!(mend.contains("ufw route allow in on virbr0"), "{mend}");
+    assert!(fix.contains("ufw route allow in on virbr0"), "{fix}");
     assert_eq!(drops(&of_iptables(recorded!("ufw-allowed.iptables"))), None);
 }
 
 #[test]
 fn docker_drops_what_is_forwarded_and_not_its_own() {
     let docker = of_iptables(recorded!("docker.iptables"));
-    let (what, mend) = drops(&docker).unwrap();
+    let (what, fix) = drops(&docker).unwrap();
     assert_eq!(what, OUT.what);
-    assert!(mend.starts_with("sudo iptables -I DOCKER-USER -i virbr0 -j ACCEPT; "), "{mend}");
+    assert!(fix.starts_with("sudo iptables -I DOCKER-USER -i virbr0 -j ACCEPT; "), "{fix}");
     assert_eq!(drops(&of_iptables(recorded!("docker-allowed.iptables"))), None);
     // libvirt's own rules accept the packet in their table, and Docker's policy drops it in the other all the same.
     let both: Vec<Table> = of_nft(recorded!("libvirt.json")).into_iter().chain(docker).collect();
@@ -63,18 +63,18 @@ fn libvirts_own_rules_let_its_guests_through() {
 
 #[test]
 fn firewalld_rejects_where_the_bridge_is_in_no_zone() {
-    let (what, mend) = drops(&of_nft(recorded!("firewalld.json"))).unwrap();
+    let (what, fix) = drops(&of_nft(recorded!("firewalld.json"))).unwrap();
     assert_eq!(what, ADDRESS.what);
-    assert!(mend.contains("--zone=libvirt --change-interface=virbr0"), "{mend}");
+    assert!(fix.contains("--zone=libvirt --change-interface=virbr0"), "{fix}");
     assert_eq!(drops(&of_nft(recorded!("firewalld-trusted.json"))), None);
 }
 
 #[test]
 fn a_ruleset_of_ones_own_is_named_with_its_chain() {
     let tables = of_nft(recorded!("nftables.json"));
-    let (what, mend) = drops(&tables).unwrap();
+    let (what, fix) = drops(&tables).unwrap();
     assert_eq!(what, ADDRESS.what);
-    assert!(mend.starts_with("sudo nft insert rule inet filter input iifname virbr0 udp dport"), "{mend}");
+    assert!(fix.starts_with("sudo nft insert rule inet filter input iifname virbr0 udp dport"), "{fix}");
     let forwarding = asked(&tables, GUEST, false, true).unwrap();
     assert!(forwarding.1.starts_with("sudo nft insert rule inet filter forward iifname virbr0 accept; "));
     assert!(asked(&tables, GUEST, false, false).is_none(), "nothing of it is needed");
