@@ -78,7 +78,7 @@ pub fn network_config(call: &Call, args: &NetworkConfig, terminal: &Terminal) ->
     let setup = call.machine(&name)?;
     if !config::exists(&setup.workspace, &name) {
         // It may be another workspace's; without one of that name the next line says how to make it.
-        ops::require_own(&setup, &setup.hypervisor()?, &name)?;
+        setup.require_own(&name)?;
     }
     let now = config::load(&setup.workspace, &name)?.network.to_string();
     let instead = "name the network: `nixvm network-config NAME nat`, `bridge:IF` or `user`";

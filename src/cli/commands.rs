@@ -115,10 +115,9 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::RestoreBackup(args) => backup::restore(&call, &args, terminal),
         Command::VerifyBackup(args) => backup::verify(&args, terminal),
         Command::Shell => {
-            let setup = call.host();
-            let flake = setup.flake(|_, _| Ok(()), terminal)?;
+            let shell = ops::shell(call.host(), terminal)?;
             terminal.rest();
-            Err(nix::develop(&flake, setup.workspace.root()).replace())
+            Err(shell.replace())
         }
         Command::Doctor => Ok(doctor(call.host(), terminal)),
         Command::Completions { shell } => Ok(completions(shell)),
@@ -347,7 +346,7 @@ fn ssh(call: &Call, args: &Ssh) -> Result<Shown> {
 
 fn console(call: &Call, name: &MachineName, terminal: &Terminal) -> Result<Shown> {
     let setup = call.machine(name)?;
-    ops::require_own(&setup, &setup.hypervisor()?, name)?;
+    setup.require_own(name)?;
     terminal.line(&format!("Serial console of {name}. Press Enter for a prompt; ^] leaves."));
     let _raw = super::raw::RawMode::enter(stdin())?;
     ops::console(&setup, name, stdin().as_fd(), stdout().as_fd())?;

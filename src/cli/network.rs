@@ -1,8 +1,8 @@
 //! The question for a machine's network.
 
 use crate::error::{Failure, Result};
-use crate::hypervisor::Remote;
 use crate::model::Network;
+use crate::model::uri::Remote;
 use crate::ops::Setup;
 
 use super::commands::typed;

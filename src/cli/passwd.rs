@@ -28,7 +28,7 @@ pub fn passwd(call: &Call, args: &Passwd, terminal: &Terminal) -> Result<Shown> 
     let name = machine_name(&args.name)?;
     let setup = call.machine(&name)?;
     // Before somebody types a password twice for nothing.
-    ops::require_own(&setup, &setup.hypervisor()?, &name)?;
+    setup.require_own(&name)?;
     crate::config::load(&setup.workspace, &name)?;
     let hash = match (&args.hash, args.stdin) {
         (Some(file), _) => hash_of(line(file)?.as_str(), |text| text.parse())?,

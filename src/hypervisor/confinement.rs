@@ -12,6 +12,7 @@ use virt::error::{Error, ErrorNumber};
 use super::{Hypervisor, Owned};
 use crate::error::{Failure, Result};
 use crate::libvirt::{self, Say, code};
+use crate::model::uri;
 
 /// What confines QEMU on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Owned {
     fn closed_folder(&self) -> Option<PathBuf> {
         let uri = self.domain.connect().and_then(|connection| connection.uri()).ok()?;
         // In a session QEMU is the user's own; what another host has cannot be seen from here.
-        if !libvirt::is_local(&uri) || libvirt::is_session(&uri) {
+        if !uri::is_local(&uri) || uri::is_session(&uri) {
             return None;
         }
         let nvram = self.disks().ok()?.nvram?;

@@ -33,6 +33,7 @@ use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{self, KeepAlive, Say};
 use crate::model::domain::Arch;
 use crate::model::record::Metadata;
+use crate::model::uri;
 use crate::model::{MachineId, Size};
 
 pub use accelerator::Probe;
@@ -47,8 +48,6 @@ pub use memory::LiveSize;
 pub use network::{Ensured, VirtualNetwork};
 pub use owned::{Ended, Owned, Seen};
 pub use snapshot::Switched;
-
-pub use crate::libvirt::{Exposure, Remote, is_local, is_session};
 
 /// Refuses the machine that a domain records, if it is not of the workspace that nixvm was called in; given the domain's UUID.
 pub type Owner = Box<dyn Fn(&Metadata, MachineId) -> Result<()>>;
@@ -89,12 +88,12 @@ impl Hypervisor {
 
     /// Returns whether domains run as one user's own processes, without root's rights.
     pub fn is_session(&self) -> bool {
-        libvirt::is_session(&self.uri)
+        uri::is_session(&self.uri)
     }
 
     /// Returns whether domains run on this host.
     pub fn is_local(&self) -> bool {
-        libvirt::is_local(&self.uri)
+        uri::is_local(&self.uri)
     }
 
     /// Returns the memory of the hypervisor's computer.

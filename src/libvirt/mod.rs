@@ -8,7 +8,6 @@ mod events;
 mod sys;
 #[cfg(test)]
 mod trials;
-mod uri;
 pub mod xml;
 
 use std::io;
@@ -21,6 +20,7 @@ use virt::error::{Error, ErrorDomain, ErrorNumber};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 
+use crate::model::uri::{is_local, is_session};
 pub use alive::KeepAlive;
 pub use events::Turn;
 pub use sys::{
@@ -28,7 +28,6 @@ pub use sys::{
     block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
     security_model, send_hole, set_live_memory, thaw,
 };
-pub use uri::{Exposure, Remote, is_local, is_session};
 
 /// How long another host has to let this user in, who may have to type a password.
 const PATIENCE: Duration = Duration::from_secs(120);

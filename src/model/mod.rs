@@ -18,6 +18,7 @@ pub(crate) mod sample;
 pub mod secret;
 pub mod suggest;
 pub mod units;
+pub mod uri;
 pub mod volume;
 
 mod generation;

@@ -1,0 +1,89 @@
+//! The copy of the workspace's flake that Nix is given.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::host::{Setup, Watch};
+use crate::nix::{self, Flake, Staged};
+
+use super::{base, inputs};
+
+/// Copies the workspace's flake to Nix's store, with all of its inputs locked, and the machines that `render` puts into the
+/// folder it is given, together with the SHA-256 of flake and nixpkgs in hexadecimal; returns the copies.
+///
+/// Nothing in the store changes. So Nix builds what was read here, whatever other commands and editors write meanwhile.
+///
+/// # Errors
+/// The workspace holds no flake or what Nix may not see, an input cannot be locked, a copy cannot be written, or an error
+/// of `render`.
+pub fn prepare(
+    setup: &Setup,
+    render: impl FnOnce(&Path, &str) -> Result<()>,
+    watch: &dyn Watch,
+) -> Result<Flake> {
+    let nixpkgs = nixpkgs(setup)?;
+    if let Some(reference) = nixpkgs.as_deref().filter(|_| setup.nixpkgs.is_none()) {
+        watch.note(&format!("building from the nixpkgs that output/base names: {reference}"));
+    }
+    let mut staged = stage(setup)?;
+    inputs::complete(setup, &mut staged, nixpkgs.as_deref(), watch)?;
+    if !staged.left_out.is_empty() {
+        let names: Vec<String> = staged.left_out.iter().map(|path| path.display().to_string()).collect();
+        watch.note(&format!("not given to Nix, for it looks like a secret: {}", names.join(", ")));
+    }
+    // A folder or a branch may hold something else by the time that Nix builds, and at the next build.
+    let nixpkgs = nixpkgs.map(|nixpkgs| pinned(&nixpkgs)).transpose()?;
+    let digest = Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
+    let rendered = file::private_folder_in(&setup.workspace.output_dir())?;
+    render(rendered.path(), &format!("{digest:x}"))?;
+    let machines = nix::add_to_store(rendered.path())?;
+    let folder = nix::add_to_store(staged.folder())?;
+    file::give_folder_to_owner(rendered.path())?;
+    publish(setup, rendered.path())?;
+    staged.publish(&setup.workspace.flake_dir())?;
+    Ok(Flake { folder, machines, nixpkgs })
+}
+
+/// Puts rendered machines to where people look at them; others stay.
+fn publish(setup: &Setup, rendered: &Path) -> Result<()> {
+    let target = setup.workspace.rendered_dir();
+    file::create_private_folder(&target)?;
+    let cannot = || Failure::user(format!("cannot read `{}`", rendered.display()));
+    for entry in fs::read_dir(rendered).explain(cannot)? {
+        let entry = entry.explain(cannot)?;
+        file::replace_folder(&entry.path(), &target.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Returns a copy of the workspace's flake, with the lock as it is.
+///
+/// # Errors
+/// The workspace holds no flake or what Nix may not see, or the copy cannot be written.
+pub fn stage(setup: &Setup) -> Result<Staged> {
+    let output = setup.workspace.output_dir();
+    nix::require_own_output(setup.workspace.root(), &output)?;
+    nix::stage(setup.workspace.root(), &output)
+}
+
+/// Returns the flake reference that replaces the locked nixpkgs: the one given with this command, else that of `output/base`.
+///
+/// # Errors
+/// `output/base` cannot be read, or names what this user did not choose.
+pub fn nixpkgs(setup: &Setup) -> Result<Option<String>> {
+    if setup.nixpkgs.is_some() {
+        return Ok(setup.nixpkgs.clone());
+    }
+    base::chosen(&setup.workspace, &setup.cache, &setup.choices)
+}
+
+fn pinned(nixpkgs: &str) -> Result<String> {
+    nix::pinned(nixpkgs).explain(|| {
+        Failure::user(format!("cannot read the nixpkgs `{nixpkgs}`; nothing was changed"))
+            .hint("do what Nix says above: what replaces nixpkgs stands in `--nixpkgs`, NIXVM_NIXPKGS or output/base")
+    })
+}

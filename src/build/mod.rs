@@ -1,0 +1,11 @@
+//! From a machine's files to its image: the copy of the flake, its locked inputs, `nix build`, and what is kept of a build.
+
+mod base;
+pub mod flake;
+pub mod inputs;
+pub mod kept;
+mod machine;
+mod sources;
+
+pub use machine::{BuiltMachine, build_beside, build_machine, build_next, tell_not_carried_out};
+pub use sources::{OptionChange, SourceChange, Sources};

@@ -1,0 +1,11 @@
+//! A machine's disks: its layers of data, the firmware's variables, which volumes are needed, and what other tools did to them.
+
+mod data;
+pub mod files;
+pub mod foreign;
+pub mod layers;
+pub mod nvram;
+pub mod roots;
+pub mod saved;
+
+pub use data::{data_capacity, data_layers, free_stem, grow_data, grow_data_now, layer_of};

@@ -1,0 +1,104 @@
+//! Archives as a person meets them: listed, and verified with all that they add to.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::backup::{self, Archive, ArchiveName, State};
+use crate::error::{Failure, Report, Result};
+use crate::host::Watch;
+use crate::model::MachineName;
+use crate::work::archives::{chain, verify};
+
+/// An archive in a folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedBackup {
+    /// The machine it is of.
+    pub machine: MachineName,
+    /// Its file.
+    #[serde(serialize_with = "crate::model::path::text")]
+    pub file: PathBuf,
+    /// When its data was as it is, in seconds since 1970.
+    pub taken: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What it says of itself; `None` where it cannot be read.
+    pub contents: Option<Contents>,
+    /// What is wrong with it, or with the archives that it adds to.
+    pub fault: Option<String>,
+}
+
+/// What an archive says of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contents {
+    /// The build that the machine ran.
+    pub generation: u32,
+    /// What the machine did meanwhile.
+    pub state: State,
+    /// The archive that it adds to.
+    pub parent: Option<String>,
+    /// How many archives it takes to restore it, itself among them.
+    pub chain: usize,
+}
+
+/// Returns the archives in a folder, of one machine or of all, the oldest first; of each only the beginning is read.
+///
+/// # Errors
+/// The folder cannot be read. An archive that cannot is one with a fault.
+pub fn backups(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ListedBackup>> {
+    Ok(backup::list(folder, machine)?.into_iter().map(|name| listed(folder, name)).collect())
+}
+
+fn listed(folder: &Path, name: ArchiveName) -> ListedBackup {
+    let file = folder.join(name.to_string());
+    let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+    let said = |error: &anyhow::Error| {
+        let Report { error, causes, .. } = Report::of(error);
+        std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ")
+    };
+    let (contents, fault) = match Archive::open(&file) {
+        Err(error) => (None, Some(said(&error))),
+        Ok(archive) => {
+            let about = &archive.manifest().about;
+            let chain = chain(&file);
+            let contents = Contents {
+                generation: about.generation.number,
+                state: about.state,
+                parent: about.parent.as_ref().map(|parent| parent.archive.to_string()),
+                chain: chain.as_ref().map_or(0, Vec::len),
+            };
+            (Some(contents), chain.err().as_ref().map(said))
+        }
+    };
+    ListedBackup { machine: name.machine, taken: name.taken.unix(), file, bytes, contents, fault }
+}
+
+/// An archive that is whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifiedBackup {
+    /// The machine it is of.
+    pub machine: MachineName,
+    /// When its data was as it is, in seconds since 1970.
+    pub taken: u64,
+    /// Its file, behind those that it adds to.
+    #[serde(serialize_with = "crate::model::path::texts")]
+    pub files: Vec<PathBuf>,
+    /// Bytes that were read and compared, uncompressed.
+    pub bytes: u64,
+}
+
+/// Reads an archive and all that it adds to, and compares every byte with the manifests.
+///
+/// # Errors
+/// One of them is missing or not what nixvm wrote.
+pub fn verify_backup(path: &Path, watch: &dyn Watch) -> Result<VerifiedBackup> {
+    let chain = chain(path)?;
+    let bytes = verify(&chain, watch)?;
+    let about = chain.last().map(|archive| &archive.manifest().about);
+    let about = about.ok_or_else(|| Failure::bug("a chain of no archives"))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let below = chain.iter().filter_map(|archive| archive.manifest().about.parent.as_ref());
+    let mut files: Vec<PathBuf> = below.map(|parent| folder.join(parent.archive.to_string())).collect();
+    files.push(path.to_owned());
+    Ok(VerifiedBackup { machine: about.machine.clone(), taken: about.created.unix(), files, bytes })
+}

@@ -1,0 +1,5 @@
+//! Archives of machines.
+
+pub mod archives;
+pub mod restore;
+pub mod take;

@@ -1,0 +1,398 @@
+//! The restoration itself.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::backup::{self, About, Archive, Checksum};
+use crate::build::{BuiltMachine, build_beside};
+use crate::config::{self, ArchivedFile, Brought};
+use crate::disks::{data_layers, free_stem, layer_of, layers, nvram, roots};
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::guest::trial;
+use crate::host::{Setup, Watch, ensure_network, exposure, moved};
+use crate::hypervisor::{Hypervisor, Owned};
+use crate::interrupt;
+use crate::journal::{Command, Intent};
+use crate::model::record::{Generations, Metadata};
+use crate::model::volume::Role;
+use crate::model::{Machine, MachineName, Size};
+use crate::nix;
+use crate::render;
+use crate::storage::{Incoming, Pool};
+use crate::work::archives::{chain, verify};
+use crate::work::power::{on_again, power_on};
+use crate::work::shutdown::take_down;
+use crate::work::{Work, steps};
+
+use super::plan::{Facts, Step, end_of, plan, top};
+use super::trust::{self, Brings, files_of};
+
+/// What to restore, and as what.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// The archive.
+    pub file: PathBuf,
+    /// The machine: that of the archive, or a new one like it.
+    pub name: MachineName,
+    /// Whether it is a new one, with an identity of its own.
+    pub anew: bool,
+    /// Whether the archive's files replace those in `machines/NAME`.
+    pub files: bool,
+    /// The digest of the manifest of an archive that is trusted as a program is: what acts of its files is taken.
+    pub trusted: Option<Checksum>,
+    /// How long a machine that runs is given to shut down; its power is cut then, for its data is replaced.
+    pub limit: Duration,
+}
+
+/// A machine that was restored.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoredBackup {
+    /// The machine.
+    pub machine: MachineName,
+    /// The archive.
+    #[serde(serialize_with = "crate::model::path::text")]
+    pub file: PathBuf,
+    /// The build that it is defined on.
+    pub generation: u32,
+    /// The volume that holds its data.
+    pub data_volume: String,
+    /// Whether `machines/NAME` is the archive's now; else it was kept.
+    pub files_restored: bool,
+    /// The files that act on this host or let somebody in, and that came from an archive which was not made here.
+    pub brought: Vec<Brought>,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// Restores a machine from an archive.
+///
+/// # Errors
+/// The archive, or one that it adds to, is missing or not what nixvm wrote; it is of another machine; it brings files that act
+/// and is not trusted; the machine cannot be built; the pool has no space. The machine that was there is as it was then.
+pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Result<RestoredBackup> {
+    let Restore { file, name, .. } = wanted;
+    let chain = chain(file)?;
+    let newest = chain.last().ok_or_else(|| Failure::bug("a chain of no archives"))?;
+    let about = &newest.manifest().about;
+    check_name(wanted, about)?;
+    // Another archive is another command.
+    let archive = file.file_name().unwrap_or_default().to_string_lossy();
+    let command = Command::new("restore-backup", [name.as_str(), &archive]);
+    let work = Work::begin_command(setup, name, command, watch)?;
+    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
+    check_place(wanted, domain.as_ref())?;
+    verify(&chain, watch)?;
+
+    let files = files_of(newest)?;
+    let folder = config::exists(&setup.workspace, name);
+    let from_archive = wanted.files || !folder;
+    let brings = trust::brings(setup, (name, wanted.files), (file, newest), &files)?;
+    if !brings.files.is_empty() && wanted.trusted != Some(brings.archive) {
+        return Err(brings.refused());
+    }
+    let machine = declared(wanted, setup, &files, from_archive, virtual_size(newest))?;
+    work.host.check_free(name, machine.machine_id)?;
+    work.host.check_mac(name, machine.machine_id, machine.mac)?;
+    let built = match &domain {
+        Some(_) if !wanted.files => None,
+        _ if from_archive => {
+            let beside = file::private_folder_in(&setup.workspace.output_dir())?;
+            config::unpack_public(beside.path(), &files)?;
+            Some(built(setup, &machine, beside.path(), domain.as_ref(), folder, watch)?)
+        }
+        _ => {
+            let beside = setup.workspace.machine_dir(name);
+            Some(built(setup, &machine, &beside, domain.as_ref(), folder, watch)?)
+        }
+    };
+
+    let pool = work.pool()?;
+    let metadata = metadata(setup, &work.host, &machine, domain.as_ref(), built.as_ref())?;
+    let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
+    let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
+    let (mut steps, mut top) = (plan(&facts), top(&facts));
+    let committed = domain.as_ref().map_or(Ok(false), |domain| work.was_committed(domain))?;
+    if let Some(domain) = domain.as_ref().filter(|_| committed) {
+        top = layer_of(domain)?;
+        steps = end_of(steps, top);
+    }
+    exposure::warn(setup, name, "the data", watch);
+    let done = work.carry_out(&steps, |step| match (step, &built) {
+        (Step::Network, _) => ensure_network(&work.host, &machine.network),
+        (Step::Base, Some(built)) => steps::put_base(&work, &pool, &built.image),
+        (Step::Boot(volume), Some(built)) => job.boot(volume, built, domain.as_ref()),
+        (Step::Base | Step::Boot(_), None) => {
+            Err(Failure::bug("there is no system to put into the pool").into())
+        }
+        (Step::Data { archive, volume, on }, _) => job.data(*archive, volume, on.as_deref()),
+        (Step::Identity(_), _) => steps::put_identity(&work, &pool, &metadata.stem, &machine),
+        (Step::NextNvram(volume), _) => job.nvram(volume),
+        (Step::PutNvram, _) if committed && is_up(&work)? => Ok(()),
+        (Step::PutNvram, _) => nvram::put_in_force(&pool, &work.domain()?),
+        (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
+        (Step::Files, _) => config::save(&setup.workspace, &machine),
+        (Step::PowerOff, _) => job.power_off(wanted.limit),
+        (Step::Define(_), _) if committed => Ok(()),
+        (Step::Define(_), _) => steps::define(setup, &work.host, &machine, &metadata, top, watch),
+        (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
+        (Step::Replaced(volumes), _) => job.delete(volumes),
+        (Step::Start, _) if committed && is_up(&work)? => Ok(()),
+        (Step::Start, _) => power_on(&work, &work.domain()?),
+    });
+    on_again(&work, facts.running, done)?;
+    watch.done(&format!("Restored {name} from {}", file.display()));
+    if !from_archive {
+        watch.note(&format!(
+            "machines/{name} was kept as it is; `--files` would have taken the archive's files"
+        ));
+    }
+    Ok(RestoredBackup {
+        machine: name.clone(),
+        file: file.clone(),
+        generation: metadata.current().number,
+        data_volume: Role::Data(top).of(&metadata.stem),
+        files_restored: from_archive,
+        brought: brings.files,
+        running: facts.running,
+    })
+}
+
+fn is_up(work: &Work) -> Result<bool> {
+    Ok(work.domain()?.state()?.is_active())
+}
+
+/// Returns what there is to agree to before that restore. Of the archive no more is read than its beginning.
+///
+/// # Errors
+/// The archive cannot be read, or is of another machine.
+pub fn brings(setup: &Setup, wanted: &Restore) -> Result<Brings> {
+    let archive = Archive::open(&wanted.file)?;
+    check_name(wanted, &archive.manifest().about)?;
+    trust::brings(setup, (&wanted.name, wanted.files), (&wanted.file, &archive), &files_of(&archive)?)
+}
+
+/// Refuses to restore one machine's archive as another that has its own past.
+fn check_name(wanted: &Restore, about: &About) -> Result<()> {
+    let (of, name) = (&about.machine, &wanted.name);
+    if wanted.anew || of == name {
+        return Ok(());
+    }
+    Err(Failure::user(format!(
+        "{} is an archive of the machine `{of}`, not of `{name}`",
+        wanted.file.display()
+    ))
+    .hint(format!("`nixvm restore-backup {of} FILE --as {name}` makes a new machine `{name}` of it"))
+    .into())
+}
+
+/// Refuses a new machine where one is.
+fn check_place(wanted: &Restore, domain: Option<&Owned>) -> Result<()> {
+    let name = &wanted.name;
+    // A folder alone may be what this command left that was interrupted; it has an identity of its own.
+    if wanted.anew && domain.is_some() {
+        return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
+            .hint("name one that does not")
+            .into());
+    }
+    Ok(())
+}
+
+fn virtual_size(archive: &Archive) -> u64 {
+    let sizes = archive.manifest().members.iter().filter_map(|member| match member.role {
+        backup::Role::Data { virtual_size } => Some(virtual_size),
+        _ => None,
+    });
+    sizes.max().unwrap_or_default()
+}
+
+/// Returns the machine as it will be declared: a data disk never becomes smaller than it was or is to be.
+fn declared(
+    wanted: &Restore,
+    setup: &Setup,
+    files: &[ArchivedFile],
+    from_archive: bool,
+    virtual_size: u64,
+) -> Result<Machine> {
+    let name = &wanted.name;
+    let machine = match (wanted.anew, from_archive) {
+        (true, true) => config::with_new_identity(&config::from_archive(name, files)?, name)?,
+        (false, true) => config::from_archive(name, files)?,
+        (_, false) => config::load(&setup.workspace, name)?,
+    };
+    setup.workspace.check_profile(&machine.profile).explain(|| {
+        Failure::user(format!("the machine `{name}` cannot be built in this workspace; nothing was changed"))
+            .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
+    })?;
+    // Where it is restored, and not where it was when it was archived.
+    let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    // `var_size` holds whole MiB, and a disk that somebody resized by hand may be of any length.
+    let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
+    Ok(Machine { pool, connection, var_size, ..machine })
+}
+
+/// Builds the machine's system.
+fn built(
+    setup: &Setup,
+    machine: &Machine,
+    beside: &Path,
+    domain: Option<&Owned>,
+    folder: bool,
+    watch: &dyn Watch,
+) -> Result<BuiltMachine> {
+    nix::require()?;
+    let known = domain.map(|domain| &domain.metadata().generations);
+    build_beside(setup, machine, beside, known, watch).inspect_err(|_| {
+        if !folder {
+            // The flake would offer a machine that is not there.
+            let _ = render::remove(&setup.workspace.rendered_dir(), &machine.name);
+        }
+    })
+}
+
+/// Returns what the domain will say of itself: its snapshots and earlier generations stay.
+fn metadata(
+    setup: &Setup,
+    host: &Hypervisor,
+    machine: &Machine,
+    domain: Option<&Owned>,
+    built: Option<&BuiltMachine>,
+) -> Result<Metadata> {
+    let build = built.map(|built| steps::record(machine, built));
+    match (domain.map(|domain| domain.metadata()), build) {
+        (Some(there), None) => Ok(there.clone()),
+        (Some(there), Some(build)) => {
+            Ok(Metadata { generations: there.generations.with_untried(build), ..there.clone() })
+        }
+        (None, Some(build)) => Ok(Metadata {
+            machine: machine.name.clone(),
+            workspace: setup.workspace.root().display().to_string(),
+            stem: free_stem(host, &machine.name)?,
+            ssh_port: None,
+            generations: Generations::first(build),
+            snapshots: Vec::new(),
+        }),
+        (None, None) => Err(Failure::bug("a machine without a system").into()),
+    }
+}
+
+/// A restore on its way.
+struct Job<'a> {
+    work: &'a Work<'a>,
+    pool: &'a Pool,
+    chain: &'a [Archive],
+    machine: &'a Machine,
+    metadata: &'a Metadata,
+}
+
+impl Job<'_> {
+    fn facts(
+        &self,
+        wanted: &Restore,
+        domain: Option<&Owned>,
+        built: Option<&BuiltMachine>,
+        folder: bool,
+    ) -> Result<Facts> {
+        let stem = self.metadata.stem.clone();
+        let replaced = |domain: &Owned| -> Result<Vec<String>> {
+            let top = Role::Data(layer_of(domain)?).of(&stem);
+            Ok(self.pool.chain(&top)?.into_iter().map(|link| link.volume).collect())
+        };
+        let highest = data_layers(self.pool, &stem)?.last().copied().unwrap_or(0);
+        if domain.is_none() && highest > 0 {
+            self.work.watch.note(&format!(
+                "the pool has a data disk of {} already, `{}`; it is kept as it is",
+                wanted.name,
+                Role::Data(highest).of(&stem)
+            ));
+        }
+        let newest = self.chain.last().map(Archive::manifest);
+        let is_nvram = |member: &backup::Member| matches!(member.role, backup::Role::Nvram);
+        Ok(Facts {
+            replaced: domain.map(replaced).transpose()?,
+            running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
+                || domain.is_some() && self.work.was_to(Intent::Restart),
+            build: built.map(|built| built.generation.number),
+            highest,
+            archives: self.chain.len(),
+            nvram: newest.is_some_and(|manifest| manifest.members.iter().any(is_nvram)),
+            folder,
+            stem,
+        })
+    }
+
+    fn boot(&self, volume: &str, built: &BuiltMachine, domain: Option<&Owned>) -> Result<()> {
+        let number = built.generation.number;
+        let known = domain.is_some_and(|domain| domain.metadata().generations.get(number).is_some());
+        if !known {
+            // What lies there under this name is of a build that nobody remembers.
+            self.pool.delete(volume)?;
+        }
+        steps::put_boot(self.work, self.pool, volume, built)?;
+        trial::forget(self.work.setup, &self.work.name)
+    }
+
+    /// Puts the data of one archive of the chain into the pool.
+    fn data(&self, archive: usize, volume: &str, on: Option<&str>) -> Result<()> {
+        self.work.watch.step(&format!("Copying the data of {} into the pool", self.machine.name));
+        let is_data = |role: &backup::Role| matches!(role, backup::Role::Data { .. });
+        self.member(archive, is_data, |bytes, length| {
+            let incoming = Incoming { bytes, length, on };
+            self.pool.pour(volume, incoming, &mut moved(self.work.watch)).map(drop)
+        })
+    }
+
+    fn nvram(&self, volume: &str) -> Result<()> {
+        self.pool.delete(volume)?;
+        self.member(
+            self.chain.len() - 1,
+            |role| matches!(role, backup::Role::Nvram),
+            |bytes, length| {
+                let mut nvram = Vec::new();
+                bytes.take(length).read_to_end(&mut nvram)?;
+                self.pool.put_bytes(volume, &nvram).map(drop)
+            },
+        )
+    }
+
+    /// Gives `take` the member of that role and its length.
+    fn member(
+        &self,
+        archive: usize,
+        is: impl Fn(&backup::Role) -> bool,
+        take: impl FnOnce(&mut dyn Read, u64) -> Result<()>,
+    ) -> Result<()> {
+        let none = || Failure::bug("the archive has no such member");
+        let mut members = self.chain.get(archive).ok_or_else(none)?.members()?;
+        while let Some(mut entry) = members.advance()? {
+            if is(&entry.member().role) {
+                let length = entry.member().size;
+                return take(&mut entry, length);
+            }
+        }
+        Err(none().into())
+    }
+
+    /// Shuts the machine down; pulls the plug of one that does not: its data is replaced.
+    fn power_off(&self, limit: Duration) -> Result<()> {
+        let Work { name, watch, .. } = self.work;
+        if let Err(error) = take_down(self.work, limit) {
+            interrupt::check()?;
+            watch.note(&format!("{name} is switched off, as its data is replaced: {error:#}"));
+            self.work.domain()?.force_off()?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the layers of the replaced data that no snapshot lies on.
+    fn delete(&self, volumes: &[String]) -> Result<()> {
+        let used = roots::of(self.pool, &*self.work.domain()?)?;
+        for volume in volumes.iter().filter(|volume| !used.contains(*volume)) {
+            self.pool.delete(volume)?;
+        }
+        Ok(())
+    }
+}

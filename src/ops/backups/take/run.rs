@@ -1,0 +1,257 @@
+//! The backup itself.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::backup::{self, About, Parent, Source, State, Written, machine_files};
+use crate::config;
+use crate::disks::{layer_of, nvram};
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+use crate::host::{Setup, Watch, exposure, moved};
+use crate::hypervisor::{Owned, Paused};
+use crate::interrupt;
+use crate::model::volume::Role;
+use crate::model::{Machine, MachineName, Moment, Progress};
+use crate::storage::{Pool, VolumeReader};
+use crate::work::Work;
+
+use super::plan::{Facts, Step, plan};
+use super::series::Series;
+
+/// Bytes beside the data that an archive may need: the machine's files and its manifest.
+const BESIDE_DATA: u64 = 8 << 20;
+
+/// A backup that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackedUp {
+    /// The machine.
+    pub machine: MachineName,
+    /// The archive.
+    #[serde(serialize_with = "crate::model::path::text")]
+    pub file: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Bytes of the data in it, uncompressed.
+    pub data_bytes: u64,
+    /// What the machine did meanwhile.
+    pub state: State,
+    /// The archive that it adds to.
+    pub parent: Option<String>,
+    /// Milliseconds that the guest's file systems stood still; `None` where they did not have to or could not.
+    pub frozen_ms: Option<u64>,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// Backs a machine up into a folder; only what changed since the last archive there, if `incremental` and it can be told.
+///
+/// # Errors
+/// There is no such machine, its files are not valid, there is no space for the copy or the archive, or the data cannot be
+/// read; no archive is left then.
+pub fn backup(
+    setup: &Setup,
+    name: &MachineName,
+    folder: &Path,
+    incremental: bool,
+    watch: &dyn Watch,
+) -> Result<BackedUp> {
+    let began = Instant::now();
+    let work = Work::begin(setup, name, "backup", watch)?;
+    let domain = work.domain()?;
+    let machine = config::load(&setup.workspace, name)?;
+    file::create_private_folder(folder)?;
+    let pool = work.pool()?;
+    let series = incremental.then(|| Series::find(folder, &machine, &domain)).transpose()?;
+    if let Some(Series { parent: None, .. }) = &series {
+        watch.note(&format!("{name} has no backup in {} to add to; this is a full one", folder.display()));
+    }
+    exposure::warn(setup, name, "the data", watch);
+    let facts = facts(&pool, &domain, incremental)?;
+
+    let mut job =
+        Job { work: &work, pool: &pool, domain: &domain, machine: &machine, folder, series, paused: None };
+    let (mut taken, mut written) = (None, None);
+    let done = work.carry_out(&plan(&facts), |step| match step {
+        Step::Copy(volume) => job.copy(volume, &facts.top).map(|copy| taken = Some(copy)),
+        Step::Archive(volume) => {
+            let copy = taken.as_ref().ok_or_else(|| Failure::bug("there is no copy to archive"))?;
+            job.archive(volume, copy, || pool.reader(volume)).map(|archive| written = Some(archive))
+        }
+        Step::ArchiveInPlace(volume) => {
+            let (disk, archive) = job.archive_in_place(volume)?;
+            (taken, written) = (Some(disk), Some(archive));
+            Ok(())
+        }
+        Step::Delete(volume) => pool.delete(volume).map(drop),
+        Step::Checkpoints => match (&job.series, &taken) {
+            (Some(series), Some(copy)) => series.sweep(&domain, copy.checkpoint.as_ref()),
+            _ => Ok(()),
+        },
+    });
+    if let (Err(_), Some(checkpoint), None) =
+        (&done, taken.as_ref().and_then(|copy| copy.checkpoint.as_ref()), &written)
+    {
+        // No archive knows it. If this fails, the next incremental backup does it.
+        let _ = domain.delete_checkpoint(checkpoint);
+    }
+    drop(job);
+    done?;
+    let (taken, (written, data_bytes)) =
+        taken.zip(written).ok_or_else(|| Failure::bug("a backup without an archive"))?;
+    let archive = folder.join(written.name.to_string());
+    if folder == setup.workspace.backups_dir() {
+        // Elsewhere a folder may be somebody's who is not to read the machine's secrets.
+        file::give_to_owner(&archive)?;
+    }
+    // By this `restore-backup` knows it again, wherever it is by then.
+    let made = setup.workspace.made_archives_dir().join(written.manifest.to_string());
+    if let Err(error) = file::write(&made, "") {
+        watch.note(&format!("`restore-backup` will ask whether you trust this archive: {error:#}"));
+    }
+    let bytes = std::fs::metadata(&archive).map_or(0, |metadata| metadata.len());
+    watch.done(&format!("Backed {name} up to {}", archive.display()));
+    Ok(BackedUp {
+        machine: name.clone(),
+        file: archive,
+        bytes,
+        data_bytes,
+        state: taken.state,
+        parent: taken.parent.map(|parent| parent.archive.to_string()),
+        frozen_ms: taken.frozen.map(|stood| u64::try_from(stood.as_millis()).unwrap_or(u64::MAX)),
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn facts(pool: &Pool, domain: &Owned, incremental: bool) -> Result<Facts> {
+    let stem = &domain.metadata().stem;
+    let top = Role::Data(layer_of(domain)?).of(stem);
+    let running = domain.state()?.is_active();
+    let compact = !running && !incremental && pool.is_compact(&top)?;
+    Ok(Facts { copy: Role::Backup.of(stem), top, running, compact, incremental })
+}
+
+/// The data at one instant.
+pub(super) struct Taken {
+    pub(super) created: Moment,
+    pub(super) state: State,
+    pub(super) parent: Option<Parent>,
+    pub(super) checkpoint: Option<String>,
+    pub(super) frozen: Option<Duration>,
+}
+
+impl Taken {
+    /// Returns what holds for a machine that is off from now on.
+    pub(super) fn off() -> Self {
+        Taken { created: Moment::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
+    }
+}
+
+/// A backup on its way.
+pub(super) struct Job<'a> {
+    pub(super) work: &'a Work<'a>,
+    pub(super) pool: &'a Pool,
+    pub(super) domain: &'a Owned,
+    pub(super) machine: &'a Machine,
+    pub(super) folder: &'a Path,
+    pub(super) series: Option<Series>,
+    /// QEMU, where it runs for the backup alone.
+    pub(super) paused: Option<Paused<'a>>,
+}
+
+impl Job<'_> {
+    /// Writes the archive of a machine that is off, its data from where it is.
+    fn archive_in_place(&self, volume: &str) -> Result<(Taken, (Written, u64))> {
+        // In this order: what is written from the stamp on is noticed, and what wrote before has ended.
+        let stamp = self.pool.stamp(volume)?;
+        if self.domain.state()?.is_active() {
+            return Err(Failure::user(format!("{} was started meanwhile", self.machine.name))
+                .hint("run the command again")
+                .into());
+        }
+        let taken = Taken::off();
+        let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
+        match written {
+            // Also where that made the read fail in another way, as at a file that became longer.
+            Err(error) if self.pool.stamp(volume).is_ok_and(|now| now != stamp) => {
+                interrupt::check()?;
+                Err(error).explain(|| written_meanwhile(&self.machine.name))
+            }
+            written => Ok((taken, written?)),
+        }
+    }
+
+    /// Writes the archive and returns it with the number of bytes of data in it.
+    fn archive(
+        &self,
+        volume: &str,
+        taken: &Taken,
+        open: impl FnOnce() -> Result<VolumeReader>,
+    ) -> Result<(Written, u64)> {
+        let name = &self.machine.name;
+        self.work.watch.step(&format!("Writing the archive of {name}"));
+        let nvram = self.nvram()?;
+        let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
+        let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
+        require_space(
+            self.folder,
+            used + nvram.as_ref().map_or(0, |nvram| nvram.len() as u64) + BESIDE_DATA,
+        )?;
+        let build = self.domain.metadata().current();
+        let about = About {
+            machine: name.clone(),
+            profile: build.profile.clone(),
+            machine_id: self.machine.machine_id,
+            created: taken.created,
+            nixvm: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: build.generation(),
+            nixpkgs_revision: build.nixpkgs.clone(),
+            state: taken.state,
+            parent: taken.parent.clone(),
+            checkpoint: taken.checkpoint.clone(),
+        };
+        let mut data = open()?;
+        let data_size = data.length();
+        let source = Source { files, data: &mut data, data_size, nvram: nvram.as_deref() };
+        let mut shown = moved(self.work.watch);
+        let written = backup::write(self.folder, &about, source, &mut |progress| {
+            shown(Progress { done: progress.done, total: progress.total })
+        })?;
+        Ok((written, data_size))
+    }
+
+    /// Returns the variables of the machine's firmware; it has none before its first start.
+    fn nvram(&self) -> Result<Option<Vec<u8>>> {
+        let stem = &self.domain.metadata().stem;
+        if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
+            return Ok(None);
+        }
+        nvram::read(self.pool, stem, &Role::Nvram).map(Some)
+    }
+}
+
+fn written_meanwhile(machine: &MachineName) -> Failure {
+    Failure::user(format!(
+        "the data disk of {machine} was written while it was archived; there is no archive of it"
+    ))
+    .hint(
+        "something beside nixvm started the machine; run the command again: it can run while it is backed up",
+    )
+}
+
+/// Checks that an archive of that much data fits into a folder, even if nothing of it can be compressed.
+fn require_space(folder: &Path, bytes: u64) -> Result<()> {
+    let free = file::free_space(folder)?;
+    if bytes <= free {
+        return Ok(());
+    }
+    let [need, have] = [bytes, free].map(|bytes| bytes.div_ceil(1 << 20));
+    Err(Failure::user(format!(
+        "{} may have no space for the archive: it can take {need} MiB, and {have} MiB are free",
+        folder.display()
+    ))
+    .hint("free space there, or name another folder with `--to DIR`")
+    .into())
+}

@@ -1,0 +1,87 @@
+//! `build`: images of profiles and machines, without libvirt.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::build::{BuiltMachine, build_machine, flake, tell_not_carried_out};
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::host::{Setup, Watch};
+use crate::model::{MachineName, ProfileName};
+use crate::nix;
+use crate::render;
+use crate::storage::image;
+
+/// A profile whose base image was built.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltProfile {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The link that keeps the image from Nix's garbage collector.
+    #[serde(serialize_with = "crate::model::path::text")]
+    pub out_link: PathBuf,
+    /// Size of the base image in bytes.
+    pub base_bytes: u64,
+    /// Options and packages that the profile asks for and its guests do not have; none with real nixpkgs.
+    pub not_carried_out: Vec<String>,
+}
+
+/// A profile of the workspace, and the sentence that describes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedProfile {
+    /// Its name.
+    pub name: ProfileName,
+    /// The first paragraph of its file.
+    pub description: String,
+}
+
+/// Returns the workspace's profiles.
+///
+/// # Errors
+/// A profile's file cannot be read or is not Nix.
+pub fn profiles(setup: &Setup) -> Result<Vec<ListedProfile>> {
+    let describe = |name: ProfileName| {
+        let file = setup.workspace.profile_file(&name);
+        if !file.exists() {
+            return Ok(ListedProfile { name, description: "One of nixvm's own.".into() });
+        }
+        let text = std::fs::read_to_string(&file)
+            .explain(|| Failure::user(format!("cannot read `{}`", file.display())))?;
+        render::syntax::check(&file.display().to_string(), &text)?;
+        Ok(ListedProfile { name, description: render::syntax::doc_comment(&text).unwrap_or_default() })
+    };
+    setup.workspace.profile_names()?.into_iter().map(describe).collect()
+}
+
+/// Builds a profile's base image.
+///
+/// # Errors
+/// There is no such profile, or Nix fails; nothing but Nix's store has changed then.
+pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) -> Result<BuiltProfile> {
+    setup.workspace.check_profile(profile)?;
+    let out_link = setup.workspace.build_dir().join(format!("profile-{profile}"));
+    watch.step(&format!("Building profile {profile}"));
+    let flake = flake::prepare(setup, |_, _| Ok(()), watch)?;
+    let image = nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
+    let base = image.join("base.qcow2");
+    let base_bytes = std::fs::metadata(&base)
+        .explain(|| Failure::user(format!("cannot read `{}`", base.display())))?
+        .len();
+    let not_carried_out = image::read_not_carried_out(&image)?;
+    watch.done(&format!("Built profile {profile}"));
+    tell_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);
+    Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes, not_carried_out })
+}
+
+/// Builds the image of a declared machine, as its next generation, without touching libvirt.
+///
+/// # Errors
+/// There is no such machine, its files are not valid Nix, or Nix fails.
+pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
+    let machine = config::load(&setup.workspace, name)?;
+    // Where libvirt does not answer, an image can still be built: of a first generation.
+    let known =
+        setup.hypervisor().and_then(|host| host.own(name)).ok().map(|it| it.metadata().generations.clone());
+    build_machine(setup, &machine, known.as_ref(), watch)
+}

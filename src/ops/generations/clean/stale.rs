@@ -1,0 +1,109 @@
+//! What nixvm made in the workspace's output for machines, generations and profiles that are no more.
+//!
+//! A machine is there as long as it has a domain or is declared: what is made anew when it is needed, such as its rendered
+//! module, is not deleted before.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::host::Setup;
+use crate::journal::{self, State};
+use crate::model::record::Metadata;
+use crate::model::{MachineName, ProfileName};
+
+use super::garbage::Garbage;
+
+/// Returns what lies in the workspace's output for machines, generations and profiles that are no more.
+///
+/// # Errors
+/// A folder or a journal cannot be read.
+pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
+    let workspace = &setup.workspace;
+    // Of whatever workspace they say that they are: one that was moved, or mounted elsewhere, is known by another path, and
+    // what is kept in vain is a few kilobytes.
+    let domains: BTreeSet<&MachineName> = records.iter().map(|record| &record.machine).collect();
+    let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
+    let mut found = Vec::new();
+    let profiles = workspace.profile_names()?;
+    for (path, name) in entries(&workspace.build_dir())? {
+        let machine = name.strip_prefix("vm-").and_then(|name| name.parse::<MachineName>().ok());
+        let profile = name.strip_prefix("profile-").and_then(|name| name.parse::<ProfileName>().ok());
+        let stale = machine.is_some_and(|name| !lives(&name))
+            || profile.is_some_and(|name| !profiles.contains(&name));
+        if stale && path.is_symlink() {
+            found.push(Garbage::OutLink { path });
+        }
+    }
+    let files = |machine: &MachineName, path: PathBuf| -> Result<Garbage> {
+        Ok(Garbage::Files { machine: machine.clone(), bytes: size(&path)?, path })
+    };
+    for folder in [workspace.rendered_dir(), workspace.known_hosts_dir()] {
+        for (path, name) in entries(&folder)? {
+            match name.parse::<MachineName>() {
+                Ok(machine) if !lives(&machine) => found.push(files(&machine, path)?),
+                _ => {}
+            }
+        }
+    }
+    for (path, name) in entries(&workspace.work_dir())? {
+        let machine = name.strip_suffix(".lock").and_then(|name| name.parse::<MachineName>().ok());
+        // A lock that somebody has may be of a machine that is about to be there.
+        match machine.filter(|machine| !lives(machine)) {
+            Some(machine) if journal::state(&workspace.work_dir(), &machine)? == State::Idle => {
+                found.push(files(&machine, path)?);
+            }
+            _ => {}
+        }
+    }
+    for (path, name) in entries(&workspace.generations_dir())? {
+        let Ok(machine) = name.parse::<MachineName>() else { continue };
+        if !domains.contains(&machine) {
+            found.push(files(&machine, path)?);
+            continue;
+        }
+        let known = |number: u32| {
+            records.iter().any(|record| record.machine == machine && record.generations.get(number).is_some())
+        };
+        for (path, number) in entries(&path)? {
+            match number.parse() {
+                Ok(number) if !known(number) => found.push(files(&machine, path)?),
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns what is in a folder, with its name; nothing, if there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.explain(say)?,
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.explain(say)?;
+        found.push((entry.path(), entry.file_name().to_string_lossy().into_owned()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Returns the bytes of all files below a folder.
+fn size(folder: &Path) -> Result<u64> {
+    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
+    let mut bytes = 0;
+    for entry in WalkDir::new(folder) {
+        let entry = entry.explain(say)?;
+        if entry.file_type().is_file() {
+            bytes += entry.metadata().explain(say)?.len();
+        }
+    }
+    Ok(bytes)
+}

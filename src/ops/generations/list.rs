@@ -1,0 +1,70 @@
+//! `generations`: the builds of a machine that are in the pool, and the way to have fewer.
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::host::{Setup, Watch, open_pool};
+use crate::model::MachineName;
+use crate::model::record::Build;
+use crate::model::volume::Role;
+use crate::work::Work;
+use crate::work::generations::{remove, running, superfluous};
+
+/// A generation of a machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedGeneration {
+    /// What the domain says of it.
+    #[serde(flatten)]
+    pub build: Build,
+    /// Whether the machine has it at its next start.
+    pub current: bool,
+    /// Whether the machine runs it.
+    pub running: bool,
+    /// The volume of its boot disk.
+    pub volume: String,
+    /// Bytes that this takes in the pool; `None` where it is missing.
+    pub bytes: Option<u64>,
+}
+
+/// Returns a machine's generations, by number.
+///
+/// # Errors
+/// There is no such machine, or libvirt does not answer.
+pub fn generations(setup: &Setup, name: &MachineName) -> Result<Vec<ListedGeneration>> {
+    let host = setup.hypervisor()?;
+    let domain = host.see(name)?;
+    let (metadata, running) = (domain.metadata(), running(&domain)?);
+    let pool = open_pool(setup, &host)?;
+    let list = |build: &Build| {
+        let volume = Role::Boot(build.number).of(&metadata.stem);
+        Ok(ListedGeneration {
+            build: build.clone(),
+            current: build.number == metadata.current().number,
+            running: Some(build.number) == running,
+            bytes: pool.usage(&volume)?.map(|usage| usage.allocation),
+            volume,
+        })
+    };
+    metadata.generations.all().iter().map(list).collect()
+}
+
+/// Removes the generations of a machine beyond the last `keep`, except those that are needed, and returns their numbers.
+///
+/// # Errors
+/// There is no such machine, or a step fails; running it again completes the work.
+pub fn keep_generations(
+    setup: &Setup,
+    name: &MachineName,
+    keep: usize,
+    watch: &dyn Watch,
+) -> Result<Vec<u32>> {
+    let work = Work::begin(setup, name, "generations", watch)?;
+    let domain = work.domain()?;
+    let numbers = superfluous(domain.metadata(), running(&domain)?, keep);
+    remove(&work, &numbers)?;
+    match numbers.len() {
+        0 => watch.note(&format!("{name} has no generation to remove")),
+        count => watch.done(&format!("Removed {count} generation(s) of {name}")),
+    }
+    Ok(numbers)
+}

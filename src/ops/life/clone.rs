@@ -1,0 +1,248 @@
+//! `clone`: a new machine like another, with its data or without, and an identity of its own.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::build::{BuiltMachine, build_beside, kept};
+use crate::config;
+use crate::disks::{data_capacity, data_layers, free_stem, layer_of};
+use crate::error::{Failure, Result};
+use crate::host::{Setup, Watch, accelerator, ensure_network, moved, preflight};
+use crate::hypervisor::BackupRequest;
+use crate::model::record::{Generations, Metadata};
+use crate::model::volume::{Role, VolumeStem};
+use crate::model::{Machine, MachineName, Size};
+use crate::render;
+use crate::storage::Pool;
+use crate::work::{Plan, Work, steps};
+
+/// A machine that was made like another.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cloned {
+    /// The machine that it is like.
+    pub source: MachineName,
+    /// What was built for it.
+    #[serde(flatten)]
+    pub built: BuiltMachine,
+    /// The volume that holds its data.
+    pub data_volume: String,
+    /// Whether that holds what the other machine's does.
+    pub with_data: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Network,
+    Base,
+    Boot(String),
+    Empty(String),
+    Copy { volume: String, from: String },
+    Identity(String),
+    Files,
+    Define,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Network => "see that the network is there".into(),
+            Step::Base => "put the base image into the pool".into(),
+            Step::Boot(_) => "put the boot disk into the pool".into(),
+            Step::Empty(_) => "make the data disk".into(),
+            Step::Copy { from, .. } => format!("copy {from}"),
+            Step::Identity(_) => "write the identity volume".into(),
+            Step::Files => "write the new machine's files".into(),
+            Step::Define => "define the domain".into(),
+        }
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Step::Boot(volume) | Step::Empty(volume) | Step::Copy { volume, .. } | Step::Identity(volume) => {
+                vec![volume.clone()]
+            }
+            Step::Network | Step::Base | Step::Files | Step::Define => Vec::new(),
+        }
+    }
+}
+
+/// Returns the steps of `clone`; the domain, which makes the new machine visible, comes last. `from` is the volume with the
+/// data to copy.
+fn plan(stem: &VolumeStem, generation: u32, layer: u32, from: Option<&str>) -> Vec<Step> {
+    let volume = Role::Data(layer).of(stem);
+    vec![
+        Step::Network,
+        Step::Base,
+        Step::Boot(Role::Boot(generation).of(stem)),
+        match from {
+            Some(from) => Step::Copy { volume, from: from.to_owned() },
+            None => Step::Empty(volume),
+        },
+        Step::Identity(Role::Identity.of(stem)),
+        Step::Files,
+        Step::Define,
+    ]
+}
+
+/// Makes the machine `new` like `name`, with a copy of its data or an empty data disk; each has the setup of where it is.
+///
+/// # Errors
+/// There is a machine `new`, there is none `name`, the build fails, the pool has no space, or libvirt refuses; running
+/// `clone` again completes the work. The machine `name` is never changed.
+pub fn clone(
+    (from_setup, name): (&Setup, &MachineName),
+    (setup, new): (&Setup, &MachineName),
+    with_data: bool,
+    watch: &dyn Watch,
+) -> Result<Cloned> {
+    let (source, work) = Work::begin_both((from_setup, name), (setup, new), "clone", watch)?;
+    let original = config::load(&setup.workspace, name)?;
+    preflight(setup, new, Some(&original.network))?;
+    let pool = work.pool()?;
+    let from_pool = source.pool()?;
+    let data = if with_data { Some(data_of(&source, &from_pool)?) } else { None };
+    let machine = like(setup, &original, new, data.as_ref().map(|(_, size)| *size))?;
+    work.host.check_free(new, machine.machine_id)?;
+    let folder = setup.workspace.machine_dir(name);
+    let built = build_beside(setup, &machine, &folder, None, watch)?;
+
+    let stem = free_stem(&work.host, new)?;
+    let layer = data_layers(&pool, &stem)?.last().map_or(1, |last| last + 1);
+    let metadata = Metadata {
+        machine: new.clone(),
+        workspace: setup.workspace.root().display().to_string(),
+        stem: stem.clone(),
+        ssh_port: None,
+        generations: Generations::first(steps::record(&machine, &built)),
+        snapshots: Vec::new(),
+    };
+    let from = data.as_ref().map(|(volume, _)| volume.as_str());
+    work.carry_out(&plan(&stem, built.generation.number, layer, from), |step| match step {
+        Step::Network => ensure_network(&work.host, &machine.network),
+        Step::Base => steps::put_base(&work, &pool, &built.image),
+        Step::Boot(volume) => {
+            pool.delete(volume)?;
+            // Of a machine that had the name before.
+            kept::remove_folder(&kept::of_machine(setup, new))?;
+            steps::put_boot(&work, &pool, volume, &built)
+        }
+        Step::Empty(volume) => steps::make_data(&work, &pool, volume, &machine),
+        Step::Copy { volume, from } => copy(&source, (&pool, volume), (&from_pool, from)),
+        Step::Identity(_) => steps::put_identity(&work, &pool, &stem, &machine),
+        Step::Files => {
+            config::save(&setup.workspace, &machine)?;
+            let extra = machine.extra.as_deref().unwrap_or_default();
+            let beside: Vec<PathBuf> = render::companions(&folder, name, extra)?
+                .into_iter()
+                .map(|companion| companion.path)
+                .collect();
+            config::copy_beside(&setup.workspace, name, new, &beside)?;
+            config::copy_health_check(&setup.workspace, name, new).map(drop)
+        }
+        Step::Define => steps::define(setup, &work.host, &machine, &metadata, layer, watch),
+    })?;
+    watch.done(&format!(
+        "Cloned {name} as {new}, {}",
+        if with_data { "with its data" } else { "without data" }
+    ));
+    Ok(Cloned { source: name.clone(), built, data_volume: Role::Data(layer).of(&stem), with_data })
+}
+
+/// Returns the volume that a machine's data is in, and its size.
+fn data_of(source: &Work, pool: &Pool) -> Result<(String, Size)> {
+    if source.host.find(&source.name)?.is_none() {
+        return Err(Failure::user(format!("{} has no disks yet, and so no data", source.name))
+            .hint(format!("`nixvm create {}` makes them; or pass `--without-data`", source.name))
+            .into());
+    }
+    let domain = source.domain()?;
+    let volume = Role::Data(layer_of(&domain)?).of(&domain.metadata().stem);
+    Ok((volume, data_capacity(pool, &domain)?))
+}
+
+/// Copies a machine's data; that of one which runs as it is at one instant.
+fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool, &str)) -> Result<()> {
+    let (domain, watch) = (source.domain()?, source.watch);
+    let running = domain.state()?.is_active();
+    let accelerator = accelerator(source.setup, &source.host, watch)?;
+    watch.step(&format!(
+        "Copying the data of {}{}",
+        source.name,
+        if running { " while it runs" } else { "" }
+    ));
+    pool.duplicate(volume, (from_pool, from), &mut |from, to| {
+        if !running {
+            return source.host.copy_image(accelerator, from, to, &mut moved(watch));
+        }
+        // A clone that was killed leaves QEMU at work.
+        domain.end_backup()?;
+        let request = BackupRequest { path: to, since: None, checkpoint: None };
+        if domain.backup_data(request, &mut moved(watch))?.is_none() {
+            watch.note("the guest's agent does not answer: the copy is as after a power cut");
+        }
+        Ok(())
+    })
+    .map(drop)
+}
+
+/// Returns the machine to make: like `original`, with an identity of its own; its folder may be there from an earlier try.
+fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
+    let machine = Machine {
+        pool: Some(setup.pool.clone()),
+        connection: Some(setup.connect.clone()),
+        // The copy of a disk is as large as the disk, whatever the file says.
+        var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
+        ..config::with_new_identity(original, new)?
+    };
+    if !config::exists(&setup.workspace, new) {
+        return Ok(machine);
+    }
+    let there = config::load(&setup.workspace, new)?;
+    if is_like(&there, &machine) && there.machine_id != original.machine_id {
+        return Ok(there);
+    }
+    Err(Failure::user(format!("machines/{new} is there, and not like machines/{}", original.name))
+        .hint(format!("choose another name, or delete the folder: `nixvm purge {new}`"))
+        .into())
+}
+
+/// Returns whether two machines differ in nothing but what makes each its own.
+fn is_like(one: &Machine, other: &Machine) -> bool {
+    let with_identity =
+        Machine { machine_id: one.machine_id, mac: one.mac, host_key: one.host_key.clone(), ..other.clone() };
+    *one == with_identity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sample;
+    use crate::model::{MacAddress, MachineId};
+
+    #[test]
+    fn the_domain_comes_last_and_nothing_of_the_other_machine_is_ever_in_danger() {
+        let stem: VolumeStem = "db".parse().unwrap();
+        for (from, data) in [
+            (None, Step::Empty("db.data-1.qcow2".into())),
+            (
+                Some("web.data-2.qcow2"),
+                Step::Copy { volume: "db.data-1.qcow2".into(), from: "web.data-2.qcow2".into() },
+            ),
+        ] {
+            let steps = plan(&stem, 1, 1, from);
+            assert!(steps.contains(&data));
+            assert_eq!(steps.last(), Some(&Step::Define));
+            assert!(steps.iter().flat_map(Step::volumes).all(|volume| volume.starts_with("db.")));
+        }
+    }
+
+    #[test]
+    fn a_folder_of_an_earlier_try_is_known_by_all_but_its_identity() {
+        let machine = sample::machine();
+        let other =
+            Machine { machine_id: MachineId::generate(), mac: MacAddress::generate(), ..machine.clone() };
+        assert!(is_like(&other, &machine));
+        assert!(!is_like(&Machine { self_contained: true, ..other }, &machine));
+    }
+}

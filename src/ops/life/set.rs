@@ -1,0 +1,282 @@
+//! `set`: a machine's memory, processors and data disk; in force at once where that can be.
+//!
+//! A running guest has the processors that it was started with, and can have less memory than that and as much again,
+//! but no more. More of either could only be plugged in where the domain declares slots and nodes for it beforehand,
+//! whose number would be a guess; a start is what it takes instead.
+
+use serde::Serialize;
+
+use crate::config;
+use crate::disks::{data_capacity, grow_data};
+use crate::error::{Failure, Result};
+use crate::host::{Setup, Watch, accelerator, memory};
+use crate::hypervisor::LiveSize;
+use crate::model::domain::Accelerator;
+use crate::model::{Machine, MachineName, Size, Vcpus};
+use crate::work::{Plan, Work};
+
+/// What is asked of a machine; `None` leaves a value as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Its memory.
+    pub memory: Option<Size>,
+    /// Its processors.
+    pub vcpus: Option<Vcpus>,
+    /// The size of its data disk.
+    pub var_size: Option<Size>,
+}
+
+/// When a value is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// It was so before.
+    Unchanged,
+    /// It is.
+    Now,
+    /// From the next start on.
+    NextStart,
+    /// From the first start on with KVM: an emulated guest has one processor.
+    WithKvm,
+}
+
+/// One value, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The file that holds it.
+    pub key: &'static str,
+    /// What the file said.
+    pub before: String,
+    /// What it says now.
+    pub after: String,
+    /// When it is in force.
+    pub effect: Effect,
+}
+
+/// What was set.
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    /// The machine.
+    pub machine: MachineName,
+    /// Its values that were named.
+    pub settings: Vec<Setting>,
+}
+
+/// What is so before anything is set.
+#[derive(Debug, Clone, Copy, Default)]
+struct Observed {
+    /// What the guest has, if it runs.
+    live: Option<LiveSize>,
+    /// How large the data disk is, if there is one.
+    disk: Option<Size>,
+    /// Whether guests run without KVM.
+    emulated: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Files,
+    Memory(Size),
+    Grow(Size),
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Files => "write the machine's files".into(),
+            Step::Memory(_) => "change the running guest's memory".into(),
+            Step::Grow(_) => "grow the data disk".into(),
+        }
+    }
+}
+
+/// Sets what is asked: in the machine's files, and at once where the guest can take it.
+///
+/// # Errors
+/// There is no such machine, its data disk is larger than what is asked (nothing is changed then), or libvirt refuses.
+pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -> Result<Settings> {
+    let work = Work::begin(setup, name, "set", watch)?;
+    let machine = config::load(&setup.workspace, name)?;
+    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
+    let pool = domain.as_ref().map(|_| work.pool()).transpose()?;
+    let mut observed = Observed::default();
+    if let (Some(domain), Some(pool)) = (&domain, &pool) {
+        observed.disk = Some(data_capacity(pool, domain)?);
+        observed.emulated = accelerator(setup, &work.host, watch)? == Accelerator::Tcg;
+        observed.live = if domain.state()?.is_active() { Some(domain.live_size()?) } else { None };
+    }
+    let (settings, steps) = plan(&machine, asked, observed)?;
+    if let Some(wanted) = asked.memory {
+        memory::compare(&work.host, name, wanted, watch)?;
+    }
+    work.carry_out(&steps, |step| match (step, &domain, &pool) {
+        (Step::Files, ..) => config::change(&setup.workspace, name, |files| {
+            files.memory = asked.memory.or(files.memory);
+            files.vcpus = asked.vcpus.or(files.vcpus);
+            files.var_size = asked.var_size.or(files.var_size);
+        })
+        .map(drop),
+        (Step::Memory(memory), Some(domain), _) => domain.set_live_memory(*memory),
+        (Step::Grow(size), Some(domain), Some(pool)) => grow_data(pool, domain, *size),
+        (Step::Memory(_) | Step::Grow(_), ..) => Ok(()),
+    })?;
+    Ok(Settings { machine: name.clone(), settings })
+}
+
+/// Returns what comes of each value that is asked, and the steps to it.
+///
+/// # Errors
+/// The disk would have to shrink.
+fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Setting>, Vec<Step>)> {
+    let mut settings = Vec::new();
+    let mut steps = vec![Step::Files];
+    let otherwise = |same: bool| if same { Effect::Unchanged } else { Effect::NextStart };
+    if let Some(memory) = asked.memory {
+        let same = memory == machine.memory;
+        let effect = match observed.live {
+            Some(live) if live.memory == memory => {
+                if same {
+                    Effect::Unchanged
+                } else {
+                    Effect::Now
+                }
+            }
+            Some(live) if memory <= live.most_memory => {
+                steps.push(Step::Memory(memory));
+                Effect::Now
+            }
+            Some(_) => Effect::NextStart,
+            None => otherwise(same),
+        };
+        settings.push(setting("memory", machine.memory.exact(), memory.exact(), effect));
+    }
+    if let Some(vcpus) = asked.vcpus {
+        let same = vcpus == machine.vcpus;
+        let effect = match observed.live {
+            _ if observed.emulated && same => Effect::Unchanged,
+            _ if observed.emulated && Accelerator::Tcg.vcpus(vcpus) != vcpus.get() => Effect::WithKvm,
+            Some(live) if live.vcpus == vcpus.get() => {
+                if same {
+                    Effect::Unchanged
+                } else {
+                    Effect::Now
+                }
+            }
+            Some(_) => Effect::NextStart,
+            None => otherwise(same),
+        };
+        settings.push(setting("vcpus", machine.vcpus.to_string(), vcpus.to_string(), effect));
+    }
+    if let Some(size) = asked.var_size {
+        let same = size == machine.var_size;
+        let effect = match observed.disk {
+            Some(disk) if size < disk => return Err(smaller(&machine.name, size, disk).into()),
+            Some(disk) if size > disk => {
+                steps.push(Step::Grow(size));
+                Effect::Now
+            }
+            Some(_) => {
+                if same {
+                    Effect::Unchanged
+                } else {
+                    Effect::Now
+                }
+            }
+            None => otherwise(same),
+        };
+        settings.push(setting("var_size", machine.var_size.exact(), size.exact(), effect));
+    }
+    Ok((settings, steps))
+}
+
+fn setting(key: &'static str, before: String, after: String, effect: Effect) -> Setting {
+    Setting { key, before, after, effect }
+}
+
+fn smaller(name: &MachineName, size: Size, disk: Size) -> Failure {
+    Failure::user(format!(
+        "the data disk of {name} has {} and cannot be made {}; nothing was changed",
+        disk.exact(),
+        size.exact()
+    ))
+    .hint(format!(
+        "disks only grow: what lies behind the new end would be lost. `nixvm recreate {name} {}` makes a new, empty one",
+        size.exact()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sample;
+
+    const GIB: u64 = 1 << 30;
+
+    fn gib(size: u64) -> Size {
+        Size::from_bytes(size * GIB)
+    }
+
+    fn running() -> Observed {
+        let live = LiveSize { memory: gib(2), most_memory: gib(2), vcpus: 2 };
+        Observed { live: Some(live), disk: Some(gib(20)), emulated: false }
+    }
+
+    fn asked(memory: u64, vcpus: &str, var_size: u64) -> Sizes {
+        Sizes {
+            memory: Some(gib(memory)),
+            vcpus: Some(vcpus.parse().unwrap()),
+            var_size: Some(gib(var_size)),
+        }
+    }
+
+    fn effects(asked: Sizes, observed: Observed) -> (Vec<Effect>, Vec<Step>) {
+        let (settings, steps) = plan(&sample::machine(), asked, observed).unwrap();
+        (settings.iter().map(|setting| setting.effect).collect(), steps)
+    }
+
+    #[test]
+    fn a_running_guest_gets_what_it_can_and_the_rest_waits() {
+        use Effect::{NextStart, Now, Unchanged};
+        let more = effects(asked(4, "4", 50), running());
+        assert_eq!(more, (vec![NextStart, NextStart, Now], vec![Step::Files, Step::Grow(gib(50))]));
+        let less = effects(asked(1, "1", 20), running());
+        assert_eq!(less, (vec![Now, NextStart, Unchanged], vec![Step::Files, Step::Memory(gib(1))]));
+        assert_eq!(effects(asked(2, "2", 20), running()).1, [Step::Files]);
+        // Changed by hand before: the files say it, the guest does not have it.
+        let mut live = running();
+        live.live.as_mut().unwrap().memory = gib(1);
+        assert_eq!(effects(asked(2, "2", 20), live).1, [Step::Files, Step::Memory(gib(2))]);
+    }
+
+    #[test]
+    fn of_a_machine_that_is_off_only_the_disk_changes_now() {
+        use Effect::{NextStart, Now, Unchanged};
+        let off = Observed { live: None, ..running() };
+        let grown = vec![Step::Files, Step::Grow(gib(50))];
+        assert_eq!(effects(asked(4, "2", 50), off), (vec![NextStart, Unchanged, Now], grown));
+        let declared = effects(asked(4, "4", 5), Observed::default());
+        assert_eq!(declared, (vec![NextStart; 3], vec![Step::Files]));
+    }
+
+    #[test]
+    fn an_emulated_guest_has_one_processor_whatever_is_set() {
+        let live = LiveSize { vcpus: 1, ..running().live.unwrap() };
+        let emulated = Observed { live: Some(live), emulated: true, ..running() };
+        for observed in [emulated, Observed { live: None, ..emulated }] {
+            let vcpus = |vcpus| effects(asked(2, vcpus, 20), observed).0[1];
+            assert_eq!((vcpus("2"), vcpus("4")), (Effect::Unchanged, Effect::WithKvm));
+        }
+        assert_eq!(effects(asked(2, "1", 20), emulated).0[1], Effect::Now);
+    }
+
+    #[test]
+    fn no_disk_shrinks() {
+        for observed in [running(), Observed { live: None, ..running() }] {
+            let refused = plan(&sample::machine(), asked(4, "4", 19), observed).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                "the data disk of web has 20G and cannot be made 19G; nothing was changed"
+            );
+        }
+    }
+}

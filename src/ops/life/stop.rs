@@ -1,0 +1,66 @@
+//! `stop`, `force-stop`, `reboot`, and the stop that a start is to follow.
+
+use std::time::Duration;
+
+use crate::config;
+use crate::disks::layers;
+use crate::error::Result;
+use crate::host::{Setup, Watch};
+use crate::journal::Intent;
+use crate::model::MachineName;
+use crate::work::power::{Started, on_again, power_on};
+use crate::work::shutdown::{self, Stopped, take_down};
+use crate::work::{Plan, Work};
+
+/// Asks a machine to shut down, waits until it is off, and returns how it ended.
+///
+/// # Errors
+/// As [`shutdown::shut_down`].
+pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
+    shutdown::shut_down(setup, name, limit, watch)
+}
+
+/// Switches a machine off, as by pulling the plug.
+pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
+    shutdown::pull_plug(setup, name, watch)
+}
+
+#[derive(PartialEq)]
+enum Step {
+    Stop,
+    Start,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::Stop => "shut the machine down".into(),
+            Step::Start => "start the machine".into(),
+        }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        (*self == Step::Start).then_some(Intent::Restart)
+    }
+}
+
+/// Restarts a machine; one that is off is started.
+///
+/// It goes through off, not through a reset, so that what changed in the
+/// machine's files (the root password, a host key) is in force afterwards.
+///
+/// # Errors
+/// As [`stop`] and [`start`](super::start()); nothing that would keep it from starting is found out only when it is off.
+pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
+    let work = Work::begin(setup, name, "reboot", watch)?;
+    let domain = work.domain()?;
+    layers::check_chain(&work.pool()?, &domain)?;
+    config::load(&setup.workspace, name)?;
+    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let done = work.carry_out(&[Step::Stop, Step::Start], |step| match step {
+        Step::Stop => take_down(&work, limit).map(drop),
+        Step::Start => power_on(&work, &domain),
+    });
+    on_again(&work, ran, done)?;
+    Ok(Started { machine: name.clone(), was_running: false })
+}

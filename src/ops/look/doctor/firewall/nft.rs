@@ -1,0 +1,200 @@
+//! The rules of nftables, as `nft -j list ruleset` prints them (libnftables-json(5)).
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use crate::model::Ipv4Range;
+use crate::ops::look::doctor::firewall::rules::{Base, Condition, Hook, Rule, Table, Test, Verdict};
+
+/// Reads the tables through which IPv4 packets go; `None` where that is no ruleset.
+pub fn read(json: &[u8]) -> Option<Vec<Table>> {
+    let document: Value = serde_json::from_slice(json).ok()?;
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    let mut sets: BTreeMap<(String, String), Vec<Value>> = BTreeMap::new();
+    let objects = document["nftables"].as_array()?;
+    for object in objects {
+        for kind in ["set", "map"] {
+            if let Some((table, set)) = of_ipv4(&object[kind]) {
+                let elements = set["elem"].as_array().cloned().unwrap_or_default();
+                sets.insert((table, text(set, "name").to_owned()), elements);
+            }
+        }
+    }
+    for object in objects {
+        if let Some((name, chain)) = of_ipv4(&object["chain"]) {
+            let table =
+                tables.entry(name.clone()).or_insert_with(|| Table { nft: Some(name), ..Table::default() });
+            table.bases.extend(base(chain));
+            table.chains.entry(text(chain, "name").to_owned()).or_default();
+        }
+        if let Some((name, rule)) = of_ipv4(&object["rule"]) {
+            let set = |reference: &str| sets.get(&(name.clone(), reference.to_owned())).cloned();
+            let rules = rules(rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default(), &set);
+            let table = tables.entry(name.clone()).or_default();
+            table.chains.entry(text(rule, "chain").to_owned()).or_default().extend(rules);
+        }
+    }
+    Some(tables.into_values().filter(|table| !table.bases.is_empty()).collect())
+}
+
+/// Returns the name of the table of an object that IPv4 packets meet, with the object.
+fn of_ipv4(object: &Value) -> Option<(String, &Value)> {
+    let family = object["family"].as_str().filter(|family| ["ip", "inet"].contains(family))?;
+    Some((format!("{family} {}", text(object, "table")), object))
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object[key].as_str().unwrap_or_default()
+}
+
+fn base(chain: &Value) -> Option<Base> {
+    let hook = match (text(chain, "type"), text(chain, "hook")) {
+        ("filter", "input") => Hook::Input,
+        ("filter", "forward") => Hook::Forward,
+        _ => return None,
+    };
+    Some(Base { chain: text(chain, "name").to_owned(), hook, drops: text(chain, "policy") == "drop" })
+}
+
+type Sets<'a> = &'a dyn Fn(&str) -> Option<Vec<Value>>;
+
+/// Returns a rule of nftables as rules here: one, but for a map of verdicts one for each of its entries.
+fn rules(expressions: &[Value], sets: Sets) -> Vec<Rule> {
+    let mut conditions = Vec::new();
+    let mut rules = Vec::new();
+    let mut verdict = Verdict::Nothing;
+    for expression in expressions {
+        let Some((kind, value)) = expression.as_object().and_then(|object| object.iter().next()) else {
+            continue;
+        };
+        match kind.as_str() {
+            "match" => conditions.push(condition(value, sets)),
+            "vmap" => rules.extend(by_map(&conditions, value, sets)),
+            "xt" if text(value, "name") == "comment" || text(value, "name") == "LOG" => {}
+            "xt" if text(value, "type") == "target" => verdict = Verdict::Unknown,
+            // iptables' own match or target, which `iptables -S` tells.
+            "xt" => conditions.push(unknown()),
+            // Matches only so many packets.
+            "limit" | "quota" | "ct count" => conditions.push(unknown()),
+            "queue" | "tproxy" | "synproxy" => verdict = Verdict::Unknown,
+            other => verdict = self::verdict(other, value).unwrap_or(verdict),
+        }
+    }
+    if rules.is_empty() || verdict != Verdict::Nothing {
+        rules.push(Rule { conditions, verdict });
+    }
+    rules
+}
+
+fn verdict(kind: &str, value: &Value) -> Option<Verdict> {
+    let target = || text(value, "target").to_owned();
+    Some(match kind {
+        "accept" => Verdict::Accept,
+        "drop" | "reject" => Verdict::Drop,
+        "return" => Verdict::Return,
+        "jump" => Verdict::Jump(target()),
+        "goto" => Verdict::Goto(target()),
+        _ => return None,
+    })
+}
+
+fn by_map(conditions: &[Condition], map: &Value, sets: Sets) -> Vec<Rule> {
+    let entries = match &map["data"] {
+        Value::String(reference) => sets(reference.trim_start_matches('@')),
+        inline => inline["set"].as_array().cloned(),
+    };
+    let Some(entries) = entries else {
+        return vec![Rule { conditions: vec![unknown()], verdict: Verdict::Unknown }];
+    };
+    let rule = |entry: &Value| {
+        let (kind, value) = entry[1].as_object()?.iter().next()?;
+        let test = test(&map["key"], std::slice::from_ref(&entry[0]));
+        let conditions = conditions.iter().cloned().chain([Condition { test, negated: false }]).collect();
+        Some(Rule { conditions, verdict: verdict(kind, value).unwrap_or(Verdict::Nothing) })
+    };
+    entries.iter().filter_map(rule).collect()
+}
+
+fn unknown() -> Condition {
+    Condition { test: Test::Unknown, negated: false }
+}
+
+fn condition(value: &Value, sets: Sets) -> Condition {
+    let negated = match text(value, "op") {
+        "==" | "in" => false,
+        "!=" => true,
+        _ => return unknown(),
+    };
+    let right = match &value["right"] {
+        Value::String(name) if name.starts_with('@') => match sets(name.trim_start_matches('@')) {
+            Some(elements) => elements,
+            None => return unknown(),
+        },
+        // A set of bits, such as connections' states, is a plain list.
+        Value::Array(elements) => elements.clone(),
+        right => match right["set"].as_array() {
+            Some(elements) => elements.clone(),
+            None => vec![right.clone()],
+        },
+    };
+    Condition { test: test(&value["left"], &right), negated }
+}
+
+fn test(left: &Value, right: &[Value]) -> Test {
+    let names = || right.iter().map(name).collect::<Option<Vec<String>>>();
+    let (meta, ct) = (left["meta"]["key"].as_str(), left["ct"]["key"].as_str());
+    let payload = (left["payload"]["protocol"].as_str(), left["payload"]["field"].as_str());
+    let read = match (meta, ct, payload) {
+        (Some("iifname" | "iif"), ..) => names().map(Test::Input),
+        (Some("oifname" | "oif"), ..) => names().map(Test::Output),
+        (Some("l4proto"), ..) | (_, _, (Some("ip"), Some("protocol"))) => names().map(Test::Protocol),
+        (Some("nfproto"), ..) => match names() {
+            Some(families) if families == ["ipv6"] => Some(Test::Never),
+            _ => None,
+        },
+        // A rule for what is forwarded from a port to a guest; none of these packets is.
+        (_, Some("status"), _) => names().filter(|names| *names == ["dnat"]).map(|_| Test::Never),
+        (_, Some("state"), _) => names().map(Test::State),
+        (_, _, (Some("ip"), Some("saddr"))) => ranges(right).map(Test::Source),
+        (_, _, (Some("ip"), Some("daddr"))) => ranges(right).map(Test::Destination),
+        (_, _, (Some("tcp" | "udp" | "th"), Some(field @ ("dport" | "sport")))) => {
+            return ports(left, right, field);
+        }
+        (_, _, (Some("ip6" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp"), _)) => Some(Test::Never),
+        _ => None,
+    };
+    read.unwrap_or(Test::Unknown)
+}
+
+fn ports(left: &Value, right: &[Value], field: &str) -> Test {
+    let protocol = text(&left["payload"], "protocol");
+    let Some(ports) = right.iter().map(port_range).collect::<Option<Vec<_>>>() else { return Test::Unknown };
+    match (protocol, field) {
+        ("th", "dport") => Test::Port(ports),
+        ("th", _) => Test::SourcePort(ports),
+        (protocol, "dport") => Test::PortOf(protocol.to_owned(), ports),
+        (protocol, _) => Test::SourcePortOf(protocol.to_owned(), ports),
+    }
+}
+
+fn name(value: &Value) -> Option<String> {
+    value.as_str().or_else(|| value["elem"]["val"].as_str()).map(str::to_owned)
+}
+
+fn ranges(values: &[Value]) -> Option<Vec<Ipv4Range>> {
+    let read = |value: &Value| match value["prefix"]["addr"].as_str() {
+        Some(address) => format!("{address}/{}", value["prefix"]["len"]).parse().ok(),
+        None => value.as_str()?.parse().ok(),
+    };
+    values.iter().map(read).collect()
+}
+
+fn port_range(value: &Value) -> Option<RangeInclusive<u16>> {
+    let port = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
+    match value["range"].as_array().map(Vec::as_slice) {
+        Some([first, last]) => Some(port(first)?..=port(last)?),
+        _ => port(value).map(|port| port..=port),
+    }
+}

@@ -1,0 +1,147 @@
+//! Firmware that guests boot with: what libvirt would choose, and whether its files are there.
+//!
+//! Packages of firmware describe it in JSON files (QEMU's `docs/interop/firmware.json`). libvirt takes the first description,
+//! by name, that fits, and looks for the files only when a guest starts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::hypervisor::Hypervisor;
+use crate::model::domain::Arch;
+use crate::ops::look::doctor::check::Check;
+
+const NAME: &str = "firmware";
+const INSTALL: &str = "./quickstart --no-machine, or install OVMF (edk2-ovmf; for aarch64 qemu-efi-aarch64)";
+
+/// Returns how the firmware of guests stands; `config` is where a session's user may describe some.
+pub fn check(host: &Hypervisor, config: &Path) -> Check {
+    let arch = match host.arch().and_then(|arch| Ok((arch, host.has_uefi(arch)?))) {
+        Err(error) => return Check::of::<()>(NAME, Err(error), |()| Check::good(NAME, "")),
+        Ok((_, false)) => {
+            return Check::fault(
+                NAME,
+                "libvirt finds no UEFI firmware, which every machine boots with",
+                INSTALL,
+            );
+        }
+        Ok((arch, true)) => arch,
+    };
+    if !host.is_local() {
+        return Check::good(NAME, "libvirt has UEFI for guests");
+    }
+    let mut folders: Vec<PathBuf> = vec!["/usr/share/qemu/firmware".into(), "/etc/qemu/firmware".into()];
+    if host.is_session() {
+        folders.push(config.join("qemu/firmware"));
+    }
+    of(&described(&folders), arch)
+}
+
+/// Returns the descriptions by name; of two with one name the later folder's counts.
+fn described(folders: &[PathBuf]) -> BTreeMap<String, (PathBuf, Value)> {
+    let mut found = BTreeMap::new();
+    for folder in folders {
+        let files = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        for path in
+            files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "json"))
+        {
+            let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+                continue;
+            };
+            // An empty file hides the one of its name.
+            let description = fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+            found.insert(name, (path, description.unwrap_or(Value::Null)));
+        }
+    }
+    found
+}
+
+fn of(described: &BTreeMap<String, (PathBuf, Value)>, arch: Arch) -> Check {
+    let fitting: Vec<(&PathBuf, Vec<&str>)> = described
+        .values()
+        .filter(|(_, description)| fits(description, arch))
+        .map(|(path, description)| (path, missing(description)))
+        .collect();
+    let incomplete = fitting.iter().position(|(_, missing)| !missing.is_empty());
+    let Some(((path, missing), first)) = incomplete.map(|at| (&fitting[at], at == 0)) else {
+        return Check::good(NAME, "libvirt has UEFI for guests");
+    };
+    let finding = format!("{} names files that are not there: {}", path.display(), missing.join(", "));
+    match first {
+        // It is what libvirt takes: no machine starts.
+        true => Check::fault(NAME, finding, INSTALL),
+        false => Check::warning(NAME, finding, "install its package anew, or remove the description"),
+    }
+}
+
+/// Returns whether libvirt would give it to a machine: UEFI in flash, without Secure Boot, for q35 or virt.
+fn fits(description: &Value, arch: Arch) -> bool {
+    let holds =
+        |list: &Value, word: &str| list.as_array().is_some_and(|list| list.iter().any(|one| one == word));
+    let kind = match arch {
+        Arch::X86_64 => "q35",
+        Arch::Aarch64 => "virt",
+    };
+    let target = |target: &Value| {
+        let machines = target["machines"].as_array().into_iter().flatten();
+        let mut machines = machines.filter_map(Value::as_str);
+        target["architecture"] == arch.as_str()
+            && machines.any(|machine| machine.contains(kind) || machine == "*")
+    };
+    holds(&description["interface-types"], "uefi")
+        && description["mapping"]["device"] == "flash"
+        && !holds(&description["features"], "secure-boot")
+        && description["targets"].as_array().into_iter().flatten().any(target)
+}
+
+fn missing(description: &Value) -> Vec<&str> {
+    let mapping = &description["mapping"];
+    let files = [&mapping["executable"]["filename"], &mapping["nvram-template"]["filename"]];
+    files.into_iter().filter_map(Value::as_str).filter(|file| !Path::new(file).exists()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::look::doctor::Health;
+
+    /// As Debian's ovmf describes its firmware.
+    fn description(code: &Path, secure: bool) -> String {
+        let features = if secure { r#""acpi-s3","secure-boot","requires-smm""# } else { r#""acpi-s3""# };
+        format!(
+            r#"{{"interface-types":["uefi"],"mapping":{{"device":"flash","executable":{{"filename":"{0}","format":"raw"}},
+            "nvram-template":{{"filename":"{0}","format":"raw"}}}},
+            "targets":[{{"architecture":"x86_64","machines":["pc-i440fx-*","pc-q35-*"]}}],"features":[{features}]}}"#,
+            code.display()
+        )
+    }
+
+    #[test]
+    fn what_libvirt_would_take_must_be_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (system, own) = (dir.path().join("system"), dir.path().join("own"));
+        for folder in [&system, &own] {
+            fs::create_dir(folder).unwrap();
+        }
+        let (there, gone) = (dir.path().join("there"), dir.path().join("gone"));
+        fs::write(&there, "").unwrap();
+        let put = |folder: &Path, name: &str, code: &Path, secure| {
+            fs::write(folder.join(name), description(code, secure)).unwrap();
+        };
+        let found = || of(&described(&[system.clone(), own.clone()]), Arch::X86_64);
+        put(&system, "40-secure.json", &gone, true);
+        put(&system, "60-ovmf.json", &there, false);
+        assert_eq!(found().health, Health::Good, "{:?}", found());
+        put(&system, "70-other.json", &gone, false);
+        assert_eq!(found().health, Health::Warning, "libvirt takes the one before");
+        put(&own, "50-own.json", &gone, false);
+        assert_eq!(found().health, Health::Fault);
+        assert!(found().finding.ends_with(&format!("gone, {}", gone.display())), "{:?}", found());
+        for hidden in ["50-own.json", "70-other.json"] {
+            fs::write(own.join(hidden), "").unwrap();
+        }
+        assert_eq!(found().health, Health::Good, "an empty file hides that of its name");
+    }
+}

@@ -1,0 +1,152 @@
+//! Every check of the host, one after another.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use crate::exec;
+use crate::guest::Jump;
+use crate::host::{Setup, Watch, check_folder, open_pool, probe};
+use crate::hypervisor::{Hypervisor, Probe};
+use crate::model::domain::Accelerator;
+use crate::ops::look::doctor::check::{Check, LITTLE_SPACE};
+
+use super::{firmware, network, nix, security, workspace};
+
+/// Returns how every requirement stands; `path` is where programs are looked up.
+pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
+    watch.step("Checking this host");
+    let mut checks = nix::checks(&setup.temporary);
+    checks.extend(["qemu-img", "mkfs.ext4", "ssh"].map(|program| tool(program, path)));
+    match setup.hypervisor() {
+        Err(error) => checks.push(Check::of::<()>("libvirt", Err(error), |()| Check::good("libvirt", ""))),
+        Ok(host) => {
+            checks.push(Check::good("libvirt", format!("answers at {}", host.uri())));
+            checks.extend(host.kvm_device_hint().map(|hint| {
+                let finding = "is closed to QEMU, and libvirt tries it anew at every start, which takes most of a minute";
+                Check::warning("/dev/kvm", finding, hint)
+            }));
+            checks.push(groups(&host, Path::new("/etc/group")));
+            checks.push(firmware::check(&host, &setup.session.config));
+            checks.extend(sockets(setup, &host));
+            checks.push(Check::of("KVM", probe(setup, &host), kvm));
+            checks.push(pool(setup, &host));
+            checks.extend(network::checks(&host, path));
+            if host.is_local() {
+                checks.push(security::check(&host));
+            }
+        }
+    }
+    if let Some(jump) = Jump::of(setup) {
+        checks.push(Check::of("way to guests", jump.check(), |host| {
+            Check::good("way to guests", format!("ssh goes through {host}"))
+        }));
+    }
+    checks.push(nix::store());
+    checks.push(workspace::check(&setup.workspace));
+    checks
+}
+
+fn tool(program: &'static str, path: &OsStr) -> Check {
+    match exec::find(program, path) {
+        Some(found) => Check::good(program, found.display().to_string()),
+        None => Check::fault(program, "is not installed", "./quickstart --no-machine"),
+    }
+}
+
+/// libvirt's own group is how distributions let a user at the system's libvirt.
+fn groups(host: &Hypervisor, file: &Path) -> Check {
+    if host.is_session() || !host.is_local() {
+        return Check::good("groups", "none is needed for this libvirt");
+    }
+    if rustix::process::geteuid().is_root() {
+        return Check::good("groups", "none is needed by root");
+    }
+    // newgrp(1) and sg(1) need not list the group that they make one's own.
+    let mut mine = rustix::process::getgroups().unwrap_or_default();
+    mine.push(rustix::process::getegid());
+    match libvirt_group(&fs::read_to_string(file).unwrap_or_default()) {
+        Some((name, id)) if !mine.iter().any(|group| group.as_raw() == id) => Check::warning(
+            "groups",
+            format!("you are not in `{name}`; libvirt may ask for a password each time"),
+            format!("sudo usermod -aG {name} $USER, then log in anew"),
+        ),
+        Some((name, _)) => Check::good("groups", format!("you are in `{name}`")),
+        None => Check::good("groups", "this host has no group for libvirt"),
+    }
+}
+
+/// Returns name and number of libvirt's group (NixOS calls it libvirtd), from a file as group(5) describes it.
+fn libvirt_group(text: &str) -> Option<(String, u32)> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| ["libvirt", "libvirtd"].contains(name))?;
+        Some((name.to_owned(), fields.nth(1)?.parse().ok()?))
+    })
+}
+
+/// The paths of a session's sockets begin with this user's home, and the kernel has room for so much of them.
+fn sockets(setup: &Setup, host: &Hypervisor) -> Option<Check> {
+    if !host.is_session() || !host.is_local() {
+        return None;
+    }
+    Some(Check::of("sockets", host.version(), |version| match setup.session.room_for_name(version) {
+        None => Check::good("sockets", "their paths are short enough for every machine"),
+        Some(room) => Check::warning(
+            "sockets",
+            format!(
+                "their paths in {} have room for {room} letters of a machine's name",
+                setup.session.config.display()
+            ),
+            "take shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path",
+        ),
+    }))
+}
+
+fn kvm(probe: Probe) -> Check {
+    match probe.accelerator {
+        Accelerator::Kvm => Check::good("KVM", probe.reason),
+        Accelerator::Tcg => Check::warning(
+            "KVM",
+            format!(
+                "{}; guests run under TCG, several times slower and with one processor each",
+                probe.reason
+            ),
+            "switch on virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host",
+        ),
+    }
+}
+
+fn pool(setup: &Setup, host: &Hypervisor) -> Check {
+    let space = check_folder(setup, host).and_then(|()| open_pool(setup, host)?.space());
+    Check::of("storage pool", space, |space| {
+        let free = space.available;
+        let finding = format!("`{}`, {} GiB free", setup.pool, free >> 30);
+        match free < LITTLE_SPACE {
+            true => {
+                Check::warning("storage pool", finding, "make room, or choose another pool with `--pool`")
+            }
+            false => Check::good("storage pool", finding),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::look::doctor::Health;
+
+    #[test]
+    fn libvirts_group_is_found_under_both_its_names() {
+        let file = "root:x:0:\nlibvirt-qemu:x:64055:libvirt-qemu\nlibvirt:x:112:me,you\n";
+        assert_eq!(libvirt_group(file), Some(("libvirt".into(), 112)));
+        assert_eq!(libvirt_group("libvirtd:x:67:me\n"), Some(("libvirtd".into(), 67)));
+        assert_eq!(libvirt_group("kvm:x:108:\n"), None);
+    }
+
+    #[test]
+    fn a_missing_tool_is_a_fault_with_its_cure() {
+        let check = tool("no-such-tool-of-ours", OsStr::new("/usr/bin"));
+        assert_eq!((check.health, check.fix.is_some()), (Health::Fault, true));
+    }
+}

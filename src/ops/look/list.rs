@@ -1,0 +1,197 @@
+//! `list` and `list-machines`.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::config;
+use crate::error::Result;
+use crate::guest::places;
+use crate::host::{Call, Setup, ownership, pool_of};
+use crate::hypervisor::{Hypervisor, Seen};
+use crate::model::domain::DomainState;
+use crate::model::{Connection, MacAddress, MachineId, MachineName, PoolName};
+
+/// A machine in the list.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListedMachine {
+    /// Its name.
+    pub name: String,
+    /// Its domain's state; `None` where it is only declared.
+    pub state: Option<DomainState>,
+    /// Where its ssh is reached.
+    pub address: Option<SocketAddr>,
+    /// Its profile, if known.
+    pub profile: Option<String>,
+    /// The generation its domain was built from.
+    pub generation: Option<u32>,
+    /// The pool that its disks are in, if known.
+    pub pool: Option<PoolName>,
+    /// The libvirt that has it, or is to have it.
+    pub connection: Connection,
+    /// Whether that libvirt did not answer, so that no more is known than what the files say.
+    pub unreachable: bool,
+    /// The workspace whose machine it is, if that is not this one.
+    pub other_workspace: Option<String>,
+}
+
+/// A libvirt that machines of the workspace are at, and that does not answer.
+#[derive(Debug)]
+pub struct Unreachable {
+    /// Its URI.
+    pub connection: Connection,
+    /// Why.
+    pub error: anyhow::Error,
+}
+
+/// All machines, as far as they can be seen.
+#[derive(Debug)]
+pub struct Listed {
+    /// The machines, by name.
+    pub machines: Vec<ListedMachine>,
+    /// Where nobody answered: of the machines there only the files are known.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// Returns every machine that has a domain of nixvm's or is declared in this workspace, at all libvirts where one of this
+/// workspace is.
+///
+/// # Errors
+/// No libvirt answers, or the workspace cannot be read.
+pub fn list(call: &Call) -> Result<Listed> {
+    let (mut found, mut unreachable) = (Vec::new(), Vec::new());
+    let setups = call.hosts()?;
+    for setup in &setups {
+        match at(setup) {
+            Ok(domains) => found.extend(domains),
+            Err(error) if setups.len() == 1 => return Err(error),
+            Err(error) => unreachable.push(Unreachable { connection: setup.connect.clone(), error }),
+        }
+    }
+    let mut machines = each_once(found);
+    let setup = call.host();
+    for name in declared(setup)? {
+        let place = config::place(&setup.workspace, &name)?;
+        let connection = place.connection.unwrap_or_else(|| setup.connect.clone());
+        let is_it = |machine: &ListedMachine| {
+            machine.name == name.as_str()
+                && machine.connection == connection
+                && machine.other_workspace.is_none()
+        };
+        let asked = setups.iter().any(|setup| setup.connect == connection);
+        if asked && !machines.iter().any(is_it) {
+            let profile = config::load(&setup.workspace, &name).ok().map(|m| m.profile.to_string());
+            machines.push(ListedMachine {
+                name: name.to_string(),
+                state: None,
+                address: None,
+                profile,
+                generation: None,
+                pool: place.pool,
+                unreachable: unreachable.iter().any(|host| host.connection == connection),
+                connection,
+                other_workspace: None,
+            });
+        }
+    }
+    machines.sort_by(|a, b| (&a.name, &a.connection).cmp(&(&b.name, &b.connection)));
+    Ok(Listed { machines, unreachable })
+}
+
+/// A domain at one libvirt, and whether that is where its machine's files say that it is.
+struct Found {
+    id: MachineId,
+    at_home: bool,
+    machine: ListedMachine,
+}
+
+/// Returns every machine once: two URIs may lead to one libvirt.
+fn each_once(mut found: Vec<Found>) -> Vec<ListedMachine> {
+    found.sort_by_key(|found| !found.at_home);
+    let mut seen = BTreeSet::new();
+    found.into_iter().filter(|found| seen.insert(found.id.to_string())).map(|found| found.machine).collect()
+}
+
+/// Returns the machines with a domain at one libvirt.
+fn at(setup: &Setup) -> Result<Vec<Found>> {
+    let host = setup.hypervisor()?;
+    let (mut machines, mut up) = (Vec::new(), Vec::new());
+    for domain in host.domains()? {
+        let Some(metadata) = &domain.metadata else { continue };
+        let other_workspace = ownership::of_another(&setup.workspace, metadata, domain.id);
+        if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
+            ownership::notice(&setup.workspace, &host, &metadata.machine);
+        }
+        // Another workspace's files say which of a domain's addresses is the guest's own.
+        if domain.state.can_answer()
+            && other_workspace.is_none()
+            && let Some(guest) = guest(setup, &host, &metadata.machine)
+        {
+            up.push((machines.len(), guest));
+        }
+        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, &metadata.machine));
+        let recorded = recorded.and_then(Result::ok).unwrap_or_default();
+        let at_home = recorded.connection.as_ref() == Some(&setup.connect);
+        let machine = ListedMachine {
+            name: domain.name.clone(),
+            state: Some(domain.state),
+            address: None,
+            profile: Some(metadata.current().profile.to_string()),
+            generation: Some(metadata.current().number),
+            pool: recorded.pool.or_else(|| pool_of(&host, &metadata.machine).ok().flatten()),
+            connection: setup.connect.clone(),
+            unreachable: false,
+            other_workspace,
+        };
+        machines.push(Found { id: domain.id, at_home, machine });
+    }
+    let (indices, guests): (Vec<usize>, Vec<_>) = up.into_iter().unzip();
+    for (index, address) in indices.into_iter().zip(places(setup, guests)) {
+        machines[index].machine.address = address;
+    }
+    Ok(machines)
+}
+
+/// An address is a help in a list, not its point: a machine that cannot be asked for it is listed without.
+fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, MacAddress)> {
+    Some((host.see(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
+}
+
+/// Returns the machines declared in this workspace, by name.
+///
+/// # Errors
+/// `machines/` cannot be read.
+pub fn declared(setup: &Setup) -> Result<Vec<MachineName>> {
+    config::list(&setup.workspace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_two_uris_lead_to_is_listed_where_its_files_say() {
+        let id = MachineId::generate();
+        let at = |connection: &str, id, at_home| Found {
+            id,
+            at_home,
+            machine: ListedMachine {
+                name: "web".into(),
+                state: None,
+                address: None,
+                profile: None,
+                generation: None,
+                pool: None,
+                connection: connection.parse().unwrap(),
+                unreachable: false,
+                other_workspace: None,
+            },
+        };
+        let other = at("qemu:///session", MachineId::generate(), false);
+        let found = vec![at("qemu+unix:///system", id, false), at("qemu:///system", id, true), other];
+        let listed: Vec<String> =
+            each_once(found).iter().map(|machine| machine.connection.to_string()).collect();
+        assert_eq!(listed, ["qemu:///system", "qemu:///session"]);
+    }
+}

@@ -1,0 +1,231 @@
+//! `logs`: what a guest logged in its journal, and what it printed on its serial port.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::config;
+use crate::error::{Explain, Failure, Result};
+use crate::exec::Command;
+use crate::guest::login::login;
+use crate::guest::serial::end_of;
+use crate::guest::{Place, answering};
+use crate::host::{Setup, Watch, open_pool, ownership};
+use crate::hypervisor::Owned;
+use crate::interrupt;
+use crate::model::MachineName;
+use crate::model::volume::Role;
+use crate::storage::Pool;
+
+/// How often the end of the serial log is looked at.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How long a guest's agent is given to read the journal; without KVM that takes seconds.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Rotated parts of a serial log that virtlogd keeps (`max_backups` of virtlogd.conf).
+const ROTATED: u32 = 3;
+
+/// Bytes of each part of a serial log that are looked at: virtlogd keeps 2 MiB of each, and without it a log has no end.
+const MOST: u64 = 16 << 20;
+
+/// What is to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRequest {
+    /// Only what this unit logged in the journal.
+    pub unit: Option<String>,
+    /// How many of the last lines.
+    pub lines: u32,
+    /// Whether to go on as more is logged.
+    pub follow: bool,
+    /// The serial log, whether the guest answers or not.
+    pub serial: bool,
+}
+
+/// Where the log is.
+#[derive(Debug)]
+pub enum Log {
+    /// In the guest, which answers ssh: the command that prints it.
+    Ssh(Command),
+    /// In the guest, read through its agent.
+    Journal(String),
+    /// In the serial log: [`serial_log`] prints it.
+    Serial,
+}
+
+/// Returns where the log is that was asked for: the journal of a guest that answers, else its serial log.
+///
+/// # Errors
+/// There is no such machine; one unit's log was asked for, or is to be followed, and the guest cannot give it.
+pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn Watch) -> Result<Log> {
+    let host = setup.hypervisor()?;
+    let seen = host.see(name)?;
+    if let Some(other) = ownership::of_another(&setup.workspace, seen.metadata(), seen.observe()?.id) {
+        watch.note(&format!("{name} is a machine of the workspace `{other}`"));
+        if asked.serial || asked.unit.is_none() {
+            return Ok(Log::Serial);
+        }
+    }
+    // A journal is asked of the guest itself.
+    let domain = host.own(name)?;
+    if asked.serial {
+        return Ok(Log::Serial);
+    }
+    let state = domain.state()?;
+    let up = state.can_answer();
+    let machine = config::load(&setup.workspace, name)?;
+    if up && let Place::At(at) = answering(setup, &domain, machine.mac) {
+        let command: Vec<String> =
+            ["sudo".into(), "-n".into()].into_iter().chain(journalctl(asked)).collect();
+        return login(setup, &machine, &at, "admin", &command).map(Log::Ssh);
+    }
+    let agent = up && domain.agent_answers();
+    if agent && !asked.follow {
+        return journal(&domain, asked).map(Log::Journal);
+    }
+    let why = match (up, agent) {
+        (false, _) if state.is_active() => "is paused",
+        (false, _) => "is off",
+        (true, false) => "does not answer",
+        (true, true) => "does not answer ssh, and its agent cannot go on as more is logged",
+    };
+    match &asked.unit {
+        Some(unit) => Err(unreachable(name, unit, why, agent).into()),
+        None => {
+            watch.note(&format!("{name} {why}: this is what it printed on its serial port"));
+            Ok(Log::Serial)
+        }
+    }
+}
+
+fn unreachable(name: &MachineName, unit: &str, why: &str, agent: bool) -> Failure {
+    let failure = Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal"));
+    match agent {
+        true => failure.hint("leave `--follow` out: then the agent shows what there is"),
+        false => failure.hint(format!(
+            "`nixvm start {name} --wait` waits until it answers; `nixvm logs {name} --serial` shows what it printed on its serial port"
+        )),
+    }
+}
+
+/// Returns the command line that prints the journal.
+fn journalctl(asked: &LogRequest) -> Vec<String> {
+    let mut argv = vec!["journalctl".to_owned(), "--no-pager".to_owned(), format!("--lines={}", asked.lines)];
+    // Joined to its option, a name that begins with a hyphen is none of its own.
+    argv.extend(asked.unit.as_ref().map(|unit| format!("--unit={unit}")));
+    if asked.follow {
+        argv.push("--follow".into());
+    }
+    argv
+}
+
+fn journal(domain: &Owned, asked: &LogRequest) -> Result<String> {
+    let argv = journalctl(asked);
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let output = domain.agent_run(&argv, JOURNAL_LIMIT)?;
+    match output.code {
+        0 => Ok(output.stdout),
+        _ => Err(Failure::user(format!("the guest of {} cannot show its journal", domain.name()))
+            .because(anyhow::Error::msg(output.stderr.trim().to_owned()))
+            .into()),
+    }
+}
+
+/// Writes the last lines of a machine's serial log to `to`, and with `follow` what comes after them, until ^C.
+///
+/// Control characters of the guest's are left as they are.
+///
+/// # Errors
+/// There is no such machine or no log yet, libvirt does not answer, `to` cannot be written, or an interruption.
+pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mut dyn Write) -> Result<()> {
+    let host = setup.hypervisor()?;
+    let stem = host.see(name)?.metadata().stem.clone();
+    let pool = open_pool(setup, &host)?;
+    let volume = Role::SerialLog(None).of(&stem);
+    if !pool.has(&volume)? {
+        return Err(Failure::user(format!("{name} has no serial log yet"))
+            .hint(format!("libvirt writes it from the first start on: `nixvm start {name}`"))
+            .into());
+    }
+    let now = end_of(&pool, &volume, 0, MOST)?;
+    let (mut text, seen) = (now.bytes, now.at);
+    for old in 0..ROTATED {
+        let rotated = Role::SerialLog(Some(old)).of(&stem);
+        if count(&text) >= asked.lines as usize || length(&pool, &rotated)?.is_none() {
+            break;
+        }
+        text.splice(0..0, end_of(&pool, &rotated, 0, MOST)?.bytes);
+    }
+    to.write_all(last_lines(&text, asked.lines as usize)).and_then(|()| to.flush()).explain(cannot_write)?;
+    if asked.follow {
+        follow(&pool, &volume, seen, to)?;
+    }
+    Ok(())
+}
+
+/// Writes what comes after the first `seen` bytes of the log, until ^C.
+fn follow(pool: &Pool, volume: &str, mut seen: u64, to: &mut dyn Write) -> Result<()> {
+    loop {
+        std::thread::sleep(POLL);
+        interrupt::check()?;
+        let now = length(pool, volume)?.unwrap_or_default();
+        if now < seen {
+            // Rotated: a new file begins.
+            seen = 0;
+        }
+        if now > seen {
+            let more = end_of(pool, volume, seen, MOST)?;
+            seen = more.at;
+            to.write_all(&more.bytes).and_then(|()| to.flush()).explain(cannot_write)?;
+        }
+    }
+}
+
+fn cannot_write() -> Failure {
+    Failure::user("cannot write the log")
+}
+
+fn length(pool: &Pool, volume: &str) -> Result<Option<u64>> {
+    Ok(pool.usage(volume)?.map(|usage| usage.capacity))
+}
+
+fn count(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Returns the end of the text from the beginning of its `lines`-last line on; a last one without its end counts.
+fn last_lines(text: &[u8], lines: usize) -> &[u8] {
+    let whole = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut starts = whole.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    match lines {
+        0 => &[],
+        _ => &text[starts.nth(lines - 1).unwrap_or(0)..],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_whole_ones() {
+        for (text, lines, last) in [
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc", 2, "b\nc"),
+            ("a\nb\n", 5, "a\nb\n"),
+            ("a\n\n", 1, "\n"),
+            ("a\nb\n", 0, ""),
+            ("", 3, ""),
+        ] {
+            assert_eq!(last_lines(text.as_bytes(), lines), last.as_bytes(), "{text:?} {lines}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_never_taken_for_an_option() {
+        let asked = LogRequest { unit: Some("-rf $(x)".into()), lines: 20, follow: true, serial: false };
+        assert_eq!(
+            journalctl(&asked),
+            ["journalctl", "--no-pager", "--lines=20", "--unit=-rf $(x)", "--follow"]
+        );
+    }
+}

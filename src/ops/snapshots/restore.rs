@@ -1,0 +1,345 @@
+//! `restore-snapshot`: back to what a snapshot froze.
+//!
+//! A new layer is made on the snapshot's, and the domain is defined on it: the commit point. The layer in use until then
+//! is frozen by that, and the same definition names it as a snapshot of its own, so nothing is lost and the way back is a
+//! restore too. Layers form a tree: later snapshots lie on what they lay on, and stay as they are.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config;
+use crate::disks::layers::{Layers, forget_checkpoints};
+use crate::disks::{data_layers, layer_of, nvram};
+use crate::error::{Failure, Result};
+use crate::host::{Setup, Watch};
+use crate::hypervisor::Owned;
+use crate::journal::{Command, Intent};
+use crate::model::record::{Metadata, Snapshot};
+use crate::model::volume::{Role, VolumeStem};
+use crate::model::{MachineName, Moment, SnapshotName};
+use crate::storage::Pool;
+use crate::work::known::no_snapshot;
+use crate::work::power::{on_again, power_on};
+use crate::work::shutdown::{self, take_down};
+use crate::work::{Plan, Work, steps};
+
+/// Longest name of a snapshot, in bytes (`SnapshotName`).
+const LONGEST_NAME: usize = 63;
+
+/// How a machine that runs is to be treated, and what was in use.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreOptions {
+    /// How long it is given to shut down.
+    pub timeout: Duration,
+    /// Whether its power is cut instead.
+    pub force: bool,
+    /// Whether what it has now is deleted instead of kept.
+    pub discard: bool,
+}
+
+/// A machine that was brought back.
+#[derive(Debug, Clone, Serialize)]
+pub struct Restored {
+    /// The machine.
+    pub machine: MachineName,
+    /// The snapshot that it is as now.
+    pub snapshot: SnapshotName,
+    /// The snapshot that keeps what was there; `None` where that was not wanted.
+    pub before: Option<SnapshotName>,
+    /// Whether it runs again.
+    pub running: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    PowerOff,
+    Overlay { volume: String, on: String },
+    KeepNvram(String),
+    NextNvram(String),
+    Define(u32),
+    PutNvram,
+    DropNvram,
+    Delete(String),
+    Start,
+}
+
+impl Plan for Step {
+    fn title(&self) -> String {
+        match self {
+            Step::PowerOff => "shut the machine down".into(),
+            Step::Overlay { .. } => "make a new layer on the snapshot's".into(),
+            Step::KeepNvram(_) => "keep the firmware's variables".into(),
+            Step::NextNvram(_) => "make the snapshot's firmware variables ready".into(),
+            Step::Define(_) => "define the domain on the new layer".into(),
+            Step::PutNvram => "put the snapshot's firmware variables in force".into(),
+            Step::DropNvram => "delete the firmware's variables".into(),
+            Step::Delete(volume) => format!("delete {volume}"),
+            Step::Start => "start the machine".into(),
+        }
+    }
+
+    fn intent(&self) -> Option<Intent> {
+        match self {
+            Step::Define(layer) => Some(Intent::Layer(*layer)),
+            Step::Start => Some(Intent::Restart),
+            _ => None,
+        }
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Step::Overlay { volume, .. }
+            | Step::KeepNvram(volume)
+            | Step::NextNvram(volume)
+            | Step::Delete(volume) => vec![volume.clone()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Returns the steps that go on in the layer `new` on that of the snapshot `to`.
+///
+/// `ran` says whether the machine is to run at the end. `nvram` says whether it has firmware variables now, which are kept
+/// with its layer unless `unused` are the layers to delete.
+///
+/// Between its stop and its start is only what needs it to be off: the rest may have to wait for other commands.
+fn plan(
+    stem: &VolumeStem,
+    to: &Snapshot,
+    (old, new): (u32, u32),
+    ran: bool,
+    nvram: bool,
+    unused: Option<&[u32]>,
+) -> Vec<Step> {
+    let [on, volume] = [to.layer, new].map(|layer| Role::Data(layer).of(stem));
+    let mut steps = vec![Step::Overlay { volume, on }];
+    if to.nvram {
+        steps.push(Step::NextNvram(Role::NextNvram(new).of(stem)));
+    }
+    if ran {
+        steps.push(Step::PowerOff);
+    }
+    if nvram && unused.is_none() {
+        steps.push(Step::KeepNvram(Role::FrozenNvram(old).of(stem)));
+    }
+    steps.push(Step::Define(new));
+    match (to.nvram, nvram) {
+        (true, _) => steps.push(Step::PutNvram),
+        // The machine had never been started then. Should nixvm die before this, it keeps variables that a later boot
+        // made, and boots by them as well.
+        (false, true) => steps.push(Step::DropNvram),
+        (false, false) => {}
+    }
+    if ran {
+        steps.push(Step::Start);
+    }
+    let unused = unused.unwrap_or_default().iter();
+    steps.extend(unused.map(|layer| Step::Delete(Role::Data(*layer).of(stem))));
+    steps
+}
+
+/// Brings a machine back to a snapshot, stopping it before and starting it after if it runs.
+///
+/// # Errors
+/// There is no such snapshot, its layers are not whole, the machine does not shut down in time, the pool has no space, or
+/// libvirt fails. A machine that was stopped for this is started again then, as it was.
+pub fn restore_snapshot(
+    setup: &Setup,
+    name: &MachineName,
+    snapshot: &SnapshotName,
+    options: RestoreOptions,
+    watch: &dyn Watch,
+) -> Result<Restored> {
+    let command = Command::new("restore-snapshot", [name.as_str(), snapshot.as_str()]);
+    let work = Work::begin_command(setup, name, command, watch)?;
+    let (pool, domain) = (work.pool()?, work.domain()?);
+    // Before the machine is stopped for nothing.
+    find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
+    config::load(&setup.workspace, name)?;
+    let runs = domain.state()?.is_active();
+    let ran = runs || work.was_to(Intent::Restart);
+    let restored = if work.was_committed(&domain)? {
+        finish(&work, &pool, &domain, snapshot, ran)
+    } else {
+        restore(&work, &pool, &domain, snapshot, options, ran)
+    };
+    let before = on_again(&work, ran, restored)?;
+    let kept = before.as_ref().map(|before| format!("; what was there is the snapshot {before}"));
+    watch.done(&format!("Restored the snapshot {snapshot} of {name}{}", kept.unwrap_or_default()));
+    Ok(Restored { machine: name.clone(), snapshot: snapshot.clone(), before, running: ran })
+}
+
+fn restore(
+    work: &Work,
+    pool: &Pool,
+    domain: &Owned,
+    name: &SnapshotName,
+    options: RestoreOptions,
+    ran: bool,
+) -> Result<Option<SnapshotName>> {
+    nvram::put_in_force(pool, domain)?;
+    if domain.state()?.is_active() {
+        // The layers are to be the same when it is off.
+        domain.end_merge()?;
+    }
+    let layers = Layers::of(pool, domain)?;
+    let to = find(&layers.metadata, pool, name)?;
+    let machine = config::load(&work.setup.workspace, &work.name)?;
+    let (stem, old) = (&layers.stem, layer_of(domain)?);
+    let new = data_layers(pool, stem)?.last().copied().unwrap_or(old) + 1;
+    let nvram = nvram::exists(pool, stem)?;
+
+    let mut metadata = layers.metadata.clone();
+    let before = match options.discard {
+        true => None,
+        false => Some(before(&metadata, name)?),
+    };
+    metadata.snapshots.extend(before.clone().map(|name| Snapshot {
+        name,
+        taken: Moment::now().unix(),
+        layer: old,
+        merging: None,
+        nvram,
+        generation: metadata.current().number,
+        consistent: true,
+    }));
+    let unused = options.discard.then(|| layers.unused_from(old, &metadata, new));
+    let mut steps = plan(stem, &to, (old, new), ran, nvram, unused.as_deref());
+    steps.extend(layers.merged.iter().cloned().map(Step::Delete));
+
+    work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
+    work.carry_out(&steps, |step| match step {
+        Step::PowerOff if options.force => shutdown::pull_plug(work.setup, &work.name, work.watch).map(drop),
+        Step::PowerOff => take_down(work, options.timeout).map(drop),
+        Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
+        Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
+        Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
+        Step::Define(_) => {
+            if domain.state()?.is_active() {
+                return Err(Failure::user(format!("{} was started meanwhile", work.name))
+                    .hint("run the command again")
+                    .into());
+            }
+            forget_checkpoints(domain, work.watch)?;
+            steps::define(work.setup, &work.host, &machine, &metadata, new, work.watch)
+        }
+        Step::PutNvram => nvram::put_in_force(pool, &work.domain()?),
+        Step::DropNvram => pool.delete(&Role::Nvram.of(stem)).map(drop),
+        Step::Delete(volume) => pool.delete(volume).map(drop),
+        Step::Start => power_on(work, &work.domain()?),
+    })?;
+    Ok(before)
+}
+
+/// Does what is left of a restore whose machine was defined already on the layer that it had made, and returns the snapshot that
+/// keeps what was there.
+///
+/// Done from the beginning, it would keep the new layer, in which there is nothing, as what was there.
+fn finish(
+    work: &Work,
+    pool: &Pool,
+    domain: &Owned,
+    name: &SnapshotName,
+    ran: bool,
+) -> Result<Option<SnapshotName>> {
+    let metadata = domain.metadata();
+    let mut steps = vec![Step::Define(layer_of(domain)?)];
+    // It runs where it was started again already.
+    if !domain.state()?.is_active() {
+        steps.push(if find(metadata, pool, name)?.nvram { Step::PutNvram } else { Step::DropNvram });
+        steps.extend(ran.then_some(Step::Start));
+    }
+    work.carry_out(&steps, |step| match step {
+        Step::PutNvram => nvram::put_in_force(pool, domain),
+        Step::DropNvram => pool.delete(&Role::Nvram.of(&metadata.stem)).map(drop),
+        Step::Start => power_on(work, domain),
+        // It stands there for whoever has to finish this.
+        _ => Ok(()),
+    })?;
+    let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
+    let last = metadata.snapshots.last().filter(|last| last.taken >= since);
+    Ok(last.map(|last| last.name.clone()))
+}
+
+/// Returns the snapshot of that name, all its volumes being there.
+fn find(metadata: &Metadata, pool: &Pool, name: &SnapshotName) -> Result<Snapshot> {
+    let snapshot = metadata.snapshot(name).cloned();
+    let snapshot = snapshot.ok_or_else(|| no_snapshot(metadata, name))?;
+    pool.chain(&Role::Data(snapshot.layer).of(&metadata.stem))?;
+    let nvram = Role::FrozenNvram(snapshot.layer).of(&metadata.stem);
+    if snapshot.nvram && !pool.is_whole(&nvram)? {
+        return Err(Failure::user(format!(
+            "the snapshot `{name}` lacks its firmware variables: the volume `{nvram}` is missing; nothing was changed"
+        ))
+        .hint(format!("put it back into the pool `{}`", pool.name()))
+        .into());
+    }
+    Ok(snapshot)
+}
+
+/// Returns a name for what was in use before the snapshot `name` was restored.
+fn before(metadata: &Metadata, name: &SnapshotName) -> Result<SnapshotName> {
+    let candidate = |number: u32| -> Result<SnapshotName> {
+        let number = if number < 2 { String::new() } else { format!("-{number}") };
+        let mut text = format!("before-{name}");
+        text.truncate(LONGEST_NAME - number.len());
+        Ok(format!("{}{number}", text.trim_end_matches('-')).parse()?)
+    };
+    for number in 1.. {
+        let name = candidate(number)?;
+        if metadata.snapshot(&name).is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Failure::bug("no name is left for a snapshot").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disks::layers::tests::layers;
+    use crate::model::record::tests::snapshot;
+
+    fn stem() -> VolumeStem {
+        "web".parse().unwrap()
+    }
+
+    #[test]
+    fn nothing_of_the_old_is_touched_before_the_definition() {
+        let overlay = Step::Overlay { volume: "web.data-9.qcow2".into(), on: "web.data-2.qcow2".into() };
+        assert_eq!(
+            plan(&stem(), &snapshot("a", 2), (4, 9), true, true, None),
+            [
+                overlay,
+                Step::NextNvram("web.nvram-next-9.fd".into()),
+                Step::PowerOff,
+                Step::KeepNvram("web.nvram-4.fd".into()),
+                Step::Define(9),
+                Step::PutNvram,
+                Step::Start
+            ]
+        );
+        let discarding = plan(&stem(), &snapshot("a", 2), (4, 9), true, true, Some(&[4]));
+        let at = |step: &Step| discarding.iter().position(|other| other == step);
+        assert!(at(&Step::Define(9)) < at(&Step::Delete("web.data-4.qcow2".into())));
+        assert!(
+            at(&Step::Start) < at(&Step::Delete("web.data-4.qcow2".into())),
+            "a deletion may have to wait"
+        );
+        assert!(!discarding.iter().any(|step| matches!(step, Step::KeepNvram(_))));
+        let unbooted = Snapshot { nvram: false, ..snapshot("a", 2) };
+        let off = plan(&stem(), &unbooted, (4, 9), false, true, None);
+        assert_eq!(off.last(), Some(&Step::DropNvram));
+    }
+
+    #[test]
+    fn what_was_there_gets_a_name_of_its_own() {
+        let long = "x".repeat(63);
+        let metadata = layers(&[1], &[], &[("before-a", 2), ("before-a-2", 3)]).metadata;
+        let name = |text: &str| before(&metadata, &text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(name("b"), "before-b");
+        assert_eq!(name("a"), "before-a-3");
+        assert_eq!(name(&long), format!("before-{}", "x".repeat(56)));
+    }
+}

@@ -1,0 +1,146 @@
+//! The way off: a guest is asked to shut down and waited for, or loses its power.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::disks::saved;
+use crate::error::{Failure, Result};
+use crate::host::{Setup, Watch, accelerator};
+use crate::hypervisor::Ended;
+use crate::interrupt;
+use crate::model::MachineName;
+use crate::model::domain::DomainState;
+use crate::work::Work;
+
+/// How often a guest's state is looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a guest has to shut down.
+pub const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// A machine that is off.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stopped {
+    /// The machine.
+    pub machine: MachineName,
+    /// How it ended; `None` if it was off before.
+    pub ended: Option<Ended>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Asks a machine to shut down, waits until it is off, and returns how it ended.
+///
+/// # Errors
+/// It is paused, or still on after `limit`; it is not switched off then, for that could lose what it has not written.
+pub fn shut_down(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
+    ask(setup, name, limit, watch, &mut None)
+}
+
+/// Does the same with a machine that the work is to start again. Where somebody asks the work to stop meanwhile, the guest was
+/// told to shut down and may do so any moment: it is waited for, `limit` at most, so that [`on_again`](super::power::on_again) finds it off.
+///
+/// # Errors
+/// As [`shut_down`].
+pub fn take_down(work: &Work, limit: Duration) -> Result<Stopped> {
+    let Work { setup, name, watch, .. } = work;
+    // The start wants to know, and where it was not found out yet, that takes seconds.
+    accelerator(setup, &work.host, *watch)?;
+    let mut asked = None;
+    let stopped = ask(setup, name, limit, *watch, &mut asked);
+    if stopped.is_err() && asked.is_some() && interrupt::is_requested() {
+        watch.note(&format!("waiting for {name} to go down, to start it again; press ^C again to leave it"));
+        let domain = work.domain()?;
+        let off = interrupt::deferred(|| interrupt::poll(limit, POLL, || domain.ended()))?;
+        if off.is_none() {
+            watch
+                .note(&format!("{name} is still on; should it go off later, `nixvm start {name}` starts it"));
+        }
+    }
+    stopped
+}
+
+/// Asks the machine until it is off or the limit has passed; `asked` says when it was asked last.
+fn ask(
+    setup: &Setup,
+    name: &MachineName,
+    limit: Duration,
+    watch: &dyn Watch,
+    asked: &mut Option<Instant>,
+) -> Result<Stopped> {
+    let domain = setup.hypervisor()?.own(name)?;
+    let began = Instant::now();
+    if setup.discard_saved {
+        saved::settle(setup, &domain, name, "stop", watch)?;
+    }
+    match domain.state()? {
+        DomainState::Paused => {
+            return Err(Failure::user(format!("{name} is paused, and cannot shut down")).hint(format!(
+                "`nixvm start {name}` lets it go on, `nixvm force-stop {name}` pulls the plug; QEMU pauses a guest when the pool is full"
+            )).into());
+        }
+        state if !state.is_active() => {
+            watch.note(&off_already(name, state));
+            return Ok(Stopped { machine: name.clone(), ended: None, seconds: 0.0 });
+        }
+        _ => {}
+    }
+    watch.step(&format!("Waiting for {name} to shut down"));
+    let off = interrupt::poll(limit, POLL, || {
+        let ended = domain.ended()?;
+        if ended.is_none() && asked.is_none_or(|at| at.elapsed() > ASK_AGAIN) {
+            domain.shutdown()?;
+            *asked = Some(Instant::now());
+        }
+        Ok(ended)
+    })?;
+    let Some(ended) = off else {
+        return Err(Failure::user(format!("{name} is still on after {} s", limit.as_secs()))
+            .hint(format!(
+                "wait longer with `--timeout`, look at it with `nixvm console {name}`, or pull the plug with `nixvm force-stop {name}`"
+            ))
+            .into());
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    let how = match ended {
+        Ended::Shutdown => "shut down",
+        Ended::Forced => "was switched off",
+        Ended::Crashed => "crashed",
+        Ended::Unknown => "went off",
+    };
+    watch.done(&format!("{name} {how} after {seconds:.1} s"));
+    Ok(Stopped { machine: name.clone(), ended: Some(ended), seconds })
+}
+
+/// Switches a machine off, as by pulling the plug.
+///
+/// # Errors
+/// There is no such machine, or libvirt refuses.
+pub fn pull_plug(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
+    let domain = setup.hypervisor()?.own(name)?;
+    let began = Instant::now();
+    if setup.discard_saved {
+        saved::settle(setup, &domain, name, "force-stop", watch)?;
+    }
+    let ended = if domain.force_off()? {
+        watch.done(&format!("Switched {name} off"));
+        domain.ended()?
+    } else {
+        watch.note(&off_already(name, domain.state()?));
+        None
+    };
+    Ok(Stopped { machine: name.clone(), ended, seconds: began.elapsed().as_secs_f64() })
+}
+
+fn off_already(name: &MachineName, state: DomainState) -> String {
+    match state {
+        DomainState::Saved => {
+            format!("{name} is off already, and saved: its next start goes on from its memory")
+        }
+        _ => format!("{name} is off already"),
+    }
+}

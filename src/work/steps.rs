@@ -1,0 +1,184 @@
+//! The steps that bring a built machine to libvirt: volumes into the pool, then the domain's definition.
+//!
+//! Each can be taken again. The base and the boot volume can always be made anew; a data volume is made once, only
+//! where none is, and nothing here ever deletes one.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::build::{BuiltMachine, kept};
+use crate::error::{Explain, Failure, Result};
+use crate::host::{Setup, Watch, accelerator, exposure, moved, open_pool, ssh_port};
+use crate::hypervisor::Hypervisor;
+use crate::model::domain::{DomainFiles, DomainSpec};
+use crate::model::record::{Build, BuildHealth, Metadata};
+use crate::model::volume::{Role, VolumeStem};
+use crate::model::{Machine, Network};
+use crate::render;
+use crate::storage::image::Image;
+use crate::storage::{self, Pool, Stored};
+use crate::work::{Work, now};
+
+/// Returns what a domain will say of a build.
+pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
+    Build {
+        number: built.generation.number,
+        profile: machine.profile.clone(),
+        digest: built.generation.digest.clone(),
+        also: None,
+        fingerprint: Some(built.image.fingerprint.clone()),
+        base: built.image.base_volume.clone(),
+        made: now(),
+        health: BuildHealth::Untried,
+        nixpkgs: built.image.nixpkgs_revision.clone(),
+        kernel: built.image.kernel.clone(),
+        seen: None,
+    }
+}
+
+/// Copies the base image into the pool, unless it is there.
+///
+/// # Errors
+/// The host has another architecture than the image, the pool has no room, or libvirt refuses.
+pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
+    let profile = &image.profile;
+    let wanted = work.host.arch()?.nix_system();
+    if image.system != wanted {
+        return Err(Failure::user(format!(
+            "the image is for {}, and `{}` is {wanted}",
+            image.system,
+            work.host.uri()
+        ))
+        .hint("Nix builds for the computer that nixvm is called on: run it on one of the host's architecture")
+        .into());
+    }
+    work.watch.step(&format!("Copying the base image of {profile} into the pool"));
+    if pool.put(&image.base_volume, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
+        work.watch
+            .done(&format!("Copied the base image of {profile} into the pool, once for all its machines"));
+    }
+    Ok(())
+}
+
+/// Does the same as [`put_disk`], and keeps what the build was made from.
+///
+/// # Errors
+/// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
+pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
+    put_disk(work, pool, volume, &built.image)?;
+    kept::keep(work.setup, built)
+}
+
+/// Copies a machine's boot disk into the pool, unless it is there, and sees that its base still is.
+///
+/// # Errors
+/// The pool has no room, or libvirt refuses.
+pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
+    work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
+    pool.put(volume, &open(&image.disk)?, &mut moved(work.watch))?;
+    // From now on a volume says that it needs the base. `clean` of another workspace may have looked before.
+    let base = &image.base_volume;
+    pool.wait_while_condemned(base)?;
+    if pool.put(base, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
+        work.watch.note(&format!("copied {base} once more, for it was deleted a moment ago"));
+    }
+    Ok(())
+}
+
+/// Makes an empty data disk in the pool, unless it is there.
+///
+/// # Errors
+/// The pool has no room, libvirt refuses, or this host cannot format a disk.
+pub fn make_data(work: &Work, pool: &Pool, volume: &str, machine: &Machine) -> Result<()> {
+    if pool.is_whole(volume)? {
+        return Ok(());
+    }
+    work.watch.step(&format!("Making the data disk of {}", work.name));
+    let disk = storage::data::format(machine.var_size, &work.setup.workspace.output_dir())?;
+    pool.put(volume, disk.as_file(), &mut moved(work.watch)).map(drop)
+}
+
+/// Defines a machine's domain from its files, on the current generation that `metadata` names and that layer of data.
+///
+/// # Errors
+/// libvirt refuses, or a domain of that name is not this machine's.
+pub fn define(
+    setup: &Setup,
+    host: &Hypervisor,
+    machine: &Machine,
+    metadata: &Metadata,
+    layer: u32,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let runs = host.find(&machine.name)?.is_some_and(|domain| domain.state.is_active());
+    let ssh_port = match (&machine.network, metadata.ssh_port) {
+        // Its own QEMU has the port: only a machine that is off can be given another.
+        (Network::User, Some(port)) if runs => Some(port),
+        (network, last) => ssh_port(host, network, last)?,
+    };
+    let spec = DomainSpec {
+        name: machine.name.clone(),
+        machine_id: machine.machine_id,
+        arch: host.arch()?,
+        accelerator: accelerator(setup, host, watch)?,
+        memory: machine.memory,
+        vcpus: machine.vcpus,
+        network: machine.network.clone(),
+        mac: machine.mac,
+        files: files(&open_pool(setup, host)?, metadata, layer)?,
+        metadata: Metadata { ssh_port, ..metadata.clone() },
+    };
+    let set_back = host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)?;
+    if !set_back.is_empty() {
+        watch.note(&format!(
+            "the definition of {} was changed by hand; nixvm sets back what it defines itself: {}",
+            machine.name,
+            set_back.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Returns where a machine's files are that its domain names.
+///
+/// # Errors
+/// A disk is missing in the pool, or libvirt does not answer.
+fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
+    let volume = |role: Role| role.of(&metadata.stem);
+    let folder = pool.path()?;
+    // QEMU makes these two at the first start: before that, libvirt knows no volumes for them.
+    let made_later = |role: Role| format!("{folder}/{}", volume(role));
+    Ok(DomainFiles {
+        boot: pool.volume_path(&volume(Role::Boot(metadata.current().number)))?,
+        data: pool.volume_path(&volume(Role::Data(layer)))?,
+        identity: pool.volume_path(&volume(Role::Identity))?,
+        nvram: made_later(Role::Nvram),
+        serial_log: made_later(Role::SerialLog(None)),
+    })
+}
+
+/// Writes a machine's secrets to its identity volume, unless it holds them, and warns where others could read them on the way.
+///
+/// A machine is to start again on a full disk too, and at most starts there is nothing new to write.
+///
+/// # Errors
+/// The volume cannot be written.
+pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
+    exposure::warn(work.setup, &machine.name, "the ssh host key and the root password's hash", work.watch);
+    // An empty hash would let root in without a password; `!*` lets nobody in.
+    let root = machine.root_password.as_ref().map_or("!*", |hash| hash.as_str());
+    let image = storage::identity::image(&[
+        ("ssh_host_ed25519_key", machine.host_key.private().as_bytes()),
+        ("root_password_hash", format!("{root}\n").as_bytes()),
+    ])?;
+    let name = Role::Identity.of(stem);
+    if pool.holds(&name, &image)? {
+        return Ok(());
+    }
+    pool.delete(&name)?;
+    pool.put_bytes(&name, &image).map(drop)
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))
+}
