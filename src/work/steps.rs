@@ -8,18 +8,91 @@ use std::path::Path;
 
 use crate::build::{BuiltMachine, kept};
 use crate::error::{Explain, Failure, Result};
-use crate::host::{Setup, Watch, accelerator, exposure, moved, open_pool, ssh_port};
+use crate::host::{Setup, Watch, accelerator, ensure_network, exposure, moved, open_pool, ssh_port};
 use crate::hypervisor::Hypervisor;
 use crate::model::domain::{DomainFiles, DomainSpec};
-use crate::model::record::{Build, BuildHealth, Metadata};
+use crate::model::record::{Build, BuildHealth, Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{Machine, Network};
 use crate::render;
 use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
-use crate::work::{Work, now};
+use crate::work::{Plan, Work, now};
 
-/// Returns what a domain will say of a build.
+/// A step that brings a built machine to libvirt: verbs that make or replace one share these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deploy {
+    Network,
+    Base,
+    Boot(String),
+    /// An empty data disk.
+    Data(String),
+    Identity(String),
+    Define,
+}
+
+impl Plan for Deploy {
+    fn title(&self) -> String {
+        match self {
+            Deploy::Network => "see that the network is there",
+            Deploy::Base => "put the base image into the pool",
+            Deploy::Boot(_) => "put the boot disk into the pool",
+            Deploy::Data(_) => "make the data disk",
+            Deploy::Identity(_) => "write the identity volume",
+            Deploy::Define => "define the domain",
+        }
+        .into()
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        match self {
+            Deploy::Boot(volume) | Deploy::Data(volume) | Deploy::Identity(volume) => vec![volume.clone()],
+            Deploy::Network | Deploy::Base | Deploy::Define => Vec::new(),
+        }
+    }
+}
+
+/// What such steps work with.
+pub struct Deployment<'a> {
+    pub work: &'a Work<'a>,
+    pub pool: &'a Pool,
+    pub machine: &'a Machine,
+    /// `None` where the system that is in the pool stays.
+    pub built: Option<&'a BuiltMachine>,
+    /// What the domain is to say.
+    pub metadata: &'a Metadata,
+    /// The layer of data that it is defined on.
+    pub layer: u32,
+}
+
+impl Deployment<'_> {
+    pub fn take(&self, step: &Deploy) -> Result<()> {
+        let Deployment { work, pool, machine, metadata, .. } = *self;
+        let built = || self.built.ok_or_else(|| Failure::bug("there is no system to put into the pool"));
+        match step {
+            Deploy::Network => ensure_network(&work.host, &machine.network),
+            Deploy::Base => put_base(work, pool, &built()?.image),
+            Deploy::Boot(volume) => put_boot(work, pool, volume, built()?),
+            Deploy::Data(volume) => make_data(work, pool, volume, machine),
+            Deploy::Identity(_) => put_identity(work, pool, &metadata.stem, machine),
+            Deploy::Define => define(work.setup, &work.host, machine, metadata, self.layer, work.watch),
+        }
+    }
+}
+
+/// Returns what the domain of a new machine says.
+pub fn first_metadata(setup: &Setup, stem: VolumeStem, machine: &Machine, built: &BuiltMachine) -> Metadata {
+    Metadata {
+        machine: machine.name.clone(),
+        workspace: setup.workspace.as_str().to_owned(),
+        stem,
+        ssh_port: None,
+        generations: Generations::first(record(machine, built)),
+        snapshots: Vec::new(),
+    }
+}
+
+/// Returns what a domain says of a build.
 pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
     Build {
         number: built.generation.number,
@@ -60,11 +133,14 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Does the same as [`put_disk`], and keeps what the build was made from.
-///
-/// # Errors
-/// The pool has no room, libvirt refuses, or the workspace's output cannot be written.
+/// Copies the boot disk of a build into the pool, unless the machine has that build, and keeps what it was made from.
 pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
+    let number = built.generation.number;
+    let domain = work.host.find(&work.name)?.map(|_| work.domain()).transpose()?;
+    if domain.is_none_or(|domain| domain.metadata().generations.get(number).is_none()) {
+        // A volume of this name is left from a command that nobody finished.
+        pool.delete(volume)?;
+    }
     put_disk(work, pool, volume, &built.image)?;
     kept::keep(work.setup, built)
 }

@@ -8,14 +8,14 @@ use crate::build::{BuiltMachine, build_beside, kept};
 use crate::config;
 use crate::disks::{data_capacity, data_layers, free_stem, layer_of};
 use crate::error::{Failure, Result};
-use crate::host::{Setup, Watch, accelerator, ensure_network, moved, preflight};
+use crate::host::{Setup, Watch, accelerator, moved, preflight};
 use crate::hypervisor::BackupRequest;
-use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{Machine, MachineName, Size};
 use crate::render;
 use crate::storage::Pool;
-use crate::work::{Plan, Work, steps};
+use crate::work::steps::{Deploy, Deployment, first_metadata};
+use crate::work::{Plan, Work};
 
 /// A machine that was made like another.
 #[derive(Debug, Clone, Serialize)]
@@ -33,36 +33,25 @@ pub struct Cloned {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Network,
-    Base,
-    Boot(String),
-    Empty(String),
+    Deploy(Deploy),
     Copy { volume: String, from: String },
-    Identity(String),
     Files,
-    Define,
 }
 
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Network => "see that the network is there".into(),
-            Step::Base => "put the base image into the pool".into(),
-            Step::Boot(_) => "put the boot disk into the pool".into(),
-            Step::Empty(_) => "make the data disk".into(),
+            Step::Deploy(step) => step.title(),
             Step::Copy { from, .. } => format!("copy {from}"),
-            Step::Identity(_) => "write the identity volume".into(),
             Step::Files => "write the new machine's files".into(),
-            Step::Define => "define the domain".into(),
         }
     }
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Boot(volume) | Step::Empty(volume) | Step::Copy { volume, .. } | Step::Identity(volume) => {
-                vec![volume.clone()]
-            }
-            Step::Network | Step::Base | Step::Files | Step::Define => Vec::new(),
+            Step::Deploy(step) => step.volumes(),
+            Step::Copy { volume, .. } => vec![volume.clone()],
+            Step::Files => Vec::new(),
         }
     }
 }
@@ -72,16 +61,16 @@ impl Plan for Step {
 fn plan(stem: &VolumeStem, generation: u32, layer: u32, from: Option<&str>) -> Vec<Step> {
     let volume = Role::Data(layer).of(stem);
     vec![
-        Step::Network,
-        Step::Base,
-        Step::Boot(Role::Boot(generation).of(stem)),
+        Step::Deploy(Deploy::Network),
+        Step::Deploy(Deploy::Base),
+        Step::Deploy(Deploy::Boot(Role::Boot(generation).of(stem))),
         match from {
             Some(from) => Step::Copy { volume, from: from.to_owned() },
-            None => Step::Empty(volume),
+            None => Step::Deploy(Deploy::Data(volume)),
         },
-        Step::Identity(Role::Identity.of(stem)),
+        Step::Deploy(Deploy::Identity(Role::Identity.of(stem))),
         Step::Files,
-        Step::Define,
+        Step::Deploy(Deploy::Define),
     ]
 }
 
@@ -109,27 +98,19 @@ pub fn clone(
 
     let stem = free_stem(&work.host, new)?;
     let layer = data_layers(&pool, &stem)?.last().map_or(1, |last| last + 1);
-    let metadata = Metadata {
-        machine: new.clone(),
-        workspace: setup.workspace.root().display().to_string(),
-        stem: stem.clone(),
-        ssh_port: None,
-        generations: Generations::first(steps::record(&machine, &built)),
-        snapshots: Vec::new(),
-    };
+    let metadata = &first_metadata(setup, stem.clone(), &machine, &built);
+    let deployment =
+        Deployment { work: &work, pool: &pool, machine: &machine, built: Some(&built), metadata, layer };
     let from = data.as_ref().map(|(volume, _)| volume.as_str());
     work.carry_out(&plan(&stem, built.generation.number, layer, from), |step| match step {
-        Step::Network => ensure_network(&work.host, &machine.network),
-        Step::Base => steps::put_base(&work, &pool, &built.image),
-        Step::Boot(volume) => {
-            pool.delete(volume)?;
-            // Of a machine that had the name before.
-            kept::remove_folder(&kept::of_machine(setup, new))?;
-            steps::put_boot(&work, &pool, volume, &built)
+        Step::Deploy(step) => {
+            if matches!(step, Deploy::Boot(_)) {
+                // Of a machine that had the name before.
+                kept::remove_folder(&kept::of_machine(setup, new))?;
+            }
+            deployment.take(step)
         }
-        Step::Empty(volume) => steps::make_data(&work, &pool, volume, &machine),
         Step::Copy { volume, from } => copy(&source, (&pool, volume), (&from_pool, from)),
-        Step::Identity(_) => steps::put_identity(&work, &pool, &stem, &machine),
         Step::Files => {
             config::save(&setup.workspace, &machine)?;
             let extra = machine.extra.as_deref().unwrap_or_default();
@@ -140,7 +121,6 @@ pub fn clone(
             config::copy_beside(&setup.workspace, name, new, &beside)?;
             config::copy_health_check(&setup.workspace, name, new).map(drop)
         }
-        Step::Define => steps::define(setup, &work.host, &machine, &metadata, layer, watch),
     })?;
     watch.done(&format!(
         "Cloned {name} as {new}, {}",
@@ -224,7 +204,7 @@ mod tests {
     fn the_domain_comes_last_and_nothing_of_the_other_machine_is_ever_in_danger() {
         let stem: VolumeStem = "db".parse().unwrap();
         for (from, data) in [
-            (None, Step::Empty("db.data-1.qcow2".into())),
+            (None, Step::Deploy(Deploy::Data("db.data-1.qcow2".into()))),
             (
                 Some("web.data-2.qcow2"),
                 Step::Copy { volume: "db.data-1.qcow2".into(), from: "web.data-2.qcow2".into() },
@@ -232,7 +212,7 @@ mod tests {
         ] {
             let steps = plan(&stem, 1, 1, from);
             assert!(steps.contains(&data));
-            assert_eq!(steps.last(), Some(&Step::Define));
+            assert_eq!(steps.last(), Some(&Step::Deploy(Deploy::Define)));
             assert!(steps.iter().flat_map(Step::volumes).all(|volume| volume.starts_with("db.")));
         }
     }

@@ -7,11 +7,11 @@ use crate::config::{self, NewMachine};
 use crate::disks::{data_layers, free_stem};
 use crate::error::Result;
 use crate::guest::trial;
-use crate::host::{Setup, Watch, ensure_network, memory, preflight, subnet};
+use crate::host::{Setup, Watch, memory, preflight, subnet};
 use crate::model::Machine;
-use crate::model::record::{Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
-use crate::work::{Plan, Work, steps};
+use crate::work::Work;
+use crate::work::steps::{Deploy, Deployment, first_metadata};
 
 /// A machine that was created.
 #[derive(Debug, Clone, Serialize)]
@@ -31,51 +31,21 @@ pub fn declare(setup: &Setup, new: &NewMachine, watch: &dyn Watch) -> Result<Mac
     let known = config::exists(&setup.workspace, &new.name);
     let machine = config::create(&setup.workspace, new)?;
     let folder = setup.workspace.machine_dir(&machine.name);
-    match known {
-        true => watch.note(&format!("`{}` exists; what it says was kept", folder.display())),
-        false => watch.done(&format!("Wrote {}", folder.display())),
+    if known {
+        watch.note(&format!("`{}` exists; what it says was kept", folder.display()));
+    } else {
+        watch.done(&format!("Wrote {}", folder.display()));
     }
     Ok(machine)
 }
 
-/// What `create` does once the image is built. The domain, which makes the machine visible, comes last.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Network,
-    Base,
-    Boot(String),
-    Data(String),
-    Identity(String),
-    Define,
-}
-
-impl Plan for Step {
-    fn title(&self) -> String {
-        match self {
-            Step::Network => "see that the network is there".into(),
-            Step::Base => "put the base image into the pool".into(),
-            Step::Boot(_) => "put the boot disk into the pool".into(),
-            Step::Data(_) => "make the data disk".into(),
-            Step::Identity(_) => "write the identity volume".into(),
-            Step::Define => "define the domain".into(),
-        }
-    }
-
-    fn volumes(&self) -> Vec<String> {
-        match self {
-            Step::Boot(volume) | Step::Data(volume) | Step::Identity(volume) => vec![volume.clone()],
-            Step::Network | Step::Base | Step::Define => Vec::new(),
-        }
-    }
-}
-
 /// Returns the steps of `create`; `kept` is the layer of data that is in the pool already.
-fn plan(stem: &VolumeStem, generation: u32, kept: Option<u32>) -> Vec<Step> {
-    let mut steps = vec![Step::Network, Step::Base, Step::Boot(Role::Boot(generation).of(stem))];
+fn plan(stem: &VolumeStem, generation: u32, kept: Option<u32>) -> Vec<Deploy> {
+    let mut steps = vec![Deploy::Network, Deploy::Base, Deploy::Boot(Role::Boot(generation).of(stem))];
     if kept.is_none() {
-        steps.push(Step::Data(Role::Data(1).of(stem)));
+        steps.push(Deploy::Data(Role::Data(1).of(stem)));
     }
-    steps.extend([Step::Identity(Role::Identity.of(stem)), Step::Define]);
+    steps.extend([Deploy::Identity(Role::Identity.of(stem)), Deploy::Define]);
     steps
 }
 
@@ -103,26 +73,13 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
         ));
     }
     let layer = kept.unwrap_or(1);
-    let metadata = Metadata {
-        machine: name.clone(),
-        workspace: setup.workspace.root().display().to_string(),
-        stem: stem.clone(),
-        ssh_port: None,
-        generations: Generations::first(steps::record(machine, &built)),
-        snapshots: Vec::new(),
-    };
-    work.carry_out(&plan(&stem, built.generation.number, kept), |step| match step {
-        Step::Network => ensure_network(&work.host, &machine.network),
-        Step::Base => steps::put_base(&work, &pool, &built.image),
-        Step::Boot(volume) => {
-            // What lies there under this name is of a `create` that nobody remembers: no domain uses it.
-            pool.delete(volume)?;
+    let metadata = &first_metadata(setup, stem.clone(), machine, &built);
+    let deployment = Deployment { work: &work, pool: &pool, machine, built: Some(&built), metadata, layer };
+    work.carry_out(&plan(&stem, built.generation.number, kept), |step| {
+        if matches!(step, Deploy::Boot(_)) {
             trial::forget(setup, name)?;
-            steps::put_boot(&work, &pool, volume, &built)
         }
-        Step::Data(volume) => steps::make_data(&work, &pool, volume, machine),
-        Step::Identity(_) => steps::put_identity(&work, &pool, &stem, machine),
-        Step::Define => steps::define(setup, &work.host, machine, &metadata, layer, watch),
+        deployment.take(step)
     })?;
     watch.done(&format!("Defined {name}"));
     Ok(Created { built, data_volume: Role::Data(layer).of(&stem) })
@@ -131,17 +88,18 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Plan;
 
     #[test]
     fn data_that_is_there_is_never_made_anew_and_the_domain_comes_last() {
         let stem: VolumeStem = "web".parse().unwrap();
         let new = plan(&stem, 1, None);
-        assert!(new.contains(&Step::Data("web.data-1.qcow2".into())));
+        assert!(new.contains(&Deploy::Data("web.data-1.qcow2".into())));
         let kept = plan(&stem, 1, Some(3));
-        assert!(!kept.iter().any(|step| matches!(step, Step::Data(_))));
+        assert!(!kept.iter().any(|step| matches!(step, Deploy::Data(_))));
         for steps in [new, kept] {
-            assert_eq!(steps.last(), Some(&Step::Define));
-            assert!(!steps.iter().flat_map(Step::volumes).any(|volume| volume == "web.data-3.qcow2"));
+            assert_eq!(steps.last(), Some(&Deploy::Define));
+            assert!(!steps.iter().flat_map(Deploy::volumes).any(|volume| volume == "web.data-3.qcow2"));
         }
     }
 }

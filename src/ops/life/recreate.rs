@@ -11,7 +11,7 @@ use crate::config;
 use crate::disks::layers::forget_checkpoints;
 use crate::disks::{data_layers, layer_of};
 use crate::error::{Failure, Result};
-use crate::host::{Setup, Watch, check_bridge, ensure_network};
+use crate::host::{Setup, Watch, check_bridge};
 use crate::hypervisor::Owned;
 use crate::journal::Intent;
 use crate::model::record::{Generations, Metadata};
@@ -19,7 +19,8 @@ use crate::model::volume::{self, Role, VolumeStem};
 use crate::model::{Machine, MachineName, Network, Size};
 use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::take_down;
-use crate::work::{Plan, Work, steps};
+use crate::work::steps::{Deploy, Deployment, record};
+use crate::work::{Plan, Work};
 
 /// What is to be other than it was; `None` leaves it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,10 +50,7 @@ pub struct Recreated {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Network,
-    Base,
-    Boot(String),
-    Data(String),
+    Deploy(Deploy),
     Files,
     PowerOff,
     Define(u32),
@@ -65,10 +63,7 @@ enum Step {
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Network => "see that the network is there".into(),
-            Step::Base => "put the base image into the pool".into(),
-            Step::Boot(_) => "put the new boot disk into the pool".into(),
-            Step::Data(_) => "make a new data disk".into(),
+            Step::Deploy(step) => step.title(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
             Step::Define(_) => "define the domain on the new disks".into(),
@@ -89,7 +84,8 @@ impl Plan for Step {
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Boot(volume) | Step::Data(volume) | Step::Delete(volume) => vec![volume.clone()],
+            Step::Deploy(step) => step.volumes(),
+            Step::Delete(volume) => vec![volume.clone()],
             _ => Vec::new(),
         }
     }
@@ -98,10 +94,10 @@ impl Plan for Step {
 /// Returns the steps of `recreate`; `generation` and `layer` number what is new, and `present` are the pool's volumes.
 fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], running: bool) -> Vec<Step> {
     let mut steps = vec![
-        Step::Network,
-        Step::Base,
-        Step::Boot(Role::Boot(generation).of(stem)),
-        Step::Data(Role::Data(layer).of(stem)),
+        Step::Deploy(Deploy::Network),
+        Step::Deploy(Deploy::Base),
+        Step::Deploy(Deploy::Boot(Role::Boot(generation).of(stem))),
+        Step::Deploy(Deploy::Data(Role::Data(layer).of(stem))),
         Step::Files,
     ];
     if running {
@@ -166,25 +162,26 @@ pub fn recreate(
     let layer = data_layers(&pool, stem)?.last().map_or(1, |last| last + 1);
     let running = domain.state()?.is_active() || work.was_to(Intent::Restart);
     let after = Metadata {
-        generations: Generations::first(steps::record(&machine, &built)),
+        generations: Generations::first(record(&machine, &built)),
         snapshots: Vec::new(),
         ..before.clone()
     };
+    let deployment = Deployment {
+        work: &work,
+        pool: &pool,
+        machine: &machine,
+        built: Some(&built),
+        metadata: &after,
+        layer,
+    };
     let steps = plan(stem, built.generation.number, layer, &pool.volumes()?, running);
     let done = work.carry_out(&steps, |step| match step {
-        Step::Network => ensure_network(&work.host, &machine.network),
-        Step::Base => steps::put_base(&work, &pool, &built.image),
-        Step::Boot(volume) => {
-            // What lies there under this name is of work that nobody remembers: no generation has its number.
-            pool.delete(volume)?;
-            steps::put_boot(&work, &pool, volume, &built)
-        }
-        Step::Data(volume) => steps::make_data(&work, &pool, volume, &machine),
+        Step::Deploy(step) => deployment.take(step),
         Step::Files => write_files(&work, asked),
         Step::PowerOff => take_down(&work, limit).map(drop),
         Step::Define(_) => {
             require_off(&work)?;
-            steps::define(setup, &work.host, &machine, &after, layer, watch)
+            deployment.take(&Deploy::Define)
         }
         Step::Kept => {
             kept::remove_folder(&kept::of_machine(setup, name))?;
@@ -298,8 +295,8 @@ mod tests {
         assert!(at(&Step::Delete("web.nvram.fd".into())) < start);
         assert!(at(&Step::Delete("web.data-1.qcow2".into())) > start, "a deletion may have to wait");
         assert!(!steps[..define].iter().any(|step| matches!(step, Step::Delete(_))));
-        assert!(at(&Step::Data("web.data-3.qcow2".into())) < at(&Step::PowerOff));
-        assert!(at(&Step::Boot("web.boot-4.qcow2".into())) < at(&Step::PowerOff));
+        assert!(at(&Step::Deploy(Deploy::Data("web.data-3.qcow2".into()))) < at(&Step::PowerOff));
+        assert!(at(&Step::Deploy(Deploy::Boot("web.boot-4.qcow2".into()))) < at(&Step::PowerOff));
         let off = plan(&stem, 4, 3, &present, false);
         assert!(!off.iter().any(|step| matches!(step, Step::PowerOff | Step::Start)));
     }

@@ -3,15 +3,13 @@
 use crate::journal::Intent;
 use crate::model::volume::{Role, VolumeStem};
 use crate::work::Plan;
+use crate::work::steps::Deploy;
 
 /// What a restore does. Up to `Define` nothing of the machine is changed but that it is shut down.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    Network,
-    Base,
-    Boot(String),
+    Deploy(Deploy),
     Data { archive: usize, volume: String, on: Option<String> },
-    Identity(String),
     NextNvram(String),
     Files,
     PowerOff,
@@ -25,11 +23,8 @@ pub(super) enum Step {
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Network => "see that the network is there".into(),
-            Step::Base => "put the base image into the pool".into(),
-            Step::Boot(_) => "put the boot disk into the pool".into(),
+            Step::Deploy(step) => step.title(),
             Step::Data { volume, .. } => format!("put the data into the pool as {volume}"),
-            Step::Identity(_) => "write the identity volume".into(),
             Step::NextNvram(_) => "make the firmware's variables ready".into(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
@@ -51,12 +46,8 @@ impl Plan for Step {
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Boot(volume)
-            | Step::Data { volume, .. }
-            | Step::Identity(volume)
-            | Step::NextNvram(volume) => {
-                vec![volume.clone()]
-            }
+            Step::Deploy(step) => step.volumes(),
+            Step::Data { volume, .. } | Step::NextNvram(volume) => vec![volume.clone()],
             Step::Replaced(volumes) => volumes.clone(),
             _ => Vec::new(),
         }
@@ -85,7 +76,8 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     let born = facts.replaced.is_none();
     let mut steps = Vec::new();
     if let Some(generation) = facts.build {
-        steps.extend([Step::Network, Step::Base, Step::Boot(Role::Boot(generation).of(stem))]);
+        let system = [Deploy::Network, Deploy::Base, Deploy::Boot(Role::Boot(generation).of(stem))];
+        steps.extend(system.map(Step::Deploy));
     }
     let volume = |archive: usize| Role::Data(layer(facts, archive)).of(stem);
     for archive in 0..facts.archives {
@@ -93,7 +85,7 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         steps.push(Step::Data { archive, volume: volume(archive), on });
     }
     if born {
-        steps.push(Step::Identity(Role::Identity.of(stem)));
+        steps.push(Step::Deploy(Deploy::Identity(Role::Identity.of(stem))));
     }
     if facts.nvram {
         steps.push(Step::NextNvram(Role::NextNvram(top(facts)).of(stem)));
@@ -177,7 +169,9 @@ mod tests {
         }
         assert!(matches!(steps.last(), Some(Step::Replaced(_))), "a deletion may have to wait");
         // In use, or the running machine's own.
-        assert!(!steps.iter().any(|step| matches!(step, Step::Identity(_) | Step::Boot(_))));
+        assert!(
+            !steps.iter().any(|step| matches!(step, Step::Deploy(Deploy::Identity(_) | Deploy::Boot(_))))
+        );
     }
 
     #[test]

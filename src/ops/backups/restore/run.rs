@@ -13,20 +13,21 @@ use crate::disks::{data_layers, free_stem, layer_of, layers, nvram, roots};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::guest::trial;
-use crate::host::{Setup, Watch, ensure_network, exposure, moved};
+use crate::host::{Setup, Watch, exposure, moved};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
 use crate::journal::{Command, Intent};
-use crate::model::record::{Generations, Metadata};
+use crate::model::record::Metadata;
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Size};
 use crate::nix;
 use crate::render;
 use crate::storage::{Incoming, Pool};
+use crate::work::Work;
 use crate::work::archives::{chain, verify};
 use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::take_down;
-use crate::work::{Work, steps};
+use crate::work::steps::{self, Deploy, Deployment, first_metadata};
 
 use super::plan::{Facts, Step, end_of, plan, top};
 use super::trust::{self, Brings, files_of};
@@ -121,27 +122,27 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         steps = end_of(steps, top);
     }
     exposure::warn(setup, name, "the data", watch);
-    let done = work.carry_out(&steps, |step| match (step, &built) {
-        (Step::Network, _) => ensure_network(&work.host, &machine.network),
-        (Step::Base, Some(built)) => steps::put_base(&work, &pool, &built.image),
-        (Step::Boot(volume), Some(built)) => job.boot(volume, built, domain.as_ref()),
-        (Step::Base | Step::Boot(_), None) => {
-            Err(Failure::bug("there is no system to put into the pool").into())
+    let built = built.as_ref();
+    let deployment =
+        Deployment { work: &work, pool: &pool, machine: &machine, built, metadata: &metadata, layer: top };
+    let done = work.carry_out(&steps, |step| match step {
+        Step::Deploy(step) => {
+            deployment.take(step)?;
+            if matches!(step, Deploy::Boot(_)) { trial::forget(setup, name) } else { Ok(()) }
         }
-        (Step::Data { archive, volume, on }, _) => job.data(*archive, volume, on.as_deref()),
-        (Step::Identity(_), _) => steps::put_identity(&work, &pool, &metadata.stem, &machine),
-        (Step::NextNvram(volume), _) => job.nvram(volume),
-        (Step::PutNvram, _) if committed && is_up(&work)? => Ok(()),
-        (Step::PutNvram, _) => nvram::put_in_force(&pool, &work.domain()?),
-        (Step::Files, _) if from_archive => config::unpack(&setup.workspace, &machine, &files),
-        (Step::Files, _) => config::save(&setup.workspace, &machine),
-        (Step::PowerOff, _) => job.power_off(wanted.limit),
-        (Step::Define(_), _) if committed => Ok(()),
-        (Step::Define(_), _) => steps::define(setup, &work.host, &machine, &metadata, top, watch),
-        (Step::Checkpoints, _) => layers::forget_checkpoints(&work.domain()?, watch),
-        (Step::Replaced(volumes), _) => job.delete(volumes),
-        (Step::Start, _) if committed && is_up(&work)? => Ok(()),
-        (Step::Start, _) => power_on(&work, &work.domain()?),
+        Step::Data { archive, volume, on } => job.data(*archive, volume, on.as_deref()),
+        Step::NextNvram(volume) => job.nvram(volume),
+        Step::PutNvram if committed && is_up(&work)? => Ok(()),
+        Step::PutNvram => nvram::put_in_force(&pool, &work.domain()?),
+        Step::Files if from_archive => config::unpack(&setup.workspace, &machine, &files),
+        Step::Files => config::save(&setup.workspace, &machine),
+        Step::PowerOff => job.power_off(wanted.limit),
+        Step::Define(_) if committed => Ok(()),
+        Step::Define(_) => deployment.take(&Deploy::Define),
+        Step::Checkpoints => layers::forget_checkpoints(&work.domain()?, watch),
+        Step::Replaced(volumes) => job.delete(volumes),
+        Step::Start if committed && is_up(&work)? => Ok(()),
+        Step::Start => power_on(&work, &work.domain()?),
     });
     on_again(&work, facts.running, done)?;
     watch.done(&format!("Restored {name} from {}", file.display()));
@@ -261,22 +262,18 @@ fn metadata(
     domain: Option<&Owned>,
     built: Option<&BuiltMachine>,
 ) -> Result<Metadata> {
-    let build = built.map(|built| steps::record(machine, built));
-    match (domain.map(|domain| domain.metadata()), build) {
-        (Some(there), None) => Ok(there.clone()),
-        (Some(there), Some(build)) => {
-            Ok(Metadata { generations: there.generations.with_untried(build), ..there.clone() })
-        }
-        (None, Some(build)) => Ok(Metadata {
-            machine: machine.name.clone(),
-            workspace: setup.workspace.root().display().to_string(),
-            stem: free_stem(host, &machine.name)?,
-            ssh_port: None,
-            generations: Generations::first(build),
-            snapshots: Vec::new(),
-        }),
-        (None, None) => Err(Failure::bug("a machine without a system").into()),
-    }
+    let Some(there) = domain.map(|domain| domain.metadata()) else {
+        let built = built.ok_or_else(|| Failure::bug("a machine without a system"))?;
+        return Ok(first_metadata(setup, free_stem(host, &machine.name)?, machine, built));
+    };
+    let generations = there.generations.clone();
+    Ok(Metadata {
+        generations: match built {
+            Some(built) => generations.with_untried(steps::record(machine, built)),
+            None => generations,
+        },
+        ..there.clone()
+    })
 }
 
 /// A restore on its way.
@@ -322,17 +319,6 @@ impl Job<'_> {
             folder,
             stem,
         })
-    }
-
-    fn boot(&self, volume: &str, built: &BuiltMachine, domain: Option<&Owned>) -> Result<()> {
-        let number = built.generation.number;
-        let known = domain.is_some_and(|domain| domain.metadata().generations.get(number).is_some());
-        if !known {
-            // What lies there under this name is of a build that nobody remembers.
-            self.pool.delete(volume)?;
-        }
-        steps::put_boot(self.work, self.pool, volume, built)?;
-        trial::forget(self.work.setup, &self.work.name)
     }
 
     /// Puts the data of one archive of the chain into the pool.

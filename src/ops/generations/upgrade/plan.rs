@@ -2,6 +2,7 @@
 
 use crate::model::record::BuildHealth;
 use crate::work::Plan;
+use crate::work::steps::Deploy;
 
 /// What a plan follows from.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +25,9 @@ pub(super) struct Facts {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    Base,
-    Boot(String),
+    Deploy(Deploy),
     Look,
     Remember,
-    Define,
     Stop,
     PowerOn,
     Judge,
@@ -45,11 +44,9 @@ pub(super) const BACK: [Step; 4] = [Step::Return, Step::SwitchOff, Step::PowerOn
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Base => "put the base image into the pool",
-            Step::Boot(_) => "put the boot disk into the pool",
+            Step::Deploy(step) => return step.title(),
             Step::Look => "look at the machine as it runs",
             Step::Remember => "note that the machine runs",
-            Step::Define => "define the domain on the new generation",
             Step::Stop => "shut the machine down",
             Step::PowerOn => "start the new generation",
             Step::Judge => "see how it comes up",
@@ -63,7 +60,7 @@ impl Plan for Step {
 
     fn volumes(&self) -> Vec<String> {
         match self {
-            Step::Boot(volume) => vec![volume.clone()],
+            Step::Deploy(step) => step.volumes(),
             _ => Vec::new(),
         }
     }
@@ -78,7 +75,7 @@ pub(super) fn plan(facts: Facts, boot: &str) -> Vec<Step> {
     }
     let mut steps = Vec::new();
     if target != current {
-        steps.extend([Step::Base, Step::Boot(boot.to_owned())]);
+        steps.extend([Deploy::Base, Deploy::Boot(boot.to_owned())].map(Step::Deploy));
     }
     let unfinished = tried && recorded != Some(BuildHealth::Healthy) && target == current;
     let swap = match running {
@@ -91,7 +88,7 @@ pub(super) fn plan(facts: Facts, boot: &str) -> Vec<Step> {
         steps.push(if judge { Step::Look } else { Step::Remember });
     }
     if target != current {
-        steps.push(Step::Define);
+        steps.push(Step::Deploy(Deploy::Define));
     }
     if swap {
         steps.extend([Step::Stop, Step::PowerOn]);
@@ -132,20 +129,34 @@ mod tests {
     }
 
     fn boot() -> Step {
-        Step::Boot("web.boot-2.qcow2".into())
+        Step::Deploy(Deploy::Boot("web.boot-2.qcow2".into()))
     }
 
     #[test]
     fn a_machine_that_runs_is_looked_at_before_and_after() {
-        let mut expected =
-            vec![Step::Base, boot(), Step::Look, Step::Define, Step::Stop, Step::PowerOn, Step::Judge];
+        let mut expected = vec![
+            Step::Deploy(Deploy::Base),
+            boot(),
+            Step::Look,
+            Step::Deploy(Deploy::Define),
+            Step::Stop,
+            Step::PowerOn,
+            Step::Judge,
+        ];
         expected.extend(BACK);
         assert_eq!(steps(NEW), expected);
     }
 
     #[test]
     fn nobody_looks_who_was_told_not_to() {
-        let expected = [Step::Base, boot(), Step::Remember, Step::Define, Step::Stop, Step::PowerOn];
+        let expected = [
+            Step::Deploy(Deploy::Base),
+            boot(),
+            Step::Remember,
+            Step::Deploy(Deploy::Define),
+            Step::Stop,
+            Step::PowerOn,
+        ];
         assert_eq!(steps(Facts { judge: false, ..NEW }), expected);
         // Interrupted while the guest was down: it was up when it was upgraded, and is to be up again.
         assert_eq!(steps(Facts { judge: false, ..CUT }), [Step::Stop, Step::PowerOn]);
@@ -156,15 +167,18 @@ mod tests {
         for running in [None, Some(1)] {
             let steps = steps(Facts { running, ..NEW });
             let place = |wanted: &Step| steps.iter().position(|step| step == wanted);
-            assert!(place(&Step::Define).is_some());
-            assert!(place(&Step::Stop).is_none_or(|stop| Some(stop) > place(&Step::Define)), "{steps:?}");
+            assert!(place(&Step::Deploy(Deploy::Define)).is_some());
+            assert!(
+                place(&Step::Stop).is_none_or(|stop| Some(stop) > place(&Step::Deploy(Deploy::Define))),
+                "{steps:?}"
+            );
         }
     }
 
     #[test]
     fn what_is_off_or_not_to_be_restarted_is_only_prepared() {
         for facts in [Facts { running: None, ..NEW }, Facts { start: false, ..NEW }] {
-            assert_eq!(steps(facts), [Step::Base, boot(), Step::Define]);
+            assert_eq!(steps(facts), [Step::Deploy(Deploy::Base), boot(), Step::Deploy(Deploy::Define)]);
         }
         let prepared = Facts { recorded: Some(BuildHealth::Untried), current: 2, ..NEW };
         assert_eq!(steps(Facts { start: false, ..prepared }), []);
@@ -193,6 +207,6 @@ mod tests {
             assert_eq!(steps(Facts { running, ..back }), BACK[1..]);
         }
         // Back: then it is another try.
-        assert_eq!(steps(Facts { running: Some(1), ..back })[0], Step::Base);
+        assert_eq!(steps(Facts { running: Some(1), ..back })[0], Step::Deploy(Deploy::Base));
     }
 }

@@ -15,10 +15,11 @@ use crate::interrupt;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Observation, System};
+use crate::work::Work;
 use crate::work::generations::{record_health, running};
 use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::{STOP_LIMIT, take_down};
-use crate::work::{Work, steps};
+use crate::work::steps::{self, Deploy, Deployment};
 
 use super::plan::{Facts, Step, plan, starts};
 
@@ -189,20 +190,10 @@ impl<'a> Upgrade<'a> {
     }
 
     fn take(&mut self, step: &Step) -> Result<()> {
-        let work = self.work;
-        let pool = work.pool()?;
         match step {
-            Step::Base => steps::put_base(work, &pool, &self.built.image),
-            Step::Boot(volume) => {
-                if self.old.generations.get(self.target()).is_none() {
-                    // What lies there under this name is of an upgrade that nobody remembers.
-                    pool.delete(volume)?;
-                }
-                steps::put_boot(work, &pool, volume, &self.built)
-            }
+            Step::Deploy(step) => self.deploy(step, &self.new_metadata()),
             Step::Look => self.look(),
             Step::Remember => self.remember(None),
-            Step::Define => self.define(&self.new_metadata()),
             Step::Stop => self.stop(),
             Step::PowerOn => self.power_on(),
             Step::Judge => self.judge(),
@@ -276,10 +267,15 @@ impl<'a> Upgrade<'a> {
         Metadata { generations, ..self.old.clone() }
     }
 
-    fn define(&self, metadata: &Metadata) -> Result<()> {
+    fn deploy(&self, step: &Deploy, metadata: &Metadata) -> Result<()> {
         let work = self.work;
+        let (machine, built) = (&self.machine, Some(&self.built));
         let layer = layer_of(&*work.domain()?)?;
-        steps::define(work.setup, &work.host, &self.machine, metadata, layer, work.watch)
+        Deployment { work, pool: &work.pool()?, machine, built, metadata, layer }.take(step)
+    }
+
+    fn define(&self, metadata: &Metadata) -> Result<()> {
+        self.deploy(&Deploy::Define, metadata)
     }
 
     /// Shuts the guest down; one that does not go down keeps what it has.
