@@ -33,7 +33,7 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps that remove generations: the record of them first, so that none is listed that is not there.
+/// The record goes first, so that no generation is listed that is not there.
 fn plan(metadata: &Metadata, numbers: &[u32]) -> Vec<Step> {
     let volumes: Vec<String> = numbers.iter().map(|number| Role::Boot(*number).of(&metadata.stem)).collect();
     let mut steps = vec![Step::Record(volumes.clone())];
@@ -42,8 +42,8 @@ fn plan(metadata: &Metadata, numbers: &[u32]) -> Vec<Step> {
     steps
 }
 
-/// Returns the generations beyond the last `keep` that nothing needs: not the one that is defined, the one that runs,
-/// the last that was healthy, or one that a snapshot goes back to.
+/// Returns the generations beyond the last `keep` that nothing needs. Needed are the one that is defined, the one that runs, the
+/// last healthy one, and those of snapshots.
 pub fn superfluous(metadata: &Metadata, running: Option<u32>, keep: usize) -> Vec<u32> {
     let all = metadata.generations.all();
     let healthy = all.iter().rev().find(|build| build.health == BuildHealth::Healthy);
@@ -57,10 +57,7 @@ pub fn superfluous(metadata: &Metadata, running: Option<u32>, keep: usize) -> Ve
     all.iter().take(old).map(|build| build.number).filter(|number| !needed(*number)).collect()
 }
 
-/// Removes generations that are [`superfluous`].
-///
-/// # Errors
-/// One of them is needed after all, or a step fails.
+/// Removes generations that are [`superfluous`]; an error, if one of them is needed after all.
 pub fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
     if numbers.is_empty() {
         return Ok(());
@@ -72,7 +69,7 @@ pub fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
             "generation {needed} of {} is needed; nothing was deleted",
             work.name
         ))
-        .hint("the machine changed meanwhile: run the command again")
+        .hint("the machine changed meanwhile; run the command again")
         .into());
     }
     let steps = plan(domain.metadata(), numbers);
@@ -89,10 +86,8 @@ pub fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
         Step::Kept(number) => kept::forget(work.setup, &work.name, *number),
     })
 }
+
 /// Returns the generation that a machine runs; `None` while it is off.
-///
-/// # Errors
-/// libvirt does not answer.
 pub fn running(domain: &Seen) -> Result<Option<u32>> {
     let observed = domain.observe()?;
     let active = observed.state.is_active();
@@ -100,9 +95,6 @@ pub fn running(domain: &Seen) -> Result<Option<u32>> {
 }
 
 /// Writes down how a generation came up, and what was seen of it.
-///
-/// # Errors
-/// libvirt does not answer, or the domain is gone.
 pub fn record_health(
     work: &Work,
     number: u32,

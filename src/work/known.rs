@@ -1,4 +1,4 @@
-//! What a command looks at before it asks a question or works on the first of several machines.
+//! Checks that come before a question is asked, or the first of several machines worked on.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,7 @@ use crate::model::record::Metadata;
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, SnapshotName};
 
-/// Checks that all these machines are there, so that a slip in the last name is found before the first is worked on.
-///
-/// # Errors
-/// One of them is not, or its domain is not nixvm's; libvirt does not answer.
+/// Checks that all these machines exist, so that a typing error in the last name is found before the first is worked on.
 pub fn require_all(call: &Call, names: &BTreeSet<MachineName>) -> Result<()> {
     let checked = names.iter().map(|name| (name, call.machine(name).and_then(|s| require(&s, name))));
     let missing: Vec<_> =
@@ -44,10 +41,6 @@ fn require(setup: &Setup, name: &MachineName) -> Result<()> {
     host.own(name).map(drop)
 }
 
-/// Checks that a machine has that snapshot.
-///
-/// # Errors
-/// There is no such machine or snapshot; libvirt does not answer.
 pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotName) -> Result<()> {
     if is_interrupted(setup, name)? {
         return Ok(());
@@ -59,10 +52,11 @@ pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotNa
     }
 }
 
-/// Returns whether an earlier command was interrupted: then what there is of the machine is for the next command to judge.
+/// Returns whether an earlier command was interrupted: then only the next command can judge what there is of the machine.
 pub fn is_interrupted(setup: &Setup, name: &MachineName) -> Result<bool> {
     Ok(journal::state(&setup.workspace.work_dir(), name)? != State::Idle)
 }
+
 /// Returns the refusal of a snapshot that a machine does not have.
 pub fn no_snapshot(metadata: &Metadata, name: &SnapshotName) -> Failure {
     let machine = &metadata.machine;

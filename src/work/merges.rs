@@ -1,4 +1,14 @@
-//! A snapshot less, and the layers merged that no snapshot needs any more.
+//! A snapshot is deleted, and layers that no snapshot needs any more are merged.
+//!
+//! The record goes first, because a layer shows nothing sensible by itself once a merge into it has begun. A leaf is deleted.
+//! A layer that exactly one other of the chain in use lies on is merged with that one: the contents of the upper go down, and
+//! the upper goes. Until it is deleted it shows what it always showed. If the upper layer is a snapshot's own, the record says
+//! beforehand that it will become the lower one's, and QEMU makes that true when it takes the upper out of the chain (see
+//! [`Metadata::after_merges`]). So a merge may be interrupted anywhere, even between its end and its record; and where
+//! QEMU died together with nixvm, the next command undoes it (see [`undo_merge`](crate::disks::layers::undo_merge)).
+//!
+//! A layer stays as a link where several layers lie on it, or where it is not part of the chain in use: libvirt has QEMU
+//! merge only layers that a machine has open.
 
 use serde::Serialize;
 
@@ -55,7 +65,7 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps that leave of the machine's layers what `after` needs, `gone` being the snapshot that it lacks.
+/// Returns the steps that leave only the layers that `after` needs; `gone` is the snapshot that it lacks.
 fn plan(layers: &Layers, after: &Metadata, gone: Option<&Snapshot>) -> Vec<Step> {
     let stem = &layers.stem;
     let current = layers.numbers().first().copied().unwrap_or_default();
@@ -91,10 +101,9 @@ fn plan(layers: &Layers, after: &Metadata, gone: Option<&Snapshot>) -> Vec<Step>
     steps
 }
 
-/// Does the same within work that has begun.
+/// Deletes a snapshot.
 ///
-/// # Errors
-/// As [`delete_snapshot`].
+/// After an error the layers are whole, and the next deletion of a snapshot continues.
 pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     let (pool, mut domain) = (work.pool()?, work.domain()?);
     nvram::put_in_force(&pool, &domain)?;
@@ -118,19 +127,16 @@ pub fn delete(work: &Work, name: &SnapshotName) -> Result<Deleted> {
     work.watch.done(&format!("Deleted the snapshot {name} of {}", work.name));
     match &link {
         Some(link) if left.denied => work.watch.note(&format!(
-            "`{link}` stays until {0} is off: AppArmor lets no machine that runs merge its layers; the next `nixvm start {0}` does it",
+            "`{link}` stays for now: AppArmor forbids merging the layers of a running machine; the next `nixvm start {0}` from off merges them",
             work.name
         )),
-        Some(link) => work.watch.note(&format!("`{link}` stays as a link, for what lies on it")),
+        Some(link) => work.watch.note(&format!("`{link}` stays, because other layers lie on it")),
         None => {}
     }
     Ok(Deleted { machine: work.name.clone(), snapshot: name.clone(), volumes, link })
 }
 
-/// Merges the layers of a machine that is off which AppArmor did not let be merged while it ran, if there are any.
-///
-/// # Errors
-/// A chain is not whole, the pool has no space, or libvirt fails. The layers are whole all the same.
+/// Merges the layers that AppArmor did not allow to be merged while the machine ran. The layers are whole after an error, too.
 pub fn merge_links(work: &Work, pool: &Pool, domain: &mut Owned) -> Result<()> {
     let layers = Layers::of(pool, domain)?;
     let mut after = layers.metadata.clone();
@@ -143,14 +149,14 @@ pub fn merge_links(work: &Work, pool: &Pool, domain: &mut Owned) -> Result<()> {
     Ok(())
 }
 
-/// What a plan left.
+/// What became of a plan.
 #[derive(Default)]
 struct Left {
     /// The volumes that are gone.
     volumes: Vec<String>,
     /// The layers into which others were merged.
     merged: Vec<u32>,
-    /// Whether AppArmor did not let the machine merge, and the rest of the plan was not done.
+    /// Whether AppArmor forbade a merge: the rest of the plan was not done then.
     denied: bool,
 }
 
@@ -164,7 +170,7 @@ fn carry_out(
 ) -> Result<Left> {
     let mut left = Left::default();
     work.carry_out(&plan(layers, after, gone), |step| match step {
-        // What is behind a merge follows from it.
+        // The steps behind a merge depend on it.
         _ if left.denied => Ok(()),
         Step::Forget => write(domain, after),
         Step::Announce(merge) => {
@@ -185,7 +191,7 @@ fn carry_out(
                 left.denied = true;
                 after.snapshots.iter_mut().for_each(|snapshot| snapshot.merging = None);
                 write(domain, after)?;
-                // Of no snapshot: the lower layer of a merge is none's.
+                // No snapshot has the lower layer of a merge.
                 pool.delete(&Role::FrozenNvram(merge.base).of(&layers.stem)).map(drop)
             }
         },
@@ -206,19 +212,18 @@ fn carry_out(
     Ok(left)
 }
 
-/// Merges two layers of the machine's chain, of one that is off with QEMU and without its guest.
+/// Merges two layers of the chain; a machine that is off gets a QEMU without a running guest for it.
 fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Merge) -> Result<Merged> {
     let volume = |layer: u32| Role::Data(layer).of(stem);
     let bytes = pool.usage(&volume(merge.top))?.map_or(0, |usage| usage.allocation);
     pool.require_space(bytes, "a merge")?;
-    let paused = match domain.state()?.is_active() {
-        true => None,
-        false => {
-            // QEMU does not start without its network.
-            let machine = config::load(&work.setup.workspace, &work.name)?;
-            ensure_network(&work.host, &machine.network)?;
-            Some(domain.paused()?)
-        }
+    let paused = if domain.state()?.is_active() {
+        None
+    } else {
+        // QEMU does not start without its network.
+        let machine = config::load(&work.setup.workspace, &work.name)?;
+        ensure_network(&work.host, &machine.network)?;
+        Some(domain.paused()?)
     };
     let folder = pool.path()?;
     let [base, top] = [merge.base, merge.top].map(|layer| format!("{folder}/{}", volume(layer)));
@@ -227,14 +232,12 @@ fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Mer
     if merged == Merged::Denied {
         return Ok(merged);
     }
-    // What the machine writes to now is what the merge left of the two; libvirt has changed the definition with it.
-    match layer_of(domain)? {
-        layer if layer == merge.top => {
-            Err(Failure::bug(format!("the domain is still defined on layer {layer}, which was merged"))
-                .into())
-        }
-        _ => Ok(merged),
+    // libvirt has changed the definition together with the chain.
+    if layer_of(domain)? == merge.top {
+        let still = format!("the domain is still defined on layer {}, which was merged", merge.top);
+        return Err(Failure::bug(still).into());
     }
+    Ok(merged)
 }
 
 fn write(domain: &mut Owned, metadata: &Metadata) -> Result<()> {
@@ -242,16 +245,14 @@ fn write(domain: &mut Owned, metadata: &Metadata) -> Result<()> {
     domain.set_metadata(metadata.clone(), &xml)
 }
 
-/// A snapshot that was deleted.
+/// The result of `delete-snapshot`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Deleted {
-    /// The machine.
     pub machine: MachineName,
-    /// The snapshot.
     pub snapshot: SnapshotName,
     /// The volumes that are gone.
     pub volumes: Vec<String>,
-    /// Its layer's volume, where that had to stay because others lie on it.
+    /// The volume of its layer, where that had to stay.
     pub link: Option<String>,
 }
 

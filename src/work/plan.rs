@@ -1,18 +1,18 @@
-//! A step of a plan.
+//! What every plan is made of.
 
 use crate::journal::Intent;
 
-/// One step of a plan.
+/// One step of a plan: an enum of a verb's steps implements it.
 pub trait Plan {
-    /// Returns what the step does, for people: `put the boot disk into the pool`.
+    /// Says what the step does, as `status` shows it: `put the boot disk into the pool`.
     fn title(&self) -> String;
 
-    /// Returns what a later command has to know of it, should this one be interrupted.
+    /// Returns what a later command has to know of the step, should this one be interrupted.
     fn intent(&self) -> Option<Intent> {
         None
     }
 
-    /// Returns the volumes that the step makes, or deletes because the new definition replaced them.
+    /// Returns the volumes that are orphaned should the work be interrupted: those the step makes, and those it deletes.
     fn volumes(&self) -> Vec<String> {
         Vec::new()
     }

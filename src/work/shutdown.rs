@@ -1,4 +1,4 @@
-//! The way off: a guest is asked to shut down and waited for, or loses its power.
+//! A guest is asked to shut down and waited for, or its power is cut.
 
 use std::time::{Duration, Instant};
 
@@ -13,58 +13,56 @@ use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::work::Work;
 
-/// How often a guest's state is looked at.
 const POLL: Duration = Duration::from_millis(250);
 
-/// How often a guest is asked again: one that is still in its firmware, or early in its boot, does not hear the power button.
+/// How often a guest is asked again: in its firmware and early in its boot it does not hear the power button.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a guest has to shut down.
 pub const STOP_LIMIT: Duration = Duration::from_secs(120);
 
-/// A machine that is off.
+/// The result of `stop`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stopped {
-    /// The machine.
     pub machine: MachineName,
-    /// How it ended; `None` if it was off before.
+    /// `None` if it was off before.
     pub ended: Option<Ended>,
-    /// Seconds it took.
     pub seconds: f64,
 }
 
-/// Asks a machine to shut down, waits until it is off, and returns how it ended.
+/// Asks a machine to shut down and waits until it is off.
 ///
 /// # Errors
-/// It is paused, or still on after `limit`; it is not switched off then, for that could lose what it has not written.
+/// It is paused, or still on after `limit`. Its power is not cut then, because that could lose data it has not written yet.
 pub fn shut_down(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
     ask(setup, name, limit, watch, &mut None)
 }
 
-/// Does the same with a machine that the work is to start again. Where somebody asks the work to stop meanwhile, the guest was
-/// told to shut down and may do so any moment: it is waited for, `limit` at most, so that [`on_again`](super::power::on_again) finds it off.
+/// Does the same with a machine that the work is to start again.
 ///
-/// # Errors
-/// As [`shut_down`].
+/// An interruption does not take the request to shut down back. So the guest is still waited for, `limit` at most, for
+/// [`on_again`](super::power::on_again) to find it off.
 pub fn take_down(work: &Work, limit: Duration) -> Result<Stopped> {
     let Work { setup, name, watch, .. } = work;
-    // The start wants to know, and where it was not found out yet, that takes seconds.
+    // The start needs to know it, and finding out takes seconds that would be downtime.
     accelerator(setup, &work.host, *watch)?;
     let mut asked = None;
     let stopped = ask(setup, name, limit, *watch, &mut asked);
     if stopped.is_err() && asked.is_some() && interrupt::is_requested() {
-        watch.note(&format!("waiting for {name} to go down, to start it again; press ^C again to leave it"));
+        watch
+            .note(&format!("waiting for {name} to shut down, to start it again; press ^C again to leave it"));
         let domain = work.domain()?;
         let off = interrupt::deferred(|| interrupt::poll(limit, POLL, || domain.ended()))?;
         if off.is_none() {
-            watch
-                .note(&format!("{name} is still on; should it go off later, `nixvm start {name}` starts it"));
+            watch.note(&format!(
+                "{name} is still on; if it shuts down later, `nixvm start {name}` starts it again"
+            ));
         }
     }
     stopped
 }
 
-/// Asks the machine until it is off or the limit has passed; `asked` says when it was asked last.
+/// Asks again and again until the machine is off or the limit has passed; `asked` is set to when it was asked last.
 fn ask(
     setup: &Setup,
     name: &MachineName,
@@ -79,8 +77,8 @@ fn ask(
     }
     match domain.state()? {
         DomainState::Paused => {
-            return Err(Failure::user(format!("{name} is paused, and cannot shut down")).hint(format!(
-                "`nixvm start {name}` lets it go on, `nixvm force-stop {name}` pulls the plug; QEMU pauses a guest when the pool is full"
+            return Err(Failure::user(format!("{name} is paused, so it cannot shut down")).hint(format!(
+                "`nixvm start {name}` resumes it, `nixvm force-stop {name}` cuts its power; QEMU pauses a guest when the pool is full"
             )).into());
         }
         state if !state.is_active() => {
@@ -101,7 +99,7 @@ fn ask(
     let Some(ended) = off else {
         return Err(Failure::user(format!("{name} is still on after {} s", limit.as_secs()))
             .hint(format!(
-                "wait longer with `--timeout`, look at it with `nixvm console {name}`, or pull the plug with `nixvm force-stop {name}`"
+                "wait longer with `--timeout`, look at it with `nixvm console {name}`, or cut its power with `nixvm force-stop {name}`"
             ))
             .into());
     };
@@ -116,10 +114,7 @@ fn ask(
     Ok(Stopped { machine: name.clone(), ended: Some(ended), seconds })
 }
 
-/// Switches a machine off, as by pulling the plug.
-///
-/// # Errors
-/// There is no such machine, or libvirt refuses.
+/// Cuts a machine's power.
 pub fn pull_plug(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
@@ -139,7 +134,7 @@ pub fn pull_plug(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result
 fn off_already(name: &MachineName, state: DomainState) -> String {
     match state {
         DomainState::Saved => {
-            format!("{name} is off already, and saved: its next start goes on from its memory")
+            format!("{name} is off already, and saved: its next start resumes it from its memory")
         }
         _ => format!("{name} is off already"),
     }

@@ -1,7 +1,7 @@
 //! The steps that bring a built machine to libvirt: volumes into the pool, then the domain's definition.
 //!
-//! Each can be taken again. The base and the boot volume can always be made anew; a data volume is made once, only
-//! where none is, and nothing here ever deletes one.
+//! Each can be taken again. Base and boot disk can always be made anew. A data disk is only made where there is none, and
+//! nothing here ever deletes one.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::hypervisor::Hypervisor;
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{Machine, Network};
+use crate::model::{Machine, Moment, Network};
 use crate::render;
 use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
-use crate::work::{Plan, Work, now};
+use crate::work::{Plan, Work};
 
 /// A step that brings a built machine to libvirt: verbs that make or replace one share these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
         also: None,
         fingerprint: Some(built.image.fingerprint.clone()),
         base: built.image.base_volume.clone(),
-        made: now(),
+        made: Moment::now().unix(),
         health: BuildHealth::Untried,
         nixpkgs: built.image.nixpkgs_revision.clone(),
         kernel: built.image.kernel.clone(),
@@ -110,9 +110,6 @@ pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
 }
 
 /// Copies the base image into the pool, unless it is there.
-///
-/// # Errors
-/// The host has another architecture than the image, the pool has no room, or libvirt refuses.
 pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
     let profile = &image.profile;
     let wanted = work.host.arch()?.nix_system();
@@ -122,7 +119,7 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
             image.system,
             work.host.uri()
         ))
-        .hint("Nix builds for the computer that nixvm is called on: run it on one of the host's architecture")
+        .hint("Nix builds for the computer that runs nixvm; run it on one with the host's architecture")
         .into());
     }
     work.watch.step(&format!("Copying the base image of {profile} into the pool"));
@@ -145,26 +142,20 @@ pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) ->
     kept::keep(work.setup, built)
 }
 
-/// Copies a machine's boot disk into the pool, unless it is there, and sees that its base still is.
-///
-/// # Errors
-/// The pool has no room, or libvirt refuses.
+/// Copies a machine's boot disk into the pool, unless it is there, and its base once more, if that was deleted meanwhile.
 pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result<()> {
     work.watch.step(&format!("Copying the boot disk of {} into the pool", work.name));
     pool.put(volume, &open(&image.disk)?, &mut moved(work.watch))?;
-    // From now on a volume says that it needs the base. `clean` of another workspace may have looked before.
+    // From now on this volume shows that it needs the base. `clean` of another workspace may have looked before.
     let base = &image.base_volume;
     pool.wait_while_condemned(base)?;
     if pool.put(base, &open(&image.base)?, &mut moved(work.watch))? == Stored::Uploaded {
-        work.watch.note(&format!("copied {base} once more, for it was deleted a moment ago"));
+        work.watch.note(&format!("copied {base} once more, because it was deleted a moment ago"));
     }
     Ok(())
 }
 
 /// Makes an empty data disk in the pool, unless it is there.
-///
-/// # Errors
-/// The pool has no room, libvirt refuses, or this host cannot format a disk.
 pub fn make_data(work: &Work, pool: &Pool, volume: &str, machine: &Machine) -> Result<()> {
     if pool.is_whole(volume)? {
         return Ok(());
@@ -174,10 +165,7 @@ pub fn make_data(work: &Work, pool: &Pool, volume: &str, machine: &Machine) -> R
     pool.put(volume, disk.as_file(), &mut moved(work.watch)).map(drop)
 }
 
-/// Defines a machine's domain from its files, on the current generation that `metadata` names and that layer of data.
-///
-/// # Errors
-/// libvirt refuses, or a domain of that name is not this machine's.
+/// Defines a machine's domain from its files, on the current generation of `metadata` and that layer of data.
 pub fn define(
     setup: &Setup,
     host: &Hypervisor,
@@ -188,7 +176,7 @@ pub fn define(
 ) -> Result<()> {
     let runs = host.find(&machine.name)?.is_some_and(|domain| domain.state.is_active());
     let ssh_port = match (&machine.network, metadata.ssh_port) {
-        // Its own QEMU has the port: only a machine that is off can be given another.
+        // QEMU of the running machine has the port, so it stays.
         (Network::User, Some(port)) if runs => Some(port),
         (network, last) => ssh_port(host, network, last)?,
     };
@@ -207,7 +195,7 @@ pub fn define(
     let set_back = host.define(&machine.name, machine.machine_id, &render::domain_xml(&spec)?)?;
     if !set_back.is_empty() {
         watch.note(&format!(
-            "the definition of {} was changed by hand; nixvm sets back what it defines itself: {}",
+            "the definition of {} was changed by hand; nixvm resets the values that it manages: {}",
             machine.name,
             set_back.join(", ")
         ));
@@ -215,14 +203,11 @@ pub fn define(
     Ok(())
 }
 
-/// Returns where a machine's files are that its domain names.
-///
-/// # Errors
-/// A disk is missing in the pool, or libvirt does not answer.
+/// Returns the paths of the files that a domain names.
 fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
     let volume = |role: Role| role.of(&metadata.stem);
     let folder = pool.path()?;
-    // QEMU makes these two at the first start: before that, libvirt knows no volumes for them.
+    // QEMU makes these two files at the first start; until then libvirt knows no volumes for them.
     let made_later = |role: Role| format!("{folder}/{}", volume(role));
     Ok(DomainFiles {
         boot: pool.volume_path(&volume(Role::Boot(metadata.current().number)))?,
@@ -233,12 +218,9 @@ fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
     })
 }
 
-/// Writes a machine's secrets to its identity volume, unless it holds them, and warns where others could read them on the way.
+/// Writes a machine's secrets to its identity volume, and warns where others could read them on the way.
 ///
-/// A machine is to start again on a full disk too, and at most starts there is nothing new to write.
-///
-/// # Errors
-/// The volume cannot be written.
+/// A volume that holds them already is left alone, so that a machine starts again on a full disk.
 pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
     exposure::warn(work.setup, &machine.name, "the ssh host key and the root password's hash", work.watch);
     // An empty hash would let root in without a password; `!*` lets nobody in.

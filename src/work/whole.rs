@@ -1,8 +1,8 @@
-//! Volumes that lost their first bytes in a power cut, made whole before a start.
+//! Before a start, volumes that lost their first bytes in a power cut are made whole.
 //!
-//! Such a volume was made in the last seconds before (`storage/put.rs` says why). What was built is in Nix's store still, and is
-//! copied into the pool again; the firmware makes new variables. Only data cannot be made again: what the volume held was
-//! never on the disk, and a person has to say what is to be in its place.
+//! Such a volume was made in the last seconds before it (`storage/put.rs` says why). The system is copied into the pool again
+//! from Nix's store, and the firmware makes new variables. Data cannot be made again, because it never reached the disk: a
+//! person has to say what takes its place.
 
 use crate::disks::layer_of;
 use crate::error::{Failure, Result};
@@ -12,10 +12,10 @@ use crate::storage::image::Image;
 use crate::storage::{Link, Pool};
 use crate::work::{Work, steps};
 
-/// Makes the volumes whole that the machine is to start from: `chain` is that of its data.
+/// Makes the volumes whole that a machine starts from; `chain` is that of its data.
 ///
 /// # Errors
-/// Its data, or a system that is not in Nix's store any more, was lost; libvirt does not answer.
+/// Its data was lost, or a system that is no longer in Nix's store.
 pub fn make_whole(work: &Work, pool: &Pool, domain: &Owned, chain: &[Link]) -> Result<()> {
     for link in chain {
         if pool.is_headless(&link.volume)? {
@@ -27,7 +27,7 @@ pub fn make_whole(work: &Work, pool: &Pool, domain: &Owned, chain: &[Link]) -> R
     for volume in variables.map(|role| role.of(&metadata.stem)) {
         if pool.is_headless(&volume)? {
             pool.delete(&volume)?;
-            work.watch.note(&format!("`{volume}` was lost in a power cut: the firmware makes new variables"));
+            work.watch.note(&format!("`{volume}` was lost in a power cut; the firmware makes new variables"));
         }
     }
     let (current, boot) = (metadata.current(), Role::Boot(metadata.current().number).of(&metadata.stem));
@@ -53,15 +53,15 @@ pub fn make_whole(work: &Work, pool: &Pool, domain: &Owned, chain: &[Link]) -> R
 fn lost_data(work: &Work, volume: &str) -> Failure {
     let name = &work.name;
     Failure::user(format!(
-        "the data disk of {name} is not whole: `{volume}` lost its first bytes, as in a power cut soon after it was made"
+        "the data disk of {name} is not whole: `{volume}` has lost its first bytes, as a power cut soon after its making does"
     ))
     .hint(format!(
-        "go back to a snapshot (`nixvm snapshots {name}`) or to a backup (`nixvm backups {name}`); where there is neither, `nixvm recreate {name}` makes a new, empty disk"
+        "go back to a snapshot (`nixvm snapshots {name}`) or a backup (`nixvm backups {name}`); without either, `nixvm recreate {name}` makes a new, empty disk"
     ))
 }
 
 fn lost_system(work: &Work, volume: &str) -> Failure {
     let name = &work.name;
     Failure::user(format!("{name} cannot start: the volume `{volume}` is missing or not whole"))
-        .hint(format!("`nixvm build --machine {name}` builds it again, and `nixvm start {name}` copies it into the pool; `nixvm generations {name}` shows the others"))
+        .hint(format!("`nixvm build --machine {name}` builds it again, and then `nixvm start {name}` copies it into the pool; `nixvm generations {name}` lists other builds"))
 }

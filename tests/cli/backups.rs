@@ -109,8 +109,8 @@ fn an_archive_is_whole_only_with_all_that_it_adds_to() {
     archive(&sandbox.path("output/backups"), &about("web", "20260120-171147", None), Vec::new());
     let other = verify(&file(&above));
     assert_eq!(other.code, 1);
-    assert!(other.stderr.contains("is another archive than the one it adds to"), "{other:?}");
-    assert!(sandbox.run(&["backups", "web"]).stdout.contains("is another archive than"));
+    assert!(other.stderr.contains("is not the archive that it adds to"), "{other:?}");
+    assert!(sandbox.run(&["backups", "web"]).stdout.contains("is not the archive that"));
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_machine_that_was_made_before_is_found_by_its_domain_and_written_down() {
     // A file that was changed by hand does not lead a command into another pool.
     sandbox.write("machines/web/pool", "nixvm\n");
     let destroyed = with(&sandbox, &[], &["destroy", "web", "--yes"]);
-    refused(&destroyed, 1, &["the disks of web are in the pool `fast`, and machines/web/pool says `nixvm`"]);
+    refused(&destroyed, 1, &["the disks of web are in the pool `fast`, but machines/web/pool says `nixvm`"]);
 }
 
 #[test]

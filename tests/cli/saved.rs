@@ -41,7 +41,7 @@ fn promise_15_a_saved_machine_is_shown_so_and_changed_by_nothing() {
     assert_eq!(state(&run(&["status", "web", "--json"]), false), "saved");
     assert!(run(&["status", "web"]).stdout.contains("saved"));
     let stopped = run(&["stop", "web"]);
-    assert!(stopped.code == 0 && stopped.stderr.contains("goes on from its memory"), "{stopped:?}");
+    assert!(stopped.code == 0 && stopped.stderr.contains("resumes it from its memory"), "{stopped:?}");
 
     for arguments in [
         &["upgrade", "web"][..],

@@ -193,7 +193,7 @@ fn off(world: &World) -> Result<()> {
     host::write_private(&world.machine_dir(M).join("var_size"), "100M\n")?;
     let started = world.nixvm(&["start", M])?.ok()?;
     ensure!(
-        started.stderr.contains("disks only grow"),
+        started.stderr.contains("a disk never shrinks"),
         "`start` does not say that the disk stays:\n{started}"
     );
     world.nixvm(&["force-stop", M])?.ok()?;

@@ -246,12 +246,12 @@ pub fn what_a_power_cut_took_is_made_again_or_told(world: &mut World) -> Result<
 
     world.nixvm(&["snapshot", K, "a"])?.ok()?;
     zero(world, &format!("{K}.data-2.qcow2"))?;
-    world.nixvm(&["start", K])?.refused(1, &["lost its first bytes", "snapshot", "recreate"])?;
+    world.nixvm(&["start", K])?.refused(1, &["has lost its first bytes", "snapshot", "recreate"])?;
     world.nixvm(&["restore-snapshot", K, "a", "--yes"])?.ok()?;
     restart(world)?;
     generations::whole(world)?;
     zero(world, &format!("{K}.data-3.qcow2"))?;
-    world.nixvm(&["start", K])?.refused(1, &["lost its first bytes"])?;
+    world.nixvm(&["start", K])?.refused(1, &["has lost its first bytes"])?;
     world.nixvm(&["recreate", K, "--yes"])?.ok()?;
     restart(world)?;
     gone(world, K).map(|()| Outcome::Passed)

@@ -140,7 +140,7 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let pool = work.pool()?;
     let there = there(setup, (host, &pool), name, domain.as_ref(), with_files)?;
     // An earlier deletion may have done all but write it down: then its journal is what is left to delete.
-    if domain.is_none() && there.is_empty() && !work.goes_on {
+    if domain.is_none() && there.is_empty() && !work.finishes {
         return Err(nothing(host, name));
     }
     let There { volumes, files } = there;
