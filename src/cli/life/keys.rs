@@ -1,35 +1,53 @@
-//! Where the ssh keys of whoever creates a machine are found.
+//! Where `create` finds the ssh keys that may log in.
 
 use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::Args;
+
+use crate::cli::prompt;
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::AuthorizedKey;
 use crate::ops::public_keys;
 
-use super::args::Create;
-use super::prompt;
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// Read admin's ssh public keys from FILE (`-` is standard input)
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Take admin's keys from the running ssh agent
+    #[arg(long, conflicts_with = "keys")]
+    from_agent: bool,
+    /// Make a machine that nobody can log in to by ssh
+    #[arg(long, conflicts_with_all = ["keys", "from_agent"])]
+    no_keys: bool,
+}
 
-/// Keys, and where they came from.
+impl Keys {
+    pub fn named(&self) -> bool {
+        self.keys.is_some() || self.from_agent || self.no_keys
+    }
+}
+
 #[derive(Debug)]
 pub struct Found {
-    /// At least one key, unless the user asked for none.
+    /// Empty only with `--no-keys`.
     pub keys: Vec<AuthorizedKey>,
-    /// The source, as a person would name it.
     pub source: String,
 }
 
 const INSTEAD: &str = "give a file of public keys with `--keys FILE`, make a key pair with `ssh-keygen`, \
-                       or pass `--no-keys` for a machine nobody can log in to";
+                       or pass `--no-keys` for a machine that nobody can log in to";
 
-/// Returns the keys that may log in as admin: of the file or agent that was named, else of the first that has any among the agent, `~/.ssh/*.pub` and the person at the terminal.
+/// Returns the keys of admin: those of the file or agent that was named, else of the first of these that has any: the
+/// agent, `~/.ssh/*.pub`, and the person at the terminal if `ask`.
 ///
 /// # Errors
-/// A key is none, the named source has none, or no source has any: a machine that nobody can log in to is made only on request.
-pub fn find(args: &Create, home: Option<&Path>) -> Result<Found> {
+/// No source has a key: a machine that nobody can log in to is made only on request.
+pub fn find(args: &Keys, ask: bool, home: Option<&Path>) -> Result<Found> {
     if args.no_keys {
         return Ok(Found { keys: Vec::new(), source: "--no-keys".into() });
     }
@@ -51,7 +69,7 @@ pub fn find(args: &Create, home: Option<&Path>) -> Result<Found> {
             return Ok(Found { keys: keys.to_vec(), source });
         }
     }
-    if args.yes || !prompt::can_ask() {
+    if !ask || !prompt::can_ask() {
         return Err(Failure::user("no ssh key found in the agent or in ~/.ssh").hint(INSTEAD).into());
     }
     let key = prompt::text("ssh public key for admin (one line)", None, INSTEAD, |text| {
@@ -60,41 +78,38 @@ pub fn find(args: &Create, home: Option<&Path>) -> Result<Found> {
     Ok(Found { keys: vec![key], source: "the terminal".into() })
 }
 
-/// Returns the keys in `text`, one a line; blank lines and comments do not count.
 fn parse(text: &str, source: &str) -> Result<Vec<AuthorizedKey>> {
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
         .map(|(i, line)| {
             AuthorizedKey::from_str(line)
-                .explain(|| Failure::user(format!("line {} of {source} is no ssh key", i + 1)))
+                .explain(|| Failure::user(format!("line {} of {source} is not an ssh public key", i + 1)))
         })
         .collect()
 }
 
 fn named(keys: Vec<AuthorizedKey>, source: String) -> Result<Found> {
     if keys.is_empty() {
-        return Err(Failure::user(format!("{source} has no ssh key")).hint(INSTEAD).into());
+        return Err(Failure::user(format!("{source} holds no ssh key")).hint(INSTEAD).into());
     }
     Ok(Found { keys, source })
 }
 
 fn read(file: &Path) -> Result<(String, String)> {
-    let source =
-        if file == Path::new("-") { "standard input".to_owned() } else { format!("`{}`", file.display()) };
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)
+    let (read, source) = if file == Path::new("-") {
+        (io::read_to_string(io::stdin()), "standard input".to_owned())
     } else {
-        fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+        (fs::read_to_string(file), format!("`{}`", file.display()))
     };
-    read.explain(|| Failure::user(format!("cannot read ssh keys from {source}")))?;
+    let text = read.explain(|| Failure::user(format!("cannot read ssh keys from {source}")))?;
     Ok((text, source))
 }
 
 fn agent() -> Result<String> {
     let listed = Command::new("ssh-add").arg("-L").output().explain(|| {
-        Failure::user("the ssh agent gives no keys").hint("load one with `ssh-add`, or use `--keys FILE`")
+        Failure::user("cannot get keys from the ssh agent")
+            .hint("load a key with `ssh-add`, or use `--keys FILE`")
     })?;
     Ok(String::from_utf8_lossy(&listed).into_owned())
 }
