@@ -3,18 +3,16 @@
 use std::num::ParseIntError;
 use std::time::Duration;
 
-use clap::Args;
-
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Name {
     /// Name of the machine
     pub name: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Names {
     /// Names of the machines
     #[arg(required = true, value_name = "NAME")]
@@ -22,7 +20,7 @@ pub struct Names {
 }
 
 // No doc comments on flattened arguments: clap would show them as the verb's description.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Shutdown {
     /// Wait at most SECONDS for the guest to shut down
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]

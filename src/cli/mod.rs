@@ -1,7 +1,7 @@
 //! The command line: reads the terminal, the environment and the home folder, asks, prints and exits.
 //!
 //! A verb is one file: its arguments, its run, and how its result is shown. The verbs import the helpers in this
-//! folder, [`commands`] imports the verbs, and nothing imports [`commands`] but [`run`].
+//! folder, `commands` imports the verbs, and nothing imports `commands` but `run`.
 
 mod args;
 mod commands;

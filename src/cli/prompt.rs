@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, stderr, stdin};
 
-use clap::Args;
 use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Password, Select};
 use zeroize::Zeroizing;
@@ -13,7 +12,7 @@ use crate::model::plain;
 use super::output;
 use super::terminal::Terminal;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Yes {
     /// Do not ask for confirmation
     #[arg(short, long)]

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::ColorChoice;
 use console::{Style, Term, style};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
@@ -15,7 +16,7 @@ use crate::model::plain;
 use crate::nix::{Event, Progress};
 use crate::ops::Watch;
 
-use super::global::{Color, Global};
+use super::global::Global;
 use super::output;
 
 /// How much is printed beside results and errors.
@@ -40,9 +41,9 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn new(global: &Global) -> Self {
-        if global.color != Color::Auto {
-            console::set_colors_enabled(global.color == Color::Always);
-            console::set_colors_enabled_stderr(global.color == Color::Always);
+        if global.color != ColorChoice::Auto {
+            console::set_colors_enabled(global.color == ColorChoice::Always);
+            console::set_colors_enabled_stderr(global.color == ColorChoice::Always);
         }
         let volume = match (global.quiet, global.verbose) {
             (true, _) => Volume::Quiet,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -15,7 +14,7 @@ use super::terminal::Terminal;
 /// How long a guest has to answer ssh. *Measured:* 47 s under TCG on two cores; the rest is for slower hosts.
 pub const SSH_LIMIT: Duration = Duration::from_secs(600);
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct SshTimeout {
     /// With `--wait`, wait at most SECONDS for ssh [default: 600]
     #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = seconds)]

@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-
 use crate::cli::{Shown, machine_name};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
 use super::archives::{folder, listing};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Backups {
     /// List only this machine's backups
     name: Option<String>,

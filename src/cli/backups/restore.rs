@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
-
 use crate::backup::{Archive, Checksum};
 use crate::cli::{Shown, Terminal, Yes, machine_name, prompt, seconds};
 use crate::error::{Failure, Result};
@@ -13,7 +11,7 @@ use crate::ops::{self, Call, Restore, Setup};
 
 use super::archives::{folder, listing};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm restore-backup web                       choose one of web's backups

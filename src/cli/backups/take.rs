@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::cli::{Shown, Terminal, each};
@@ -11,7 +10,7 @@ use crate::ops::{self, Call};
 
 use super::archives::{folder, state};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm backup web

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::cli::{Shown, Terminal};
 use crate::error::Result;
 use crate::ops;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm verify-backup output/backups/web-20261125-161200.tar.zst

@@ -1,13 +1,11 @@
 //! `build`, `build-all` and `list-profiles`.
 
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, machine_name, table, typed};
 use crate::error::Result;
 use crate::model::ProfileName;
 use crate::ops::{self, Call, Setup};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Build {
     /// Profiles to build [default: core]
     profiles: Vec<String>,

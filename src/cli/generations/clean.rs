@@ -1,13 +1,10 @@
-//! `clean`.
-
-use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::cli::{Shown, Terminal, Yes, dash, table};
 use crate::error::Result;
 use crate::ops::{self, Call, Garbage};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm clean --dry-run

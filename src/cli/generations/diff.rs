@@ -1,5 +1,3 @@
-//! `diff`.
-
 use std::fmt::Write as _;
 
 use indicatif::HumanBytes;

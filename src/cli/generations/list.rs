@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
 use crate::cli::{Shown, Terminal, machine_name, table};
@@ -12,7 +11,7 @@ use crate::ops::{self, Call, ListedGeneration};
 /// Letters of a revision that are shown; `--json` has all.
 const REVISION: usize = 11;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm generations web

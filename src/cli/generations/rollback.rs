@@ -1,14 +1,10 @@
-//! `rollback`.
-
 use std::time::Duration;
-
-use clap::Args;
 
 use crate::cli::{Shown, Terminal, machine_name, seconds};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm rollback web        the last generation before the current one that was not unhealthy

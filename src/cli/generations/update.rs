@@ -1,7 +1,3 @@
-//! `update`.
-
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, table};
 use crate::error::Result;
 use crate::model::Moment;
@@ -11,7 +7,7 @@ use crate::ops::{self, Call, Updated};
 /// Letters of a revision that are shown; `--json` has all.
 const REVISION: usize = 18;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm update                 update every input of flake.nix

@@ -1,14 +1,10 @@
-//! `upgrade`.
-
 use std::time::Duration;
-
-use clap::Args;
 
 use crate::cli::{Names, Shown, Terminal, each, seconds};
 use crate::error::Result;
 use crate::ops::{self, Call, UpgradeRequest};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm upgrade web

@@ -1,12 +1,8 @@
-//! `clone`.
-
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, two_names};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm clone web web2

@@ -3,7 +3,6 @@
 use std::env;
 use std::str::FromStr;
 
-use clap::Args;
 use serde_json::json;
 
 use crate::cli::{
@@ -18,7 +17,7 @@ use super::keys::{self, Keys};
 
 const NAME_INSTEAD: &str = "name the machine: `nixvm create NAME`";
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm create web

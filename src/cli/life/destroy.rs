@@ -1,12 +1,10 @@
 //! `destroy` and `purge`.
 
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, Yes, machine_name};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Destroy {
     /// Name of the machine
     name: String,

@@ -5,15 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::Args;
-
 use crate::cli::prompt;
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::AuthorizedKey;
 use crate::ops::public_keys;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Keys {
     /// Read admin's ssh public keys from FILE (`-` is standard input)
     #[arg(long, value_name = "FILE")]
@@ -52,21 +50,17 @@ pub fn find(args: &Keys, ask: bool, home: Option<&Path>) -> Result<Found> {
         return Ok(Found { keys: Vec::new(), source: "--no-keys".into() });
     }
     if let Some(file) = &args.keys {
-        let (text, source) = read(file)?;
-        return named(parse(&text, &source)?, source);
+        return parse(read(file)?);
     }
     if args.from_agent {
-        return named(parse(&agent()?, "the ssh agent")?, "the ssh agent".into());
+        return parse(agent()?);
     }
-    if let Ok(listed) = agent()
-        && let Ok(keys @ [_, ..]) = parse(&listed, "the ssh agent").as_deref()
-    {
-        return Ok(Found { keys: keys.to_vec(), source: "the ssh agent".into() });
+    if let Ok(found) = agent().and_then(parse) {
+        return Ok(found);
     }
     for file in home.map(public_keys).unwrap_or_default() {
-        let (text, source) = read(&file)?;
-        if let Ok(keys @ [_, ..]) = parse(&text, &source).as_deref() {
-            return Ok(Found { keys: keys.to_vec(), source });
+        if let Ok(found) = parse(read(&file)?) {
+            return Ok(found);
         }
     }
     if !ask || !prompt::can_ask() {
@@ -78,18 +72,15 @@ pub fn find(args: &Keys, ask: bool, home: Option<&Path>) -> Result<Found> {
     Ok(Found { keys: vec![key], source: "the terminal".into() })
 }
 
-fn parse(text: &str, source: &str) -> Result<Vec<AuthorizedKey>> {
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-        .map(|(i, line)| {
-            AuthorizedKey::from_str(line)
-                .explain(|| Failure::user(format!("line {} of {source} is not an ssh public key", i + 1)))
-        })
-        .collect()
-}
-
-fn named(keys: Vec<AuthorizedKey>, source: String) -> Result<Found> {
+/// Returns the keys in a text of that source, one a line, and at least one.
+fn parse((text, source): (String, String)) -> Result<Found> {
+    let lines = text.lines().enumerate();
+    let keys = lines.filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    let keys = keys.map(|(i, line)| {
+        AuthorizedKey::from_str(line)
+            .explain(|| Failure::user(format!("line {} of {source} is not an ssh public key", i + 1)))
+    });
+    let keys = keys.collect::<Result<Vec<_>>>()?;
     if keys.is_empty() {
         return Err(Failure::user(format!("{source} holds no ssh key")).hint(INSTEAD).into());
     }
@@ -106,10 +97,10 @@ fn read(file: &Path) -> Result<(String, String)> {
     Ok((text, source))
 }
 
-fn agent() -> Result<String> {
+fn agent() -> Result<(String, String)> {
     let listed = Command::new("ssh-add").arg("-L").output().explain(|| {
         Failure::user("cannot get keys from the ssh agent")
             .hint("load a key with `ssh-add`, or use `--keys FILE`")
     })?;
-    Ok(String::from_utf8_lossy(&listed).into_owned())
+    Ok((String::from_utf8_lossy(&listed).into_owned(), "the ssh agent".to_owned()))
 }

@@ -1,13 +1,9 @@
-//! `network-config`.
-
-use clap::Args;
-
 use crate::cli::{SSH_LIMIT, Shown, SshTimeout, Terminal, machine_name, network, shown, wait};
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::ops::{self, Call, Watch};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm network-config web                   asks for the network

@@ -5,7 +5,6 @@ use std::io::{Read, stdin};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::{Shown, Terminal, machine_name, prompt};
@@ -17,7 +16,7 @@ use crate::ops::{self, Call};
 /// At most this many bytes of a password or a hash are read; valid ones are shorter.
 const MOST: u64 = 4096;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm passwd web                           asks twice; an empty password locks root

@@ -1,13 +1,9 @@
-//! `recreate`.
-
-use clap::Args;
-
 use crate::cli::{Shown, Shutdown, Terminal, given, machine_name, network, optional, prompt};
 use crate::error::Result;
 use crate::model::{MachineName, Size};
 use crate::ops::{self, Anew, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm recreate web                  asks for the machine's name, then starts with an empty data disk

@@ -1,7 +1,3 @@
-//! `set`.
-
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, machine_name, optional};
 use crate::error::{Failure, Result};
 use crate::model::suggest::did_you_mean;
@@ -10,7 +6,7 @@ use crate::ops::{self, Call, Effect, Setting, Sizes};
 
 const HINT: &str = "the settings are memory, vcpus and var_size: `nixvm set web memory=4G`";
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm set web memory=4G vcpus=4

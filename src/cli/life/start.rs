@@ -1,12 +1,10 @@
 //! `start` and `reboot`.
 
-use clap::Args;
-
 use crate::cli::{Names, SSH_LIMIT, Shown, SshTimeout, Terminal, each, wait};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Start {
     #[command(flatten)]
     machines: Names,

@@ -1,12 +1,10 @@
 //! `stop` and `force-stop`.
 
-use clap::Args;
-
 use crate::cli::{Names, Shown, Shutdown, Terminal, each};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Stop {
     #[command(flatten)]
     machines: Names,

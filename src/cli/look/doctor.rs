@@ -1,5 +1,3 @@
-//! `doctor`.
-
 use std::env;
 use std::fmt::Write as _;
 

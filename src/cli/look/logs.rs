@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use clap::Args;
 use serde_json::json;
 
 use crate::cli::{Shown, Terminal, machine_name, output};
@@ -18,7 +17,7 @@ const MOST: u64 = 16 << 20;
 /// Most bytes of a line that are kept until it ends.
 const LINE: usize = 64 << 10;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm logs web                      the guest's journal, or its serial log if the guest does not answer

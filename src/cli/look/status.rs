@@ -1,5 +1,3 @@
-//! `status`.
-
 use std::fmt::Write as _;
 
 use indicatif::HumanBytes;

@@ -1,10 +1,6 @@
-//! `completions`.
-
-use clap::Args;
-
 use crate::cli::Shown;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub struct Completions {
     /// The shell to write it for
     shell: clap_complete::Shell,

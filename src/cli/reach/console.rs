@@ -1,5 +1,3 @@
-//! `console`.
-
 use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 

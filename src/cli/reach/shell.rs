@@ -1,5 +1,3 @@
-//! `shell`.
-
 use crate::cli::{Shown, Terminal};
 use crate::error::Result;
 use crate::nix;

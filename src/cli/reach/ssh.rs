@@ -1,12 +1,8 @@
-//! `ssh`.
-
-use clap::Args;
-
 use crate::cli::{Shown, machine_name};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm ssh web

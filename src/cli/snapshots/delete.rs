@@ -1,12 +1,10 @@
 //! `delete-snapshot`.
 
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, Yes, machine_name, typed};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm delete-snapshot web before-migration

@@ -1,12 +1,10 @@
 //! `restore-snapshot`.
 
-use clap::Args;
-
 use crate::cli::{Shown, Shutdown, Terminal, Yes, machine_name, typed};
 use crate::error::Result;
 use crate::ops::{self, Call, RestoreOptions};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm restore-snapshot web before-migration

@@ -1,12 +1,10 @@
 //! `snapshot`.
 
-use clap::Args;
-
 use crate::cli::{Shown, Terminal, machine_name, optional};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm snapshot web                        named after the time, in UTC
