@@ -45,10 +45,10 @@ impl Terminal {
             console::set_colors_enabled(global.color == ColorChoice::Always);
             console::set_colors_enabled_stderr(global.color == ColorChoice::Always);
         }
-        let volume = match (global.quiet, global.verbose) {
-            (true, _) => Volume::Quiet,
-            (_, 0) => Volume::Steps,
-            (_, 1) => Volume::Messages,
+        let volume = match global.verbose {
+            _ if global.quiet => Volume::Quiet,
+            0 => Volume::Steps,
+            1 => Volume::Messages,
             _ => Volume::BuildLogs,
         };
         let lively = volume == Volume::Steps && Term::stderr().is_term();

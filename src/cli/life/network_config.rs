@@ -39,13 +39,16 @@ pub fn run(call: &Call, args: &NetworkConfig, terminal: &Terminal) -> Result<Sho
         return Ok(Shown::said(&result));
     }
     if change.before == change.network {
-        terminal.note(&format!("if {name} was started with another network: `nixvm reboot {name}`"));
+        terminal.note(&format!(
+            "if {name} was started with another network, `nixvm reboot {name}` applies this one"
+        ));
     } else if args.now {
         terminal.note(&format!("shutting {name} down and starting it again, to apply the network"));
         ops::reboot(&setup, &name, SSH_LIMIT, terminal)?;
         result["restarted"] = wait(&setup, &name, &args.ssh, terminal)?;
     } else {
-        terminal.note(&format!("applies from the next start; `nixvm reboot {name}` applies it now"));
+        terminal
+            .note(&format!("the network applies from the next start; `nixvm reboot {name}` applies it now"));
     }
     Ok(Shown::said(&result))
 }
