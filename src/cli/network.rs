@@ -1,19 +1,15 @@
-//! The question for a machine's network.
+//! The network of a machine, as typed or as chosen from a list.
 
 use crate::error::{Failure, Result};
 use crate::model::Network;
 use crate::model::uri::Remote;
 use crate::ops::Setup;
 
-use super::commands::typed;
+use super::input::typed;
 use super::prompt;
 
-/// Returns the network that was typed, or is asked for if `default` names what Enter means; `bridge` alone asks which
-/// of this host's bridges is meant.
-///
-/// # Errors
-/// It is none, or there is nobody to ask; `instead` says what answers the question there. `bridge` alone, and the
-/// machine is another host's.
+/// Returns the network that was typed. If none was, asks for one where `default` says what Enter means. For `bridge`
+/// alone, asks which of this host's bridges is meant.
 pub fn network(
     setup: &Setup,
     given: Option<&str>,
@@ -30,22 +26,20 @@ pub fn network(
     if text != "bridge" {
         return typed(text.parse()).map(Some);
     }
+    let hint = "name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them";
     if let Some(remote) = Remote::of(setup.connect.as_str()) {
-        return Err(Failure::usage(format!("the bridges of `{}` cannot be seen from here", remote.host))
-            .hint("name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them there")
+        return Err(Failure::usage(format!("nixvm cannot see the bridges of `{}` from here", remote.host))
+            .hint(format!("{hint} on that host"))
             .into());
     }
     let bridges = bridges();
-    let instead = "name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them";
-    match bridges.len() {
-        0 => Err(Failure::user("this host has no bridge")
+    if bridges.is_empty() {
+        return Err(Failure::user("this host has no bridge")
             .hint("docs/networking.md shows how to make one")
-            .into()),
-        _ => {
-            let chosen = prompt::choose("Bridge", &bridges, 0, instead)?;
-            typed(bridges[chosen].parse()).map(|interface| Some(Network::Bridge(interface)))
-        }
+            .into());
     }
+    let chosen = prompt::choose("Bridge", &bridges, 0, hint)?;
+    typed(bridges[chosen].parse()).map(|interface| Some(Network::Bridge(interface)))
 }
 
 fn bridges() -> Vec<String> {

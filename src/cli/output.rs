@@ -1,7 +1,7 @@
 //! The one place that writes to standard output and to standard error.
 //!
-//! A write that fails ends nothing: an operation must not stop half way because a terminal was closed or a log's disk is full.
-//! And whatever a guest, an archive or a builder says reaches the terminal without what a terminal obeys.
+//! A failed write ends nothing: an operation must not stop half way because a terminal was closed or a log's disk is
+//! full. Text of a guest, an archive or a builder reaches the terminal without control characters.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -10,31 +10,26 @@ use serde_json::Value;
 use crate::error::{Explain, Failure, Result};
 use crate::model::plain::{is_unsafe, plain, styled};
 
-/// Writes a line to standard error; nobody needs to be there to read it.
+/// Writes a line to standard error, whether or not somebody reads it.
 pub fn line(text: &str) {
     let text = if console::colors_enabled_stderr() { styled(text) } else { plain(text) };
     let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
-/// Writes a result to standard output; one without text is none.
-///
-/// # Errors
-/// It cannot be written, as on a full disk. A reader that went away (`nixvm list | head`) is no error.
+/// Writes a result to standard output, if it has any text.
 pub fn result(result: &str) -> Result<()> {
-    match result.trim_end() {
-        "" => Ok(()),
-        shown => text(&format!("{shown}\n")).map(drop).explain(|| {
-            Failure::user("the result is lost").hint(
-                "the command itself is over: look at what it did with `nixvm list` or `nixvm status NAME`",
-            )
-        }),
+    let result = result.trim_end();
+    if result.is_empty() {
+        return Ok(());
     }
+    text(&format!("{result}\n")).map(drop).explain(|| {
+        Failure::user("the result is lost")
+            .hint("the command itself is done: `nixvm list` or `nixvm status NAME` shows what it did")
+    })
 }
 
-/// Writes text to standard output and returns whether there is still somebody who reads it.
-///
-/// # Errors
-/// It cannot be written, as on a full disk.
+/// Writes text to standard output and returns whether somebody still reads it: a reader that went away
+/// (`nixvm list | head`) is no error.
 pub fn text(text: &str) -> Result<bool> {
     let text = if console::colors_enabled() { styled(text) } else { plain(text) };
     let mut stdout = io::stdout().lock();
@@ -44,14 +39,14 @@ pub fn text(text: &str) -> Result<bool> {
     }
 }
 
-/// Returns a JSON value as text for a person or a program.
 pub fn json(value: &Value) -> String {
     let mut text = String::new();
     for c in format!("{value:#}").chars() {
-        // Those that JSON allows in a string as they are; all of them have four digits.
-        match is_unsafe(c) {
-            true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => text.push(c),
+        // JSON allows these in a string as they are. All of them have four digits.
+        if is_unsafe(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
         }
     }
     text

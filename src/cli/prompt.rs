@@ -1,4 +1,4 @@
-//! Questions. Asked on a terminal only; elsewhere a command says which option answers them.
+//! Questions. They are asked on a terminal only; elsewhere the error names the option that answers them.
 
 use std::io::{IsTerminal, stderr, stdin};
 
@@ -6,19 +6,43 @@ use dialoguer::theme::SimpleTheme;
 use dialoguer::{Confirm, Input, Password, Select};
 use zeroize::Zeroizing;
 
-use super::output;
 use crate::error::{Explain, Failure, Result};
 use crate::model::plain;
 
-/// Returns whether there is somebody to ask.
+use super::output;
+use super::terminal::Terminal;
+
+#[derive(Debug, clap::Args)]
+pub struct Yes {
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+impl Yes {
+    /// Asks the question unless `--yes` answers it. `to_do` completes the hint "pass `--yes` to ...".
+    ///
+    /// # Errors
+    /// The answer is no, or there is no terminal.
+    pub fn or_ask(&self, terminal: &Terminal, question: &str, to_do: &str) -> Result<()> {
+        terminal.rest();
+        if self.yes || confirm(question, &format!("pass `--yes` to {to_do} without being asked"))? {
+            return Ok(());
+        }
+        Err(unchanged())
+    }
+}
+
+/// Returns the error of a question that was answered by no.
+pub fn unchanged() -> anyhow::Error {
+    Failure::user("not confirmed: nothing was changed").into()
+}
+
 pub fn can_ask() -> bool {
     stdin().is_terminal() && stderr().is_terminal()
 }
 
-/// Asks a question that is answered by yes or no, no being what Enter means.
-///
-/// # Errors
-/// There is no terminal; `instead` says which option answers the question there.
+/// Asks a question that is answered by yes or no; Enter means no.
 pub fn confirm(question: &str, instead: &str) -> Result<bool> {
     need_terminal(question, instead)?;
     Confirm::with_theme(&SimpleTheme)
@@ -28,10 +52,7 @@ pub fn confirm(question: &str, instead: &str) -> Result<bool> {
         .explain(Failure::interrupted)
 }
 
-/// Asks for a line of text until `check` takes it.
-///
-/// # Errors
-/// There is no terminal; `instead` says which option answers the question there.
+/// Asks for a line of text until `check` accepts it.
 pub fn text<T>(
     question: &str,
     default: Option<&str>,
@@ -53,9 +74,6 @@ pub fn text<T>(
 }
 
 /// Asks for one of `choices` and returns its place in the list.
-///
-/// # Errors
-/// There is no terminal; `instead` says which option answers the question there.
 pub fn choose(question: &str, choices: &[String], default: usize, instead: &str) -> Result<usize> {
     need_terminal(question, instead)?;
     Select::with_theme(&SimpleTheme)
@@ -66,10 +84,7 @@ pub fn choose(question: &str, choices: &[String], default: usize, instead: &str)
         .explain(Failure::interrupted)
 }
 
-/// Asks twice for what nobody is to see, until both are the same; it may be empty. It is overwritten when it is dropped.
-///
-/// # Errors
-/// There is no terminal; `instead` says which option answers the question there.
+/// Asks for a secret, unseen and twice, until both are the same. It may be empty, and is overwritten when dropped.
 pub fn secret(question: &str, again: &str, instead: &str) -> Result<Zeroizing<String>> {
     need_terminal(question, instead)?;
     Password::with_theme(&SimpleTheme)

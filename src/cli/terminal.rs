@@ -1,13 +1,13 @@
-//! What the person at the terminal sees while a command works.
+//! Progress and messages, on standard error; standard output is for results.
 //!
-//! Everything here goes to standard error; standard output is for results. On
-//! a terminal long work has a spinner with what is going on; elsewhere (a log,
-//! a pipe) each step is one plain line.
+//! On a terminal, long work has a spinner that shows the current step; elsewhere (a log, a pipe) each step is one plain
+//! line.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::ColorChoice;
 use console::{Style, Term, style};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
@@ -16,10 +16,10 @@ use crate::model::plain;
 use crate::nix::{Event, Progress};
 use crate::ops::Watch;
 
-use super::args::{Color, Global};
+use super::global::Global;
 use super::output;
 
-/// How much is said beside results and errors.
+/// How much is printed beside results and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Volume {
     Quiet,
@@ -28,32 +28,27 @@ enum Volume {
     BuildLogs,
 }
 
-/// Standard error, and how it is to be used.
 pub struct Terminal {
     volume: Volume,
-    /// Whether a line that changes can be shown.
+    /// Whether a spinner can be shown.
     lively: bool,
     spinner: RefCell<Option<ProgressBar>>,
     progress: RefCell<Progress>,
     step: RefCell<String>,
-    /// What builders said to whoever waits; many may say the same.
+    /// What builders said to the user, to show each text once.
     told: RefCell<BTreeSet<String>>,
 }
 
 impl Terminal {
-    /// Returns the terminal as the global options want it.
     pub fn new(global: &Global) -> Self {
-        match global.color {
-            Color::Auto => {}
-            choice => {
-                console::set_colors_enabled(choice == Color::Always);
-                console::set_colors_enabled_stderr(choice == Color::Always);
-            }
+        if global.color != ColorChoice::Auto {
+            console::set_colors_enabled(global.color == ColorChoice::Always);
+            console::set_colors_enabled_stderr(global.color == ColorChoice::Always);
         }
-        let volume = match (global.quiet, global.verbose) {
-            (true, _) => Volume::Quiet,
-            (_, 0) => Volume::Steps,
-            (_, 1) => Volume::Messages,
+        let volume = match global.verbose {
+            _ if global.quiet => Volume::Quiet,
+            0 => Volume::Steps,
+            1 => Volume::Messages,
             _ => Volume::BuildLogs,
         };
         let lively = volume == Volume::Steps && Term::stderr().is_term();
@@ -75,7 +70,7 @@ impl Terminal {
         }
     }
 
-    /// Takes the spinner away, before a question or a result.
+    /// Removes the spinner, before a question or a result.
     pub fn rest(&self) {
         if let Some(bar) = self.spinner.take() {
             bar.finish_and_clear();
@@ -86,12 +81,11 @@ impl Terminal {
         if !self.lively {
             return;
         }
-        let mut spinner = self.spinner.borrow_mut();
-        let step = self.step.borrow();
-        spinner.get_or_insert_with(new_spinner).set_message(match detail {
-            "" => step.clone(),
-            detail => format!("{step}  {}", style(plain(detail)).dim()),
-        });
+        let mut message = self.step.borrow().clone();
+        if !detail.is_empty() {
+            message = format!("{message}  {}", style(plain(detail)).dim());
+        }
+        self.spinner.borrow_mut().get_or_insert_with(new_spinner).set_message(message);
     }
 }
 
@@ -161,26 +155,21 @@ fn new_spinner() -> ProgressBar {
     bar
 }
 
-/// Returns an error as text: what failed, why, and what to do.
 pub fn error_text(report: &Report) -> String {
-    let label = |word: &str, style: Style| style.apply_to(format!("{word}:")).for_stderr().to_string();
-    let mut lines = vec![format!("{} {}", label("error", Style::new().red().bold()), plain(&report.error))];
-    // Lines that follow the first are set under it, so that a builder's output reads as one block.
-    let block = |text: &str| plain(text).replace('\n', "\n       ");
-    lines.extend(
-        report.causes.iter().map(|cause| format!("{} {}", label("cause", Style::new().bold()), block(cause))),
+    let part = |label: &str, style: Style, text: &str| {
+        let label = style.bold().apply_to(format!("{label}:")).for_stderr();
+        // The lines after the first are indented, so that a builder's output reads as one block.
+        format!("{label} {}", plain(text).replace('\n', "\n       "))
+    };
+    let mut parts = vec![part("error", Style::new().red(), &report.error)];
+    parts.extend(report.causes.iter().map(|cause| part("cause", Style::new(), cause)));
+    parts.extend(
+        report.said.iter().map(|said| {
+            part("log", Style::new(), &format!("{} says:\n{}", said.source, said.lines.join("\n")))
+        }),
     );
-    lines.extend(report.said.iter().map(|said| {
-        let text = format!("{} says:\n{}", said.source, said.lines.join("\n"));
-        format!("{} {}", label("log", Style::new().bold()), block(&text))
-    }));
-    lines.extend(
-        report
-            .hints
-            .iter()
-            .map(|hint| format!("{} {}", label("hint", Style::new().cyan().bold()), block(hint))),
-    );
-    lines.join("\n")
+    parts.extend(report.hints.iter().map(|hint| part("hint", Style::new().cyan(), hint)));
+    parts.join("\n")
 }
 
 #[cfg(test)]

@@ -147,10 +147,10 @@ fn keys() {
     {
         sandbox.write("keys", text);
         let said = refused(&sandbox, &create, 1);
-        assert!(first_line(&said).contains("of `keys` is no ssh key"), "{text:?}: {said}");
+        assert!(first_line(&said).contains("of `keys` is not an ssh public key"), "{text:?}: {said}");
     }
     sandbox.write("keys", "# nobody\n\n");
-    assert!(refused(&sandbox, &create, 1).starts_with("error: `keys` has no ssh key\nhint: "));
+    assert!(refused(&sandbox, &create, 1).starts_with("error: `keys` holds no ssh key\nhint: "));
     std::fs::remove_file(sandbox.path("keys")).unwrap();
     assert!(
         refused(&sandbox, &create, 1)

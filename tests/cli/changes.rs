@@ -28,7 +28,7 @@ fn set_takes_pairs_and_options_and_says_when_they_are_in_force() {
     assert_eq!(set.code, 0, "{set:?}");
     assert_eq!(
         set.stdout,
-        "memory: 2G -> 4G, at the next start\nvcpus: 2, as it was\nvar_size: 20G -> 50G, at the next start\n"
+        "memory: 2G -> 4G, at the next start\nvcpus: 2, unchanged\nvar_size: 20G -> 50G, at the next start\n"
     );
     assert_eq!((read(&sandbox, "memory"), read(&sandbox, "var_size")), ("4G\n".into(), "50G\n".into()));
     assert_eq!(read(&sandbox, "vcpus"), "# two\n2\n", "what stays is not written");
@@ -41,9 +41,10 @@ fn set_takes_pairs_and_options_and_says_when_they_are_in_force() {
 fn set_writes_nothing_where_one_value_is_wrong() {
     let sandbox = Sandbox::new().with_web();
     for (arguments, word) in [
-        (&["set", "web"][..], "nothing to set is named"),
+        (&["set", "web"][..], "no setting was given"),
         (&["set", "web", "memory"], "`memory` is not KEY=VALUE"),
-        (&["set", "web", "memory=4G", "disk=4G"], "`disk` is no value of a machine"),
+        (&["set", "web", "memory=4G", "disk=4G"], "unknown setting `disk`"),
+        (&["set", "web", "vcpu=4"], "did you mean `vcpus`?"),
         (&["set", "web", "memory=4G", "--memory", "5G"], "`memory` is given twice"),
         (&["set", "web", "memory=4G", "vcpus=0"], "`0` is not a number of virtual CPUs"),
         (&["set", "web", "vcpus=4", "var_size=-1"], "`-1` is not a size of a disk"),
@@ -141,7 +142,7 @@ fn copies_need_two_names_and_something_to_copy() {
     refused(&sandbox, &["recreate", "web", "x", "--yes"], "", 2, &["`x` is not a size of a disk"]);
     refused(&sandbox, &["logs", "web"], "", 1, &["has no domain `web`"]);
     let both = sandbox.run(&["logs", "web", "-f", "--json"]);
-    assert!(both.code == 2 && both.stdout.contains("leave one of the two out"), "{both:?}");
+    assert!(both.code == 2 && both.stdout.contains("leave out one of the two"), "{both:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn recorded(world: &World, at: &Path) -> Result<()> {
         ensure!(Path::new(&shown) == at, "{which:?}: recorded is {shown}, and not {}", at.display());
     }
     ensure!(
-        !world.nixvm(&["status", MACHINE])?.ok()?.stdout.contains("whose machine it is"),
+        !world.nixvm(&["status", MACHINE])?.ok()?.stdout.contains("owns the machine"),
         "it is another workspace's"
     );
     Ok(())
@@ -77,7 +77,7 @@ pub fn a_workspace_anywhere_is_moved_while_its_machine_runs(world: &mut World) -
     cp.arg("-a").arg("--").arg(&world.workspace).arg(&copy);
     run(&mut cp, b"", Duration::from_secs(60))?.ok()?;
     let status = from_copy(world, &copy, &["status", MACHINE])?.ok()?;
-    ensure!(status.stdout.contains("whose machine it is"), "a copy takes the machine for its own:\n{status}");
+    ensure!(status.stdout.contains("owns the machine"), "a copy takes the machine for its own:\n{status}");
     for verb in [
         &["destroy", MACHINE, "--yes"][..],
         &["purge", MACHINE, "--yes"],

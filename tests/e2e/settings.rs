@@ -26,7 +26,7 @@ pub fn what_a_machine_is_set_to_is_in_force_when_the_output_says(world: &mut Wor
     let hash = password(world)?;
 
     let (wanted, when) = match host::is_emulated(M)? {
-        true => ("1", "once KVM runs it; without, a guest has one"),
+        true => ("1", "at the next start with KVM; an emulated guest has one"),
         false => ("2", "at the next start"),
     };
     let said = world.nixvm(&["set", M, "memory=1200M", "vcpus=2"])?.ok()?;

@@ -1,36 +1,50 @@
-//! `logs`: the guest's journal by whatever way leads to it, or its serial log.
+//! `logs`: the guest's journal, by ssh or through its agent, or its serial log.
 
 use std::io::{self, ErrorKind, Write};
 
 use serde_json::json;
 
+use crate::cli::{Shown, Terminal, machine_name, output};
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::interrupt;
 use crate::model::{MachineName, plain};
 use crate::ops::{self, Call, Log, LogRequest};
 
-use super::change_args::Logs;
-use super::commands::machine_name;
-use super::output;
-use super::show::Shown;
-use super::terminal::Terminal;
-
-/// Bytes of a journal that become a JSON value, which is made in memory.
+/// Most bytes of a journal that become a JSON value, which is made in memory.
 const MOST: u64 = 16 << 20;
 
-/// Bytes of a line that are kept until its end comes.
+/// Most bytes of a line that are kept until it ends.
 const LINE: usize = 64 << 10;
 
-/// Carries out `logs`.
-///
-/// # Errors
-/// There is no such machine, or its log cannot be read.
-pub fn logs(call: &Call, args: &Logs, json: bool, terminal: &Terminal) -> Result<Shown> {
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  nixvm logs web                      the guest's journal, or its serial log if the guest does not answer
+  nixvm logs web -f -u nginx
+  nixvm logs web --serial -n 500")]
+pub struct Logs {
+    /// Name of the machine
+    name: String,
+    /// Keep printing what is added to the log
+    #[arg(short, long)]
+    follow: bool,
+    /// Show only this unit's lines of the guest's journal
+    #[arg(short, long, value_name = "UNIT", conflicts_with = "serial")]
+    unit: Option<String>,
+    /// Show the last LINES lines
+    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 100)]
+    lines: u32,
+    /// Show what the guest printed on its serial port; the machine may be off
+    #[arg(long)]
+    serial: bool,
+}
+
+pub fn run(call: &Call, args: &Logs, json: bool, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
     if json && args.follow {
         return Err(Failure::usage("`--json` prints one value, and `--follow` has no end")
-            .hint("leave one of the two out")
+            .hint("leave out one of the two")
             .into());
     }
     let setup = call.machine(&name)?;
@@ -39,7 +53,7 @@ pub fn logs(call: &Call, args: &Logs, json: bool, terminal: &Terminal) -> Result
     let (source, text) = match ops::logs(&setup, &name, &asked, terminal)? {
         Log::Ssh(command) if json => ("journal", all(command, &name)?),
         Log::Ssh(command) => {
-            // Not replaced by ssh, which ends with the code of a bug of nixvm's where it fails and where ^C ends it.
+            // ssh does not replace this process: after a failure or ^C it exits with 255, the code of a bug in nixvm.
             terminal.rest();
             let mut read = true;
             let print = |line: &str| {
@@ -60,39 +74,35 @@ pub fn logs(call: &Call, args: &Logs, json: bool, terminal: &Terminal) -> Result
             terminal.rest();
             let mut lines = Lines { json, open: Vec::new(), all: String::new() };
             match ops::serial_log(&setup, &name, &asked, &mut lines) {
-                // A reader that went away (`nixvm logs web --serial | head`) is no error.
+                // It is no error if the reader went away (`nixvm logs web --serial | head`).
                 Err(error) if went_away(&error) => {}
                 done => done?,
             }
             ("serial", lines.end()?)
         }
     };
-    let shown = Shown::new(
-        &json!({ "machine": name, "source": source, "lines": text.lines().collect::<Vec<_>>() }),
-        if source == "serial" { String::new() } else { text },
-    );
-    Ok(shown)
+    let value = json!({ "machine": name, "source": source, "lines": text.lines().collect::<Vec<_>>() });
+    Ok(Shown::new(&value, if source == "serial" { String::new() } else { text }))
 }
 
 fn went_away(error: &anyhow::Error) -> bool {
     let kind = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+    error.chain().any(|cause| kind(cause) == Some(ErrorKind::BrokenPipe))
 }
 
-/// Returns all that the command prints, for a JSON value.
 fn all(command: Command, name: &MachineName) -> Result<String> {
     let printed = command.at_most(MOST).output().explain(|| {
         Failure::user(format!("{name} cannot show its journal"))
-            .hint(format!("ask for fewer lines (`-n`), or leave `--json` out: `nixvm logs {name} -n 1000`"))
+            .hint(format!("ask for fewer lines (`-n`), or leave out `--json`: `nixvm logs {name} -n 1000`"))
     })?;
     Ok(String::from_utf8_lossy(&printed).into_owned())
 }
 
-/// Prints whole lines of a serial log, without what would move the cursor or clear the screen.
+/// Prints whole lines of a serial log, without the control characters that move the cursor or clear the screen.
 struct Lines {
     json: bool,
     open: Vec<u8>,
-    /// What goes into a JSON value.
+    /// The lines of the JSON value.
     all: String,
 }
 
@@ -110,7 +120,7 @@ impl Lines {
         }
     }
 
-    /// Prints what has no line's end yet, and returns what was not printed to standard output.
+    /// Prints an unfinished last line, and returns the lines of the JSON value.
     fn end(mut self) -> Result<String> {
         if !self.open.is_empty() {
             let mut rest = std::mem::take(&mut self.open);
@@ -125,7 +135,7 @@ impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.open.extend_from_slice(bytes);
         let whole = self.open.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
-        // A guest need not ever end a line.
+        // A guest may never end a line.
         let long = (self.open.len() > LINE).then_some(self.open.len());
         if let Some(end) = whole.or(long) {
             let lines: Vec<u8> = self.open.drain(..end).collect();

@@ -1,23 +1,31 @@
-//! A terminal that passes every key on, for as long as a console needs it.
-
+use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use serde_json::json;
 
+use crate::cli::{Name, Shown, Terminal, machine_name};
 use crate::error::{Explain, Failure, Result};
+use crate::ops::{self, Call};
 
-/// Keeps a terminal raw until it is dropped; what is no terminal is left alone.
-pub struct RawMode<F: AsFd> {
+pub fn run(call: &Call, args: &Name, terminal: &Terminal) -> Result<Shown> {
+    let name = machine_name(&args.name)?;
+    let setup = call.machine(&name)?;
+    setup.require_own(&name)?;
+    terminal.line(&format!("Serial console of {name}. Press Enter for a prompt; ^] leaves."));
+    let _raw = RawMode::enter(stdin())?;
+    ops::console(&setup, &name, stdin().as_fd(), stdout().as_fd())?;
+    Ok(Shown::said(&json!({ "machine": name })))
+}
+
+/// Keeps a terminal raw, so that it passes every key on, until this is dropped. Anything else is left alone.
+struct RawMode<F: AsFd> {
     terminal: F,
     before: Option<Termios>,
 }
 
 impl<F: AsFd> RawMode<F> {
-    /// Makes `terminal` raw.
-    ///
-    /// # Errors
-    /// The terminal's settings cannot be changed.
-    pub fn enter(terminal: F) -> Result<Self> {
+    fn enter(terminal: F) -> Result<Self> {
         let before = isatty(&terminal).then(|| tcgetattr(&terminal)).transpose();
         let before = before.explain(|| Failure::user("cannot read the terminal's settings"))?;
         if let Some(before) = &before {

@@ -1,0 +1,6 @@
+//! Verbs on snapshots.
+
+pub mod delete;
+pub mod list;
+pub mod restore;
+pub mod take;
