@@ -1,4 +1,4 @@
-//! A definition that somebody edited by hand.
+//! Manual edits of a machine's definition.
 
 use super::machine::{Machine, NAME, virsh};
 
@@ -15,7 +15,7 @@ fn promise_15_what_somebody_changed_by_hand_stays_or_is_told() {
     machine.ok(&["force-stop", NAME]);
     assert_eq!(machine.xml(), first, "a definition that nobody changed is what it was");
 
-    // Added and tuned.
+    // Additions and tuning.
     machine.image("mine", None, "1M");
     let mine = machine.path("mine");
     let device = |name: &str, xml: &str| {
@@ -119,7 +119,7 @@ fn promise_15_what_somebody_changed_by_hand_stays_or_is_told() {
     };
     assert_eq!(addresses(&kept), addresses(&edited));
 
-    // What is nixvm's is set back, once, by name.
+    // nixvm resets its own values, once, and names them.
     virsh(&["setmaxmem", NAME, "512M", "--config"]);
     machine.edit(&[("discard='unmap'", "discard='ignore'"), ("<on_crash>restart", "<on_crash>preserve")]);
     let told = machine.ok(&["start", NAME]).stderr;
@@ -134,12 +134,12 @@ fn promise_15_what_somebody_changed_by_hand_stays_or_is_told() {
     machine.ok(&["force-stop", NAME]);
     assert!(!machine.ok(&["start", NAME]).stderr.contains("by hand"));
     machine.ok(&["force-stop", NAME]);
-    // A change by its files is nobody's change by hand.
+    // A change of the machine's files is no manual change.
     machine.ok(&["set", NAME, "memory=300M"]);
     assert!(!machine.ok(&["start", NAME]).stderr.contains("by hand"));
     assert!(machine.xml().contains("<memory unit='KiB'>307200<"));
 
-    // What cannot be kept beside the files' values is told, and nothing is lost.
+    // If an addition contradicts the files' values, the command says so, and nothing is lost.
     machine.ok(&["force-stop", NAME]);
     machine.edit(&[
         ("<vcpu placement='static'>1<", "<vcpu placement='static'>4<"),

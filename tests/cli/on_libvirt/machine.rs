@@ -1,4 +1,4 @@
-//! The machine of these tests: nothing that boots, and data in layers.
+//! The machine of these tests: it cannot boot, and its data lies in layers.
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ pub(super) const NAME: &str = "foreign-web";
 const POOL: &str = "foreign-pool";
 const DATA: &str = "/machine/peripheral/virtio-disk1/virtio-backend";
 
-/// A machine on two layers of data, the lower one kept by its snapshot `first`, in a pool of its own; removed when dropped.
+/// A machine in its own pool, on two layers of data; its snapshot `first` keeps the lower one. Dropping it removes both.
 pub(super) struct Machine {
     pub(super) sandbox: Sandbox,
     folder: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Held by the test whose machine there is.
+/// Held by the test whose machine exists, because all tests use one name.
 static TURN: Mutex<()> = Mutex::new(());
 
 pub(super) fn run(program: &str, arguments: &[&str]) -> String {
@@ -129,8 +129,8 @@ impl Machine {
         ended
     }
 
-    /// Runs a command that is refused with these words and changes neither the definition nor a file of the pool; returns the
-    /// commands of virsh and qemu-img in its hint.
+    /// Runs a command that must be refused with these words and change neither the definition nor a file of the pool. Returns
+    /// the commands of virsh and qemu-img in its hint.
     pub(super) fn refused(&self, arguments: &[&str], words: &[&str]) -> Vec<String> {
         let facts = || {
             let mut files: Vec<_> = std::fs::read_dir(self.folder.path())
@@ -175,7 +175,7 @@ impl Machine {
         }
     }
 
-    /// Checks that the layer shows what was written.
+    /// Checks that the layer contains the written values.
     pub(super) fn holds(&self, layer: u32, values: &[u8]) {
         for value in values {
             let command = format!("read -P {value} {value}M 64k");

@@ -14,7 +14,7 @@ fn promise_15_the_way_back_from_another_tools_snapshot_loses_nothing() {
         virsh(&[&["snapshot-create-as", NAME, name, "--disk-only"], more].concat());
     };
 
-    // While it runs, two of them.
+    // Two snapshots, while the machine runs.
     take("by hand", &[]);
     machine.write(2);
     take("s2", &[]);
@@ -27,14 +27,14 @@ fn promise_15_the_way_back_from_another_tools_snapshot_loses_nothing() {
     machine.is_on(2);
     machine.holds(2, &[1, 2, 3]);
 
-    // One that libvirt keeps no record of.
+    // A snapshot without libvirt's record.
     take("s3", &["--no-metadata"]);
     machine.write(4);
     machine.refused(&["start", NAME], &words).iter().for_each(|command| shell(command));
     machine.is_on(2);
     machine.holds(2, &[1, 2, 3, 4]);
 
-    // Off, with and without libvirt's record.
+    // While the machine is off, with and without libvirt's record.
     take("s4", &[]);
     machine.write(5);
     machine.ok(&["force-stop", NAME]);
@@ -53,7 +53,7 @@ fn promise_15_the_way_back_from_another_tools_snapshot_loses_nothing() {
     machine.ok(&["start", NAME]);
     machine.is_on(2);
     machine.holds(2, &[1, 2, 3, 4, 5, 6]);
-    // The snapshot below is what it was.
+    // The snapshot below has not changed.
     let untouched = run(
         "qemu-io",
         &["-U", "-r", "-f", "qcow2", "-c", "read -P 0 0 8M", &machine.path(&machine.layer(1))],
@@ -61,7 +61,7 @@ fn promise_15_the_way_back_from_another_tools_snapshot_loses_nothing() {
     assert!(untouched.contains("read 8388608"), "{untouched}");
     machine.ok(&["snapshot", NAME]);
 
-    // A deletion is of all that is the machine's, and says what is not.
+    // `destroy` deletes everything of the machine, and names the other tool's file.
     take("s6", &[]);
     let image = machine.path(&format!("{NAME}.data-3.s6"));
     let gone = machine.ok(&["destroy", NAME, "--yes"]);
@@ -79,7 +79,7 @@ fn promise_15_a_merge_by_hand_into_a_snapshot_is_found_and_the_snapshot_given_up
     let machine = Machine::new();
     machine.ok(&["start", NAME]);
     machine.write(1);
-    // Without `--base` and `--shallow` it goes down to the lowest layer.
+    // Without `--base` and `--shallow` blockcommit merges down to the lowest layer.
     virsh(&["snapshot-create-as", NAME, "s", "--disk-only", "--no-metadata"]);
     virsh(&["blockcommit", NAME, "vdb", "--active", "--pivot"]);
     machine.is_on(1);
