@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Which nixpkgs the machines are built from: the locked one, or the offline base. Sourced after nix.sh.
+# Chooses the nixpkgs for machines: the locked one, or the offline base. Sourced after nix.sh.
 
 # shellcheck disable=SC2034 # for quickstart and check
 OFFLINE_BASE=${XDG_CACHE_HOME:-$HOME/.cache}/nixvm/offline

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# How the scripts print, ask and run commands as root. Sourced, never run.
+# Printing, asking, and running commands as root. Sourced, never run.
 
 ASSUME_YES=${ASSUME_YES:-}
 
