@@ -4,8 +4,8 @@
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
-    # The rendered machines. The tracked default holds none; nixvm overrides it with the folder it renders to. Not
-    # `path:./machines`: that folder holds keys, and an input is copied to the store, where everyone can read it.
+    # The rendered machines. The tracked default holds none; nixvm overrides it with the folder it renders to. Never
+    # `path:./machines`: that folder holds keys, and Nix copies an input to the store, where everyone can read it.
     machines = {
       url = "path:./nix/no-machines";
       flake = false;

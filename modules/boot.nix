@@ -1,5 +1,5 @@
-# Why: all machines of a profile boot from one ESP (promise 2), so kernel, initrd and kernel parameters may
-# hold nothing of a single machine. The image builder writes the ESP; the guest has no boot loader to manage.
+# Why: all machines of a profile boot from one ESP (promise 2), so kernel, initrd and kernel parameters must
+# contain nothing of a single machine. The image builder writes the ESP; the guest has no boot loader to manage.
 {
   config,
   lib,
@@ -13,30 +13,30 @@ in
 {
   imports = [ "${modulesPath}/profiles/qemu-guest.nix" ];
 
-  # NixOS puts the host name there for the first lines of the journal, which makes one initrd per machine.
+  # NixOS puts the host name there for the first lines of the journal, which would make one initrd per machine.
   boot.initrd.systemd.contents."/etc/hostname".text = lib.mkForce "nixvm\n";
   boot.initrd.availableKernelModules = [
     "erofs"
     "overlay"
     "loop"
   ];
-  # qemu-guest.nix names what the disks need. The default list is for hardware: SATA, USB, LVM.
+  # qemu-guest.nix names the modules for the disks. The default list is for hardware: SATA, USB, LVM.
   boot.initrd.includeDefaultModules = lib.mkDefault false;
-  # A virtual machine has no security key, and nothing in this ramdisk is encrypted or talks over D-Bus: systemctl finds
+  # A virtual machine has no security key, and nothing in this initrd is encrypted or uses D-Bus: systemctl reaches
   # systemd without it.
   boot.initrd.systemd.dbus.enable = lib.mkDefault false;
   boot.initrd.systemd.fido2.enable = lib.mkDefault false;
   boot.initrd.systemd.tpm2.enable = lib.mkDefault false;
 
-  # Root is locked, so the emergency shell would let nobody in: the guest would wait at its console for ever. Without it a
-  # file system that is not there keeps nobody from logging in by ssh and repairing it.
+  # Root is locked, so nobody could use the emergency shell, and the guest would wait at its console for ever. Without the
+  # shell the guest boots even if a file system is missing, and somebody can log in by ssh and repair it.
   systemd.enableEmergencyMode = lib.mkDefault false;
 
   # The last one is /dev/console: the boot log and systemd's login prompt come out on the serial port.
   boot.kernelParams = [
     "console=tty0"
     "console=${serial},115200n8"
-    # Mount what fstab names and no partition beside it. The generator would put /boot behind an automount, which
+    # Mount only the file systems in fstab. systemd's generator would put /boot behind an automount, which
     # dbus-broker's mount namespace triggers at every boot; dbus and logind then fail with it.
     "systemd.gpt_auto=0"
   ]
@@ -44,7 +44,7 @@ in
   # it does not check by itself (arch/x86/kernel/kvm.c).
   ++ lib.optional pkgs.stdenv.hostPlatform.isx86_64 "no_timer_check";
 
-  # The ESP, for reading only. `nofail`: nobody needs it to run, so it must not keep a machine from booting.
+  # The ESP, read-only. `nofail`: a running machine does not need it, so it must not keep the machine from booting.
   fileSystems."/boot" = {
     device = "/dev/disk/by-partlabel/nixvm-esp";
     fsType = "vfat";

@@ -1,8 +1,8 @@
-# Why: a guest that stood still goes on with the time at which it stopped: paused by hand or by a full pool, saved to disk
-# while its host restarted, or beside a host that slept. NTP sees that at its next poll, up to half an hour later, and only
-# where there is a network; kvm-clock and ptp_kvm need KVM. QEMU's hardware clock follows the host's and never stands
-# still, so what it gained on the guest's own time is how long the pause was. A clock that was set, by NTP or by hand, is no
-# pause and stays as it is.
+# Why: after a pause a guest resumes with the time at which it stopped: it was suspended by hand or by a full pool, saved to
+# disk while its host restarted, or its host slept. NTP notices at its next poll, up to half an hour later, and only
+# with a network; kvm-clock and ptp_kvm need KVM. QEMU's hardware clock follows the host's and never pauses, so its lead
+# over the guest's own time is the length of the pause. If NTP or a person sets the clock, that is no pause, and the clock
+# stays as it is.
 { config, pkgs, ... }:
 {
   systemd.services.nixvm-clock = {
@@ -15,7 +15,7 @@
     };
     environment.LC_ALL = "C";
     path = [ pkgs.coreutils ];
-    # No process is started while nothing happens: this goes round three times in two seconds.
+    # Starts no process in normal times, because it loops three times in two seconds.
     script = ''
       # Reading what nobody writes to is a sleep without a process.
       exec {nothing}<> <(:)

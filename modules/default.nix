@@ -1,4 +1,4 @@
-# What every nixvm guest is made of. One subject a file; a profile adds to these and takes nothing away.
+# The modules of every nixvm guest, one subject a file. A profile adds to these and removes nothing.
 {
   imports = [
     ./options.nix

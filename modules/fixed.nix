@@ -1,5 +1,5 @@
-# Why: these options are what makes a guest immutable, or what nixvm reaches it through. A definition that differs is
-# refused here, with the reason: module merging would only say that two values conflict, and mkForce would pass in silence.
+# Why: these options make a guest immutable, or let nixvm reach it. This module refuses a different definition, with the
+# reason: module merging would only say that two values conflict, and mkForce would pass in silence.
 {
   config,
   lib,
@@ -10,19 +10,19 @@ let
   fixed = {
     "boot.initrd.systemd.enable" = {
       value = true;
-      because = "the initial ramdisk mounts /etc, /var and the identity volume by systemd.";
+      because = "systemd in the initrd mounts /etc, /var and the identity volume. Remove the definition.";
     };
     "boot.loader.grub.enable" = {
       value = false;
-      because = "nixvm writes the boot partition when it builds the image; the guest has no boot loader to install.";
+      because = "nixvm writes the boot partition when it builds the image, and the guest installs no boot loader. Remove the definition.";
     };
     "boot.loader.systemd-boot.enable" = {
       value = false;
-      because = "nixvm writes the boot partition, with systemd-boot, when it builds the image.";
+      because = "nixvm writes the boot partition, with systemd-boot, when it builds the image. Remove the definition.";
     };
     "boot.tmp.useTmpfs" = {
       value = true;
-      because = "/tmp is part of the read-only `/` unless a tmpfs is mounted on it. For large temporary files use /var/tmp.";
+      because = "without a tmpfs /tmp is part of the read-only `/`. For large temporary files use /var/tmp.";
     };
     "networking.resolvconf.enable" = {
       value = false;
@@ -30,15 +30,15 @@ let
     };
     "networking.useNetworkd" = {
       value = true;
-      because = "the machine's network card is set up by systemd-networkd. Configure it with systemd.network.";
+      because = "systemd-networkd sets up the machine's network card. Configure it with systemd.network.";
     };
     "nix.enable" = {
       value = false;
-      because = "the store is read-only and nothing in the guest can build. Build on the host: `nixvm upgrade`.";
+      because = "the store is read-only, so a guest cannot build. Build on the host: `nixvm upgrade`.";
     };
     "services.qemuGuest.enable" = {
       value = true;
-      because = "the host asks the guest's agent for the address and freezes file systems through it for a backup.";
+      because = "the host asks the guest's agent for the address and freezes file systems through it for a backup. Remove the definition.";
     };
     "services.resolved.enable" = {
       value = false;
@@ -46,7 +46,7 @@ let
     };
     "services.userborn.enable" = {
       value = true;
-      because = "the script that makes accounts otherwise writes to /etc. Remove the definition.";
+      because = "otherwise NixOS's script for accounts writes to /etc. Remove the definition.";
     };
     "system.activatable" = {
       value = false;
@@ -81,7 +81,7 @@ let
   };
 
   path = lib.splitString ".";
-  # The package set that stands in for nixpkgs has not all of them.
+  # The offline base does not have all of them.
   present = lib.filterAttrs (name: _: lib.hasAttrByPath (path name) options) fixed;
 in
 {
@@ -92,7 +92,7 @@ in
       let
         actual = lib.getAttrFromPath (path name) config;
       in
-      # Before NixOS's own mkDefault and behind every plain definition, which is then refused.
+      # Stronger than NixOS's own mkDefault, and weaker than a plain definition, which is then refused.
       lib.setAttrByPath (path name) (lib.mkOverride 900 value)
       // {
         assertions = [

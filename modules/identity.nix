@@ -1,6 +1,6 @@
-# Why: who a machine is must survive every image and appear in none that others can read. Names are public and
-# are built in; the ssh host key and root's password hash arrive on the identity volume, a small read-only FAT
-# disk that nixvm makes anew at every start, so a new password needs a restart and no build.
+# Why: a machine's identity must survive every image, and its secrets must be in no image that others can read. Names are
+# public and built in. The ssh host key and root's password hash arrive on the identity volume, a small read-only FAT
+# disk that `nixvm start` keeps up to date, so a new password needs a restart and no build.
 {
   config,
   lib,
@@ -16,18 +16,18 @@ in
 {
   networking.hostName = lib.mkDefault "nixvm";
 
-  # A real file with a final newline: "uninitialized" or an empty one makes every boot a first boot.
+  # A real file with a final newline: with "uninitialized" or an empty file every boot is a first boot.
   environment.etc."machine-id" = lib.mkIf (cfg.machineId != null) {
     mode = "0444";
     text = cfg.machineId + "\n";
   };
 
-  # The file says which build of the machine this is, so it lies beside the system, on the machine's own disk
-  # (nix/image.nix): a system that is built again from a file with one comment more stays the same system.
+  # The file names the build of the machine, so it lies beside the system, on the machine's own disk (nix/image.nix).
+  # So an additional comment in a source file does not change the system.
   environment.etc."nixvm-release".source = "/nix/.delta/machine/nixvm-release";
 
-  # Mounted in the initrd: userborn needs it before udev, and so before any disk, is there in the real root.
-  # `nofail` with `before`: waited for, but a machine without it boots, with root locked and no host key.
+  # Mounted in the initrd, because in the real root userborn needs it before udev, and so before any disk, is there.
+  # `nofail` with `before`: the boot waits for it, but continues without it, with root locked and no host key.
   fileSystems.${volume} = {
     device = "/dev/disk/by-id/virtio-nixvm-identity";
     fsType = "vfat";
@@ -44,8 +44,8 @@ in
     noCheck = true;
   };
 
-  # userborn keeps the hash it wrote last when none is configured, and skips the account when the configured file is
-  # missing. Either way a revoked password would go on working, so the file exists always and says `!*` for locked.
+  # userborn keeps the previous hash if none is configured, and skips the account if the configured file is
+  # missing. Either way a revoked password would still work, so the file always exists and says `!*` for locked.
   systemd.services.nixvm-identity = {
     description = "Root's password hash from the identity volume";
     requiredBy = [ "userborn.service" ];
@@ -72,8 +72,8 @@ in
     '';
   };
 
-  # A busy host may attach the disk when the guest has stopped waiting for it. udev tells systemd of the device whenever
-  # it comes, systemd mounts it, and the accounts are made once more.
+  # A busy host may attach the disk after the guest has stopped waiting for it. When the device appears, udev tells systemd,
+  # systemd mounts it, and this service sets up the accounts again.
   systemd.services.nixvm-identity-late = {
     description = "The identity volume, which came after the machine had booted";
     wantedBy = [ "dev-disk-by\\x2did-virtio\\x2dnixvm\\x2didentity.device" ];

@@ -1,7 +1,7 @@
 # Why: nothing inside a machine, root included, may change its operating system (promise 1).
 #
-# A file system that can be remounted writable is not read-only, so `/` is no sealed tmpfs: it is the base
-# image's erofs, which has no code to write with, on a disk that the hypervisor attaches read-only.
+# Root can remount a read-only tmpfs writable, so `/` is the base image's erofs instead. erofs has no code that
+# writes, and the hypervisor attaches the disk read-only.
 #
 #   /            erofs, partition nixvm-base: mount points, /bin/sh, /usr/bin/env, /nix/.base/store
 #   /nix/.delta  erofs, partition nixvm-delta: store/, system -> the machine's toplevel
@@ -37,7 +37,7 @@
         "/nix/.delta/store"
         "/nix/.base/store"
       ];
-      # Those of boot.nixStoreMountOpts, so that the initrd has no reason to mount it a second time.
+      # The options of boot.nixStoreMountOpts, so that the initrd does not mount it a second time.
       options = [
         "ro"
         "nodev"
@@ -46,7 +46,7 @@
     };
   };
 
-  # The image has /bin/sh and /usr/bin/env already. Until 26.05 null keeps nixos-init from making them, later a switch does.
+  # The image already has /bin/sh and /usr/bin/env. Until 26.05 null keeps nixos-init from creating them, later a switch does.
   environment =
     if options.environment ? createBinSh then
       {
@@ -70,8 +70,8 @@
       {
         assertion = root.device == "/dev/disk/by-partlabel/nixvm-base" && root.fsType == "erofs";
         message = ''
-          nixvm: fileSystems."/" is ${root.fsType} on ${toString root.device}, but `/` has to stay the base image's erofs
-          or the machine is not read-only. Mount writable storage below /var, or at a mount point of its own.'';
+          nixvm: fileSystems."/" is ${root.fsType} on ${toString root.device}, but `/` must stay the base image's erofs,
+          or the machine is not read-only. Mount writable storage below /var, or at a separate mount point.'';
       }
       {
         assertion = lib.last lowerdir == "/nix/.base/store" && lib.head lowerdir == "/nix/.delta/store";

@@ -1,10 +1,10 @@
-# Why: every path in a profile is stored, copied into each pool and mapped at each boot. Off goes what a virtual
-# machine without a screen has no use for; a profile or a NixOS module that wants one of these sets it.
+# Why: every path in a profile is stored, copied into each pool and mapped at each boot. This module switches off the parts
+# that a virtual machine without a screen does not need; a profile or a NixOS module that wants one of these sets it.
 { lib, ... }:
 let
-  # In front of an option's own default and behind mkDefault, which NixOS's modules use for what they need: GNOME asks
-  # for xdg.* and fonts that way, and two mkDefaults of one option conflict. That is why nixpkgs' profiles/minimal.nix,
-  # which has the same list, is not imported.
+  # Stronger than an option's own default and weaker than mkDefault, with which NixOS's modules set what they need: GNOME sets
+  # xdg.* and fonts that way, and two mkDefaults of one option conflict. nixpkgs' profiles/minimal.nix has the same list, but
+  # uses mkDefault.
   off = lib.mkOverride 1400 false;
 in
 {

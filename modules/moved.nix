@@ -1,5 +1,5 @@
-# Why: some of NixOS's services write below /etc, or to resolv.conf, unless they are told otherwise, and would fail here
-# for a default. They get one that works; a definition goes before it, and is refused where it cannot be carried out.
+# Why: with their default settings, some of NixOS's services write below /etc or to resolv.conf, and would fail here. This
+# module gives them defaults that work. A definition overrides them, and is refused if a guest cannot carry it out.
 {
   config,
   lib,
@@ -7,16 +7,16 @@
   ...
 }:
 let
-  before = lib.mkOverride 1400; # in front of the option's default, behind every definition
+  before = lib.mkOverride 1400; # stronger than the option's default, weaker than every definition
   has = path: lib.hasAttrByPath path options;
 in
 {
-  # It makes itself a certificate where there is none.
+  # It creates a certificate there if there is none.
   services = lib.optionalAttrs (has [ "services" "xrdp" "sslKey" ]) {
     xrdp.sslKey = before "/var/lib/xrdp/key.pem";
     xrdp.sslCert = before "/var/lib/xrdp/cert.pem";
   }
-  # It would have resolvconf write files to /etc and make it the machine's resolver.
+  # It would make resolvconf write files to /etc and use it as the machine's resolver.
   // lib.optionalAttrs (has [ "services" "dnsmasq" "resolveLocalQueries" ]) {
     dnsmasq.resolveLocalQueries = before false;
   }
@@ -24,7 +24,7 @@ in
     mattermost.configDir = before "/var/lib/mattermost/config";
   };
 
-  # systemd makes these folders when the services start, and they only read there.
+  # systemd creates these folders when the services start, and the services only read there.
   environment.etc = lib.mkMerge [
     (lib.mkIf (config.services.avahi.enable or false) { "avahi/services/.nixvm".text = ""; })
     (lib.mkIf (config.services ? netbird) (
@@ -34,7 +34,7 @@ in
     ))
   ];
 
-  # Desktops ask for it with mkDefault. The machine's one card is networkd's.
+  # Desktops set it with mkDefault. systemd-networkd manages the machine's one card.
   networking = lib.optionalAttrs (has [ "networking" "networkmanager" "enable" ]) {
     networkmanager.enable = lib.mkOverride 900 false;
     networkmanager.dns = before "none";

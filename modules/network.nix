@@ -1,4 +1,4 @@
-# Why: a machine has one network card, gets its address by its MAC, and opens the ports its folder names.
+# Why: a machine has one network card, gets its address by its MAC, and opens the ports that its folder names.
 { config, lib, ... }:
 {
   networking.useDHCP = lib.mkDefault false;
@@ -15,7 +15,7 @@
     ipv6AcceptRAConfig.UseDNS = false;
   };
 
-  # resolv.conf is the machine's own file, so nothing may generate one: see refuse/resolv.nix.
+  # resolv.conf is one of the machine's files, so nothing may generate it: see refuse/resolv.nix.
   environment.etc."resolv.conf" = {
     mode = "0444";
     text = config.nixvm.resolvConf;

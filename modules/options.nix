@@ -1,6 +1,6 @@
-# The one door between nixvm and a guest: the rendered module of a machine sets these options and
-# `networking`'s host name and ports, nothing else. Typed, so that a bad value is refused by name
-# while the machine is built, not found out about while it boots.
+# The only interface between nixvm and a guest's system: the rendered module of a machine sets these options and
+# `networking`'s host name and ports, nothing else. The options have types, so that a build refuses a bad value by name
+# and no guest fails at boot.
 { lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -32,7 +32,7 @@ in
       type = types.nullOr (types.strMatching "[0-9a-f]{64}");
       default = null;
       example = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-      description = "SHA-256 of what the machine's folder declares; the guest shows it in /etc/nixvm-release.";
+      description = "SHA-256 of everything the image is built from; the guest shows it in /etc/nixvm-release.";
     };
 
     nixpkgsRevision = mkOption {
@@ -89,8 +89,8 @@ in
         default = "shared";
         example = "whole";
         description = ''
-          `shared`: the machine's disk holds only what its profile's base image does not. `whole`: the machine
-          has a base image of its own, for one that must differ in kernel, initrd, kernel parameters or root tree.
+          `shared`: the machine's disk holds only the paths that its profile's base image lacks. `whole`: the machine
+          has its own base image, which it needs if its kernel, initrd, kernel parameters or root tree differ.
         '';
       };
 

@@ -1,5 +1,5 @@
-# Which paths of a guest can be written to, and which are there although they cannot. A function, not a module: what
-# refuses a configuration and what makes the image ask the same questions.
+# Tells which paths of a guest can be written, and which exist read-only. A function, not a module, because the refusals
+# and the image builder ask the same questions.
 { config, lib }:
 rec {
   # Without doubled and trailing slashes.
@@ -14,7 +14,7 @@ rec {
   isBelow = parent: path: parent == "/" || path == parent || lib.hasPrefix "${parent}/" path;
   isBelowAny = parents: path: lib.any (parent: isBelow parent path) parents;
 
-  # What the kernel, systemd and the data disk fill at every boot. A folder below is made when it is wanted.
+  # The kernel, systemd and the data disk fill these at every boot. Folders below them are created when needed.
   madeAtBoot = [
     "/dev"
     "/home"
@@ -27,7 +27,7 @@ rec {
   ];
   isMadeAtBoot = isBelowAny madeAtBoot;
 
-  # Units that were written by hand. NixOS has a list of them; the offline base a set of its own ones.
+  # Units that the configuration lists. NixOS has a list of them; the offline base has a set, of its own units only.
   unitsOf =
     kind:
     let
@@ -35,7 +35,7 @@ rec {
     in
     lib.optionals (builtins.isList units) units;
 
-  # File systems of a profile's own, in either of the ways to declare one.
+  # The profile's own writable file systems, declared in either way.
   mounted =
     map (fs: normalise fs.mountPoint) (
       lib.filter (
@@ -45,22 +45,22 @@ rec {
     ++ map (mount: normalise mount.where) (unitsOf "mounts");
   isWritable = isBelowAny (madeAtBoot ++ mounted);
 
-  # What can be said of a path only while the guest runs: systemd's specifiers, variables, patterns.
+  # False for paths that only the running guest knows: systemd's specifiers, variables, patterns.
   isKnown = path: lib.hasPrefix "/" path && builtins.match ".*[%$*?].*" path == null;
 
   etcTargets = map (entry: normalise "/etc/${entry.target}") (
     lib.filter (entry: entry.enable) (lib.attrValues config.environment.etc)
   );
 
-  # Whether the image holds it: a folder or link of `/`, a path of the store, an entry of /etc, or a folder above one.
-  # What is below an entry of /etc may be there too, for the entry may be a link to a folder.
+  # Whether the image contains the path: a folder or link of `/`, a path of the store, an entry of /etc, or a folder above one.
+  # A path below an entry of /etc counts too, because the entry may be a link to a folder.
   isInImage =
     path:
     isBelow builtins.storeDir path
     || lib.any (isBelow path) (config.nixvm.image.folders ++ lib.attrNames config.nixvm.image.links)
     || lib.any (target: isBelow path target || isBelow target path) etcTargets;
 
-  # The folder to keep so that `path` can be written: /srv for /srv/git, /etc/rancher for /etc/rancher/k3s.
+  # The folder to persist so that `path` can be written: /srv for /srv/git, /etc/rancher for /etc/rancher/k3s.
   toPersist =
     path:
     let

@@ -1,5 +1,5 @@
-# Why: some software insists on a path that is part of the read-only image (/srv, /opt, /etc/rancher). Such a folder is
-# kept on the data disk, where snapshots and backups hold it, and is mounted where the software looks for it.
+# Why: some software insists on a path that is part of the read-only image (/srv, /opt, /etc/rancher). This module keeps such a
+# folder on the data disk, so that snapshots and backups contain it, and mounts it where the software looks for it.
 { config, lib, ... }:
 let
   cfg = config.nixvm;
@@ -9,7 +9,7 @@ let
   isEtc = paths.isBelow "/etc";
   below = path: lib.removePrefix "/etc/" path;
 
-  # What must stay the image's, or be what the kernel makes it.
+  # Paths that must come from the image or from the kernel.
   isSystems =
     path:
     lib.elem path [
@@ -36,7 +36,7 @@ let
     "/root"
     "/var"
   ];
-  # The others are refused below, and may not meet what is mounted there.
+  # The assertions below refuse the other paths; they must not cause mounts before that.
   kept = lib.filter (path: !isSystems path) cfg.persist;
   hidden =
     path:
@@ -44,7 +44,7 @@ let
 in
 {
   options.nixvm.persist = lib.mkOption {
-    # A path that is not written this way would be mounted at another place than the assertions look at.
+    # A path in another form would be mounted at another place than the assertions check.
     type = lib.types.listOf (lib.types.strMatching "(/[^/[:space:]]+)+");
     default = [ ];
     apply = lib.unique;
@@ -53,8 +53,8 @@ in
       "/etc/rancher"
     ];
     description = ''
-      Folders outside /var that can be written to and that last. Each is kept in /var/persist and mounted where it is
-      wanted; it begins empty, and belongs to root with mode 0755 until a tmpfiles rule says something else.
+      Folders outside /var that can be written to and that persist. Each is kept in /var/persist and mounted at its
+      path. It begins empty and belongs to root with mode 0755; a tmpfiles rule can change that.
     '';
   };
 
@@ -62,11 +62,11 @@ in
     fileSystems = lib.genAttrs kept (path: {
       device = source path;
       fsType = "none";
-      options = [ "bind" ]; # systemd makes the source
+      options = [ "bind" ]; # systemd creates the source
       depends = [ "/var" ];
     });
 
-    # /etc is put together from its entries, so an entry makes the folder to mount on. The mount hides it.
+    # /etc consists of its entries, so an entry creates the folder to mount on. The mount hides the entry.
     environment.etc = lib.listToAttrs (
       map (
         path:
@@ -86,13 +86,13 @@ in
       {
         assertion = !isKeptAnyway path;
         message = ''
-          nixvm: nixvm.persist names ${path}, which is on the data disk already. Take it out.'';
+          nixvm: nixvm.persist names ${path}, which is already on the data disk. Remove it from the list.'';
       }
       {
         assertion = isSystems path || hidden path == [ ];
         message = ''
           nixvm: nixvm.persist names ${path}, and the mount there would hide what environment.etc puts below it:
-          ${lib.concatStringsSep ", " (hidden path)}. Name the folder below ${path} that is written to, or take those entries out.'';
+          ${lib.concatStringsSep ", " (hidden path)}. Name the folder below ${path} that the software writes to, or remove those entries.'';
       }
     ]) cfg.persist;
   };

@@ -1,6 +1,6 @@
-# Why: `/` is part of the base image and nothing can be added to it at boot. So every mount point and every file
-# outside the store that a guest needs is listed here, as plain paths: image.nix compares the lists of a machine with
-# those of its profile, and can say which path is missing.
+# Why: `/` is part of the base image, and nothing can be added to it at boot. So this module lists every mount point and
+# every file outside the store that a guest needs, as plain paths. image.nix compares a machine's lists with
+# those of its profile, and can name the missing path.
 {
   config,
   lib,
@@ -62,10 +62,10 @@ in
         "/bin/sh" = "${pkgs.bashInteractive}/bin/sh";
         "/usr/bin/env" = "${pkgs.coreutils}/bin/env";
       }
-      # What the dynamic loader's fixed path must lead to where a profile wants foreign binaries to run (nix-ld).
-      # NixOS makes the link with systemd-tmpfiles, which finds it right and leaves it alone.
+      # The fixed path of the dynamic loader, for profiles that run foreign binaries (nix-ld). NixOS creates this link with
+      # systemd-tmpfiles, which finds the right link here and leaves it alone.
       // lib.optionalAttrs (config.environment.ldso != null) {
-        # The loader's path is one in the store, of which only the name counts.
+        # The loader's path is in the store; only its name counts.
         "/${pkgs.stdenv.hostPlatform.libDir}/${builtins.unsafeDiscardStringContext (baseNameOf pkgs.stdenv.cc.bintools.dynamicLinker)}" =
           config.environment.ldso;
       }

@@ -1,8 +1,8 @@
-# Why: all machines of a profile boot from one initrd, and NixOS copies settings into it that a machine may well have of
-# its own: modprobe.d, the console's keymap, the locale, the host id. None of them has an effect there, so the initrd gets
-# what is the same for all; the running system has the machine's own values all the same, for it reads them in its /etc.
+# Why: all machines of a profile boot from one initrd, and NixOS copies settings into it that often differ between
+# machines: modprobe.d, the console's keymap, the locale, the host id. None of them has an effect there, so this module gives
+# the initrd the same values for all machines. The running system still has the machine's own values, from its /etc.
 #
-# NixOS's initrd only. The offline base's is a script that holds no such file.
+# This is for NixOS's initrd only. The initrd of the offline base is a script that contains no such file.
 { lib, modulesPath, ... }:
 let
   nixosInitrd =
@@ -11,8 +11,8 @@ let
       inherit (config) boot console systemd;
       inherit (boot.initrd.systemd.package) kbd;
 
-      # The modules that are loaded before the machine's own /etc is there, and those of them with parameters that others
-      # pull in. What a line of modprobe.d says about one of these has to be in the initrd or is lost.
+      # The modules that are loaded before the machine's own /etc is there, and their dependencies that have
+      # parameters. A line of modprobe.d about one of these must be in the initrd to have an effect.
       early =
         boot.initrd.availableKernelModules
         ++ boot.initrd.kernelModules
@@ -29,7 +29,7 @@ let
           "virtio"
           "virtio_ring"
         ];
-      # modprobe.d(5): names may be written with `-` or `_`, and a line that ends in `\` goes on in the next.
+      # modprobe.d(5): names may contain `-` or `_`, and a line that ends in `\` continues in the next.
       words = line: lib.filter lib.isString (builtins.split "[[:space:]]+" line);
       underscored = map (lib.replaceStrings [ "-" ] [ "_" ]);
       concernsInitrd = line: lib.intersectLists (underscored (words line)) (underscored early) != [ ];
@@ -37,13 +37,13 @@ let
         map (module: "blacklist ${module}") boot.blacklistedKernelModules
         ++ lib.splitString "\n" (lib.replaceStrings [ "\\\n" ] [ " " ] boot.extraModprobeConfig);
 
-      # Only who types a password in the initrd, or wants its font there, has a use for the console's settings.
+      # The console's settings matter only if somebody types a password in the initrd, or wants the font early.
       access = boot.initrd.systemd.emergencyAccess;
       consoleInUse =
         console.earlySetup || !(access == false || access == null) || boot.initrd.luks.devices != { };
     in
     {
-      # Store paths that NixOS gives every unit, the initrd's too, where nothing of them is.
+      # NixOS gives these store paths to every unit, also in the initrd, which does not contain them.
       options.boot.initrd.systemd.services = lib.mkOption {
         type = lib.types.attrsOf (
           lib.types.submodule {
@@ -67,7 +67,7 @@ let
           };
           suppressedStorePaths = lib.optional (lib.hasPrefix builtins.storeDir console.keyMap) "${console.keyMap}";
         })
-        # The kernel's module of ZFS reads it; nothing else does before /etc is there.
+        # Only the kernel's ZFS module reads it before /etc is there.
         (lib.mkIf (config.networking.hostId != null && !config.boot.zfs.enabled) {
           contents."/etc/hostid".enable = lib.mkForce false;
         })

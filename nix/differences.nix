@@ -1,8 +1,8 @@
-# What a machine changes of that which all machines of its profile boot from: kernel, initrd, kernel parameters and the
-# tree of `/`. A sentence for each, with the names of the options, parameters and files that differ.
+# Lists what a machine changes of the parts that all machines of its profile boot from: kernel, initrd, kernel parameters and the
+# tree of `/`. There is a sentence for each, with the names of the options, parameters and files that differ.
 #
-# That they are equal is seen by four strings. Everything below is read only where two of them are not, and by `or`, for
-# the package set may have no such option: the offline base's initrd has no files and no units of systemd.
+# Four strings show whether the parts are equal. Everything else is evaluated only if two strings differ, and with `or`, because
+# the package set may lack an option: the offline base's initrd has no files and no units of systemd.
 { lib }:
 let
   inherit (lib)
@@ -19,7 +19,7 @@ let
   # "/nix/store/HASH-NAME/…" -> "NAME/…"
   withoutHash = path: builtins.substring (builtins.stringLength builtins.storeDir + 34) (-1) path;
 
-  # The option behind a name, from a table by the beginnings of names; "" where the name says it itself.
+  # The option behind a name, from a table by prefixes of names; "" if the name itself says it.
   optionIn =
     table: name:
     let
@@ -65,7 +65,7 @@ let
     "/usr/" = "boot.initrd.systemd.initrdBin, boot.initrd.systemd.extraBin";
   };
 
-  # [ "adds …" "removes …" "changes …" ] of two sets of things of one kind, by name, each with its option once.
+  # Compares two sets of one kind by name: [ "adds …" "removes …" "changes …" ], with each option named once.
   sets =
     kind: optionOf: config: profile:
     let
@@ -95,7 +95,7 @@ let
     if version config != version profile then
       [ "${version config} instead of ${version profile}" ]
     else
-      [ "${version config} as in the profile, but built in another way (boot.kernelPatches, or an overlay)" ];
+      [ "${version config} as in the profile, but built differently (boot.kernelPatches, or an overlay)" ];
 
   parameters =
     config: profile:
@@ -104,8 +104,7 @@ let
     in
     if named != [ ] then named else [ "the same ones, in another order or number" ];
 
-  # A machine stands on its profile's `/`: a folder that is there and that the machine has no use for does no harm, so only
-  # one that is missing counts.
+  # A machine uses its profile's `/`, where an additional folder does no harm. So only a missing folder counts.
   newFolders = config: profile: subtractLists profile.nixvm.image.folders config.nixvm.image.folders;
   root =
     config: profile:
@@ -115,7 +114,7 @@ let
     optional (ldso config != ldso profile) "the dynamic loader's path (environment.ldso, which programs.nix-ld.enable sets)"
     ++ map (path: "adds the mount point `${path}` (fileSystems.\"${path}\" or nixvm.persist)") (newFolders config profile);
 
-  # What NixOS mounts in the initrd whether it says so or not (nixos/lib/utils.nix, pathsNeededForBoot).
+  # NixOS always mounts these in the initrd (nixos/lib/utils.nix, pathsNeededForBoot).
   neededForBoot = [
     "/"
     "/etc"
@@ -150,12 +149,12 @@ let
         lists "the kernel modules " (_: "boot.initrd.availableKernelModules, boot.initrd.kernelModules")
       );
       loaded = both (c: c.boot.initrd.kernelModules) (
-        lists "modules that are loaded always: " (_: "boot.initrd.kernelModules")
+        lists "the always loaded modules " (_: "boot.initrd.kernelModules")
       );
       units = both (c: mapAttrs (_: unit: plain (unit.unit or "")) (systemd c).units or { }) (
         sets "the units " (_: "boot.initrd.systemd")
       );
-      # Files that hold what is told by name.
+      # Files whose content other sentences name.
       toldElsewhere = [
         "/etc/systemd/system"
         "/lib"
@@ -188,14 +187,14 @@ let
         }
         {
           read = c: map plain (c.boot.initrd.prepend or [ ]);
-          is = "what stands before the initrd (boot.initrd.prepend, which the CPU's microcode sets)";
+          is = "the archives before the initrd (boot.initrd.prepend, which the CPU's microcode sets)";
         }
         {
           read = c: [
             (plain (c.boot.initrd.compressor or ""))
             (c.boot.initrd.compressorArgs or null)
           ];
-          is = "how it is compressed (boot.initrd.compressor)";
+          is = "its compression (boot.initrd.compressor)";
         }
       ];
       packages = both (

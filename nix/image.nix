@@ -5,7 +5,7 @@
 #
 # In the guest the two closures are /nix/.base/store and /nix/.delta/store; modules/immutable.nix mounts them.
 #
-# What it asks of the package set, so that one much smaller than nixpkgs can stand in for it:
+# It uses only these parts of the package set, so that a much smaller one can replace nixpkgs:
 #   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
 #           stdenv.hostPlatform.{system,efiArch}, systemd (for lib/systemd/boot/efi),
 #           erofs-utils, mtools, dosfstools, util-linux, qemu-utils, jq
@@ -20,18 +20,18 @@ let
   kernelOf = config: "${config.boot.kernelPackages.kernel}/${config.system.boot.loader.kernelFile}";
   initrdOf = config: "${config.system.build.initialRamdisk}/${config.system.boot.loader.initrdFile}";
 
-  # What must be in the store for a system to run; the tree of `/` for what /bin/sh and /usr/bin/env lead to.
+  # The roots that a system needs in the store; the tree of `/` is one because of /bin/sh and /usr/bin/env.
   rootPathsOf = config: [
     config.system.build.toplevel
     config.nixvm.image.rootSkeleton
   ];
   closureOf = config: "${pkgs.closureInfo { rootPaths = rootPathsOf config; }}/store-paths";
 
-  # Nix finds store paths inside an image and would keep every closure alive that an image was made from.
+  # Nix finds store paths inside an image and would keep alive every closure that an image was made from.
   imageAttrs = {
     __structuredAttrs = true;
     unsafeDiscardReferences.out = true;
-    preferLocalBuild = true; # the closure is here; sending it elsewhere costs more than the work
+    preferLocalBuild = true; # sending the closure to another builder costs more than the build
     nativeBuildInputs = [
       pkgs.dosfstools
       pkgs.erofs-utils
@@ -41,8 +41,8 @@ let
     ];
   };
 
-  # The tree of `/` is laid out at `/`; a second copy of it in the store would only take space.
-  # Hard links are not kept: whether a store has any depends on its optimiser, and images must not.
+  # The tree of `/` becomes `/` itself, so it is left out of the store.
+  # Hard links are not kept: the store's optimiser makes them, and images must not depend on that.
   copyPaths = ''
     copy_paths() { # TARGET WANTED [UNWANTED...]; both are lists of store paths
       mkdir -p "$1"
@@ -51,7 +51,7 @@ let
     }
   '';
 
-  # `store` is the list of paths that go along; without them it is a base that only boots.
+  # `store` is the list of store paths in the image; with none it is a base that only boots.
   baseImage =
     {
       name,
@@ -81,7 +81,7 @@ let
           "$kernel" "$initrd" "$params" "$loader" "$loaderName"
       '';
 
-  # The name a pool knows the base by. It follows from the inputs, so it is known before anything is built.
+  # The base's name in a pool. It follows from the inputs, so it is known before anything is built.
   baseName =
     base:
     let
@@ -89,8 +89,8 @@ let
     in
     "nixvm-base-${builtins.substring 0 32 storeName}.qcow2";
 
-  # The files of /nix/.delta/machine, by name: what one build of a machine has and no other. They are no part of the system, so
-  # that two builds of the same system are the same store path whatever their numbers.
+  # The files of /nix/.delta/machine, by name, which are specific to one build of a machine. They are not part of the system, so
+  # that two builds of the same system have the same store path whatever their numbers.
   machineFiles =
     config:
     let
@@ -98,7 +98,7 @@ let
       orEmpty = value: if value == null then "" else value;
     in
     {
-      # os-release(5) syntax: what nixvm, and a person at the console, can compare with what is declared.
+      # os-release(5) syntax. nixvm, or a person at the console, can compare it with the declared machine.
       nixvm-release = ''
         MACHINE="${orEmpty cfg.machine}"
         PROFILE="${cfg.profile}"
@@ -108,8 +108,8 @@ let
       '';
     };
 
-  # Decides whether two builds are the same to whoever uses the machine, so that none is restarted for a comment. Of the
-  # machine's files the number, the digest and the revision of nixpkgs do not count: they say where a build comes from.
+  # Decides whether two builds are the same system, so that a comment restarts no machine. The number, the digest and the
+  # revision of nixpkgs do not count, because they only say where a build comes from.
   fingerprintOf =
     config:
     builtins.hashString "sha256" (
@@ -181,9 +181,9 @@ let
       )
     );
 
-  # What the whole system is made of, base and delta, so that nixvm can say what a new image changes when the closure of
-  # the old one is long gone: its store paths, and its units by the digests of their files. Like the images it names store
-  # paths and keeps none of them alive.
+  # Lists the contents of the whole system, base and delta: its store paths, and its units by the digests of their files. So
+  # nixvm can say what a new image changes when the closure of the old one is long gone. Like the images it names store
+  # paths and does not keep them alive.
   closureJson =
     config:
     pkgs.runCommand "closure.json"
@@ -216,7 +216,7 @@ let
       store = closureOf config;
     };
 
-  # What every machine of a profile boots from and stands on, and so cannot have of its own.
+  # The parts that all machines of a profile share, and that no machine can change.
   differences = import ./differences.nix { inherit lib; };
 in
 {
@@ -262,14 +262,14 @@ in
         baseStore = if whole then "/dev/null" else closureOf profile;
       };
     in
-    # The modules' own assertions go first: they know better what is wrong.
+    # Evaluate the modules' assertions first, because their messages are more precise.
     assert builtins.isString config.system.build.toplevel.drvPath;
     if changed != [ ] && !whole then
       throw ''
         nixvm: machine `${name}` changes what all machines of profile `${profileName}` boot from:
         ${lib.concatMapStringsSep "\n" (change: "- ${change}") changed}
-        Put that in the profile, or in a profile of its own.
-        Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix, and the machine gets a base image to itself.''
+        Put the change into the profile, or into a new profile.
+        Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix; the machine then gets its own base image.''
     else
       pkgs.linkFarm "nixvm-${name}" [
         {

@@ -1,4 +1,4 @@
-# The nixvm binary. Its source is what the build reads and no more: a change to a document or a profile builds nothing anew.
+# The nixvm binary. Its source holds only the files that the build reads, so a change to a document or a profile rebuilds nothing.
 {
   lib,
   rustPlatform,
@@ -37,10 +37,10 @@ rustPlatform.buildRustPackage {
   ];
   buildInputs = [ libvirt ];
 
-  # `./check` runs the tests. Most of them drive Nix, libvirt or QEMU, and a build sandbox has none of these.
+  # `./check` runs the tests. Most of them need Nix, libvirt or QEMU, which a build sandbox does not have.
   doCheck = false;
 
-  # Behind the user's own PATH, so that the host's qemu-img, which fits the host's QEMU, goes first.
+  # Behind the user's PATH, so that the host's qemu-img, which fits the host's QEMU, comes first.
   postInstall = ''
     wrapProgram $out/bin/nixvm --suffix PATH : ${
       lib.makeBinPath [

@@ -1,4 +1,4 @@
-# A workspace as a flake: what `lib.mkWorkspace` returns is the flake's outputs.
+# A workspace as a flake: `lib.mkWorkspace` returns the flake's outputs.
 #
 # A machine is a folder of the `machines` input, made by nixvm:
 #   NAME/default.nix   the rendered module
@@ -9,9 +9,9 @@
 {
   # Folder of the rendered machines.
   machines,
-  # Folder of the workspace's own profiles. They stand beside nixvm's, and go before those of the same name.
+  # Folder of the workspace's own profiles, in addition to nixvm's. Of two with the same name, the workspace's wins.
   profiles ? null,
-  # Packages that may be used although they are not free, by name.
+  # Names of the non-free packages that are allowed.
   unfree ? [ "claude-code" ],
   systems ? [
     "x86_64-linux"
@@ -52,8 +52,8 @@ let
       profile
     else
       throw ''
-        nixvm: machine `${name}` asks for profile `${profile}`, which is not there.
-        There are: ${lib.concatStringsSep ", " (lib.attrNames profileFiles)}'';
+        nixvm: machine `${name}` asks for profile `${profile}`, which does not exist.
+        The profiles are: ${lib.concatStringsSep ", " (lib.attrNames profileFiles)}'';
 
   # `profiles` lets a profile import another by name wherever its file is: imports = [ profiles.core ];
   evaluate =
@@ -70,7 +70,7 @@ let
       ++ modules;
     }).config;
 
-  # Shared by all machines of a profile, and evaluated only when the first of them is.
+  # Shared by all machines of a profile, and evaluated together with the first of them.
   evaluatedProfiles = eachSystem (
     system:
     lib.mapAttrs (
@@ -186,8 +186,8 @@ in
     };
   });
 
-  # Each is built from a text that holds the path of the derivation: a profile that does not evaluate fails here,
-  # in seconds, without building it.
+  # Each check is a text with the path of a derivation: a profile that does not evaluate fails here in seconds, without
+  # a build.
   checks = eachSystem (
     system:
     prefixed "profile" (

@@ -1,5 +1,5 @@
-# The package set, as `import nixpkgs { }` gives it. `config` is accepted and has nothing to decide: what Debian's main
-# archive holds is free.
+# The package set, as `import nixpkgs { }` gives it. It accepts `config` and ignores it: everything in Debian's
+# main archive is free.
 {
   system ? builtins.currentSystem,
   config ? { },

@@ -1,7 +1,7 @@
 {
   description = "Debian trixie in the shape of nixpkgs: what nixvm builds guests from where no binary cache can be reached";
 
-  # `offline/prepare` puts this flake into ~/.cache/nixvm/offline with packages.json, which it cannot do without.
+  # `offline/prepare` puts this flake into ~/.cache/nixvm/offline with packages.json, which it needs.
   outputs = _: rec {
     lib = import ./lib // {
       nixosSystem = import ./system.nix { inherit legacyPackages; };
@@ -12,7 +12,7 @@
         value = import ./. { inherit system; };
       }) lib.systems.flakeExposed
     );
-    # nixpkgs' module for a package set that is given and stays as it is; ours always does.
+    # nixpkgs' module for a given, fixed package set; ours is always fixed.
     nixosModules.readOnlyPkgs = { };
   };
 }

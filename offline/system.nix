@@ -1,4 +1,4 @@
-# `lib.nixosSystem`: evaluates modules on top of the base's own, which say how a Debian guest carries them out.
+# `lib.nixosSystem`: evaluates modules on top of the base's own, which carry them out for a Debian guest.
 { legacyPackages }:
 {
   modules,
@@ -24,7 +24,7 @@ let
             (lib.mkIf (system != null) { system = lib.mkDefault system; })
             (lib.mkIf (pkgs != null) { inherit pkgs; })
           ];
-          # What the base defines for itself is no wish of the user's.
+          # The base's own definitions are not requests of the user.
           system.undeclared = map (definition: definition.name) (
             lib.filter (definition: !lib.all (lib.hasPrefix ours) definition.files) evaluated.undeclared
           );

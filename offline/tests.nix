@@ -1,4 +1,4 @@
-# Tests of the module system: `nix eval --file offline/tests.nix` says `ok`, or which of them failed.
+# Tests of the module system: `nix eval --file offline/tests.nix` prints `ok` or the failed tests.
 let
   lib = import ./lib;
   inherit (lib) mkOption types;

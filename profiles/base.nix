@@ -1,7 +1,6 @@
-# Minimal NixOS system: immutable, no ssh, nobody but root.
+# Minimal NixOS system: immutable, no ssh, no account but root.
 #
-# Everything else builds on it. Alone it is for a machine whose one service speaks for itself and that is looked
-# after from the console.
+# The other profiles build on it. Use it alone for a machine with a single service that you manage from the console.
 {
   imports = [ ../modules ];
 }

@@ -1,14 +1,14 @@
 # Base with an SSH server and the accounts admin (sudo) and user (none).
 #
-# Login is by key only. admin and user come in by the keys of the machine's folder alone: a key taken out there is gone
-# with the next image, so their ~/.ssh, which is on the data disk and outlives images, is not read. Other accounts may
-# have keys in their homes: forgejo, gitea, gitlab and gitolite keep those of their users there.
+# Login is by key only. For admin and user sshd accepts only the keys in the machine's folder and ignores ~/.ssh, which is on
+# the data disk and outlives images: a key that is removed from the folder stops working with the next image. Other accounts
+# may have keys in their homes, as forgejo, gitea, gitlab and gitolite do.
 { config, lib, ... }:
 let
   cfg = config.nixvm;
   inherit (config.users) users;
 
-  # Said, not left out: for an account without a configured hash userborn keeps the one it finds in /var.
+  # Set explicitly: for an account without a configured hash userborn keeps the hash that it finds in /var.
   locked = lib.mkDefault "*";
 in
 {
@@ -24,7 +24,7 @@ in
         path = "/run/nixvm/identity/ssh_host_ed25519_key";
       }
     ];
-    # A key made up in the guest is one that no host has pinned.
+    # No host would have pinned a key that the guest generates.
     generateHostKeys = false;
     authorizedKeysInHomedir = lib.mkDefault true;
     settings = {
@@ -32,7 +32,7 @@ in
       KbdInteractiveAuthentication = lib.mkDefault false;
       PermitRootLogin = lib.mkDefault "no";
     };
-    # In front of everything: of two blocks that match, sshd takes the first. Closed, for what other modules add comes behind.
+    # First, because of two matching blocks sshd uses the first. Closed with `Match all`, because other modules add text behind it.
     extraConfig = lib.mkBefore ''
       Match User admin,user
         AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
@@ -40,8 +40,8 @@ in
     '';
   };
 
-  # Without a host key sshd fails, and fails again until systemd gives it up. So it waits for the volume that holds the
-  # key, is left out where there is none, and is started when one comes late.
+  # Without a host key sshd fails again and again until systemd gives up. So it waits for the volume with the key, does not
+  # start without one, and starts when the volume comes late.
   systemd.services = lib.mkIf (!config.services.openssh.startWhenNeeded) {
     sshd = {
       after = [ "run-nixvm-identity.mount" ];
@@ -50,7 +50,7 @@ in
     nixvm-identity-late.onSuccess = [ "sshd.service" ];
   };
 
-  # Fixed numbers: files in /var carry them and outlive the images.
+  # Fixed numbers, because files in /var carry them and outlive the images.
   users.groups.admin.gid = 1000;
   users.groups.user.gid = 1001;
   users.users.admin = {
@@ -68,15 +68,15 @@ in
     hashedPassword = locked;
     openssh.authorizedKeys.keys = cfg.userKeys;
   };
-  # admin has no password to ask for.
+  # admin has no password that sudo could ask for.
   security.sudo.wheelNeedsPassword = false;
 
   assertions = [
     {
       assertion = users.admin.uid == 1000 && users.user.uid == 1001;
       message = ''
-        nixvm: the uids of admin and user are ${toString users.admin.uid} and ${toString users.user.uid}, but /var of every machine
-        was written with 1000 and 1001. Leave them, and give other accounts other numbers.'';
+        nixvm: the uids of admin and user are ${toString users.admin.uid} and ${toString users.user.uid}, but the files in /var of
+        every machine belong to 1000 and 1001. Keep these numbers, and give other accounts other ones.'';
     }
   ];
 }

@@ -1,8 +1,8 @@
 # Docker with development tools; user may use Docker too.
 #
-# So user is as good as root of the guest: a container may mount all of it.
+# That makes user as powerful as root of the guest, because a container may mount the whole guest.
 #
-# nix-ld lets binaries built for other distributions run: downloaded toolchains, editors' remote servers.
+# nix-ld runs binaries built for other distributions: downloaded toolchains, editors' remote servers.
 { pkgs, ... }:
 {
   imports = [ ./docker.nix ];

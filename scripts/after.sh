@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2016 # backticks in messages name commands
-# What quickstart leaves: nothing of root's in somebody else's folder, and what is still wrong with the host. Sourced after
-# ui.sh; the caller defines nixvm.
+# The end of quickstart: gives root's files back to the folder's owner, and shows the remaining problems of the host. Sourced
+# after ui.sh; the caller defines nixvm.
 
 # give_back FOLDER: `sudo ./quickstart` must not lock the folder's owner out of what it made there.
 give_back() {
@@ -8,18 +8,18 @@ give_back() {
   owner=$(stat --format %u:%g "$1")
   ((EUID == 0)) && [[ $owner != 0:* ]] || return 0
   for made in "$1"/output "$1"/machines "$1"/target; do
-    # From within each folder and never through a link: its owner may change what is there meanwhile.
+    # From within each folder and never through a link, because its owner may change the tree meanwhile.
     [[ ! -d $made || -L $made ]] || find "$made" -xdev -user 0 -execdir chown --no-dereference "$owner" {} +
   done
 }
 
-# Prints what doctor warns of, each with what fixes it; nothing where all is well.
+# Prints doctor's warnings and faults with their fixes; nothing if there are none.
 findings() { nixvm doctor 2>/dev/null | awk '/^[^ ]/ { shown = $1 != "ok" } shown' || true; }
 
 show_findings() {
   local found
   found=$(findings)
   [[ -n $found ]] || return 0
-  headline 'What `nixvm doctor` finds on this host'
+  headline '`nixvm doctor` found problems on this host'
   printf '%s\n' "$found"
 }

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# Which nixpkgs the machines are built from: the locked one, or the offline base. Sourced after nix.sh.
+# Chooses the nixpkgs for machines: the locked one, or the offline base. Sourced after nix.sh.
 
 # shellcheck disable=SC2034 # for quickstart and check
 OFFLINE_BASE=${XDG_CACHE_HOME:-$HOME/.cache}/nixvm/offline
 # One line, read by nixvm; absent means the nixpkgs of flake.lock.
 BASE_FILE=$ROOT/output/base
 
-# What nix.conf needs for the offline base. The line names itself, so that it can be taken out again.
+# Marks the line that the offline base adds to nix.conf, so that it can be removed again.
 OFFLINE_MARK='# for the offline base: ./quickstart --online removes this line'
 
-# offline_conf_missing [cacheless]: where no cache answers, every build would wait for one. Somebody's own choice of caches
-# is not touched.
+# offline_conf_missing [cacheless]: if no cache answers, every build would wait for one. A line that somebody else wrote
+# stays.
 offline_conf_missing() {
   [[ ${1:-} != cacheless ]] || grep -qsE '^[[:space:]]*substituters[[:space:]]*=' "$NIX_CONF" ||
     echo "substituters = $OFFLINE_MARK"
@@ -18,13 +18,13 @@ offline_conf_missing() {
 offline_conf_is_there() { grep -qsF -- "$OFFLINE_MARK" "$NIX_CONF"; }
 remove_offline_conf() { awk -v mark="$OFFLINE_MARK" '!index($0, mark)' "$NIX_CONF" | as_root_write "$NIX_CONF" 644; }
 
-# What there is to say of a host whose kernel, or container, lets no ordinary user make a user namespace, as every builder
-# of the offline base does (offline/pkgs/enter.sh). Root may always.
+# Prints a remark if ordinary users cannot create a user namespace here, which every builder of the offline base does
+# (offline/pkgs/enter.sh). Root always can.
 builders_remark() {
   local as=()
   ((EUID != 0)) || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
   "${as[@]}" unshare --user --map-root-user --mount true &>/dev/null ||
-    echo "no ordinary user can make a user namespace here, which the base's builders do: a build says what to do (docs/offline.md)"
+    echo "ordinary users cannot create user namespaces here, which the base's builders need; docs/offline.md says what to do"
 }
 
 configured_caches() {
@@ -58,8 +58,8 @@ fetch_locked_nixpkgs() {
 }
 
 prepare_offline_base() {
-  command -v apt-get >/dev/null || fail 'the offline base cannot be made here' \
-    'it is made of Debian packages, through apt' \
+  command -v apt-get >/dev/null || fail 'cannot make the offline base on this host' \
+    'it consists of Debian packages, and there is no apt to fetch them' \
     'use the locked nixpkgs (a binary cache must answer), or copy ~/.cache/nixvm/offline from a Debian host'
   local missing
   mapfile -t missing < <(missing_packages offline)
@@ -67,11 +67,11 @@ prepare_offline_base() {
   "$ROOT/offline/prepare"
 }
 
-# Whether an earlier quickstart of this user chose the offline base. A file that names something else came with the folder, or
-# is by hand, and nixvm asks whoever runs it to confirm it (src/ops/base.rs).
+# Whether an earlier quickstart of this user chose the offline base. If the file names something else, it came with the folder or
+# was written by hand, and nixvm asks its user to confirm it.
 offline_base_was_chosen() { [[ $(cat "$BASE_FILE" 2>/dev/null) == "path:$(uri_path "$(realpath -m -- "$OFFLINE_BASE")")" ]]; }
 
-# Whether it was made, and made of what offline/ holds now.
+# Whether it exists and was made from the current offline/.
 offline_base_is_fresh() {
   [[ -e $OFFLINE_BASE/flake.nix ]] && offline_base_was_chosen &&
     [[ -z $(find "$ROOT/offline" -newer "$BASE_FILE" -print -quit) ]]
@@ -83,7 +83,7 @@ write_base() {
   mv "$BASE_FILE.new" "$BASE_FILE"
 }
 
-# uri_path PATH: the path as it stands in a flake reference, which is a URL. As nixvm does it, in src/nix/reference.rs.
+# uri_path PATH: the path escaped for a flake reference, which is a URL. The same as src/nix/reference.rs.
 uri_path() {
   local LC_ALL=C path=$1 encoded='' byte i
   for ((i = 0; i < ${#path}; i++)); do
@@ -109,8 +109,8 @@ flake_ref() {
     below=$(git -C "$ROOT" rev-parse --show-prefix)
     echo "git+file://$(uri_path "$top")${below:+?dir=$(uri_path "${below%/}")}"
   else
-    [[ ! -L $ROOT/output ]] || fail "$ROOT/output is a link" 'what is written there would land where somebody else chose' \
-      'look where it leads, and remove it'
+    [[ ! -L $ROOT/output ]] || fail "$ROOT/output is a link" 'files written there would land in a place that somebody else chose' \
+      'check where it leads, then remove it'
     mkdir -p "$ROOT/output"
     rm -rf "$ROOT/output/source"
     (umask 077 && mkdir -p "$ROOT/output/source/machines")

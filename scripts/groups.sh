@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2016 # what is single-quoted is for another shell
-# The groups that let an ordinary user at libvirt, KVM and Nix. Sourced after host.sh.
+# The groups that let an ordinary user use libvirt, KVM and Nix. Sourced after host.sh.
 
 LIBVIRT_GROUPS=(libvirt kvm)
-# Debian's own Nix lets nobody else at its daemon (nix-bin's README.Debian).
+# Debian's own Nix lets only members use its daemon (nix-bin's README.Debian).
 NIX_GROUPS=(nix-users)
 
 # groups_missing GROUP...: those of this host that the user is not yet in.
@@ -20,7 +20,7 @@ join_groups() {
   groups=$(groups_missing "$@" | paste -sd,)
   [[ -n $groups ]] || return 0
   as_root usermod --append --groups "$groups" "$(id -un)"
-  note "Log in anew afterwards: your groups ($groups) reach only sessions that start from now on."
+  note "Log in again afterwards: only sessions that start from now on have your new groups ($groups)."
 }
 
 in_group() { id -nG "$(id -un)" | tr ' ' '\n' | grep -qxF "$1"; }

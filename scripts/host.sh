@@ -23,8 +23,8 @@ host_family() {
     esac
   done
   fail "cannot install anything on \`$(os_release ID)\`" \
-    'only Debian, Ubuntu, Fedora, Arch and NixOS are known here' \
-    "install what scripts/packages.table lists by hand; then \`nixvm doctor\` tells what is missing"
+    'this script knows only Debian, Ubuntu, Fedora, Arch and NixOS' \
+    "install the packages of scripts/packages.table by hand; then \`nixvm doctor\` says what is missing"
 }
 
 # Whether a row's requirement is met: present cmd:A,B | lib:NAME | file:GLOB,GLOB.
@@ -68,14 +68,14 @@ offered_version() {
   esac | sed 's/^[0-9]*://; s/[-+~].*//'
 }
 
-# Package lists come once a run: a fresh container has none at all.
+# Once a run, because a fresh container has no package lists.
 refresh_package_lists() {
   [[ -z ${PACKAGE_LISTS_FRESH:-} ]] || return 0
   PACKAGE_LISTS_FRESH=1
   case $(host_family) in
     debian)
       as_root apt-get update --quiet=2 ||
-        warn 'the package lists could not be refreshed; going on with those that are there'
+        warn 'cannot refresh the package lists; continuing with the existing ones'
       ;;
   esac
 }
@@ -88,9 +88,9 @@ install_packages() {
     fedora) as_root dnf install --assumeyes --setopt=install_weak_deps=False "$@" ;;
     # No -y: refreshing the lists alone and then installing is the partial upgrade Arch warns of.
     arch) as_root pacman -S --needed --noconfirm "$@" ;;
-  esac || fail 'some packages could not be installed' \
-    'the package client says why above' \
-    'fix that (a stale list: apt-get update, dnf makecache, pacman -Syu) and run this again'
+  esac || fail 'cannot install some packages' \
+    'see the message of the package client above' \
+    'fix that (for a stale list: apt-get update, dnf makecache, pacman -Syu) and run this again'
 }
 
 apt_install() {
@@ -98,13 +98,13 @@ apt_install() {
   apt_get install "$@" && return
   mapfile -t stranded < <(apt_stranded "$@")
   ((${#stranded[@]})) || return 1
-  note 'These packages came from a source that is no longer configured, so nothing fits them any more.'
-  note "Going back to what the configured sources offer: ${stranded[*]}"
+  note 'These installed packages come from a source that is no longer configured, so the new packages do not fit them.'
+  note "Going back to the versions that the configured sources offer: ${stranded[*]}"
   confirm 'Downgrade these packages?'
   apt_get install --allow-downgrades "${stranded[@]}" "$@"
 }
 
-# --no-remove: with --yes, apt would otherwise take out whatever stands in the way.
+# --no-remove: with --yes, apt would otherwise remove conflicting packages.
 apt_get() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet --no-install-recommends --no-remove \
     -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"

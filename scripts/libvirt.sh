@@ -3,8 +3,8 @@
 
 libvirt_answers() { with_new_groups timeout 10 virsh --quiet --connect qemu:///system uri &>/dev/null; }
 
-# Without udev /dev/kvm stays root's. QEMU runs as another user, cannot open it, and libvirt then throws away what
-# it knows of QEMU at every call: 56 s to start any guest, one without KVM too (measured with libvirt 9.0).
+# Without udev /dev/kvm belongs to root. QEMU runs as another user and cannot open it, and libvirt then discards its
+# knowledge of QEMU at every call: starting any guest takes 56 s, even one without KVM (measured with libvirt 9.0).
 kvm_is_closed() {
   [[ -c /dev/kvm ]] && getent group kvm >/dev/null && [[ ! $(stat -c %A:%G /dev/kvm) =~ ^c(...rw.*:kvm$|......rw) ]]
 }
@@ -16,7 +16,7 @@ open_kvm() {
 
 start_libvirt() {
   if [[ $(host_family) == nixos ]]; then
-    fail 'libvirt does not answer' 'on NixOS it is part of the configuration' \
+    fail 'libvirt does not answer' 'on NixOS the system configuration must enable it' \
       "set virtualisation.libvirtd.enable = true; and users.users.$(id -un).extraGroups = [ \"libvirtd\" ]; and rebuild"
   elif has_systemd; then
     # shellcheck disable=SC2046 # one word a unit
@@ -30,10 +30,10 @@ start_libvirt() {
     sleep 0.5
   done
   fail 'libvirt was started but does not answer' '`virsh --connect qemu:///system uri` fails' \
-    'run that yourself to see why; then look at `journalctl -u libvirtd` or /var/log/libvirt'
+    'run that command to see why; then look at `journalctl -u libvirtd` or /var/log/libvirt'
 }
 
-# Fedora runs one daemon a driver; the others run libvirtd.
+# Fedora runs one daemon for each driver; the others run libvirtd.
 libvirt_units() {
   case $(host_family) in
     fedora) printf '%s.socket\n' virtqemud virtnetworkd virtstoraged virtnodedevd virtsecretd virtnwfilterd virtlogd ;;
@@ -49,7 +49,7 @@ libvirt_daemons() {
   fi
 }
 
-# Daemons that run already are left alone. $LIBVIRT_STARTED gets a pid file a line for those started here.
+# Starts the daemons that do not run yet, and writes the pid file of each to $LIBVIRT_STARTED, one a line.
 start_libvirt_by_hand() {
   local daemon options
   for daemon in $(libvirt_daemons); do
@@ -64,8 +64,8 @@ start_libvirt_by_hand() {
   done
 }
 
-# Where no systemd runs, no polkit does, and libvirt then turns every user away but root. The socket's group is
-# the rule that the distributions' polkit file states too: members of libvirt may.
+# Without systemd there is no polkit, and libvirt then refuses every user but root. The socket's group gives access to
+# members of libvirt, as the distributions' polkit file does.
 libvirt_config() {
   [[ ! -r /etc/libvirt/$1.conf ]] || cat "/etc/libvirt/$1.conf"
   printf '%s\n' 'unix_sock_group = "libvirt"' 'unix_sock_rw_perms = "0770"' 'auth_unix_rw = "none"'

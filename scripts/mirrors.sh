@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Where this host's apt gets Debian from. Sourced, never run; the scripts that make things of Debian packages use it.
+# The Debian mirrors of this host's apt. Sourced, never run, by the scripts that use Debian packages.
 
 # find_mirrors: sets DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR (empty where there is none) to the addresses that the
-# host's own packages come from; NIXVM_DEBIAN_MIRROR and NIXVM_DEBIAN_SECURITY_MIRROR go first. Fails where no mirror is
-# known. Debian's label decides, for others publish suites too; where nothing carries it (a mirror that writes its own, or
-# lists that were never fetched), the suite's name has to do.
+# host's own packages come from; NIXVM_DEBIAN_MIRROR and NIXVM_DEBIAN_SECURITY_MIRROR override them. Fails if no mirror is
+# known. It looks for Debian's label, because other publishers have suites too. If no source has that label (a mirror with its own
+# label, or lists that were never fetched), it looks for the suite's name.
 find_mirrors() {
   local kind label release uri main='' security=''
   DEBIAN_MIRROR=${NIXVM_DEBIAN_MIRROR-} DEBIAN_SECURITY_MIRROR=${NIXVM_DEBIAN_SECURITY_MIRROR-}
@@ -21,7 +21,7 @@ find_mirrors() {
   [[ -n $DEBIAN_MIRROR ]]
 }
 
-# debian_sources SUITE [OPTIONS]: prints the lines of a sources.list. Needs what find_mirrors sets.
+# debian_sources SUITE [OPTIONS]: prints the lines of a sources.list. Call find_mirrors before.
 debian_sources() {
   local options=${2:+[$2] }
   printf 'deb %s%s %s main\n' "$options" "$DEBIAN_MIRROR" "$1"

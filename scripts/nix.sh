@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016 # backticks in messages name commands
-# A Nix that knows what the flake needs. Sourced after groups.sh.
+# A Nix that is new enough for the flake. Sourced after groups.sh.
 
 NIX_MINIMUM=2.18
 NIX_HOME=/opt/nixvm/nix
@@ -61,11 +61,11 @@ install_nix() {
     package) install_packages "${plan[@]:1}" ;;
     beside) install_nix_beside "${plan[@]:1}" ;;
     nixos)
-      fail "Nix is older than $NIX_MINIMUM" "this NixOS brings Nix $(nix_version)" \
+      fail "Nix is older than $NIX_MINIMUM" "this NixOS has Nix $(nix_version)" \
         'set nix.package = pkgs.nixVersions.latest; in configuration.nix, or upgrade NixOS'
       ;;
     *)
-      fail "there is no Nix of at least $NIX_MINIMUM" "$(os_release PRETTY_NAME) does not package one" \
+      fail "no Nix $NIX_MINIMUM or newer" "$(os_release PRETTY_NAME) does not package one" \
         'run the official installer (curl -L https://nixos.org/nix/install | sh -s -- --daemon), open a new shell, and run this again'
       ;;
   esac
@@ -74,8 +74,8 @@ install_nix() {
     'another Nix comes first in PATH: remove it or put it last'
 }
 
-# Where this host's own apt gets a suite of its release from, whichever way its sources are written: '' is the release
-# itself, -updates and -security what was fixed since.
+# host_mirror SUFFIX: prints the mirror of a suite of this host's release, in whatever format apt's sources are. '' is the
+# release itself; -updates and -security are its fixes.
 host_mirror() {
   local codename
   codename=$(os_release VERSION_CODENAME)
@@ -92,8 +92,8 @@ suite_is_offered() {
   return "$status"
 }
 
-# nix_sources SUITE COMPONENTS: a sources.list of that suite with its updates and security fixes, each from where this host has
-# its own release's, as far as they are offered there.
+# nix_sources SUITE COMPONENTS: prints a sources.list of that suite with its updates and security fixes, each from the mirror of
+# this host's own release, if that mirror offers them.
 nix_sources() {
   local part uri keyring options=''
   for keyring in /usr/share/keyrings/{debian,ubuntu}-archive-keyring.gpg; do
@@ -107,21 +107,21 @@ nix_sources() {
   done
 }
 
-# install_nix_beside SUITE COMPONENTS: the Nix of a newer suite with that suite's libraries, in a folder of its
-# own. Installing the package itself would replace the host's libc.
+# install_nix_beside SUITE COMPONENTS: unpacks the Nix of a newer suite with that suite's libraries into a separate
+# folder. Installing the package itself would replace the host's libc.
 install_nix_beside() {
   local suite=${1:-} components=${2:-} sources work
   sources=$(nix_sources "$suite" "$components")
-  [[ -n $suite && $sources == "deb "*" $suite "* ]] || fail "there is no Nix of at least $NIX_MINIMUM" \
-    "apt's sources name no mirror of $(os_release PRETTY_NAME) to take a newer one from" \
+  [[ -n $suite && $sources == "deb "*" $suite "* ]] || fail "no Nix $NIX_MINIMUM or newer" \
+    "apt's sources name no mirror of $(os_release PRETTY_NAME) that could have a newer one" \
     "add the distribution's main source to /etc/apt/sources.list.d, or run the official installer from https://nixos.org/download"
   work=$(mktemp -d)
   printf '%s\n' "$sources" >"$work/sources.list"
   as_root rm -rf "$NIX_HOME.new"
   as_root mkdir -p "$NIX_HOME.new"
   as_root "$ROOT/scripts/nix-beside" unpack "$work/sources.list" "$work/apt" "$NIX_HOME.new" ||
-    fail "the Nix of $suite could not be fetched" 'apt says why above' \
-      "see that \`apt-get update\` works; the mirrors of this host must offer $suite"
+    fail "cannot fetch the Nix of $suite" 'see the message of apt above' \
+      "make \`apt-get update\` work; the mirrors of this host must offer $suite"
   as_root install -m 644 "$work/sources.list" "$NIX_HOME.new/sources.list"
   as_root install -m 755 "$ROOT/scripts/nix-beside" "$NIX_HOME.new/nix-beside"
   as_root chmod -R a+rX "$NIX_HOME.new"
@@ -137,14 +137,14 @@ install_nix_beside() {
   install_sandbox_shell
 }
 
-# What Debian's Nix shows builders as /bin/sh: without it no build begins that Nix's sandbox is on for.
+# Debian's Nix gives it to builders as /bin/sh: without it no build in Nix's sandbox begins.
 SANDBOX_SHELL=/usr/bin/bash-static
 install_sandbox_shell() { [[ -e $SANDBOX_SHELL ]] || install_packages bash-static; }
 
 # The Nix in $NIX_HOME is no package, so no package client updates it.
 nix_is_beside() { [[ -x $NIX_HOME/bin/nix && $(readlink -f "$(command -v nix)") == /usr/local/bin/nix ]]; }
 
-# Prints NAME=VERSION of what would be newer in $NIX_HOME, a line each; `all` for one that does not know what it is of.
+# Prints NAME=VERSION of each package that is newer than the one in $NIX_HOME; `all` if $NIX_HOME has no list of its packages.
 nix_beside_newer() {
   if [[ -s $NIX_HOME/packages ]]; then
     timeout 60 "$NIX_HOME/nix-beside" newer || true
@@ -161,10 +161,10 @@ update_nix_beside() {
   reload_nix_daemon
 }
 
-# Starts $NIX_HOME's nix through its own loader, under the name it was called by (nix-store is nix by another
-# name). The loader is then the running program, which Nix would start again as its build hook: no hook. That
-# is said in NIX_CONFIG, because an empty build-hook in nix.conf is ignored, and only where Nix builds itself: a
-# user of the daemon may not set it.
+# Prints a script that starts $NIX_HOME's nix through its own loader, under the name it was called by (nix-store is nix by
+# another name). The loader is then the running program, and Nix would start the loader as its build hook, so the script
+# switches the hook off. It does so in NIX_CONFIG, because Nix ignores an empty build-hook in nix.conf, and only if Nix builds
+# without the daemon, because a user of the daemon may not set it.
 nix_wrapper() {
   cat <<WRAPPER
 #!/bin/sh
@@ -179,7 +179,7 @@ done
 WRAPPER
 }
 
-# The lines nix.conf lacks. Only what is missing is ever added: a line that is there is somebody's decision.
+# Prints the lines that nix.conf lacks. An existing line is somebody's decision and stays.
 nix_conf_missing() {
   local features
   features=" $(nix config show experimental-features 2>/dev/null || nix show-config experimental-features 2>/dev/null || true) "
@@ -189,7 +189,7 @@ nix_conf_missing() {
 
 nix_conf_add() { nix_conf_append "$(nix_conf_missing)"; }
 
-# The lines that an earlier quickstart wrote, and that let builders see the whole host or run as root.
+# Lines of an earlier quickstart that let builders see the whole host or run as root.
 NIX_CONF_OBSOLETE='^(sandbox = false # for the offline base: .*|build-users-group =)$'
 nix_conf_obsolete() { [[ $(host_family) == nixos ]] || grep -sE "$NIX_CONF_OBSOLETE" "$NIX_CONF" || true; }
 nix_conf_remove_obsolete() {
@@ -198,7 +198,7 @@ nix_conf_remove_obsolete() {
   reload_nix_daemon
 }
 
-# Root without a daemon builds by itself, and its builders are these users: without them Nix stops.
+# Without a daemon, root's builds run as these users; if they are missing, Nix stops.
 build_users_missing() {
   local group
   ((EUID == 0)) || return 1
@@ -206,12 +206,12 @@ build_users_missing() {
   [[ -n $group && -z $(getent group "$group" | cut -d: -f4) ]]
 }
 
-# nix_conf_append LINES: no lines, no change.
+# nix_conf_append LINES: changes nothing if LINES is empty.
 nix_conf_append() {
   local text=''
   [[ -n $1 ]] || return 0
-  [[ $(host_family) != nixos ]] || fail "$NIX_CONF lacks what nixvm needs" 'on NixOS it is made from configuration.nix' \
-    "say there, under nix.settings, and rebuild: ${1//$'\n'/; }"
+  [[ $(host_family) != nixos ]] || fail "$NIX_CONF lacks settings that nixvm needs" 'on NixOS this file comes from configuration.nix' \
+    "set this under nix.settings there, and rebuild: ${1//$'\n'/; }"
   [[ ! -e $NIX_CONF ]] || text=$(cat "$NIX_CONF")
   printf '%s\n' "${text:+$text$'\n'}$1" | as_root_write "$NIX_CONF" 644
 }
@@ -224,13 +224,13 @@ nix_daemon_answers() {
     with_new_groups timeout 10 nix --extra-experimental-features nix-command store info --store daemon &>/dev/null
 }
 
-# Starts the daemon and, where it has to be by hand, leaves its pid in $NIX_DAEMON_PID. Its builds run as users
-# of their own, whatever nix.conf says: an unprivileged user's build must never run as root.
+# Starts the daemon; without systemd it leaves the pid in $NIX_DAEMON_PID. Builds run as build users,
+# whatever nix.conf says: an unprivileged user's build must never run as root.
 start_nix_daemon() {
   if has_systemd && systemctl cat nix-daemon.socket &>/dev/null; then
     as_root systemctl enable nix-daemon.socket
-    # The package starts service and socket beside each other. Where the service was first it listens by itself, and
-    # systemd then refuses to listen for it.
+    # The package starts service and socket at the same time. If the service comes first, it opens the socket itself, and
+    # systemd then refuses to listen on it.
     systemctl --quiet is-active nix-daemon.socket || as_root systemctl stop nix-daemon.service
     as_root systemctl start nix-daemon.socket
   else
@@ -240,7 +240,7 @@ start_nix_daemon() {
       as_root systemctl daemon-reload
       as_root systemctl enable --now nix-daemon.service
     else
-      # What the caller's own NIX_CONFIG says holds for the daemon too: it is the daemon that builds.
+      # The caller's NIX_CONFIG must apply to the daemon too, because the daemon builds.
       as_root sh -c 'NIX_CONFIG="$3
 build-users-group = nixbld" setsid "$1" </dev/null >/dev/null 2>&1 & echo $! >"$2"' \
         sh "$(command -v nix-daemon)" "$NIX_DAEMON_PID" "${NIX_CONFIG:-}"
@@ -251,10 +251,10 @@ build-users-group = nixbld" setsid "$1" </dev/null >/dev/null 2>&1 & echo $! >"$
     nix_daemon_answers && return
     sleep 0.2
   done
-  fail 'the Nix daemon does not answer' "nothing speaks on $NIX_SOCKET" 'run `nix-daemon` as root to see why'
+  fail 'the Nix daemon does not answer' "nothing answers on $NIX_SOCKET" 'run `nix-daemon` as root to see why'
 }
 
-# A daemon reads nix.conf once, when it starts.
+# A daemon reads nix.conf only when it starts.
 reload_nix_daemon() {
   nix_daemon_answers || return 0
   if has_systemd; then

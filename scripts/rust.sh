@@ -14,8 +14,8 @@ rust_is_good() {
   [[ -n $have ]] && version_at_least "$have" "$(rust_minimum)"
 }
 
-# The packages with which the distribution brings a cargo new enough, on one line; nothing where it has none.
-# Debian 12 keeps a current compiler beside its old one, for its browsers' sake: cargo-web.
+# Prints the distribution's packages with a new enough cargo, on one line; nothing if there are none.
+# Debian 12 has a current compiler beside its old one, to build its browsers: cargo-web.
 rust_offer() {
   local wanted packages version
   wanted=$(rust_minimum)
@@ -33,9 +33,9 @@ install_rust() {
   local packages
   refresh_package_lists
   read -r -a packages <<<"$(rust_offer)"
-  ((${#packages[@]})) || fail "no Rust toolchain of at least $(rust_minimum)" \
-    "found cargo \`$(cargo_version)\`, and $(os_release PRETTY_NAME) offers none that is new enough" \
-    'install Rust as https://rustup.rs says, or configure a binary cache so that Nix builds nixvm'
+  ((${#packages[@]})) || fail "no Rust $(rust_minimum) or newer" \
+    "this host has cargo \`$(cargo_version)\`, and $(os_release PRETTY_NAME) offers no newer one" \
+    'install Rust as https://rustup.rs describes, or configure a binary cache so that Nix builds nixvm'
   if [[ ${packages[0]} != rustup ]] || ! command -v rustup >/dev/null; then
     install_packages "${packages[@]}"
   fi
@@ -46,5 +46,5 @@ install_rust() {
   hash -r
   rust_is_good || fail "cargo is still older than $(rust_minimum)" \
     "\`$(command -v cargo || echo cargo)\` says \`$(cargo_version)\`" \
-    'look at the order of PATH, or at a rust-toolchain.toml or RUSTUP_TOOLCHAIN that chooses another one'
+    'check the order of PATH, and whether a rust-toolchain.toml or RUSTUP_TOOLCHAIN selects another version'
 }

@@ -33,7 +33,7 @@ stage() {
   note "$verdict after $((SECONDS - began)) s: $name"
 }
 
-# need NAME COMMAND...: a stage without which the others cannot run.
+# need NAME COMMAND...: a stage that the others need; if it fails, the run ends.
 need() {
   local failed_before=$FAILED
   stage "$@"

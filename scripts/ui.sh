@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts say, ask and run as root. Sourced, never run.
+# Printing, asking, and running commands as root. Sourced, never run.
 
 ASSUME_YES=${ASSUME_YES:-}
 
@@ -11,7 +11,7 @@ fi
 
 headline() { printf '%s==> %s%s\n' "$BOLD" "$*" "$RESET"; }
 note() { printf '    %s\n' "$*"; }
-# What goes wrong but does not stop the work.
+# A problem that does not stop the script.
 warn() { printf 'warning: %s\n' "$*" >&2; }
 
 # fail WHAT WHY WHAT-TO-DO: the same three lines as nixvm's own errors.
@@ -20,18 +20,18 @@ fail() {
   exit 1
 }
 
-# Every change to the host passes here once. Without a terminal nobody can have agreed, so it refuses.
+# Every change to the host needs a yes from here. Without a terminal nobody can agree, so it refuses.
 confirm() {
   [[ -z $ASSUME_YES ]] || return 0
   if ! [[ -t 0 && -t 1 ]]; then
-    fail 'there is something to do, and nobody to ask' \
-      'this is not a terminal, and --yes was not given' \
+    fail 'cannot ask whether to continue' \
+      'there is no terminal, and --yes was not given' \
       'run it again with --yes, or see what it would do with --dry-run'
   fi
   local answer
   read -r -p "    $1 [Y/n] " answer || answer=n
   [[ ${answer:-y} == [yY]* ]] ||
-    fail 'stopped' 'you answered no; this step changed nothing' 'run it again at any time: finished steps are not repeated'
+    fail 'stopped' 'you answered no; this step changed nothing' 'run it again at any time; it does not repeat finished steps'
 }
 
 # Runs a command as root and shows it first, so that nothing privileged happens unseen.

@@ -1,7 +1,7 @@
-//! That a machine starts where AppArmor confines QEMU, as Debian, Ubuntu and openSUSE ship it.
+//! Machines start under AppArmor's confinement of QEMU, as Debian, Ubuntu and openSUSE ship it.
 //!
-//! libvirt's own `virt-aa-helper` is asked what it would let QEMU do, given the definitions that nixvm renders and
-//! images that are there. What needs a libvirt that runs is in `src/hypervisor/trials/confined.rs`.
+//! The tests ask libvirt's own `virt-aa-helper` what it would let QEMU do, for definitions that nixvm renders and real images.
+//! Tests that need a running libvirt are in `src/hypervisor/trials/confined.rs`.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -29,7 +29,7 @@ fn image(folder: &Path, name: &str, on: Option<&str>) -> bool {
     made.inspect_err(|_| eprintln!("SKIPPED: there is no `qemu-img`")).is_ok_and(|status| status.success())
 }
 
-/// A machine on its fourth layer of data: three snapshots lie below.
+/// A machine on its fourth layer of data, with three snapshots below.
 struct Machine {
     reads: Vec<String>,
     writes: Vec<String>,
@@ -37,7 +37,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Returns one whose disks are in that folder; `None` where no image can be made.
+    /// Returns a machine whose disks are in this folder; `None` if no image can be made.
     fn new(folder: &Path, network: Network) -> Option<Self> {
         let base = format!("nixvm-base-{}.qcow2", "a".repeat(32));
         std::fs::write(folder.join("web.identity.img"), "secret").unwrap();
@@ -115,7 +115,7 @@ fn promise_11_qemu_is_let_at_every_file_of_a_machine() {
     let linked = dir.path().join("linked");
     std::os::unix::fs::symlink(dir.path().join("plain"), &linked).unwrap();
     let networks = [Network::Nat, Network::User, Network::Bridge("br0".parse().unwrap())];
-    // A libvirt that is told of a pool behind a link names the link.
+    // If a pool's path contains a link, libvirt keeps the link in the disks' paths.
     for folder in ["plain", "linked", "with a blank", "é, it's # 100% & <odd>"] {
         let folder = dir.path().join(folder);
         if folder != linked {
@@ -125,7 +125,7 @@ fn promise_11_qemu_is_let_at_every_file_of_a_machine() {
             let Some(machine) = Machine::new(&folder, network.clone()) else { return };
             let mut profile = Profile::of(&program, &machine.xml).unwrap();
             assert_eq!(machine.missing(&profile), [""; 0], "{network:?} in {}", folder.display());
-            // What libvirt does for a layer or a copy that a running QEMU is to write.
+            // libvirt does the same for a layer or a copy that a running QEMU will write.
             let copy = format!("{}/web.backup.qcow2", folder.display());
             assert!(!profile.lets(&copy, "r"));
             profile.append(&program, &machine.xml, &copy);
@@ -134,7 +134,7 @@ fn promise_11_qemu_is_let_at_every_file_of_a_machine() {
     }
 }
 
-/// `create` and `doctor` refuse a pool by what nixvm knows of the folders that are kept from machines.
+/// `create` and `doctor` refuse a pool by nixvm's own list of folders that AppArmor closes to machines.
 #[test]
 fn a_folder_is_refused_where_libvirt_refuses_it() {
     let Some(program) = program() else { return };
@@ -160,7 +160,7 @@ fn a_folder_is_refused_where_libvirt_refuses_it() {
     }
 }
 
-/// That the first test above can fail: this is how nixvm defined disks once.
+/// Shows that the first test above can fail: an earlier nixvm defined disks like this.
 #[test]
 fn a_disk_that_is_named_as_a_volume_is_left_out() {
     let Some(program) = program() else { return };
@@ -171,6 +171,6 @@ fn a_disk_that_is_named_as_a_volume_is_left_out() {
         .replace("<disk type=\"file\"", "<disk type=\"volume\"")
         .replace(&format!("<source file=\"{}/", dir.path().display()), "<source pool=\"nixvm\" volume=\"");
     let profile = Profile::of(&program, &before).unwrap();
-    // All but the firmware's variables, which are no disk.
+    // All files except the firmware's variables, which are no disk.
     assert_eq!(machine.missing(&profile).len(), machine.reads.len() + machine.writes.len() - 1);
 }

@@ -1,7 +1,7 @@
-//! What nixvm writes for Nix and libvirt, file by file, and that their own readers take it.
+//! Compares the text that nixvm generates for Nix and libvirt with files, and checks that their own parsers accept it.
 //!
-//! The files are in `tests/golden/`. After a change that is meant, `GOLDEN=write cargo test --test golden`
-//! writes them anew, and the diff goes into the commit.
+//! The files are in `tests/golden/`. After an intended change, `GOLDEN=write cargo test --test golden` writes them again; commit
+//! the diff.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

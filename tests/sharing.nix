@@ -1,6 +1,6 @@
-# What a machine's extra.nix may change while it goes on sharing its profile's base image, and what the message names where
-# it may not. `nix eval --impure --raw --file tests/sharing.nix --apply 'f: f { nixpkgs = "/some/nixpkgs"; }'` says how many
-# were tried, or which were not as expected. On the offline base those that need NixOS's own options are left out.
+# Tests which changes in extra.nix let a machine share its profile's base image, and what the message names otherwise.
+# `nix eval --impure --raw --file tests/sharing.nix --apply 'f: f { nixpkgs = "/some/nixpkgs"; }'` prints the number of tests, or
+# the failed ones. On the offline base it leaves out tests that need NixOS's own options.
 {
   # The path of a nixpkgs, or of the offline base.
   nixpkgs,

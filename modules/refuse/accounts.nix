@@ -1,4 +1,4 @@
-# What NixOS's script for accounts does and userborn, which makes them here, does not.
+# Settings that NixOS's script for accounts carries out, but not userborn, which creates the accounts here.
 {
   config,
   lib,
@@ -9,7 +9,7 @@ let
   paths = import ../paths.nix { inherit config lib; };
   users = lib.filterAttrs (_: user: user.enable or true) config.users.users;
 
-  # Names for "no home at all".
+  # Conventional values for "no home".
   isNowhere =
     home:
     lib.elem home [
@@ -35,7 +35,7 @@ let
   example = name: ''
     environment.etc.subuid.text = "${name}:100000:65536\n";
     environment.etc.subgid.text = "${name}:100000:65536\n";'';
-  # Normal users have an automatic range by default. It was asked for where a user is none, or has ranges by number.
+  # Normal users have an automatic range by default. A range is requested if a user is not normal, or names ranges.
   ranged = lib.attrNames (
     lib.filterAttrs (
       _: user:
@@ -53,30 +53,30 @@ in
     lib.mapAttrsToList (name: user: {
       assertion = false;
       message = ''
-        nixvm: users.users.${name}.home is ${toString user.home}, which is on the read-only `/` and cannot be made.
+        nixvm: users.users.${name}.home is ${toString user.home}, which is on the read-only `/` and cannot be created.
         To keep it on the data disk: ${paths.wayOut (paths.normalise user.home)}
         Or give the account a home below /var/lib or /home.'';
     }) homeless
     ++ lib.optional (has [ "virtualisation" "docker" "rootless" "enable" ]) {
       assertion = config.virtualisation.docker.rootless.enable -> hasRanges;
       message = ''
-        nixvm: virtualisation.docker.rootless.enable is true, but nothing writes the /etc/subuid and /etc/subgid that it needs:
-        userborn, which makes the accounts, does not. Add them, with a range of its own for every user:
+        nixvm: virtualisation.docker.rootless.enable is true, but it needs /etc/subuid and /etc/subgid, and userborn, which
+        creates the accounts, does not write them. Add them, with a separate range for each user:
         ${example "admin"}'';
     }
     ++ [
       {
         assertion = ranged == [ ] || hasRanges;
         message = ''
-          nixvm: users.users.{${lib.concatStringsSep "," ranged}} have ranges of subordinate ids, but nothing writes them to
-          /etc/subuid and /etc/subgid: userborn, which makes the accounts, does not. Write them:
+          nixvm: users.users.{${lib.concatStringsSep "," ranged}} have ranges of subordinate ids, but userborn, which creates the
+          accounts, does not write them to /etc/subuid and /etc/subgid. Write them:
           ${example (lib.head (ranged ++ [ "NAME" ]))}'';
       }
       {
         assertion = rootlessContainers == { } || hasRanges;
         message = ''
           nixvm: virtualisation.oci-containers.containers.{${lib.concatStringsSep "," (lib.attrNames rootlessContainers)}}.podman.user is not
-          root, but nothing writes the /etc/subuid and /etc/subgid that rootless podman needs. Add them:
+          root, but rootless podman needs /etc/subuid and /etc/subgid, and nothing writes them. Add them:
           ${example "NAME"}'';
       }
     ];

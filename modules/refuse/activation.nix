@@ -1,5 +1,5 @@
-# Activation scripts: nixos-init, which boots a guest without them, runs none, and a user's are run by a unit that only an
-# activatable system has. NixOS's own, which userborn, udev and the image replace, stand in files of nixpkgs.
+# Activation scripts. nixos-init boots a guest without them, and a unit that only an activatable system has runs those of
+# users. userborn, udev and the image replace NixOS's own scripts, which are defined in files of nixpkgs.
 {
   config,
   lib,
@@ -10,8 +10,8 @@
 let
   textOf = script: if builtins.isAttrs script then script.text or "" else script;
 
-  # By where they are defined: a list of NixOS's own names would have to follow every nixpkgs. What a condition removed,
-  # and what was emptied by mkForce, is lost by nobody.
+  # Goes by the defining file, because a list of NixOS's own names would have to follow every nixpkgs. Scripts that a
+  # condition removed, or that mkForce emptied, do not count.
   foreign =
     option: values:
     lib.filter (name: values ? ${name} && lib.trim (textOf values.${name}) != "") (
@@ -23,7 +23,7 @@ let
     );
 
   scripts = foreign options.system.activationScripts config.system.activationScripts;
-  # Of these only the joined script is left in `config`.
+  # `config` has only the joined script of these.
   userScripts = lib.filter (name: lib.hasInfix name config.system.userActivationScripts.script) (
     lib.concatMap (definition: lib.attrNames definition.value) (
       lib.filter (
@@ -40,13 +40,13 @@ in
       message = ''
         nixvm: ${quoted "system.activationScripts" scripts} would never run: a guest boots without activation scripts.
         Make it a service instead: systemd.services.NAME with wantedBy = [ "multi-user.target" ], serviceConfig.Type =
-        "oneshot" and the script as `script`. For a folder or a link, systemd.tmpfiles.rules does. A module that offers a
-        service in its place has an option for it, as sops-nix has sops.useSystemdActivation.'';
+        "oneshot" and the script as `script`. For a folder or a link, use systemd.tmpfiles.rules. Some modules have an
+        option for a service, such as sops-nix's sops.useSystemdActivation.'';
     }
     ++ lib.optional (options.system ? userActivationScripts) {
       assertion = userScripts == [ ];
       message = ''
         nixvm: ${quoted "system.userActivationScripts" userScripts} would never run: a guest boots without activation
-        scripts. Make it a service of the user's: systemd.user.services.NAME with wantedBy = [ "default.target" ].'';
+        scripts. Make it a user service: systemd.user.services.NAME with wantedBy = [ "default.target" ].'';
     };
 }

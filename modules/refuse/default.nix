@@ -1,5 +1,5 @@
-# Why: nothing that NixOS would do is lost in silence (promise 14). What an immutable guest cannot carry out is refused by
-# name while it is built, with the way to have it; docs/immutable.md lists it all.
+# Why: nothing that NixOS would do is lost in silence (promise 14). If an immutable guest cannot carry out a setting, the
+# build refuses it by name and says what to use instead; docs/immutable.md lists all of them.
 {
   imports = [
     ./accounts.nix

@@ -1,5 +1,5 @@
-# Owners of files in /etc. NixOS puts numbers into the image of /etc and drops names: `user` and `group` have no effect
-# where userborn makes the accounts, for their numbers are not known before the guest runs.
+# Owners of files in /etc. NixOS puts numbers into the image of /etc and drops names: with userborn `user` and `group` have
+# no effect, because the accounts' numbers are not known before the guest runs.
 {
   config,
   lib,
@@ -35,7 +35,8 @@ let
     entry.enable
     && builtins.match "[0-7]+" entry.mode != null
     && (isDropped (owner entry) || isDropped (group entry))
-    # Nothing can write there, so an owner matters to who may not read. NixOS's modules name one for files that all read.
+    # Nothing can write there, so the owner matters only for files that not everybody may read. NixOS's modules also name
+    # owners for files that everybody may read.
     && (!isReadByAll entry || lib.elem name definedHere)
   ) config.environment.etc;
 in
@@ -44,10 +45,10 @@ in
     name: entry: {
       assertion = false;
       message = ''
-        nixvm: environment.etc."${name}" is to belong to ${entry.user}:${entry.group} with mode ${entry.mode}, but the immutable /etc keeps
-        numbers only, and the file would be root's. Give the account a fixed number (users.users.NAME.uid) and say it here
-        as `uid` and `gid`; or have a service write the file below /run or /var, where a secret belongs in any case: what is
-        in environment.etc is in the Nix store too.'';
+        nixvm: environment.etc."${name}" should belong to ${entry.user}:${entry.group} with mode ${entry.mode}, but the immutable /etc stores
+        only numbers, so the file would belong to root. Give the account a fixed number (users.users.NAME.uid) and set it here
+        as `uid` and `gid`; or let a service write the file below /run or /var. A secret belongs there in any case, because
+        the Nix store contains everything in environment.etc.'';
     }
   ) lost;
 }

@@ -1,5 +1,5 @@
-# Mount points and swap files on the read-only `/`. `fileSystems` adds its mount points to the image (root.nix); below
-# /etc only an entry of environment.etc makes a folder, and units that were written by hand add nothing anywhere.
+# Mount points and swap files on the read-only `/`. `fileSystems` adds its mount points to the image (root.nix). Below
+# /etc only an entry of environment.etc creates a folder, and mount units add no folder anywhere.
 { config, lib, ... }:
 let
   paths = import ../paths.nix { inherit config lib; };
@@ -17,7 +17,7 @@ let
       inherit kind;
       path = paths.normalise unit.where;
     }) (lib.filter (unit: unit.enable or true && paths.isKnown unit.where) list);
-  # On another file system systemd makes the folder.
+  # On another file system systemd creates the folder.
   isOnAnother = path: lib.any (parent: parent != path && paths.isBelow parent path) paths.mounted;
   byHand = lib.filter ({ path, ... }: !isThere path && !isOnAnother path) (
     units "systemd.mounts" (paths.unitsOf "mounts") ++ units "systemd.automounts" (paths.unitsOf "automounts")
@@ -34,7 +34,7 @@ in
       message = ''
         nixvm: fileSystems."${path}" cannot be mounted: there is no such folder in the immutable /etc.
         To keep it on the data disk: ${paths.wayOut path}
-        For another file system, mount it below /mnt or /var and lead there with environment.etc."${lib.removePrefix "/etc/" path}".source.'';
+        To mount another file system, mount it below /mnt or /var and link to it with environment.etc."${lib.removePrefix "/etc/" path}".source.'';
     }) below
     ++ map (
       { kind, path }:
@@ -50,6 +50,6 @@ in
       assertion = false;
       message = ''
         nixvm: swapDevices has the file ${path}, which is on the read-only `/`. Put it on the data disk: /var/swapfile.
-        It counts as data there, in snapshots and backups too; zramSwap.enable = true; needs no disk.'';
+        There it is part of snapshots and backups; zramSwap.enable = true; needs no disk.'';
     }) swapFiles;
 }

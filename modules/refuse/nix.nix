@@ -1,4 +1,4 @@
-# What needs Nix inside the guest, which has a store that nothing can be added to, and no daemon.
+# Settings that need Nix inside the guest, which has a read-only store and no Nix daemon.
 {
   config,
   lib,
@@ -6,7 +6,7 @@
   ...
 }:
 let
-  # Whether an option that may not exist is set to something else than `unset`.
+  # Whether an option, which may not exist, has another value than `unset`.
   set =
     unset: name:
     let
@@ -16,16 +16,16 @@ let
 
   onHost = "build on the host, with `nixvm upgrade NAME` or `nixvm build`";
   needing = {
-    "nix.gc.automatic" = "the store is part of the image and holds only what the machine runs; take the definition out";
-    "nix.optimise.automatic" = "the store is part of the image and never changes; take the definition out";
+    "nix.gc.automatic" = "remove the definition; the store is part of the image and holds only what the machine runs";
+    "nix.optimise.automatic" = "remove the definition; the store is part of the image and never changes";
     "nix.sshServe.enable" = "serve a store from another host";
-    "programs.nh.clean.enable" = "the store is part of the image and holds only what the machine runs; take the definition out";
+    "programs.nh.clean.enable" = "remove the definition; the store is part of the image and holds only what the machine runs";
     "services.cachix-agent.enable" = onHost;
     "services.comin.enable" = onHost;
     "services.hercules-ci-agent.enable" = "run it on another host, or in an ordinary NixOS";
     "services.hydra.enable" = "run it on another host, or in an ordinary NixOS";
     "services.nix-serve.enable" = "serve a store from another host";
-    "system.autoUpgrade.enable" = "upgrade from the host, for example by a timer there that runs `nixvm upgrade --all`";
+    "system.autoUpgrade.enable" = "upgrade from the host, for example with a timer there that runs `nixvm upgrade NAME`";
   };
   wanted = lib.filter (set false) (lib.attrNames needing);
 
@@ -44,13 +44,13 @@ in
       message = ''
         nixvm: home-manager.users has ${names (lib.attrNames homeManager)}, but home-manager's activation adds a profile to
         the Nix store when the guest boots, and the store is read-only. Put packages into users.users.NAME.packages,
-        configuration that all may have into environment.etc or programs.*, and links in a home into systemd.user.tmpfiles.'';
+        configuration for all users into environment.etc or programs.*, and links in a home into systemd.user.tmpfiles.'';
     }
     ++ lib.optional (options ? containers) {
       assertion = containers == [ ];
       message = ''
         nixvm: containers.${lib.concatStringsSep ", containers." containers} would not start: NixOS's containers keep their profile and their
-        roots below /nix/var, which is read-only. Use virtualisation.oci-containers (podman or docker), a machine of
-        its own, or the services themselves.'';
+        roots below /nix/var, which is read-only. Use virtualisation.oci-containers (podman or docker), a separate
+        machine, or the services themselves.'';
     };
 }

@@ -1,5 +1,5 @@
-# resolv.conf is the machine's own file, built into the image (machines/NAME/resolv.conf). What else would write it, or
-# have it written, has no effect.
+# resolv.conf is one of the machine's files (machines/NAME/resolv.conf), built into the image. Other settings that would
+# write it have no effect.
 {
   config,
   lib,
@@ -14,7 +14,7 @@ let
   isLocal = address: lib.hasPrefix "127." address || address == "::1";
   nameservers = networking.nameservers or [ ];
   remote = lib.filter (address: !isLocal address) nameservers;
-  # Of a local resolver, which a profile may have although only a machine's file can name it.
+  # A local resolver that the machine's file does not name. A profile may have one all the same.
   unused = lib.filter (address: isLocal address && !lib.hasInfix address config.nixvm.resolvConf) nameservers;
 
   file = lines: "write machines/NAME/resolv.conf: ${lines}";
@@ -67,11 +67,11 @@ in
   ++ lib.optional (has [ "services" "connman" "enable" ]) {
     assertion = !services.connman.enable;
     message = ''
-      nixvm: services.connman.enable is true, but the machine's card is set up by systemd-networkd and resolv.conf is the
+      nixvm: services.connman.enable is true, but systemd-networkd sets up the machine's card, and resolv.conf is the
       machine's own file. Use systemd.network, and ${file "the servers to ask."}'';
   };
 
   warnings = lib.optional (config.nixvm.machine != null && unused != [ ]) ''
-    nixvm: this machine runs a resolver on ${names unused} and does not ask it: resolv.conf is the machine's own file.
-    To have it asked, ${file "`nameserver ${lib.head unused}`."}'';
+    nixvm: this machine runs a resolver on ${names unused} and does not use it, because resolv.conf is the machine's own file.
+    To use it, ${file "`nameserver ${lib.head unused}`."}'';
 }

@@ -1,6 +1,5 @@
-# NixOS's services that write below /etc, or to a folder of the user's choice, by a script of their own, which nothing but
-# reading them tells. Found in nixpkgs 26.11pre by a search for writes to /etc in nixos/modules; docs/immutable.md has the
-# same list.
+# NixOS's services whose own scripts write below /etc, or to a folder of the user's choice. Only reading the scripts shows
+# that. The list comes from a search for writes to /etc in nixos/modules of nixpkgs 26.11pre; docs/immutable.md repeats it.
 {
   config,
   lib,
@@ -10,8 +9,8 @@
 let
   paths = import ../paths.nix { inherit config lib; };
 
-  # `persist` makes it work; where the folder also holds entries of environment.etc, which a mount would hide, or is /etc
-  # itself, there is another way.
+  # nixvm.persist makes a service work, unless the folder is /etc itself or holds entries of environment.etc, which a mount
+  # would hide. These services have an `instead`.
   writing = {
     "security.duosec.pam.enable".folder = "/etc/duo";
     "security.duosec.ssh.enable".folder = "/etc/duo";
@@ -26,7 +25,7 @@ let
     };
     "services.cloud-init.enable" = {
       folder = "/etc";
-      instead = "Host name, keys and network are the machine's files: see docs/machine-files.md.";
+      instead = "Set host name, keys and network in the machine's files: see docs/machine-files.md.";
     };
     "services.datadog-agent.enable" = {
       folder = "/etc/datadog-agent";
@@ -35,7 +34,7 @@ let
     "services.consul.enable" = {
       folder = "/etc";
       when = lib.any (name: name != null) (lib.attrValues config.services.consul.interface);
-      instead = "Take services.consul.interface out and name the addresses in services.consul.extraConfig.";
+      instead = "Remove services.consul.interface and name the addresses in services.consul.extraConfig.";
     };
     "services.epgstation.enable".folder = "/etc/epgstation";
     "services.gns3-server.enable".folder = "/etc/gns3";
@@ -47,7 +46,7 @@ let
     "services.munin-node.enable".folder = "/etc/munin";
     "services.openiscsi.enable" = {
       folder = "/etc/iscsi";
-      instead = "Attach the disk on the host, where the machine's domain can be given it.";
+      instead = "Attach the disk on the host, and add it to the machine's domain there.";
     };
     "services.pihole-ftl.enable" = {
       folder = "/etc/pihole";
@@ -59,7 +58,7 @@ let
     "services.schleuder.enable" = {
       folder = "/etc/schleuder";
       when = config.services.schleuder.extraSettingsFile != null;
-      instead = "Take services.schleuder.extraSettingsFile out and use settings.";
+      instead = "Remove services.schleuder.extraSettingsFile and use settings.";
     };
     "services.sogo.enable" = {
       folder = "/etc/sogo";
@@ -96,7 +95,7 @@ in
     ++ lib.optional (tinc != [ ]) {
       assertion = false;
       message = ''
-        nixvm: services.tinc.networks has ${lib.concatStringsSep ", " tinc}, but tinc makes its folder and keys below /etc/tinc, which is
+        nixvm: services.tinc.networks has ${lib.concatStringsSep ", " tinc}, but tinc creates its folder and keys below /etc/tinc, which is
         part of the immutable /etc. Use networking.wireguard or services.tailscale.'';
     };
 }

@@ -1,10 +1,10 @@
-# Rules of systemd-tmpfiles on the read-only `/`: each would fail at boot, for the log alone.
+# Rules of systemd-tmpfiles on the read-only `/`: each would fail at boot, and only the log would say so.
 { config, lib, ... }:
 let
   paths = import ../paths.nix { inherit config lib; };
   inherit (config.systemd) tmpfiles;
 
-  # tmpfiles.d(5): type, path, mode, user, group, age, argument. A path with blanks is in quotes and is not looked at.
+  # tmpfiles.d(5): type, path, mode, user, group, age, argument. A path with spaces is in quotes and is not checked.
   parse =
     line:
     let
@@ -36,7 +36,7 @@ let
           }) byType
         ) byPath
       )
-      # users.users says it better: see accounts.nix.
+      # accounts.nix checks homes, with a better message.
     ) (removeAttrs (tmpfiles.settings or { }) [ "home-directories" ])
   );
   rules = map parse (lib.filter (line: !lib.hasPrefix "#" line) (tmpfiles.rules or [ ])) ++ fromSettings;
@@ -53,7 +53,7 @@ let
       "root"
     ];
 
-  # What the image has already the way the rule wants it.
+  # Whether the image already satisfies the rule.
   isDone =
     rule:
     if
@@ -78,7 +78,7 @@ let
     else if letter rule == "L" && links ? ${rule.path} then
       links.${rule.path} == rule.argument
     else
-      # Without `+` these leave alone what is there.
+      # Without `+` these types leave an existing path alone.
       lib.elem (letter rule) [
         "C"
         "L"
@@ -90,7 +90,7 @@ let
       && !isForced rule
       && paths.isInImage rule.path;
 
-  # They remove and spare; there is nothing to do where there is nothing. `x` and `X` have no effect by themselves.
+  # `r` and `R` remove files that the image does not contain. `x` and `X` have no effect by themselves.
   isHarmless = rule: lib.elem (letter rule) [ "r" "R" "x" "X" "" "-" ];
   lost = lib.filter (
     rule:
@@ -101,7 +101,7 @@ let
   ) rules;
 in
 {
-  # One message for each folder that would help.
+  # One message for each folder that nixvm.persist would need.
   assertions = lib.mapAttrsToList (folder: rules: {
     assertion = false;
     message = ''

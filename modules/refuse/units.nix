@@ -1,4 +1,4 @@
-# Folders that services ask systemd for, on the read-only `/`.
+# Folders on the read-only `/` that services request from systemd.
 { config, lib, ... }:
 let
   paths = import ../paths.nix { inherit config lib; };
@@ -17,11 +17,11 @@ let
       setting = key: words (service.serviceConfig.${key} or [ ]);
       lost = lib.filter (path: paths.isKnown path && !paths.isWritable (paths.normalise path));
       isThere = path: paths.isInImage (paths.normalise path);
-      # Above what can be written: ReadWritePaths=/ means /var too.
+      # A parent of writable paths: ReadWritePaths=/ includes /var.
       isAbove = path: lib.any (paths.isBelow (paths.normalise path)) paths.madeAtBoot;
       record = key: path: { inherit name key path; };
     in
-    # A leading `-` says that a folder may be missing. Such a one does not begin with a slash, and is left out.
+    # A leading `-` allows a missing folder. Such a value does not begin with a slash, so it is left out.
     map (record "ConfigurationDirectory") (
       lib.filter (path: !isThere path) (
         lost (map (name: "/etc/${name}") (setting "ConfigurationDirectory"))
@@ -33,7 +33,7 @@ let
   lost = lib.concatLists (lib.mapAttrsToList settingsOf services);
 in
 {
-  # One message for each folder that would help.
+  # One message for each folder that nixvm.persist would need.
   assertions = lib.mapAttrsToList (folder: settings: {
     assertion = false;
     message = ''

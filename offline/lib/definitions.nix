@@ -1,4 +1,4 @@
-# What modules define: properties around values, which definitions of an option count, and how they become one value.
+# Definitions of modules: properties around values, which definitions of an option count, and how they become one value.
 { lib }:
 let
   inherit (builtins)

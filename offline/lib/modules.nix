@@ -1,7 +1,7 @@
 # A module system: options with types, definitions with conditions, priorities and order.
 #
-# It differs from nixpkgs' in one point. A definition of an option that nobody declares is no error: a guest of the
-# offline base carries out a part of NixOS, so such names are collected in `undeclared`, for the build to list.
+# It differs from nixpkgs' in one point. The definition of an undeclared option is no error: a guest of the
+# offline base carries out a part of NixOS, so `undeclared` collects such names, and the build lists them.
 { lib }:
 let
   inherit (builtins)
@@ -61,7 +61,7 @@ let
       };
     };
 
-  # The names of the definitions below one that nobody declares.
+  # The names of the definitions below an undeclared one.
   leaves =
     loc: defs:
     let
@@ -254,7 +254,7 @@ let
       inherit (result) undeclared;
     };
 
-  # `_module` is evaluated apart: the arguments of modules must not wait for what those modules define.
+  # `_module` is evaluated separately: the arguments of modules must not depend on definitions of those modules.
   splitProperty =
     f: value:
     if isType "merge" value then

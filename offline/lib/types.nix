@@ -18,7 +18,7 @@ let
     ;
   inherit (lib) mergeDefs showFiles showOption showValue;
 
-  # A value without parts of its own.
+  # A value without parts.
   whole = value: {
     inherit value;
     undeclared = [ ];
@@ -46,7 +46,7 @@ let
       _type = "option-type";
       inherit name description check;
       merge = sameOf;
-      # Whether a value may hold definitions that nobody declares, as those of submodules may.
+      # Whether a value may contain undeclared definitions, as submodules may.
       open = false;
       typeMerge = _: null;
       getSubOptions = _: { };

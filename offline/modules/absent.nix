@@ -1,5 +1,5 @@
-# Options that are satisfied as they are: a guest of the offline base has no such part. Set to anything else, they
-# are listed as not carried out.
+# Options for parts that a guest of the offline base does not have. Their default needs nothing; any other value is listed
+# as not carried out.
 { config, lib, ... }:
 let
   absent = {
@@ -52,10 +52,10 @@ let
     "xdg.icons.enable" = false;
     "xdg.mime.enable" = false;
     "xdg.sounds.enable" = false;
-    # Debian's binaries find their loader and libraries where they expect them, which is what nix-ld is for.
+    # nix-ld is not needed: Debian's binaries find their loader and libraries in the usual places.
     "programs.nix-ld.enable" = true;
   };
-  # Both values are fine where the option only allows what the guest does anyway.
+  # Both values are fine if the option only allows something that the guest does anyway.
   either = [
     "programs.nix-ld.enable"
     "users.allowNoPasswordLogin"

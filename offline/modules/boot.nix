@@ -64,8 +64,8 @@ in
         availableKernelModules = names;
         kernelModules = names;
         supportedFilesystems = fileSystemNames;
-        # A file in the initial ramdisk would have to be read by something in it; the base's script reads none. nixvm's
-        # modules put a host name there so that it is the same for all machines, which this one is.
+        # The base's initial ramdisk is a script that reads no such file. nixvm's modules put a host name there to make the
+        # ramdisk the same for all machines, which this one is anyway.
         systemd.contents."/etc/hostname".text = mkOption {
           type = types.lines;
           default = "";

@@ -107,7 +107,7 @@ in
   config = {
     system.ignored = lib.optional (config.i18n.defaultLocale != locale) "i18n.defaultLocale";
 
-    # Only those that are no Debian packages have anything that /usr does not.
+    # Only packages that are not Debian's contain files that /usr lacks.
     system.path = pkgs.buildEnv {
       name = "system-path";
       paths = lib.filter (package: !package ? missing) cfg.systemPackages;

@@ -1,4 +1,4 @@
-# /etc: an erofs image of what modules define, over the configuration files of the Debian packages. The initial ramdisk
+# /etc: an erofs image of the modules' files, over the configuration files of the Debian packages. The initial ramdisk
 # mounts both as one overlay without an upper layer, so nothing can write to it and no remount changes that.
 {
   config,

@@ -1,9 +1,9 @@
-# File systems: /etc/fstab for the running guest, and a table of what the initial ramdisk mounts.
+# File systems: /etc/fstab for the running guest, and a table of mounts for the initial ramdisk.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
 
-  # Without these nothing starts, so they are mounted before systemd is.
+  # Nothing starts without these, so they are mounted before systemd starts.
   early = [
     "/"
     "/nix"
@@ -81,7 +81,7 @@ let
   isBind = fs: lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
   isBelow = path: parent: parent != path && (parent == "/" || lib.hasPrefix "${parent}/" path);
 
-  # What has to be mounted before: what is above it, above its source, and what it names.
+  # Mounts that must come before: those above it, those above its source, and those that it names.
   isBefore =
     a: b:
     isBelow b.mountPoint a.mountPoint
@@ -130,7 +130,7 @@ let
       fs.fsType
       (if options == [ ] then "defaults" else lib.concatStringsSep "," options)
       "0"
-      # The initial ramdisk has checked what it mounts.
+      # The initial ramdisk has already checked its mounts.
       (if isChecked fs && !fs.neededForBoot then "2" else "0")
     ];
 

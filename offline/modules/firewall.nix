@@ -1,4 +1,4 @@
-# The firewall, by nftables: nothing comes in but answers, pings and the ports that are named.
+# The firewall, with nftables: it lets in only answers, pings and the named ports.
 { config, lib, pkgs, ... }:
 let
   inherit (lib) mkOption types;

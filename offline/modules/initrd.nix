@@ -1,5 +1,5 @@
-# The initial ramdisk: a script, busybox, e2fsck and the kernel modules to mount what `fileSystems` needs for boot. It knows
-# nothing of a machine, so all machines of a profile share it; what is a machine's own it reads from the toplevel.
+# The initial ramdisk: a script, busybox, e2fsck and the kernel modules to mount the file systems that the boot needs. It
+# contains nothing of a single machine, so all machines of a profile share it; it reads the machine's parts from the toplevel.
 {
   config,
   lib,
@@ -15,7 +15,7 @@ let
     config.boot.initrd.kernelModules
     ++ config.boot.initrd.availableKernelModules
     ++ map (fs: fs.fsType) (lib.filter (fs: !lib.elem fs.fsType [ "none" "auto" "tmpfs" ]) mounted)
-    # What vfat reads names with, unless a mount says otherwise.
+    # vfat uses these to read names, unless a mount says otherwise.
     ++ lib.optionals (lib.any (fs: fs.fsType == "vfat") mounted) [
       "nls_cp437"
       "nls_ascii"
@@ -46,7 +46,7 @@ in
     cp "$mountsPath" root/mounts
     chmod 0755 root/init root/bin/*
 
-    # Each module after those it needs, unpacked: the whole ramdisk is compressed once, by a faster method.
+    # Each module after its dependencies, unpacked: the whole ramdisk is compressed once, with a faster method.
     for module in $wanted; do
       ${runTool "kmod" "modprobe"} -d ${modules} -S ${modDirVersion} --show-depends "$module" ||
         echo "initrd: the kernel has no module $module" >&2

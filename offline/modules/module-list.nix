@@ -1,4 +1,4 @@
-# Every module of the base. What none of them declares is listed at build time as not carried out.
+# Every module of the base. A build lists options that none of them declares as not carried out.
 [
   ./absent.nix
   ./boot.nix

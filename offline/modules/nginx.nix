@@ -1,5 +1,5 @@
-# A web server, by Debian's nginx: sites with files, redirects and backends over HTTP. TLS, modules and what else NixOS's
-# options hold are listed as not carried out.
+# A web server, with Debian's nginx: sites with files, redirects and backends over HTTP. TLS, modules and NixOS's other
+# options are listed as not carried out.
 {
   config,
   lib,
@@ -160,13 +160,13 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    # As NixOS's, in place of Debian's: that one waits for the network to be online, and its first process is root's.
+    # Like NixOS's unit, and instead of Debian's, which waits for the network to be online and starts as root.
     systemd.services.nginx = {
       description = "Nginx web server";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
       serviceConfig = {
-        # The log is that of the journal from the start, not from where the configuration says so.
+        # Log to the journal from the start, even before the configuration is read.
         ExecStart = "${pkgs.nginx}/bin/nginx -e stderr -g 'daemon off;'";
         ExecReload = "/usr/bin/kill -HUP $MAINPID";
         Restart = "always";

@@ -1,4 +1,4 @@
-# Which package set a system is made from.
+# The package set that a system is made from.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# sudo, and programs that run with another account's rights: the store keeps no such bit, so copies of them are made at boot.
+# sudo, and programs that run with another account's rights. The store has no setuid bits, so copies are made at boot.
 { config, lib, pkgs, ... }:
 let
   inherit (lib) mkOption types;
@@ -195,7 +195,7 @@ in
       '';
     };
 
-    # A tmpfs of its own: systemd's /run may hold no such programs.
+    # A separate tmpfs, because systemd mounts /run with nosuid.
     systemd.mounts = [
       {
         description = "Programs with other accounts' rights";

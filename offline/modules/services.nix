@@ -70,8 +70,8 @@ in
         "udev/rules.d/99-local.rules".text = cfg.udev.extraRules;
         "issue".text = "Debian ${lib.trivial.release}, as an image of nixvm: \\n \\l\n\n";
       };
-      # A user's service manager stays once it runs: starting it costs seconds where there is no KVM, and every
-      # `ssh machine command` would start it anew.
+      # A user's service manager keeps running: without KVM starting it takes seconds, and every `ssh machine command`
+      # would start it again.
       services.logind.settings.Login.UserStopDelaySec = lib.mkDefault "infinity";
       # As in NixOS, the members of wheel read the journal.
       systemd.tmpfiles.rules = lib.mkIf (cfg.journald.storage == "persistent") [
@@ -79,7 +79,7 @@ in
         "a+ /var/log/journal/%m - - - - d:group:wheel:r-x,group:wheel:r-x"
         "a+ /var/log/journal/%m/system.journal - - - - group:wheel:r--"
       ];
-      # Debian's device rules start it as soon as there is a port to the host.
+      # Debian's device rules start it as soon as the port to the host exists.
       systemd.maskedUnits = lib.optional (!cfg.qemuGuest.enable) "qemu-guest-agent.service";
     }
     (lib.mkIf cfg.timesyncd.enable {

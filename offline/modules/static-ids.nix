@@ -1,5 +1,5 @@
-# Accounts and groups that Debian's packages and systemd's device rules expect, with the numbers that base-passwd
-# gives them, or (from 990 on) that this base does.
+# Accounts and groups that Debian's packages and systemd's device rules expect, with the numbers of base-passwd,
+# or (from 990 on) of this base.
 {
   users =
     let

@@ -1,4 +1,4 @@
-# Units: what modules define becomes /etc/systemd/system, beside the units that Debian's packages bring.
+# Units: the modules' units become /etc/systemd/system, beside the units of Debian's packages.
 {
   config,
   lib,
@@ -16,7 +16,7 @@ let
     kind: lib.mapAttrsToList (unitOptions.toUnit cfg.globalEnvironment kind) cfg.${kind.option}
   ) kinds;
 
-  # Of no use in a guest whose operating system is an image and whose disks are known; each would cost time at boot.
+  # A guest whose operating system is an image and whose disks are known does not need these; each would cost time at boot.
   masked = [
     "apt-daily-upgrade.timer"
     "apt-daily.timer"

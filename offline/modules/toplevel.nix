@@ -1,5 +1,5 @@
-# A system as one store path: what the initial ramdisk and systemd start from. Between two machines of a profile it differs
-# by /etc, which is small; Debian's files and the units are the profile's.
+# A system as one store path, from which the initial ramdisk and systemd start. For two machines of a profile it differs
+# only in /etc, which is small; Debian's files and the units belong to the profile.
 {
   config,
   lib,

@@ -221,7 +221,7 @@ let
         };
         mountConfig = settings;
       };
-      # The names of mounts are not free: systemd-escape(1) of the path, in the cases that paths of a guest have.
+      # A mount's name must be the systemd-escape(1) of its path; this covers the cases of a guest's paths.
       mountKind =
         (kind "mounts" "mount" { } null)
         // {
@@ -276,7 +276,7 @@ let
     let
       file = "${name}.${kind.suffix}";
       into = folder: map (target: "${target}.${folder}/${file}");
-      # A service with a command of its own is whole and takes the place of Debian's.
+      # A service with its own command is complete and replaces Debian's.
       whole = kind.option == "services" && (unit.script != "" || unit.serviceConfig ? ExecStart);
     in
     {

@@ -11,8 +11,8 @@ let
   cfg = config.users;
   static = import ./static-ids.nix;
 
-  # A number for a name that has none: from the name, so that another account does not move it; the next free one
-  # where two names meet.
+  # A number for a name that has none. It follows from the name, so that another account does not change it; if two names
+  # collide, one gets the next free number.
   allocate =
     taken: names:
     (lib.foldl'
@@ -179,7 +179,7 @@ let
       };
     };
 
-  # NAME, a tab, and the hash or `file:` with a path. No password is one that cannot be used.
+  # NAME, a tab, and the hash or `file:` with a path. An account without a password is locked.
   hashOf =
     user:
     if user.hashedPasswordFile != null then
@@ -253,7 +253,7 @@ in
         )
       );
       "shadow".source = "/run/userborn/shadow";
-      # 65536 numbers for the containers of each person, from where systemd's own ranges end.
+      # 65536 numbers for the containers of each user, beginning after systemd's own ranges.
       "subuid".text = lib.concatLines (
         lib.mapAttrsToList (name: user: "${name}:${toString (100000 + (user.uid - 1000) * 65536)}:65536") normal
       );
@@ -262,7 +262,7 @@ in
 
     systemd.services.userborn = {
       description = "Passwords of the image's accounts";
-      # Wanted, as in NixOS: what a target requires takes the target, and all services, down when it is started anew.
+      # Wanted, as in NixOS: restarting a unit that a target requires would stop the target, and with it all services.
       wantedBy = [ "sysinit.target" ];
       before = [
         "sysinit.target"

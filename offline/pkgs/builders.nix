@@ -10,8 +10,8 @@ let
       lib.filter builtins.isAttrs (attributes.nativeBuildInputs or [ ] ++ attributes.buildInputs or [ ])
     );
 
-  # `builderDebs` says which packages the builder gets beside those of @builder; else it follows from what it names. With
-  # `hostPaths` it runs the host's own programs, and has these folders of the host.
+  # `builderDebs` names the builder's packages in addition to @builder; by default they follow from the packages that it
+  # mentions. With `hostPaths` it runs the host's own programs, and sees these folders of the host.
   build =
     name: attributes: command:
     let
@@ -135,7 +135,7 @@ rec {
         ln -s ${escapeShellArg "${entry.path}"} ${escapeShellArg entry.name}'') list}
     '';
 
-  # Real folders with links to the files: what two packages have below the same folder comes together.
+  # Real folders with links to the files, so that two packages can have files in the same folder.
   buildEnv =
     {
       name,
@@ -209,7 +209,7 @@ rec {
         ''
       );
 
-  # What `nix develop` reads before it looks at a derivation's environment.
+  # `nix develop` reads this before a derivation's environment.
   stdenvSetup = runCommand "stdenv-setup" { } ''
     mkdir $out
     cp ${./setup.sh} $out/setup

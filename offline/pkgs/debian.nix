@@ -25,7 +25,7 @@ let
   ) lines;
   named = name: lib.concatMap (entry: lib.optionals (entry.name == name) entry.debs) table;
 
-  # By the evaluator, which checks the hash too: it is the user's, and the daemon's builders may not read a home folder.
+  # Read by the evaluator, which runs as the user and checks the hash: the daemon's builders may not read a home folder.
   fetch =
     name:
     let
@@ -49,7 +49,7 @@ let
       )
     );
 
-  # Programs whose name is not the package's.
+  # Programs whose names differ from the package's.
   mainPrograms = {
     bind = "dig";
     cacert = "update-ca-certificates";
@@ -68,8 +68,8 @@ let
   # Without Debian's epoch, which no program's own version has.
   versionOf = name: lib.last (lib.splitString ":" data.debs.${name}.version);
 
-  # A name of nixpkgs that Debian has no package for (`-` in packages.list): a profile may ask for it, and it is listed as
-  # not carried out; a command that needs it fails.
+  # A name of nixpkgs without a Debian package (`-` in packages.list). A profile may request it, and the build lists it as not
+  # carried out; a command that needs it fails.
   missing = name: {
     type = "derivation";
     inherit name;
@@ -115,7 +115,7 @@ let
     inherit (data.bootstrap) sha256;
   };
 
-  # What a builder has as /usr. What every builder has is one tree; another is made only for packages beyond that.
+  # The /usr of a builder. All builders share one tree; only a builder with further packages gets another one.
   everyBuilders = closure (named "@builder");
   programsOf =
     debs:
@@ -138,7 +138,7 @@ let
     else
       programsOf (closure (named "@builder" ++ names));
 
-  # A tree of unpacked packages. Documentation and translations stay out.
+  # A tree of unpacked packages, without documentation and translations.
   unpack =
     name: debs:
     pkgs.runCommand name {

@@ -1,4 +1,4 @@
-# What a guest is made of: Debian's files, in the state that their maintainer scripts would leave, and its kernel.
+# The contents of a guest: Debian's files, in the state that their maintainer scripts would leave, and its kernel.
 { lib, pkgs, data, debian }:
 let
   kernelDeb = lib.head (lib.filter (name: lib.hasPrefix "linux-image-" name && data.debs ? ${name} && builtins.match "linux-image-[0-9].*" name != null) (

@@ -1,6 +1,6 @@
-# Rust by the host's toolchain, and shells. A program that is to run on the host is linked with the host's libraries, so it is
-# the one thing here that is built with the host's programs; Nix's sandbox shows them when it is asked to (on-host.sh). Crates
-# come from the host's own cargo folder, so that nothing is downloaded: one `cargo fetch`, or any build by hand, puts them there.
+# Rust with the host's toolchain, and shells. A program that runs on the host must be linked with the host's libraries, so only
+# such programs are built with the host's tools; Nix's sandbox can be told to show these (on-host.sh). Crates come from the
+# host's own cargo folder, so nothing is downloaded: one `cargo fetch`, or any build by hand, puts them there.
 { lib, pkgs, data }:
 let
   inherit (data) rust;

@@ -7,7 +7,7 @@ use serde::Serializer;
 /// Serialises a path as text; what is not UTF-8 in it is shown as `U+FFFD`.
 ///
 /// serde refuses such a path, and the whole result with it. Every path of a result has
-/// `#[serde(serialize_with = "…")]` with this or [`texts`]; `tests/architecture.rs` looks for one that has not.
+/// `#[serde(serialize_with = "…")]` with this or [`texts`]; `tests/architecture` looks for one that has not.
 ///
 /// # Errors
 /// Those of the serializer.

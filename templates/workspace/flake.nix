@@ -2,7 +2,7 @@
   description = "My virtual machines";
 
   inputs = {
-    # Where your nixvm is: a clone on this machine, or the URL it came from. It is a URL: a blank in it is written %20.
+    # Where your nixvm is: a clone on this machine, or the URL it came from. It is a URL: write a space as %20.
     nixvm.url = "git+file:///path/to/nixvm";
     nixvm.inputs.nixpkgs.follows = "nixpkgs";
 

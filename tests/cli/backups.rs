@@ -1,4 +1,4 @@
-//! Backups that are listed, verified and refused; nothing of a workspace changes by one that is bad.
+//! Listing, verifying and refusing backups; a bad backup changes nothing in the workspace.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -33,7 +33,7 @@ fn about(machine: &str, created: &str, parent: Option<Parent>) -> About {
     }
 }
 
-/// Writes an archive with these files and returns how an archive that adds to it names it.
+/// Writes an archive with these files and returns the `parent` of an archive that builds on it.
 fn archive(folder: &Path, about: &About, files: Vec<MachineFile>) -> Parent {
     let data = data(300_000);
     let source =
@@ -42,7 +42,7 @@ fn archive(folder: &Path, about: &About, files: Vec<MachineFile>) -> Parent {
     Parent { archive: written.name, manifest: written.manifest }
 }
 
-/// Returns a sandbox with a machine `web` and two archives of it, the second of which adds to the first.
+/// Returns a sandbox with a machine `web` and two archives of it; the second builds on the first.
 fn with_archives() -> (Sandbox, [ArchiveName; 2]) {
     let sandbox = Sandbox::new().with_web();
     let folder = sandbox.path("output/backups");
@@ -73,7 +73,7 @@ fn each_machine_is_shown_its_own_archives() {
         "no backups in WORKSPACE/output/backups; `nixvm backup NAME` makes one\n"
     );
 
-    // Without a terminal nobody can choose; what could be chosen is shown, and none of another machine's.
+    // Without a terminal nobody can choose. The error lists the machine's archives, and no other machine's.
     let refused = sandbox.run(&["restore-backup", "web"]);
     assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
     assert!(
@@ -96,7 +96,7 @@ fn an_archive_is_whole_only_with_all_that_it_adds_to() {
     assert_eq!(good.code, 0, "{good:?}");
     assert!(good.stdout.contains("is whole, and so is the archive that it adds to: "), "{good:?}");
 
-    // Away from what it adds to.
+    // Without its parent in the same folder.
     let elsewhere = sandbox.home().join(above.to_string());
     fs::copy(file(&above), &elsewhere).unwrap();
     let alone = verify(&elsewhere);
@@ -104,7 +104,7 @@ fn an_archive_is_whole_only_with_all_that_it_adds_to() {
     assert!(alone.stderr.contains("cannot be restored"), "{alone:?}");
     assert!(alone.stderr.contains(&format!("hint: it holds only what changed since `{full}`")), "{alone:?}");
 
-    // Beside another of that name.
+    // With another archive under its parent's name.
     fs::remove_file(file(&full)).unwrap();
     archive(&sandbox.path("output/backups"), &about("web", "20260120-171147", None), Vec::new());
     let other = verify(&file(&above));
@@ -126,13 +126,13 @@ fn a_bad_archive_changes_nothing() {
         assert!(sandbox.snapshot() == before, "{words}: something changed");
         assert_eq!(sandbox.run(&["list"]).stdout.lines().count(), 2, "{words}");
     };
-    // Each byte is looked at by the tests of the format; here, that nothing follows.
+    // The tests of the format check each byte; this one checks that nothing happens.
     for at in [0, 100, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 1;
         fs::write(&file, &bad).unwrap();
         refused(&file, "the archive");
-        // Nor by one that adds to it.
+        // Nor an archive that builds on it.
         refused(&sandbox.path("output/backups").join(above.to_string()), "the archive");
     }
     for length in [0, 1000, good.len() - 1] {
@@ -205,7 +205,7 @@ fn what_acts_here_is_taken_from_nobody_unasked() {
     fs::create_dir(&folder).unwrap();
     let Parent { archive: name, manifest } = archive(&folder, &about("web", "20260123-171147", None), files);
     let file = folder.join(name.to_string());
-    // A Nix that says that it was asked.
+    // A Nix that leaves a trace when it is called.
     let programs = sandbox.home().join("programs");
     fs::create_dir(&programs).unwrap();
     let asked = sandbox.home().join("asked");
@@ -237,7 +237,7 @@ fn what_acts_here_is_taken_from_nobody_unasked() {
     let json: serde_json::Value = serde_json::from_str(&restore(&["--files", "--json"]).stdout).unwrap();
     assert!(json["causes"][0].as_str().unwrap().starts_with("extra.nix: "), "{json}");
 
-    // Where somebody says so, Nix is asked; and where this workspace made the archive.
+    // With `--trust-archive` Nix is called, and also if this workspace made the archive.
     let trusted = restore(&["--files", "--yes", "--trust-archive"]);
     assert!(asked.exists() && !trusted.stderr.contains("was not made"), "{trusted:?}");
     fs::remove_file(&asked).unwrap();
@@ -255,7 +255,7 @@ fn an_archive_brings_keys_to_a_workspace_without_its_machine() {
     let refused = sandbox.run(&["restore-backup", "web", &full.to_string(), "--yes", "--quiet"]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("admin_authorized_keys: 1 key(s) that log in as admin"), "{refused:?}");
-    // Its network, name servers and locked root are what any machine has.
+    // Its network, name servers and locked root are the usual ones.
     assert!(!["network", "resolv", "root_"].iter().any(|name| refused.stderr.contains(name)), "{refused:?}");
     assert!(sandbox.snapshot() == before);
 }

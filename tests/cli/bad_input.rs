@@ -1,8 +1,8 @@
-//! What is wrong is refused: one clear message, the right exit code, and nothing changed.
+//! Bad input is refused: one clear message, the right exit code, and no change.
 
 use crate::sandbox::{KEY, Sandbox};
 
-/// Runs a command that must be refused, with nothing changed, and returns what it said.
+/// Runs a command that must be refused and change nothing, and returns its message.
 fn refused(sandbox: &Sandbox, arguments: &[&str], code: i32) -> String {
     let before = sandbox.snapshot();
     let ended = sandbox.run(arguments);
@@ -85,7 +85,7 @@ fn snapshots() {
         assert!(said.starts_with("error: `Web` cannot be a machine's name"), "{said}");
     }
     for verb in ["restore-snapshot", "delete-snapshot"] {
-        // Nobody is asked about a machine that is not there.
+        // No question about a machine that does not exist.
         for arguments in [&[verb, "web", "a"][..], &[verb, "web", "a", "--yes"]] {
             let said = refused(&sandbox, arguments, 1);
             assert!(said.contains("has no domain `web`\nhint: make it: `nixvm create web`"), "{said}");

@@ -1,4 +1,4 @@
-//! Builds that meet: what Nix builds for a command is what that command read, whatever others do meanwhile.
+//! Concurrent builds: Nix builds for a command exactly the files that this command read, whatever others do meanwhile.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::sandbox::Sandbox;
 
-/// A flake whose machines' images are what Nix was given of them, and of the profile.
+/// A flake whose machines' images contain the machine's and the profile's files as Nix got them.
 const FLAKE: &str = r#"{
   inputs.machines = { url = "path:./nix/no-machines"; flake = false; };
   inputs.nixpkgs = { url = "path:./nix/no-machines"; flake = false; };
@@ -27,7 +27,7 @@ const IMAGE: &str = r#"{ "format": 2, "machine": "NAME", "profile": "core", "bas
   "layout": "shared", "toplevel": "/nix/store/x", "fingerprint": "y", "nixpkgsRevision": "z", "system": "s", "kernel": "k",
   "notCarriedOut": [] }"#;
 
-/// Returns a workspace with the machines `web` and `db`, of whose images `content` is a part.
+/// Returns a workspace with the machines `web` and `db`, whose images contain `content`.
 fn workspace() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("flake.nix", FLAKE.replace("SYSTEM", &format!("{}-linux", std::env::consts::ARCH)));
@@ -46,7 +46,7 @@ fn workspace() -> Sandbox {
     sandbox
 }
 
-/// Puts a Nix first in the returned `PATH` that halts before it builds until the file `go` is there.
+/// Returns a `PATH` that begins with a Nix that waits before it builds until the file `go` exists.
 fn halting(sandbox: &Sandbox) -> (PathBuf, String) {
     let folder = sandbox.home().join("halting");
     fs::create_dir(&folder).unwrap();
@@ -65,7 +65,7 @@ fn build(sandbox: &Sandbox, name: &str, path: &str) -> Child {
     command.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Returns the digest that a build says it has, and what is in its image.
+/// Returns the digest that a build reports, and the content of its image.
 fn built(sandbox: &Sandbox, name: &str, build: Child) -> (String, PathBuf) {
     let ended = build.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -113,7 +113,7 @@ fn an_image_has_the_digest_of_what_is_in_it_whoever_builds_beside() {
 #[test]
 fn a_nixpkgs_that_changes_in_its_place_is_another_one() {
     let sandbox = workspace();
-    // Where the offline base is, which is made anew in its place.
+    // The place of the offline base, which `offline/prepare` replaces.
     let folder = sandbox.home().join(".cache/nixvm/offline");
     fs::create_dir_all(&folder).unwrap();
     let folder = folder.canonicalize().unwrap();

@@ -1,4 +1,4 @@
-//! The commands that change a machine which is there, as far as no guest is needed.
+//! Commands that change an existing machine, as far as they need no guest.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ fn read(sandbox: &Sandbox, file: &str) -> String {
     fs::read_to_string(sandbox.path(&format!("machines/web/{file}"))).unwrap()
 }
 
-/// Checks that a command is refused with that code and those words, and that no file changed.
+/// Checks that a command is refused with this code and these words, and changes no file.
 fn refused(sandbox: &Sandbox, arguments: &[&str], input: &str, code: i32, words: &[&str]) {
     let before = sandbox.snapshot();
     let ended = sandbox.run_with_input(arguments, input);
@@ -123,7 +123,7 @@ fn a_network_is_written_checked_and_asked_for_only_at_a_terminal() {
     );
     refused(&sandbox, &["network-config", "web", "bridge:no-such"], "", 1, &["no bridge `no-such`"]);
     refused(&sandbox, &["network-config", "web", "wifi"], "", 2, &["`wifi` is not a network"]);
-    // This host's bridges are not what is asked for there.
+    // A remote host does not have this host's bridges.
     let server = "qemu+ssh://root@server/system";
     sandbox.write("machines/web/connection", server);
     let there = ["network-config", "web", "bridge", "--connect", server];
@@ -217,7 +217,7 @@ fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_th
         &["passwd", "nosuch"],
         &["network-config", "nosuch"],
     ] {
-        // 2 is what a question without a terminal ends with.
+        // A question without a terminal ends with 2.
         refused(&sandbox, arguments, "", 1, &["error: "]);
     }
     let work = sandbox.path("output/work");

@@ -1,8 +1,8 @@
-//! A machine whose disks another tool has touched: found before a command acts, and nothing is changed.
+//! A machine whose disks another tool has changed: every command notices before it acts, and changes nothing.
 
 use crate::sandbox::{Ended, Sandbox};
 
-/// Every verb that changes a machine or goes by what it has.
+/// Every verb that changes a machine or copies its data.
 const VERBS: [&[&str]; 16] = [
     &["start", "web"],
     &["reboot", "web"],
@@ -36,7 +36,7 @@ const WHOLE: Disks<'static> = Disks {
     identity: "/nixvm-t/pool/web.identity.img",
 };
 
-/// Returns a libvirt where the machine `web` of the sandbox has those disks; in the state of that number.
+/// Returns a libvirt where the machine `web` of the sandbox has these disks, in the state with this number.
 fn libvirt(sandbox: &Sandbox, disks: &Disks<'_>, state: u32) -> String {
     let workspace = sandbox.path("").canonicalize().unwrap();
     let uuid = std::fs::read_to_string(sandbox.path("machines/web/uuid")).unwrap();
@@ -96,7 +96,7 @@ fn promise_15_no_command_overruns_what_another_tools_snapshot_has_a_machine_writ
     for (disks, target, image) in [
         (Disks { data: "/nixvm-t/pool/web.data-3.s", ..WHOLE }, "vdb", "/nixvm-t/pool/web.data-3.s"),
         (Disks { data: "/elsewhere/web.data-3.s", ..WHOLE }, "vdb", "/elsewhere/web.data-3.s"),
-        // Called as a volume of the machine's, and another file or another machine's.
+        // Named like a volume of the machine, but another file, or another machine's volume.
         (Disks { data: "/elsewhere/web.data-3.qcow2", ..WHOLE }, "vdb", "/elsewhere/web.data-3.qcow2"),
         (
             Disks { data: "/nixvm-t/pool/shop.data-3.qcow2", ..WHOLE },
@@ -128,7 +128,7 @@ fn promise_15_a_machine_that_writes_to_what_a_snapshot_keeps_is_not_changed() {
     let words =
         ["writes to `web.data-2.qcow2`, which its snapshot old keeps", "`nixvm delete-snapshot web old`"];
     refused(&sandbox, &uri, &VERBS, &words);
-    // The way out is not refused for that.
+    // The command that the hint names is not refused.
     let way_out = at(&sandbox, &uri, &["delete-snapshot", "web", "old", "--yes"]);
     assert!(!way_out.stderr.contains("which its snapshot"), "{way_out:?}");
 }

@@ -1,4 +1,4 @@
-//! The verbs on generations where there is nothing for them to do, or what is asked makes no sense.
+//! The verbs on generations when they have nothing to do, or when the request makes no sense.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Hosts and users that are not as nixvm would like them: what is said, and to whom files belong.
+//! Hosts and users that lack something nixvm needs: the messages, and the owners of files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
@@ -10,7 +10,7 @@ use crate::sandbox::Sandbox;
 /// A user that no host has.
 const SOMEBODY: u32 = 4242;
 
-/// Returns a folder with a Nix of that version, which can do nothing else.
+/// Returns a folder with a Nix that can only print this version.
 fn with_nix(sandbox: &Sandbox) -> PathBuf {
     let folder = sandbox.home().join("bin");
     fs::create_dir_all(&folder).unwrap();
@@ -24,7 +24,7 @@ fn is_root(sandbox: &Sandbox) -> bool {
     fs::metadata(sandbox.path("")).unwrap().uid() == 0
 }
 
-/// Gives the sandbox, with all in it, to that user.
+/// Gives the sandbox and its files to this user.
 fn give(sandbox: &Sandbox, user: u32) {
     let root = sandbox.home().parent().unwrap().to_owned();
     for entry in walkdir::WalkDir::new(root) {
@@ -81,7 +81,7 @@ fn a_session_in_somebody_elses_folders_is_refused_before_it_makes_any() {
     );
     refused("HOME", &shown, &format!("HOME is {shown}, which belongs to user "), "`sudo -i`");
     assert!(other == *"/" || fs::read_dir(&other).unwrap().next().is_none(), "libvirt was there");
-    // The system's libvirt works in none of them.
+    // The system's libvirt uses none of these folders.
     let ended = sandbox.ended(sandbox.command(&["list"]).env("XDG_RUNTIME_DIR", "/nonexistent/run"));
     assert_eq!(ended.code, 0, "{ended:?}");
 }
@@ -95,7 +95,7 @@ fn a_path_too_long_for_libvirts_sockets_is_refused_before_anything_is_written() 
     let path = with_nix(&sandbox);
     let ended = sandbox.ended(sandbox.command(&create).env("XDG_CONFIG_HOME", &long).env("PATH", path));
     if ended.stderr.contains("cannot connect to libvirt") {
-        // No daemon of a user's can be had here.
+        // This host cannot run a user's libvirt daemon.
         return;
     }
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -119,10 +119,10 @@ fn what_root_writes_belongs_to_the_owner_of_the_workspace() {
         &["create", "db", "--no-build", "--no-keys", "--quiet"],
         &["build", "--machine", "db"],
     ];
-    // The flake has no such output: Nix fails after all is staged and rendered.
+    // The flake has no such output, so Nix fails after staging and rendering.
     let path = std::env::var_os("PATH").unwrap();
     for arguments in by_root {
-        // As sudo does.
+        // Like sudo.
         let caller = SOMEBODY.to_string();
         let ended = sandbox.ended(sandbox.command(arguments).env("PATH", &path).env("SUDO_UID", caller));
         assert_eq!(ended.code, i32::from(arguments[0] == "build"), "{ended:?}");
@@ -205,7 +205,7 @@ fn a_workspace_that_anyone_may_have_put_into_a_shared_folder_is_refused() {
     assert!(ended.stderr.contains(&why), "{ended:?}");
     assert_eq!(below(&["-C", "..", "list-profiles"]).code, 1);
     assert_eq!(below(&["--trust", "..", "list-profiles"]).code, 0);
-    // One's own workspace in it is one's own.
+    // A user's own workspace inside it is trusted.
     assert_eq!(sandbox.run(&["list-profiles"]).code, 0);
 }
 

@@ -1,8 +1,7 @@
-//! The program as it is typed: standard output, standard error and exit code, all three compared.
+//! The program as a user runs it. The tests compare standard output, standard error and exit code.
 //!
-//! Every test has a home and a workspace of its own and a cleared environment.
-//! libvirt is its own test driver (`test:///default`), which has one domain,
-//! `test`, that is not nixvm's. Guests are the end-to-end tests' business.
+//! Every test has its own home and workspace and a cleared environment. libvirt is its test driver (`test:///default`), which
+//! has one domain, `test`, that is not nixvm's. The end-to-end tests use guests.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

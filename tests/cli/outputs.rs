@@ -1,4 +1,4 @@
-//! Outputs that take nothing: full, closed, or with nobody who reads them. And text that is no good for a terminal.
+//! Outputs that accept no text: full, closed, or without a reader. And text that must not reach a terminal.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Runs the program as a shell does with that redirection, such as `2>&-`.
+/// Runs the program in a shell with this redirection, such as `2>&-`.
 fn redirected(sandbox: &Sandbox, arguments: &[&str], redirection: &str) -> Ended {
     let nixvm = sandbox.command(arguments);
     let mut shell = Command::new("/bin/sh");
@@ -33,7 +33,7 @@ fn a_full_or_closed_standard_error_ends_no_operation() {
         let created = redirected(&sandbox, &CREATE, redirection);
         assert_eq!(created.code, 0, "{redirection}: {created:?}");
         assert!(sandbox.path("machines/web/uuid").exists(), "{redirection}");
-        // Notes, tables, errors and a reader that is gone.
+        // Notes, tables, errors, and a reader that has gone away.
         for (arguments, code) in [
             (&["create", "web", "--no-build", "--json"][..], 0),
             (&["list"], 0),
@@ -57,7 +57,7 @@ fn a_result_that_cannot_be_written_is_told_and_one_that_nobody_reads_is_not() {
         lost.stderr.starts_with("error: the result is lost\ncause: cannot write to standard output"),
         "{lost:?}"
     );
-    // What the command came to is more than that nobody was told.
+    // The command's own exit code wins over the failed output.
     assert_eq!(sandbox.ended(sandbox.command(&["list", "--nosuch"]).stdout(full())).code, 2);
     assert_eq!(sandbox.ended(sandbox.command(&["list"]).stdout(full()).stderr(full())).code, 1);
     let gone = redirected(&sandbox, &["list"], "| true");

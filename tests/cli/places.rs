@@ -1,4 +1,4 @@
-//! Where a machine is, and whose: written with the machine, and asked of nobody again.
+//! Where a machine is, and which workspace owns it: its files record both, and no command asks again.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Ended, Sandbox};
 
-/// Returns the URI of a libvirt whose domain `NAME` is a machine of that workspace, with its disks in the pool `fast`.
+/// Returns the URI of a libvirt whose domain `NAME` is a machine of this workspace, with its disks in the pool `fast`.
 fn host(sandbox: &Sandbox, name: &str, uuid: &str, workspace: &str) -> String {
     let disk = |serial: &str, file: &str, target: &str| {
         format!(
@@ -49,7 +49,7 @@ fn refused(ended: &Ended, code: i32, words: &[&str]) {
     }
 }
 
-/// Promise 12: what was given at `create` is never needed again, and what disagrees is refused by its name.
+/// Promise 12: values given at `create` are never needed again, and a contradicting one is refused by name.
 #[test]
 fn promise_12_where_a_machine_is_is_written_with_it() {
     let sandbox = Sandbox::new();
@@ -145,7 +145,7 @@ fn a_machine_that_was_made_before_is_found_by_its_domain_and_written_down() {
     let status = with(&sandbox, &[], &["status", "web"]);
     assert!(status.code == 0 && status.stdout.contains("pool:       fast\n"), "{status:?}");
 
-    // A file that was changed by hand does not lead a command into another pool.
+    // A manual change of the file does not lead a command into another pool.
     sandbox.write("machines/web/pool", "nixvm\n");
     let destroyed = with(&sandbox, &[], &["destroy", "web", "--yes"]);
     refused(&destroyed, 1, &["the disks of web are in the pool `fast`, but machines/web/pool says `nixvm`"]);
@@ -169,7 +169,7 @@ fn a_libvirt_that_does_not_answer_hides_no_other() {
     assert!(text.contains("no answer") && text.contains(gone), "{text}");
 }
 
-/// Promise 8: every verb, and not only those that delete.
+/// Promise 8: every verb, not only those that delete.
 #[test]
 fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
     let sandbox = Sandbox::new().with_web();
@@ -177,7 +177,7 @@ fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
     fs::create_dir_all(&theirs).unwrap();
     let theirs = theirs.canonicalize().unwrap().display().to_string();
     let uri = host(&sandbox, "shop", "0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11", &theirs);
-    // Its workspace is there, and has it.
+    // Its workspace exists, and contains the machine.
     fs::create_dir_all(format!("{theirs}/machines/shop")).unwrap();
     fs::write(format!("{theirs}/machines/shop/uuid"), "0b5f0e4c-5a4b-4c7e-9f57-0d6f6f1f8a11\n").unwrap();
     sandbox.write("machines/web/connection", &uri);
@@ -225,7 +225,7 @@ fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
     }
     assert!(run(&["logs", "shop"]).stderr.contains("shop is a machine of the workspace"));
 
-    // Where that workspace is no more, nobody is sent there.
+    // If that workspace no longer exists, no hint points there.
     fs::remove_dir_all(&theirs).unwrap();
     let gone = run(&["stop", "shop"]);
     assert!(gone.stderr.contains("that workspace is gone") && !gone.stderr.contains("-C "), "{gone:?}");

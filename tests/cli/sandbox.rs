@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A key that is one, with a comment that is anything but plain.
+/// A valid key, with its comment.
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me";
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
     pub code: i32,
@@ -56,7 +56,7 @@ impl Sandbox {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Returns the name and contents of every file of the workspace, for showing that nothing changed; `output/` is nixvm's own.
+    /// Returns the name and contents of every file of the workspace except `output/`, to check that nothing changed.
     pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = walkdir::WalkDir::new(self.path("")).sort_by_file_name().into_iter().map(Result::unwrap);
         let output = self.path("output");
@@ -92,7 +92,7 @@ impl Sandbox {
         self.ended(self.command(arguments).env("PATH", path).stdin(input))
     }
 
-    /// Returns the program with these arguments, for a test that changes where or as whom it runs.
+    /// Returns the program with these arguments, for a test that changes its folder, environment or user.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nixvm"));
         command
@@ -106,7 +106,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs a command and returns what it came to.
+    /// Runs a command and returns its result.
     pub fn ended(&self, command: &mut Command) -> Ended {
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| {

@@ -1,4 +1,4 @@
-//! A machine whose memory is on disk: nothing of it is changed, unless somebody says what is to become of the memory.
+//! A machine whose memory is on disk: no command changes it, unless the user resumes or discards the memory.
 
 use crate::sandbox::{Ended, Sandbox};
 

@@ -1,4 +1,4 @@
-//! Whoever asks nixvm to stop, and how, ends it in the same order.
+//! Every signal that asks nixvm to stop ends it in the same orderly way.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::sandbox::Sandbox;
 
-/// A Nix that is at its build until it is told to end, and then says so.
+/// A Nix that builds until a signal ends it, and then reports that.
 const NIX: &str = r#"#!/bin/sh
 case "$*" in
 *--version*) echo "nix (Nix) 2.26.3" ;;
@@ -33,7 +33,7 @@ fn begin(sandbox: &Sandbox, before: &[&str]) -> Child {
     command.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let path = format!("{}:/usr/bin:/bin", nix.parent().unwrap().display());
     command.env("PATH", path).env("NIX_SAYS", sandbox.path("../says"));
-    // A group of its own, as a terminal gives it: what is sent to nixvm alone must reach Nix too.
+    // A separate process group, as in a terminal: a signal sent only to nixvm must reach Nix too.
     command
         .process_group(0)
         .stdin(Stdio::null())
@@ -76,7 +76,7 @@ fn the_same_request_a_second_time_waits_for_nobody() {
         let sandbox = Sandbox::new();
         let mut child = begin(&sandbox, &["STUBBORN=1"]);
         wait_for(&sandbox, "at work");
-        // One of each is one request, as when a session ends.
+        // Two different signals count as one request, because a session that ends sends both.
         for first in [signal, Signal::HUP] {
             send(&child, first);
             std::thread::sleep(Duration::from_millis(300));

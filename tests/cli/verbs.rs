@@ -1,4 +1,4 @@
-//! What the verbs do that need no guest.
+//! Verbs that need no guest.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -110,7 +110,7 @@ fn verbs() -> Vec<String> {
     let help = Sandbox::new().run(&["--help"]).stdout;
     let verbs =
         help.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1).take_while(|l| !l.is_empty());
-    // What is deeper goes on from the line before.
+    // A deeper line continues the one before.
     let verbs = verbs.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
     verbs.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }

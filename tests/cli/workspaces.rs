@@ -1,4 +1,4 @@
-//! Workspaces wherever they lie, and what of them Nix gets to see. The flakes here need no nixpkgs: Nix answers at once.
+//! Workspaces in folders of any name, and the files of them that Nix gets. The flakes here need no nixpkgs, so Nix answers at once.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Ended, Sandbox};
 
-/// A flake whose one profile is a folder of its own: its image is what Nix was given.
+/// A flake with one profile, whose image is a copy of the folder that Nix got.
 const FLAKE: &str = r"{
   inputs.machines = { url = 'path:./nix/no-machines'; flake = false; };
   inputs.dep = { url = 'DEP'; flake = false; };
@@ -19,7 +19,7 @@ const FLAKE: &str = r"{
 }
 ";
 
-/// Returns a workspace in a folder of that name, with an input `dep` beside it that has a file `version`.
+/// Returns a workspace in a folder of this name, with an input `dep` beside it that has a file `version`.
 fn workspace(sandbox: &Sandbox, name: &str) -> PathBuf {
     let beside = sandbox.path("..");
     let (root, dep) = (beside.join(name), beside.join("dep"));
@@ -31,7 +31,7 @@ fn workspace(sandbox: &Sandbox, name: &str) -> PathBuf {
     for (file, text) in [
         ("flake.nix", flake.replace("DEP", &format!("path:{}", dep.display()))),
         ("base.qcow2", "an image".to_owned()),
-        // As the flake writes it, of what is read of a profile.
+        // The keys of the real file that nixvm reads for a profile.
         ("image.json", r#"{ "format": 2, "notCarriedOut": [] }"#.to_owned()),
         ("lib.nix", "{ }".to_owned()),
         ("modules/default.nix", "{ }".to_owned()),
@@ -165,7 +165,7 @@ fn inputs_are_locked_once_and_update_moves_them() {
     let second = run(&sandbox, &root, &["build", "core"]);
     assert!(second.code == 0 && !second.stderr.contains("flake.lock") && lock() == before, "{second:?}");
 
-    // Nothing is newer; then something is.
+    // First without a newer revision, then with one.
     let same = run(&sandbox, &root, &["update", "--json"]);
     let json: Value = serde_json::from_str(&same.stdout).unwrap();
     assert_eq!((json["moved"].as_array().unwrap().len(), &json["unchanged"][0]), (0, &"dep".into()));
@@ -206,7 +206,7 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
     let sandbox = Sandbox::new();
     let root = workspace(&sandbox, "replaced");
     let flake = fs::read_to_string(root.join("flake.nix")).unwrap();
-    // Nowhere: whoever would look it up fails.
+    // This path does not exist, so looking it up would fail.
     let with =
         "  inputs.nixpkgs = { url = \"path:/nowhere/nixpkgs\"; flake = false; };\n  outputs = { nixpkgs,";
     fs::write(root.join("flake.nix"), flake.replace("  outputs = {", with)).unwrap();
@@ -215,7 +215,7 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
     fs::write(base.join("flake.nix"), "{ outputs = _: { }; }").unwrap();
     fs::create_dir(root.join("output")).unwrap();
     let base = base.canonicalize().unwrap();
-    // As a person writes it.
+    // The path as a person writes it.
     fs::write(root.join("output/base"), format!("path:{}\n", base.display())).unwrap();
     for command in [&["build", "core"] as &[&str], &["update"], &["shell"], &["build", "core", "--json"]] {
         let brought = run(&sandbox, &root, command);
@@ -226,7 +226,7 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
             "{command:?}: {brought:?}"
         );
     }
-    // The hint's own command.
+    // The command from the hint.
     let brought = run(&sandbox, &root, &["build", "core"]).stderr;
     let confirm = brought.split('`').find(|part| part.starts_with("install -D")).expect(&brought);
     assert!(Command::new("sh").args(["-c", confirm]).status().unwrap().success());
@@ -247,7 +247,7 @@ fn a_nixpkgs_that_is_replaced_is_neither_locked_nor_moved() {
     let given = format!("--nixpkgs=path:{}", base.display());
     assert_eq!(run(&sandbox, &root, &[&given, "build", "core"]).code, 0);
 
-    // One that is locked stays as it is while another is used.
+    // A locked nixpkgs stays locked while another one is used.
     let flake = fs::read_to_string(root.join("flake.nix")).unwrap();
     let nixpkgs = sandbox.path("../dep").canonicalize().unwrap();
     fs::write(root.join("flake.nix"), flake.replace("/nowhere/nixpkgs", nixpkgs.to_str().unwrap())).unwrap();

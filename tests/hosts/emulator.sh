@@ -5,7 +5,7 @@
 EMULATOR_MINIMUM=10.0
 EMULATOR_SUITE=trixie
 
-# make_emulator FOLDER: sees that there is such a QEMU, by unpacking one beside the host's own.
+# make_emulator FOLDER: unpacks such a QEMU beside the host's own, if the host's is older.
 make_emulator() {
   local folder=$1 stamp
   ! host_emulator_is_good || return 0
@@ -27,7 +27,7 @@ host_emulator_is_good() {
   [[ -n $version ]] && version_at_least "$version" "$EMULATOR_MINIMUM"
 }
 
-# emulator ARGUMENT...: becomes that QEMU.
+# emulator ARGUMENT...: replaces the shell with that QEMU.
 emulator() {
   local root=$CACHE/qemu/root lib
   if host_emulator_is_good; then exec qemu-system-x86_64 "$@"; fi
@@ -37,7 +37,7 @@ emulator() {
     -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@"
 }
 
-# Prints a port of 127.0.0.1 that nobody listens on.
+# Prints a free port of 127.0.0.1.
 free_port() {
   local port
   while port=$((20000 + RANDOM % 20000)); do
@@ -45,10 +45,10 @@ free_port() {
   done
 }
 
-# Boots the host on a layer of its own over the image, which stays as it is.
+# Boots the host on a temporary layer over the image, which does not change.
 #
-# Without SVM, for QEMU's emulation of it, 7.2 to 11.1, ends at an assertion when a guest under the emulated KVM writes to
-# CR8 while an interrupt waits: UEFI firmware does at its every tick (Linux does not, and boots).
+# Without SVM, because QEMU's emulation of it, 7.2 to 11.1, fails an assertion when a guest under the emulated KVM writes to
+# CR8 while an interrupt waits. UEFI firmware does that at every tick (Linux does not, and boots).
 start_emulator() {
   qemu-img create -q -f qcow2 -b "$IMAGE/disk" -F raw "$WORK/disk"
   (emulator -no-user-config -nodefaults -nographic -machine q35 -accel tcg,thread=multi -cpu max,-svm -smp 2 -m 6G \
@@ -60,7 +60,7 @@ start_emulator() {
   EMULATOR=$!
 }
 
-# Prints the processor time that the emulator has used, in seconds: on a busy machine the clock says little.
+# Prints the processor time that the emulator has used, in seconds, because on a busy machine the clock says little.
 emulator_seconds() { awk '{ print int(($14 + $15) / 100) }' "/proc/${EMULATOR:-none}/stat" 2>/dev/null || echo 0; }
 
 emulator_lives() { kill -0 "$EMULATOR" 2>/dev/null; }

@@ -1,9 +1,9 @@
-# Evaluates modules on a profile as a machine's image would, and says what becomes of each. ./run asks for a few at a time.
+# Evaluates modules on a profile as a machine's image would, and gives the result of each. ./run evaluates a few at a time.
 #
 #   works.NAME     the path of the derivation of a system that must evaluate, or the messages that refuse it
-#   refused.NAME   "ok" for a module that must be refused with the words in `says`, or what happened instead
+#   refused.NAME   "ok" for a module that was refused with the words in `says`, or the actual messages
 #
-# On the offline base, which has few of NixOS's options, those that ./offline-base.nix names.
+# On the offline base, which has few of NixOS's options, it evaluates only the modules that ./offline-base.nix names.
 {
   # The path of a nixpkgs, or of the offline base.
   nixpkgs,

@@ -1,5 +1,5 @@
-# What NixOS would do and an immutable guest cannot. Each is refused, by name and with a way to have it: `says` holds what
-# the messages must contain.
+# Settings that NixOS would carry out and an immutable guest cannot. Each must be refused, by name and with an alternative:
+# `says` holds words that the messages must contain.
 { lib }:
 let
   refuse = says: module: { inherit module says; };

@@ -1,0 +1,5 @@
+//! Whole verbs on the real libvirt, with a machine that has nothing to boot: `cargo test --test cli on_libvirt -- --ignored`.
+
+mod edits;
+mod machine;
+mod others;
