@@ -3,12 +3,14 @@
 //! A verb is one file: its arguments, its run, and how its result is shown. The verbs import the helpers in this
 //! folder, `commands` imports the verbs, and nothing imports `commands` but `run`.
 
+mod archives;
 mod args;
 mod commands;
 mod each;
 mod environment;
 mod global;
 mod input;
+mod keys;
 mod network;
 mod output;
 mod prompt;

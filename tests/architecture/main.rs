@@ -39,11 +39,13 @@ fn floor(file: &Path) -> usize {
     floor.unwrap_or_else(|| panic!("{} is on no floor", file.display()))
 }
 
-/// Returns the verb that a file is of: `ops/life/start.rs` and all of `ops/generations/upgrade/` are one each.
+/// Returns the verb that a file is of: `ops/life/start.rs` and all of `ops/generations/upgrade/` are one each. What is asked and
+/// shown of a verb (`cli/life/start.rs`) is one, too.
 fn verb(file: &Path) -> Option<PathBuf> {
     let words: Vec<_> = file.iter().collect();
-    let [ops, group, verb, ..] = words[..] else { return None };
-    (ops == "ops" && verb != "mod.rs").then(|| Path::new(group).join(verb).with_extension(""))
+    let [floor, group, verb, ..] = words[..] else { return None };
+    let of_verbs = floor == "ops" || floor == "cli";
+    (of_verbs && verb != "mod.rs").then(|| Path::new(floor).join(group).join(verb).with_extension(""))
 }
 
 fn upward(imports: &Imports) -> Vec<String> {
@@ -57,7 +59,7 @@ fn upward(imports: &Imports) -> Vec<String> {
 
 fn between_verbs(imports: &Imports) -> Vec<String> {
     let wrong = |(from, to): &(&Path, &Path)| match (verb(from), verb(to)) {
-        (Some(from), Some(to)) => from != to,
+        (Some(verb), Some(other)) => top(from) == top(to) && verb != other,
         _ => false,
     };
     imports

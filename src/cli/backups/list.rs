@@ -6,7 +6,7 @@ use crate::cli::{Shown, machine_name};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-use super::archives::{folder, listing};
+use crate::cli::archives::{folder, listing};
 
 #[derive(Debug, clap::Args)]
 pub struct Backups {

@@ -1,6 +1,5 @@
 //! Verbs on backups.
 
-mod archives;
 pub mod list;
 pub mod restore;
 pub mod take;

@@ -9,7 +9,7 @@ use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::ops::{self, Call, Restore, Setup};
 
-use super::archives::{folder, listing};
+use crate::cli::archives::{folder, listing};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -8,7 +8,7 @@ use crate::cli::{Shown, Terminal, each};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
-use super::archives::{folder, state};
+use crate::cli::archives::{folder, state};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

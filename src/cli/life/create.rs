@@ -13,7 +13,7 @@ use crate::error::{Failure, Result};
 use crate::model::{MachineName, Port, ProfileName, Size, Vcpus};
 use crate::ops::{self, Call, Setup, Watch};
 
-use super::keys::{self, Keys};
+use crate::cli::keys::{self, Keys};
 
 const NAME_INSTEAD: &str = "name the machine: `nixvm create NAME`";
 

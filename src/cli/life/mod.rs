@@ -3,7 +3,6 @@
 pub mod clone;
 pub mod create;
 pub mod destroy;
-mod keys;
 pub mod network_config;
 pub mod passwd;
 pub mod recreate;
