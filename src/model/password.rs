@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rand_core::{OsRng, RngCore};
+use ssh_key::rand_core::{OsRng, RngCore};
 use yescrypt::{CustomizedPasswordHasher, Params, Yescrypt};
 
 use super::text::checked_text;
@@ -36,9 +36,9 @@ impl PasswordHash {
     pub fn yescrypt(password: &str) -> Result<Self, Failure> {
         check_password(password)?;
         let mut salt = [0; SALT];
-        OsRng
-            .try_fill_bytes(&mut salt)
-            .map_err(|error| Failure::user("cannot get random bytes for a salt").because(error))?;
+        OsRng.try_fill_bytes(&mut salt).map_err(|error| {
+            Failure::user("cannot get random bytes for a salt").because(anyhow::Error::msg(error))
+        })?;
         Self::salted(password, &salt)
     }
 

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-use rand_core::{OsRng, RngCore};
+use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::error::{Explain, Failure, Result};
 use crate::hypervisor::{DATA, Disk, Hypervisor, Owned, Seen};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::error::{Explain, Failure, Result};
@@ -31,7 +32,7 @@ impl HostKey {
     /// The system gives no randomness.
     pub fn generate(comment: &str) -> Result<Self> {
         let no_key = || Failure::user("cannot make an ssh host key");
-        let mut key = PrivateKey::random(&mut rand_core::OsRng, Algorithm::Ed25519).explain(no_key)?;
+        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).explain(no_key)?;
         key.set_comment(comment);
         let text = key.to_openssh(LineEnding::LF).explain(no_key)?;
         Ok(HostKey { private: text.to_string(), public: key.public_key().clone() })
