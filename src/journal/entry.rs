@@ -1,23 +1,18 @@
 //! What a command has done so far.
 
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
 
-use super::before;
-use super::lock::{Holder, holder};
-use crate::error::{Explain, Failure, Result};
-use crate::file;
-use crate::model::{Connection, MachineName, PoolName};
+use super::lock::Holder;
+use crate::model::{Connection, PoolName};
 
 /// The version of the file that this nixvm writes.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 
 /// The work of one command on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    format: u32,
+    pub(super) format: u32,
     /// Who does it.
     pub holder: Holder,
     /// The pool that its volumes are in; `None` where an older nixvm wrote it.
@@ -101,165 +96,5 @@ impl Entry {
     pub fn place(&self) -> String {
         let title = self.step().map_or("the end", |step| &step.title);
         format!("step {} of {}, {title}", self.done + 1, self.steps.len())
-    }
-}
-
-/// The journal of a machine that this process works on.
-#[derive(Debug)]
-pub struct Journal {
-    path: PathBuf,
-    entry: Entry,
-}
-
-impl Journal {
-    /// Writes down that work begins, in place of what an earlier one left.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn begin(folder: &Path, machine: &MachineName, entry: Entry) -> Result<Self> {
-        let journal = Journal { path: path(folder, machine), entry };
-        journal.write()?;
-        Ok(journal)
-    }
-
-    /// Writes down that one more step is done, and returns how many are.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn step_done(&mut self) -> Result<usize> {
-        self.entry.done += 1;
-        self.write()?;
-        Ok(self.entry.done)
-    }
-
-    /// Writes down that all is done: there is nothing left to tell.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn finish(self) -> Result<()> {
-        file::remove(&self.path).map(drop)
-    }
-
-    fn write(&self) -> Result<()> {
-        let cannot = || Failure::user(format!("cannot write {}", self.path.display()));
-        let text = serde_json::to_string(&self.entry).explain(cannot)?;
-        file::replace(&self.path, &text)
-    }
-}
-
-/// What there is to know of a machine's work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Nobody works on it, and nothing was interrupted.
-    Idle,
-    /// A command works on it; it has written down its steps, or is not that far.
-    AtWork(Holder, Option<Entry>),
-    /// A command was interrupted.
-    Interrupted(Entry),
-}
-
-/// Returns what there is to know of a machine's work.
-///
-/// # Errors
-/// The journal cannot be read, or is of another version.
-pub fn state(folder: &Path, machine: &MachineName) -> Result<State> {
-    let at_work = holder(folder, machine);
-    let entry = read(folder, machine)?;
-    Ok(match (at_work, entry) {
-        (Some(holder), entry) => State::AtWork(holder, entry),
-        (None, Some(entry)) => State::Interrupted(entry),
-        (None, None) => State::Idle,
-    })
-}
-
-/// Returns what the journal of a machine says, whoever wrote it; `None` where nothing is left to do.
-///
-/// # Errors
-/// It cannot be read, or is of another version.
-pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
-    let path = path(folder, machine);
-    let Some(text) = file::read(&path)? else { return Ok(None) };
-    let entry: Option<Entry> = serde_json::from_str(&text).ok();
-    match entry.filter(|entry| entry.format == FORMAT).or_else(|| before::read(&text)) {
-        // Who died after the last step had done everything but to say so.
-        Some(entry) if entry.done >= entry.steps.len() => Ok(None),
-        Some(entry) => Ok(Some(entry)),
-        None => Err(Failure::user(format!("{} is not a journal of this nixvm's", path.display()))
-            .hint("finish the work with the nixvm that wrote it, or remove the file: volumes that nothing refers to stay in the pool then")
-            .into()),
-    }
-}
-
-/// Removes what an earlier work left in a machine's journal.
-///
-/// # Errors
-/// The file cannot be removed.
-pub fn forget(folder: &Path, machine: &MachineName) -> Result<()> {
-    file::remove(&path(folder, machine)).map(drop)
-}
-
-fn path(folder: &Path, machine: &MachineName) -> PathBuf {
-    folder.join(format!("{machine}.json"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::{Command, Lock};
-    use std::time::Duration;
-
-    fn entry() -> Entry {
-        let holder = Holder { pid: 7, command: Command::new("upgrade", ["web"]), since: 1 };
-        let step = |title: &str, intent| Recorded { title: title.into(), intent };
-        let steps = vec![step("build", None), step("swap", Some(Intent::Generation(2)))];
-        Entry::new(holder, steps, vec!["web.boot-2.qcow2".into()])
-    }
-
-    #[test]
-    fn work_that_was_interrupted_is_known_by_its_journal_without_a_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        let look = || state(dir.path(), &web).unwrap();
-        assert_eq!(look(), State::Idle);
-        let lock = Lock::take(dir.path(), &web, &entry().holder, Duration::ZERO).unwrap();
-        assert_eq!(look(), State::AtWork(entry().holder, None));
-        let mut journal = Journal::begin(dir.path(), &web, entry()).unwrap();
-        assert_eq!(journal.step_done().unwrap(), 1);
-        drop(lock);
-        let State::Interrupted(cut) = look() else { panic!("{:?}", look()) };
-        assert_eq!((cut.done, cut.place()), (1, "step 2 of 2, swap".into()));
-        journal.step_done().unwrap();
-        assert_eq!(look(), State::Idle, "all is done");
-        journal.finish().unwrap();
-        assert_eq!(look(), State::Idle);
-    }
-
-    #[test]
-    fn a_later_command_finds_the_intents_whatever_people_were_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        drop(Journal::begin(dir.path(), &web, entry()).unwrap());
-        let found = read(dir.path(), &web).unwrap().unwrap();
-        assert_eq!(found, entry());
-        assert!(found.intends(Intent::Generation(2)) && !found.intends(Intent::Generation(1)));
-        let text =
-            std::fs::read_to_string(path(dir.path(), &web)).unwrap().replace("swap", "another word for it");
-        std::fs::write(path(dir.path(), &web), text).unwrap();
-        assert!(read(dir.path(), &web).unwrap().unwrap().intends(Intent::Generation(2)));
-    }
-
-    #[test]
-    fn a_journal_of_another_version_is_not_guessed_at() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        for text in ["", "{", r#"{"format":3}"#, r#"{"format":1}"#] {
-            std::fs::write(dir.path().join("web.json"), text).unwrap();
-            assert!(
-                state(dir.path(), &web)
-                    .unwrap_err()
-                    .to_string()
-                    .ends_with("is not a journal of this nixvm's")
-            );
-        }
     }
 }

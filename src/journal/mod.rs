@@ -11,7 +11,9 @@ mod before;
 mod command;
 mod entry;
 mod lock;
+mod store;
 
 pub use command::Command;
-pub use entry::{Entry, Intent, Journal, Recorded, State, forget, read, state};
+pub use entry::{Entry, Intent, Recorded};
 pub use lock::{Holder, Lock};
+pub use store::{Journal, WorkState, forget, read, state};

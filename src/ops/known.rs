@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config;
 use crate::error::{Failure, Report, Result};
-use crate::journal::{self, State};
+use crate::journal::{self, WorkState};
 use crate::model::{MachineName, SnapshotName};
 
 use super::delete_snapshot::no_snapshot;
@@ -61,5 +61,5 @@ pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotNa
 
 /// Returns whether an earlier command was interrupted: then what there is of the machine is for the next command to judge.
 pub fn is_interrupted(setup: &Setup, name: &MachineName) -> Result<bool> {
-    Ok(journal::state(&setup.workspace.work_dir(), name)? != State::Idle)
+    Ok(journal::state(&setup.workspace.work_dir(), name)? != WorkState::Idle)
 }
