@@ -16,7 +16,7 @@ use super::files::LARGEST;
 use super::member::{BLOCK, MANIFEST, compare, header, padding};
 use super::{Checksum, Manifest};
 use crate::error::{Explain, Failure, Result};
-use crate::model::Moment;
+use crate::model::Timestamp;
 
 /// What begins a skippable frame, and so do the 15 numbers behind it; nixvm writes this one.
 const SKIPPABLE: u32 = 0x184D_2A50;
@@ -57,7 +57,7 @@ pub(super) struct Front {
 ///
 /// # Errors
 /// The room is not that of a manifest of this length.
-pub(super) fn pack(manifest: &str, created: Moment, room: usize, body: Sha256) -> Result<Vec<u8>> {
+pub(super) fn pack(manifest: &str, created: Timestamp, room: usize, body: Sha256) -> Result<Vec<u8>> {
     let bug = || Failure::bug("a manifest does not fit into its room");
     let mut plain = header(MANIFEST, manifest.len() as u64, 0o600, created)?.to_vec();
     plain.extend(manifest.as_bytes());
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::backup::sample;
 
-    fn created() -> Moment {
+    fn created() -> Timestamp {
         sample::manifest().about.created
     }
 
@@ -203,7 +203,8 @@ mod tests {
         let mut later = good.clone();
         later[..512].copy_from_slice(&header(MANIFEST, size, 0o644, created()).unwrap());
         assert_eq!(refusal(&later), "the header of `manifest.json` is not as nixvm writes it");
-        later[..512].copy_from_slice(&header(MANIFEST, size, 0o600, Moment::from_unix(0).unwrap()).unwrap());
+        later[..512]
+            .copy_from_slice(&header(MANIFEST, size, 0o600, Timestamp::from_unix(0).unwrap()).unwrap());
         assert_eq!(refusal(&later), "the header of `manifest.json` is not as nixvm writes it");
     }
 

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::files::{LARGEST, LARGEST_SUM};
-use super::member::{Member, Role};
+use super::member::{Member, MemberKind};
 use super::{ArchiveName, Checksum};
 use crate::error::{Explain, Failure, Result};
 use crate::model::volume::LARGEST_NVRAM;
-use crate::model::{Generation, MachineId, MachineName, Moment, ProfileName, quote};
+use crate::model::{Generation, MachineId, MachineName, ProfileName, Timestamp, quote};
 
 /// The version of the manifest, and of the archive around it, that this nixvm reads and writes.
 const FORMAT: u32 = 1;
@@ -37,7 +37,7 @@ pub struct About {
     /// Its id, which is its domain's UUID.
     pub machine_id: MachineId,
     /// The moment its data is of.
-    pub created: Moment,
+    pub created: Timestamp,
     /// The version of the nixvm that wrote the archive.
     pub nixvm: String,
     /// The build that it ran.
@@ -170,7 +170,7 @@ impl From<&Manifest> for File {
             size: member.size,
             sha256: member.sha256,
             virtual_size: match member.role {
-                Role::Data { virtual_size } => Some(virtual_size),
+                MemberKind::Data { virtual_size } => Some(virtual_size),
                 _ => None,
             },
         };
@@ -203,7 +203,7 @@ impl TryFrom<File> for Manifest {
                 Err(Failure::user(format!("its parent `{archive}` is of another machine")))
             }
         });
-        let created = Moment::from_unix(file.created)
+        let created = Timestamp::from_unix(file.created)
             .ok_or_else(|| Failure::user(format!("`created` is {}, behind the year 9999", file.created)))?;
         if file.generation.number == 0 {
             return Err(Failure::user("generations are counted from 1").into());
@@ -238,9 +238,11 @@ impl TryFrom<FileMember> for Member {
     fn try_from(file: FileMember) -> Result<Self> {
         let path = &file.path;
         let role = match (path.strip_prefix("machine/"), path.as_str(), file.virtual_size) {
-            (Some(name), _, None) => Role::File { name: name.parse()?, executable: file.mode == "0700" },
-            (_, "data.qcow2", Some(virtual_size)) => Role::Data { virtual_size },
-            (_, "nvram.fd", None) => Role::Nvram,
+            (Some(name), _, None) => {
+                MemberKind::File { name: name.parse()?, executable: file.mode == "0700" }
+            }
+            (_, "data.qcow2", Some(virtual_size)) => MemberKind::Data { virtual_size },
+            (_, "nvram.fd", None) => MemberKind::Nvram,
             (None, "data.qcow2", None) => {
                 return Err(Failure::user("`data.qcow2` has no `virtualSize`").into());
             }
@@ -256,9 +258,9 @@ impl TryFrom<FileMember> for Member {
             return Err(Failure::user(format!("`{member}` has the mode {}", quote(&file.mode))).into());
         }
         let (most, shown) = match member.role {
-            Role::File { .. } => (LARGEST, "1 MiB"),
-            Role::Data { .. } => (LARGEST_VOLUME, "128 TiB"),
-            Role::Nvram => (LARGEST_NVRAM, "64 MiB"),
+            MemberKind::File { .. } => (LARGEST, "1 MiB"),
+            MemberKind::Data { .. } => (LARGEST_VOLUME, "128 TiB"),
+            MemberKind::Nvram => (LARGEST_NVRAM, "64 MiB"),
         };
         if file.virtual_size.is_some_and(|size| size > LARGEST_DISK) {
             return Err(Failure::user(format!("`{member}` is a disk of more than 64 TiB")).into());
@@ -285,11 +287,11 @@ fn check(members: &[Member]) -> Result<()> {
             return Err(Failure::user(format!("`{member}` is not in its place")).into());
         }
     }
-    let files = members.iter().filter(|member| matches!(member.role, Role::File { .. }));
+    let files = members.iter().filter(|member| matches!(member.role, MemberKind::File { .. }));
     if files.map(|member| member.size).sum::<u64>() > LARGEST_SUM {
         return Err(Failure::user("the machine's files have more than 4 MiB").into());
     }
-    if !members.iter().any(|member| matches!(member.role, Role::Data { .. })) {
+    if !members.iter().any(|member| matches!(member.role, MemberKind::Data { .. })) {
         return Err(Failure::user("there is no `data.qcow2`").into());
     }
     Ok(())
@@ -480,7 +482,7 @@ mod tests {
         let mut manifest = sample::manifest();
         manifest.members = (0..5)
             .map(|i| Member {
-                role: Role::File { name: format!("f{i}").parse().unwrap(), executable: false },
+                role: MemberKind::File { name: format!("f{i}").parse().unwrap(), executable: false },
                 size: LARGEST,
                 sha256: Checksum::UNKNOWN,
             })

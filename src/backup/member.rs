@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Checksum;
 use crate::error::{Explain, Failure, Result};
-use crate::model::{Moment, quote};
+use crate::model::{Timestamp, quote};
 
 /// Bytes of a block: a header is one, and contents are filled up to whole ones.
 pub(super) const BLOCK: u64 = 512;
@@ -53,7 +53,7 @@ impl FromStr for FileName {
 
 /// What a member is. They stand in this order; a machine's files are sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum MemberKind {
     /// A file of `machines/NAME`.
     File {
         /// What it is called.
@@ -74,7 +74,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// What it is.
-    pub role: Role,
+    pub role: MemberKind,
     /// Its length in bytes.
     pub size: u64,
     /// The digest of its bytes.
@@ -90,7 +90,7 @@ impl Member {
     /// Returns its mode in the archive; nobody but the owner ever has a right.
     pub(super) fn mode(&self) -> u32 {
         match self.role {
-            Role::File { executable: true, .. } => 0o700,
+            MemberKind::File { executable: true, .. } => 0o700,
             _ => 0o600,
         }
     }
@@ -100,9 +100,9 @@ impl Member {
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.role {
-            Role::File { name, .. } => write!(f, "machine/{}", name.as_str()),
-            Role::Data { .. } => f.write_str("data.qcow2"),
-            Role::Nvram => f.write_str("nvram.fd"),
+            MemberKind::File { name, .. } => write!(f, "machine/{}", name.as_str()),
+            MemberKind::Data { .. } => f.write_str("data.qcow2"),
+            MemberKind::Nvram => f.write_str("nvram.fd"),
         }
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn padding(size: u64) -> u64 {
 /// Returns the one header that a member has: a regular file of root's, in GNU tar's format, whose sizes have no limit.
 ///
 /// Nothing in it is free. So a reader that knows the manifest knows the header, and needs to understand no other.
-pub(super) fn header(path: &str, size: u64, mode: u32, time: Moment) -> Result<[u8; 512]> {
+pub(super) fn header(path: &str, size: u64, mode: u32, time: Timestamp) -> Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header
         .set_path(path)
@@ -173,7 +173,7 @@ mod tests {
     use crate::error::Report;
 
     fn of(path: &str, size: u64) -> [u8; 512] {
-        header(path, size, 0o600, Moment::from_unix(1_769_015_507).unwrap()).unwrap()
+        header(path, size, 0o600, Timestamp::from_unix(1_769_015_507).unwrap()).unwrap()
     }
 
     fn changed(change: impl FnOnce(&mut tar::Header)) -> String {

@@ -27,8 +27,8 @@ mod write;
 pub use checksum::Checksum;
 pub use files::{MachineFile, machine_files};
 pub use manifest::{About, Manifest, Parent, State};
-pub use member::{FileName, Member, Role};
+pub use member::{FileName, Member, MemberKind};
 
 pub use name::{ArchiveName, list};
 pub use read::{Archive, Entry, Members};
-pub use write::{Source, Written, write};
+pub use write::{ArchiveSource, Written, write};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
-use crate::model::{MachineName, Moment, quote};
+use crate::model::{MachineName, Timestamp, quote};
 
 /// How the name of every archive ends.
 const ENDING: &str = ".tar.zst";
@@ -19,7 +19,7 @@ const ENDING: &str = ".tar.zst";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArchiveName {
     /// When it was taken, or up to some seconds later if another archive had that name.
-    pub taken: Moment,
+    pub taken: Timestamp,
     /// The machine it is of.
     pub machine: MachineName,
 }
@@ -158,7 +158,7 @@ mod tests {
         fn every_name_round_trips(
             machine in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", seconds in 0u64..253_402_300_800
         ) {
-            let taken = Moment::from_unix(seconds).unwrap();
+            let taken = Timestamp::from_unix(seconds).unwrap();
             let name = ArchiveName { taken, machine: machine.parse().unwrap() };
             prop_assert_eq!(name.to_string().parse::<ArchiveName>().unwrap(), name);
         }

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use super::ArchiveName;
 use crate::error::{Explain, Failure, Result};
 use crate::file::sync_folder;
-use crate::model::{MachineName, Moment};
+use crate::model::{MachineName, Timestamp};
 
 /// How the names of unfinished archives begin and end.
 const BEGINNING: &str = ".nixvm-";
@@ -50,7 +50,7 @@ impl Part {
         self,
         folder: &Path,
         machine: &MachineName,
-        mut taken: Moment,
+        mut taken: Timestamp,
     ) -> Result<ArchiveName> {
         let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
         let mut part = self.0;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 
 use super::front::{self, Front, LARGEST_WINDOW};
-use super::member::{Role, TRAILER, compare, header, padding};
+use super::member::{MemberKind, TRAILER, compare, header, padding};
 use super::{Checksum, Manifest, Member, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::model::Progress;
@@ -192,7 +192,7 @@ impl<'a> Members<'a> {
         if Checksum::from(hash.finalize()) != member.sha256 {
             return Err(Failure::user(format!("`{member}` has another digest than the manifest says")).into());
         }
-        if let Role::Data { virtual_size } = member.role {
+        if let MemberKind::Data { virtual_size } = member.role {
             let found = qcow2::virtual_size(&head)?;
             if found != virtual_size {
                 let why =

@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::member::header;
-use super::{Archive, Checksum, FileName, MachineFile, Manifest, Member, Role, Source, front, sample, write};
+use super::{
+    Archive, ArchiveSource, Checksum, FileName, MachineFile, Manifest, Member, MemberKind, front, sample,
+    write,
+};
 use crate::error::{Report, Result};
 use crate::model::Progress;
 
@@ -155,7 +158,7 @@ struct Forgery {
 impl Forgery {
     /// Returns an honest manifest of the data alone, and nothing behind it.
     fn new(data: &[u8]) -> Self {
-        let role = Role::Data { virtual_size: 1 << 30 };
+        let role = MemberKind::Data { virtual_size: 1 << 30 };
         let member = Member { role, size: data.len() as u64, sha256: Checksum::of(data) };
         Forgery { manifest: Manifest { about: sample::about(), members: vec![member] }, tar: Vec::new() }
     }
@@ -364,7 +367,7 @@ proptest! {
         expected.push(("data.qcow2".to_owned(), data.clone()));
         expected.extend(nvram.clone().map(|bytes| ("nvram.fd".to_owned(), bytes)));
         let modes: Vec<bool> = files.iter().map(|file| file.executable).collect();
-        let source = Source {
+        let source = ArchiveSource {
             files,
             data: &mut data.as_slice(),
             data_size: data.len() as u64,
@@ -376,7 +379,7 @@ proptest! {
         archive.verify(&mut |_| Ok(())).unwrap();
         prop_assert_eq!(archive.checksum(), written.manifest);
         let read: Vec<bool> = archive.manifest().members.iter().filter_map(|member| match member.role {
-            Role::File { executable, .. } => Some(executable),
+            MemberKind::File { executable, .. } => Some(executable),
             _ => None,
         }).collect();
         prop_assert_eq!(read, modes);

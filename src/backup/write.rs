@@ -7,14 +7,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::frames::{self, Feed};
-use super::member::{Role, TRAILER, header, padding};
+use super::member::{MemberKind, TRAILER, header, padding};
 use super::part::Part;
 use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::model::Progress;
 
 /// What goes into an archive.
-pub struct Source<'a> {
+pub struct ArchiveSource<'a> {
     /// The machine's files.
     pub files: Vec<MachineFile>,
     /// The data disk, a qcow2 file; read once, from its beginning.
@@ -45,7 +45,7 @@ pub struct Written {
 pub fn write(
     folder: &Path,
     about: &About,
-    mut source: Source<'_>,
+    mut source: ArchiveSource<'_>,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Written> {
     let mut head = Vec::new();
@@ -71,15 +71,15 @@ pub fn write(
 }
 
 /// Returns the manifest, but for the digests.
-fn declare(about: &About, source: &Source<'_>, virtual_size: u64) -> Manifest {
+fn declare(about: &About, source: &ArchiveSource<'_>, virtual_size: u64) -> Manifest {
     let member = |role, size| Member { role, size, sha256: Checksum::UNKNOWN };
     let file = |file: &MachineFile| {
-        let role = Role::File { name: file.name.clone(), executable: file.executable };
+        let role = MemberKind::File { name: file.name.clone(), executable: file.executable };
         member(role, file.bytes.len() as u64)
     };
     let mut members: Vec<Member> = source.files.iter().map(file).collect();
-    members.push(member(Role::Data { virtual_size }, source.data_size));
-    members.extend(source.nvram.map(|nvram| member(Role::Nvram, nvram.len() as u64)));
+    members.push(member(MemberKind::Data { virtual_size }, source.data_size));
+    members.extend(source.nvram.map(|nvram| member(MemberKind::Nvram, nvram.len() as u64)));
     Manifest { about: about.clone(), members }
 }
 
@@ -103,9 +103,11 @@ impl Body<'_> {
         for member in &mut manifest.members {
             feed.put(&header(&member.path(), member.size, member.mode(), manifest.about.created)?)?;
             member.sha256 = match member.role {
-                Role::Data { .. } => self.stream(feed, data, member.size)?,
-                Role::Nvram => self.stream(feed, &mut nvram.unwrap_or_default(), member.size)?,
-                Role::File { .. } => self.stream(feed, &mut files.next().unwrap_or_default(), member.size)?,
+                MemberKind::Data { .. } => self.stream(feed, data, member.size)?,
+                MemberKind::Nvram => self.stream(feed, &mut nvram.unwrap_or_default(), member.size)?,
+                MemberKind::File { .. } => {
+                    self.stream(feed, &mut files.next().unwrap_or_default(), member.size)?
+                }
             };
             feed.put(&vec![0; usize::try_from(padding(member.size))?])?;
         }
@@ -149,7 +151,7 @@ mod tests {
     /// Returns why an archive is not written of that data, and that nothing is left then.
     fn refusal(data: &mut dyn Read, data_size: u64) -> (String, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
-        let source = Source { files: Vec::new(), data, data_size, nvram: None };
+        let source = ArchiveSource { files: Vec::new(), data, data_size, nvram: None };
         let error = write(dir.path(), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let report = Report::of(&error);
@@ -186,8 +188,12 @@ mod tests {
     fn whoever_watches_can_end_it() {
         let dir = tempfile::tempdir().unwrap();
         let data = sample::qcow2(1 << 30, 1_000_000);
-        let source =
-            Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1_000_000, nvram: None };
+        let source = ArchiveSource {
+            files: Vec::new(),
+            data: &mut data.as_slice(),
+            data_size: 1_000_000,
+            nvram: None,
+        };
         let mut stop = |progress: Progress| {
             assert_eq!(progress.total, 1_000_000);
             if progress.done > 500_000 { Err(Failure::interrupted().into()) } else { Ok(()) }
@@ -200,7 +206,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_named() {
         let data = sample::qcow2(1 << 30, 1000);
-        let source = Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1000, nvram: None };
+        let source =
+            ArchiveSource { files: Vec::new(), data: &mut data.as_slice(), data_size: 1000, nvram: None };
         let error = write(Path::new("/nonexistent"), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "cannot write an archive into /nonexistent");
     }

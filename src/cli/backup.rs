@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 
 use crate::backup::{Archive, ArchiveName, Checksum, State};
 use crate::error::{Explain, Failure, Result};
-use crate::model::{MachineName, Moment};
+use crate::model::{MachineName, Timestamp};
 use crate::ops::{self, Call, ListedBackup, Restore, Setup};
 
 use super::backup_args::{Backup, Backups, RestoreBackup, VerifyBackup};
@@ -184,7 +184,7 @@ fn listing(found: &[ListedBackup]) -> String {
         let unknown = || "-".to_owned();
         vec![
             name(backup),
-            Moment::from_unix(backup.taken).map_or_else(unknown, time),
+            Timestamp::from_unix(backup.taken).map_or_else(unknown, time),
             HumanBytes(backup.bytes).to_string(),
             contents.map_or_else(unknown, |contents| contents.generation.to_string()),
             contents.map_or_else(unknown, |contents| state(contents.state).to_owned()),
@@ -204,13 +204,13 @@ fn listing(found: &[ListedBackup]) -> String {
 }
 
 fn name(backup: &ListedBackup) -> String {
-    let name =
-        Moment::from_unix(backup.taken).map(|taken| ArchiveName { taken, machine: backup.machine.clone() });
+    let name = Timestamp::from_unix(backup.taken)
+        .map(|taken| ArchiveName { taken, machine: backup.machine.clone() });
     name.map_or_else(|| backup.file.display().to_string(), |name| name.to_string())
 }
 
 /// Returns the moment as people read it: `2026-11-25 16:12:00`.
-fn time(moment: Moment) -> String {
+fn time(moment: Timestamp) -> String {
     let text = moment.to_string();
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
     format!("{}-{}-{} {}:{}:{}", part(0, 4), part(4, 6), part(6, 8), part(9, 11), part(11, 13), part(13, 15))

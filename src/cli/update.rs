@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::error::Result;
-use crate::model::Moment;
+use crate::model::Timestamp;
 use crate::nix::Locked;
 use crate::ops::{self, Setup, Updated};
 
@@ -41,7 +41,7 @@ fn text(updated: &Updated) -> String {
         locked.map_or_else(
             || vec!["-".to_owned(), "-".to_owned()],
             |locked| {
-                let modified = locked.modified.and_then(Moment::from_unix);
+                let modified = locked.modified.and_then(Timestamp::from_unix);
                 let day =
                     modified.map_or_else(|| "-".to_owned(), |it| it.in_words().chars().take(10).collect());
                 vec![locked.revision.chars().take(REVISION).collect(), day]

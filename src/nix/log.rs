@@ -138,7 +138,7 @@ fn plain(text: &str) -> String {
 
 /// How far a build has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct BuildProgress {
     /// Derivations built so far.
     pub built: u64,
     /// Derivations to build in all.
@@ -151,7 +151,7 @@ pub struct Progress {
     transfers: BTreeMap<u64, u64>,
 }
 
-impl Progress {
+impl BuildProgress {
     /// Takes one more event into account.
     pub fn take(&mut self, event: &Event) {
         match event {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_real_log_gives_what_is_built_and_how_far_it_is() {
-        let mut progress = Progress::default();
+        let mut progress = BuildProgress::default();
         let events: Vec<Event> = LOG.lines().filter_map(parse).collect();
         events.iter().for_each(|event| progress.take(event));
         assert_eq!(
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn bytes_of_several_transfers_add_up() {
-        let mut progress = Progress::default();
+        let mut progress = BuildProgress::default();
         for id in [1, 2] {
             progress.take(&Event::Start { id, activity: Activity::Fetch });
             progress.take(&Event::Done { id, done: 10, expected: 20 });

@@ -13,5 +13,5 @@ mod version;
 pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock, pinned};
 pub use flake::{Staged, require_own_output, stage};
 pub use lock::{Lock, Locked, Moved};
-pub use log::{Event, Progress};
+pub use log::{BuildProgress, Event};
 pub use version::{Version, build_folder, features, isolation_off, require, version};

@@ -15,7 +15,7 @@ use crate::exec;
 use crate::hypervisor::{Hypervisor, Observed};
 use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
-use crate::model::{MachineId, MachineName, Moment};
+use crate::model::{MachineId, MachineName, Timestamp};
 use crate::render;
 
 use super::Setup;
@@ -100,7 +100,7 @@ pub fn notice(setup: &Setup, host: &Hypervisor, name: &MachineName) {
     let holder = Holder {
         pid: std::process::id(),
         command: Command::new("status", [name]),
-        since: Moment::now().unix(),
+        since: Timestamp::now().unix(),
     };
     if let Ok(_lock) = Lock::take(&setup.workspace.work_dir(), name, &holder, Duration::ZERO) {
         // What does not work now is not what was asked for.

@@ -14,7 +14,7 @@ use crate::hypervisor::Owned;
 use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{MachineName, Moment, SnapshotName};
+use crate::model::{MachineName, SnapshotName, Timestamp};
 use crate::storage::Pool;
 
 use super::delete_snapshot::no_snapshot;
@@ -195,7 +195,7 @@ fn restore(
     };
     metadata.snapshots.extend(before.clone().map(|name| Snapshot {
         name,
-        taken: Moment::now().unix(),
+        taken: Timestamp::now().unix(),
         layer: old,
         merging: None,
         nvram,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::model::volume::Role;
-use crate::model::{MachineName, Moment, SnapshotName};
+use crate::model::{MachineName, SnapshotName, Timestamp};
 
 use super::deploy::open_pool;
 use super::layers::{LONGEST, Layers};
@@ -62,7 +62,7 @@ pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
         snapshots.push(ListedSnapshot {
             name: snapshot.name.clone(),
             taken: snapshot.taken,
-            taken_utc: Moment::from_unix(snapshot.taken).map(Moment::in_words).unwrap_or_default(),
+            taken_utc: Timestamp::from_unix(snapshot.taken).map(Timestamp::in_words).unwrap_or_default(),
             generation: snapshot.generation,
             consistent: snapshot.consistent,
             bytes: pool.usage(&volume)?.map(|usage| usage.allocation),

@@ -5,7 +5,7 @@ use crate::backup::{Parent, State};
 use crate::error::Result;
 use crate::hypervisor::BackupRequest;
 use crate::interrupt;
-use crate::model::Moment;
+use crate::model::Timestamp;
 use crate::ops::accelerator::accelerator;
 use crate::ops::deploy::moved;
 use crate::ops::work::Work;
@@ -89,7 +89,7 @@ impl Job<'_> {
     /// Has QEMU copy the data, or what changed since the parent's checkpoint.
     fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Taken> {
         let [_, path] = self.target(volume, top, parent.is_none())?;
-        let created = Moment::now();
+        let created = Timestamp::now();
         let checkpoint = self.series.as_ref().map(|series| format!("{}{created}", series.prefix));
         if let Some(checkpoint) = &checkpoint {
             // Of this very second, and so of a try that failed.

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::backup::{self, About, Parent, Source, State, Written, machine_files};
+use crate::backup::{self, About, ArchiveSource, Parent, State, Written, machine_files};
 use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::hypervisor::{Owned, Paused};
 use crate::interrupt;
 use crate::model::volume::Role;
-use crate::model::{Machine, MachineName, Moment, Progress};
+use crate::model::{Machine, MachineName, Progress, Timestamp};
 use crate::storage::{Pool, VolumeReader};
 
 use plan::{Facts, Step, plan};
@@ -149,7 +149,7 @@ fn facts(pool: &Pool, domain: &Owned, incremental: bool) -> Result<Facts> {
 
 /// The data at one instant.
 struct Taken {
-    created: Moment,
+    created: Timestamp,
     state: State,
     parent: Option<Parent>,
     checkpoint: Option<String>,
@@ -159,7 +159,7 @@ struct Taken {
 impl Taken {
     /// Returns what holds for a machine that is off from now on.
     fn off() -> Self {
-        Taken { created: Moment::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
+        Taken { created: Timestamp::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
     }
 }
 
@@ -228,7 +228,7 @@ impl Job<'_> {
         };
         let mut data = open()?;
         let data_size = data.length();
-        let source = Source { files, data: &mut data, data_size, nvram: nvram.as_deref() };
+        let source = ArchiveSource { files, data: &mut data, data_size, nvram: nvram.as_deref() };
         let mut shown = moved(self.work.watch);
         let written = backup::write(self.folder, &about, source, &mut |progress| {
             shown(Progress { done: progress.done, total: progress.total })
