@@ -136,9 +136,6 @@ impl std::error::Error for Failure {
 /// hint from whoever looks through the chain.
 pub trait Explain<T> {
     /// Returns the value, or the failure that `say` makes with the error as its cause.
-    ///
-    /// # Errors
-    /// The failure, where there was an error.
     fn explain(self, say: impl FnOnce() -> Failure) -> Result<T>;
 }
 

@@ -43,17 +43,11 @@ pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Returns nothing while nobody asked to stop.
-///
-/// # Errors
-/// The command was interrupted.
 pub fn check() -> Result<()> {
     if is_requested() { Err(Failure::interrupted().into()) } else { Ok(()) }
 }
 
 /// Asks `done` every `every` until it returns a value or `limit` has passed; returns that value, or `None` at the limit.
-///
-/// # Errors
-/// Those of `done`, and an interruption.
 pub fn poll<T>(
     limit: Duration,
     every: Duration,
@@ -76,9 +70,6 @@ pub fn poll<T>(
 /// Does work that cannot be stopped on a thread of its own, and returns what came of it; `None` if `limit` has passed before.
 ///
 /// At the limit and at an interruption the work goes on, and nobody hears of its end.
-///
-/// # Errors
-/// An interruption.
 pub fn attended<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -111,7 +111,7 @@ fn a_wrong_import_would_be_seen() {
     );
 }
 
-/// What root makes there must be the owner's, and `src/file.rs` sees to that; whoever makes one elsewhere gives it away himself.
+/// What root makes there must be the owner's, and `src/file` sees to that; whoever makes one elsewhere gives it away himself.
 #[test]
 fn files_and_folders_of_the_workspace_are_made_in_one_place() {
     let makers =

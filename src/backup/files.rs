@@ -1,13 +1,14 @@
 //! The files of a machine, as an archive takes them.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::FileName;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::quote;
 
 /// Largest file of a machine in an archive, in bytes; also what nixvm reads of one.
@@ -39,9 +40,7 @@ impl fmt::Debug for MachineFile {
 ///
 /// A link is followed, as it is when nixvm reads the machine.
 ///
-/// # Errors
-/// There is a folder or a device, a name that an archive does not take, a file above 1 MiB, or more than 4 MiB in all; a
-/// file cannot be read.
+/// Refuses a folder or a device, a name that an archive does not take, a file above 1 MiB, and more than 4 MiB in all.
 pub fn machine_files(folder: &Path) -> Result<Vec<MachineFile>> {
     let cannot = || Failure::user(format!("cannot read the files in {}", folder.display()));
     let mut files = Vec::new();
@@ -68,9 +67,7 @@ pub fn machine_files(folder: &Path) -> Result<Vec<MachineFile>> {
 }
 
 fn machine_file(name: FileName, path: &Path) -> Result<MachineFile> {
-    // Opening a FIFO would else wait for somebody to write into it.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let file = file::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Failure::user("it is not a regular file")

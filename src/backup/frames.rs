@@ -36,9 +36,6 @@ const STRIDE: u64 = 8 << 20;
 
 /// Compresses what `fill` puts in, and writes it to the file at its place, from the byte at `start` on. Returns what `fill`
 /// returns, and the digest of what was written.
-///
-/// # Errors
-/// The file cannot be written, which `cannot` says; or that of `fill`.
 pub(super) fn compress<T>(
     to: &File,
     start: u64,
@@ -95,9 +92,6 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Puts bytes in.
-    ///
-    /// # Errors
-    /// Nothing takes them any more, for they cannot be written.
     pub(super) fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.take(&mut bytes)?;
@@ -106,9 +100,6 @@ impl Feed {
     }
 
     /// Puts in some of what `from` gives, and returns it; nothing at its end only.
-    ///
-    /// # Errors
-    /// It cannot be read; as [`Feed::put`].
     pub(super) fn take(&mut self, from: &mut dyn Read) -> io::Result<&[u8]> {
         if self.slot.as_ref().is_some_and(|slot| slot.length == FRAME) {
             self.flush()?;

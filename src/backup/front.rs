@@ -54,9 +54,6 @@ pub(super) struct Front {
 }
 
 /// Returns what belongs at the front: exactly `room` bytes. `body` has hashed all that is behind it.
-///
-/// # Errors
-/// The room is not that of a manifest of this length.
 pub(super) fn pack(manifest: &str, created: Timestamp, room: usize, body: Sha256) -> Result<Vec<u8>> {
     let bug = || Failure::bug("a manifest does not fit into its room");
     let mut plain = header(MANIFEST, manifest.len() as u64, 0o600, created)?.to_vec();
@@ -80,9 +77,6 @@ pub(super) fn most() -> usize {
 }
 
 /// Returns the front that `bytes`, the first [`most`] of an archive, begin with.
-///
-/// # Errors
-/// It is no front of nixvm's, or the manifest is refused.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Front> {
     let mut rest = bytes;
     let plain = frame(&mut rest)?;

@@ -8,10 +8,12 @@
 //! manifest alone, [`Archive::verify`] compares the rest with it, and [`Archive::members`] compares once more while the
 //! members go to where they belong. Nothing here knows where the data comes from or goes to.
 
+mod about;
 mod checksum;
 mod files;
 mod frames;
 mod front;
+mod listed;
 mod manifest;
 mod member;
 mod name;
@@ -24,11 +26,10 @@ mod sample;
 mod trials;
 mod write;
 
+pub use about::{About, Manifest, Parent, State};
 pub use checksum::Checksum;
 pub use files::{MachineFile, machine_files};
-pub use manifest::{About, Manifest, Parent, State};
 pub use member::{FileName, Member, MemberKind};
-
 pub use name::{ArchiveName, list};
 pub use read::{Archive, Entry, Members};
 pub use write::{ArchiveSource, Written, write};

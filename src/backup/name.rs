@@ -52,9 +52,6 @@ fn read(text: &str) -> Option<ArchiveName> {
 /// Returns the names of the archives in a folder, those of one machine or all, the oldest first.
 ///
 /// Nothing is opened. A folder that is not there holds none.
-///
-/// # Errors
-/// The folder cannot be read.
 pub fn list(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ArchiveName>> {
     let cannot = || Failure::user(format!("cannot list the archives in {}", folder.display()));
     let entries = match fs::read_dir(folder) {

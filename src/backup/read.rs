@@ -4,9 +4,9 @@
 //! compared with the manifest, and the manifest can say only what nixvm writes. What is read is bounded by the sizes in
 //! the manifest, and memory by zstd's window, however small the archive is that claims more.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +16,7 @@ use super::front::{self, Front, LARGEST_WINDOW};
 use super::member::{MemberKind, TRAILER, compare, header, padding};
 use super::{Checksum, Manifest, Member, qcow2};
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::Progress;
 
 /// Bytes that are read at a time.
@@ -33,13 +34,10 @@ pub struct Archive {
 impl Archive {
     /// Returns the archive at `path`, of which only the beginning is read.
     ///
-    /// # Errors
-    /// There is none, it is another user's or can be written by others, or its manifest is not as nixvm writes it.
+    /// Refuses an archive that another user, root excepted, owns or can write.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = || Failure::user(format!("cannot read the archive {}", path.display()));
-        // Opening a FIFO would else wait for somebody to write into it.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).explain(cannot)?;
+        let file = file::open(path).explain(cannot)?;
         let metadata = file.metadata().explain(cannot)?;
         if !metadata.is_file() {
             return Err(cannot().because(Failure::user("it is not a regular file")).into());
@@ -65,9 +63,6 @@ impl Archive {
     /// Reads the whole archive and compares it with its manifest.
     ///
     /// An error that `progress` returns ends the work.
-    ///
-    /// # Errors
-    /// The archive is not, byte for byte, what its manifest says, or `progress` refuses to go on.
     pub fn verify(&self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         let mut at = Progress { done: 0, total: self.manifest().size() };
         let mut buffer = vec![0; CHUNK];
@@ -88,9 +83,6 @@ impl Archive {
     /// Returns the members, to be read in their order.
     ///
     /// Call [`Archive::verify`] first, so that nothing has been changed yet when an archive turns out to be damaged.
-    ///
-    /// # Errors
-    /// zstd has no memory.
     pub fn members(&self) -> Result<Members<'_>> {
         let from = BufReader::with_capacity(CHUNK, At::new(&self.file, self.front.length as u64));
         let mut decoder = Decoder::with_buffer(from).explain(|| self.damaged())?;
@@ -139,9 +131,6 @@ impl<'a> Members<'a> {
     /// Returns the next member, `None` behind the last one, where the archive was seen to end as it must.
     ///
     /// What was not read of the member before is read and compared.
-    ///
-    /// # Errors
-    /// The archive is not what its manifest says.
     pub fn advance(&mut self) -> Result<Option<Entry<'_, 'a>>> {
         let archive = self.archive;
         self.finish_member().explain(|| archive.damaged())?;

@@ -39,9 +39,7 @@ pub struct Written {
 /// It is synced, readable by its owner only, and there whole or not at all. It is named after `about.created`, or after
 /// the next second that no archive of the machine has. An error that `progress` returns ends the work.
 ///
-/// # Errors
-/// The data cannot be read, is no qcow2 file that stands alone or has another length than was said; the folder cannot be
-/// written, or is full; `progress` refuses to go on.
+/// The data must be a qcow2 file without a backing file, of exactly `data_size` bytes.
 pub fn write(
     folder: &Path,
     about: &About,

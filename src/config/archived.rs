@@ -25,9 +25,6 @@ pub struct ArchivedFile {
 }
 
 /// Returns the machine that these files declare.
-///
-/// # Errors
-/// One of them is wrong or missing.
 pub fn from_archive(name: &MachineName, files: &[ArchivedFile]) -> Result<Machine> {
     declared(files)?.complete(name, LABEL)
 }
@@ -48,9 +45,6 @@ pub(super) fn declared(files: &[ArchivedFile]) -> Result<Declared> {
 ///
 /// A folder that is not there appears complete or not at all. In one that is there, each file is replaced likewise; what
 /// nixvm would read and the archive does not have is removed, and every other file is left alone.
-///
-/// # Errors
-/// A file is wrong; the folder cannot be written.
 pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) -> Result<()> {
     let (wanted, gone) = wanted(machine, files)?;
     let folder = workspace.machine_dir(&machine.name);
@@ -67,9 +61,6 @@ pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) 
 }
 
 /// Writes those of an archive's files into `folder` that are no secret, for what of them `extra.nix` names.
-///
-/// # Errors
-/// The folder cannot be written.
 pub fn unpack_public(folder: &Path, files: &[ArchivedFile]) -> Result<()> {
     let public = files.iter().filter(|file| !MACHINE_SECRETS.contains(&file.name.as_str()));
     public.into_iter().try_for_each(|file| {

@@ -25,9 +25,6 @@ pub struct Brought {
 /// Returns those of an archive's files that act and are not, byte for byte, in the folder of one of `known`.
 ///
 /// A value that does nothing, such as an empty list of keys or the network `nat`, is none of them.
-///
-/// # Errors
-/// One of the files is wrong.
 pub fn brought(
     workspace: &Workspace,
     known: &[&MachineName],

@@ -16,9 +16,6 @@ use crate::model::{Machine, MachineName};
 ///
 /// The machine is checked whole before anything is written. Files whose value stays are left as they are, with their
 /// comments; what is not declared stays so.
-///
-/// # Errors
-/// There is no such machine; a file of it is wrong; the folder cannot be written.
 pub fn change(
     workspace: &Workspace,
     name: &MachineName,
@@ -36,9 +33,6 @@ pub fn change(
 }
 
 /// Renames `machines/OLD/` to `machines/NEW/`; nothing, where that was done before.
-///
-/// # Errors
-/// There is a folder NEW with something in it, or the folder cannot be renamed.
 pub fn rename(workspace: &Workspace, old: &MachineName, new: &MachineName) -> Result<()> {
     let (from, to) = (workspace.machine_dir(old), workspace.machine_dir(new));
     if !exists(workspace, old) && exists(workspace, new) {
@@ -51,9 +45,6 @@ pub fn rename(workspace: &Workspace, old: &MachineName, new: &MachineName) -> Re
 }
 
 /// Copies the health check of one machine to another, unless that has one; returns whether there was one to copy.
-///
-/// # Errors
-/// It is not to be trusted ([`health_check`]), or cannot be copied.
 pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &MachineName) -> Result<bool> {
     let Some(source) = health_check(workspace, from)? else { return Ok(false) };
     let folder = workspace.machine_dir(to);
@@ -72,9 +63,6 @@ pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &Machine
 }
 
 /// Copies files that stand beside one machine's `extra.nix` to another's, unless that has them; `paths` start in the folder.
-///
-/// # Errors
-/// They cannot be copied.
 pub fn copy_beside(
     workspace: &Workspace,
     from: &MachineName,

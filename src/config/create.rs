@@ -72,9 +72,6 @@ impl NewMachine {
 ///
 /// Files that are there are kept, those excepted whose value `new` changes. A folder that is not there appears
 /// complete or not at all.
-///
-/// # Errors
-/// A file there is wrong; there is no such profile; the folder cannot be written.
 pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let machine = plan(workspace, new)?;
     workspace.check_profile(&machine.profile)?;
@@ -111,9 +108,6 @@ fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
 }
 
 /// Writes a machine into `machines/NAME/`: only the files whose value differs.
-///
-/// # Errors
-/// A file there is wrong; the folder cannot be written.
 pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
     let folder = workspace.machine_dir(&machine.name);
     let wanted = Declared::from(machine);
@@ -130,9 +124,6 @@ pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
 }
 
 /// Makes the folder `machines/NAME/` of what `fill` writes into the one that it is given: it appears complete or not at all.
-///
-/// # Errors
-/// Those of `fill`; there is a folder with something in it; the folder cannot be written.
 pub(super) fn beside(
     workspace: &Workspace,
     name: &MachineName,

@@ -60,9 +60,6 @@ pub(super) const PASSWORD: &str = "root_password_hash";
 
 impl Declared {
     /// Returns what the files say that `read` gives; `label` is the folder's name in messages.
-    ///
-    /// # Errors
-    /// A file is wrong, or two of them contradict each other.
     pub(super) fn parse(label: &str, read: impl Fn(&str) -> Result<Option<String>>) -> Result<Self> {
         let files = Files { label, read };
         let declared = Declared {
@@ -112,9 +109,6 @@ impl Declared {
     }
 
     /// Returns the machine: what is not declared has its default.
-    ///
-    /// # Errors
-    /// A file is missing for which there is no default.
     pub(super) fn complete(self, name: &MachineName, label: &str) -> Result<Machine> {
         let missing = |file: &str| {
             Failure::user(format!("{label}/{file} is missing")).hint(format!(

@@ -15,10 +15,6 @@ pub(super) const HEALTH_CHECK: &str = "health-check";
 /// Returns the program `machines/NAME/health-check`, `None` where there is none.
 ///
 /// nixvm runs it with the rights of whoever calls nixvm, so nobody else may have written it.
-///
-/// # Errors
-/// It is no regular file or cannot be executed; it or its folder belongs to another user than the caller and root, or
-/// other users can write to it.
 pub fn health_check(workspace: &Workspace, name: &MachineName) -> Result<Option<PathBuf>> {
     let folder = workspace.machine_dir(name);
     let path = folder.join(HEALTH_CHECK);

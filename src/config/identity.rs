@@ -8,9 +8,6 @@ use crate::model::{HostKey, MacAddress, Machine, MachineId, MachineName, identit
 /// host key and host name.
 ///
 /// Two guests with one identity get one address, and who trusts one trusts the other.
-///
-/// # Errors
-/// The system gives no random bytes for a key.
 pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machine> {
     Ok(Machine {
         name: name.clone(),
@@ -23,9 +20,6 @@ pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machin
 }
 
 /// Checks that no other machine of the workspace has part of this one's identity, as after `cp -r machines/web machines/db`.
-///
-/// # Errors
-/// One has; `machines/` cannot be read.
 pub(super) fn check_own(workspace: &Workspace, machine: &Machine) -> Result<()> {
     for other in list(workspace)?.iter().filter(|other| **other != machine.name) {
         // One whose files are wrong is for the commands on that one to tell.

@@ -14,9 +14,6 @@ use crate::model::suggest::did_you_mean;
 use crate::model::{Machine, MachineId, MachineName, lines};
 
 /// Returns the machine that `machines/NAME/` declares.
-///
-/// # Errors
-/// There is no such folder; a file in it is wrong or missing; other users can read its secrets.
 pub fn load(workspace: &Workspace, name: &MachineName) -> Result<Machine> {
     if !exists(workspace, name) {
         return Err(unknown(workspace, name)?.into());
@@ -25,9 +22,6 @@ pub fn load(workspace: &Workspace, name: &MachineName) -> Result<Machine> {
 }
 
 /// Returns what `machines/NAME/` says so far; nothing, if there is no such folder.
-///
-/// # Errors
-/// A file in it is wrong; other users can read its secrets.
 pub fn declared(workspace: &Workspace, name: &MachineName) -> Result<Declared> {
     let folder = workspace.machine_dir(name);
     check_private(&folder, &label(name))?;
@@ -59,9 +53,6 @@ pub fn exists(workspace: &Workspace, name: &MachineName) -> bool {
 }
 
 /// Returns the names of all machines, sorted: every folder in `machines/` whose name can be one.
-///
-/// # Errors
-/// The folder cannot be read.
 pub fn list(workspace: &Workspace) -> Result<Vec<MachineName>> {
     let mut names: Vec<MachineName> = file_names(&workspace.machines_dir())?
         .iter()

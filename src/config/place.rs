@@ -20,9 +20,6 @@ pub struct Place {
 }
 
 /// Returns where the files of a machine say that it is; nowhere, if there is no such machine.
-///
-/// # Errors
-/// One of the two files is wrong.
 pub fn place(workspace: &Workspace, name: &MachineName) -> Result<Place> {
     let folder = workspace.machine_dir(name);
     let files = Files { label: &label(name), read: |file: &str| file::read(&folder.join(file)) };
@@ -30,9 +27,6 @@ pub fn place(workspace: &Workspace, name: &MachineName) -> Result<Place> {
 }
 
 /// Writes down where a machine is that was made before its files said it; nothing where they do, or where it has none.
-///
-/// # Errors
-/// The folder cannot be read or written.
 pub fn record_place(
     workspace: &Workspace,
     name: &MachineName,

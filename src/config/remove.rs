@@ -13,9 +13,6 @@ use crate::model::MachineName;
 ///
 /// The folder is renamed first, so that it is a machine or none, whatever dies in between; run again, this
 /// finishes the work.
-///
-/// # Errors
-/// The folder is a symbolic link, which nixvm never makes; it cannot be removed.
 pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
     let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
     let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
@@ -52,9 +49,6 @@ pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
 }
 
 /// Removes the folder of a machine in which nothing is but what nixvms that were killed left unfinished.
-///
-/// # Errors
-/// It cannot be looked into or removed.
 pub fn remove_empty(workspace: &Workspace, name: &MachineName) -> Result<()> {
     let folder = workspace.machine_dir(name);
     let cannot = || Failure::user(format!("cannot look into {}", folder.display()));

@@ -32,9 +32,6 @@ enum Fault {
 
 impl Trust {
     /// Checks the folders from `start` up to the workspace `root`, both without symbolic links.
-    ///
-    /// # Errors
-    /// One of them belongs to somebody else or can be written by others, and the workspace is not among those allowed.
     pub(super) fn check(&self, root: &Path, start: &Path) -> Result<()> {
         if self.workspaces.iter().any(|allowed| allowed.canonicalize().is_ok_and(|allowed| allowed == root)) {
             return Ok(());

@@ -20,9 +20,6 @@ pub struct Workspace {
 
 impl Workspace {
     /// Returns the nearest workspace, from the folder `start` upwards.
-    ///
-    /// # Errors
-    /// There is none; it, or a folder on the way to it, is not to be trusted; a folder cannot be read.
     pub fn find(start: &Path, trust: &Trust) -> Result<Self> {
         let start = canonical(start)?;
         match start.ancestors().find(|folder| is_workspace(folder)) {
@@ -38,9 +35,6 @@ impl Workspace {
     }
 
     /// Returns the workspace that is the folder `root` itself.
-    ///
-    /// # Errors
-    /// `root` is none.
     pub fn at(root: &Path) -> Result<Self> {
         let root = canonical(root)?;
         if is_workspace(&root) {
@@ -154,9 +148,6 @@ impl Workspace {
     }
 
     /// Returns the names of all profiles, sorted: every `profiles/NAME.nix` whose name can be one, and nixvm's own.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
     pub fn profile_names(&self) -> Result<Vec<ProfileName>> {
         let mut names: Vec<ProfileName> = file_names(&self.profiles_dir())?
             .iter()
@@ -172,9 +163,6 @@ impl Workspace {
     }
 
     /// Checks that there is such a profile.
-    ///
-    /// # Errors
-    /// There is none: the hint has the one that may have been meant, or all.
     pub fn check_profile(&self, profile: &ProfileName) -> Result<()> {
         let names = self.profile_names()?;
         if names.contains(profile) {

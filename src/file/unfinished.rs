@@ -17,9 +17,6 @@ const RANDOM: usize = 16;
 ///
 /// Those that writers left behind which were killed are removed: they may hold secrets, and be in the way of whoever removes
 /// the folder.
-///
-/// # Errors
-/// The folder cannot be written.
 pub(super) fn create_in(folder: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
     // What cannot be removed is in nobody's way here.
     let _ = sweep(folder);
@@ -41,9 +38,6 @@ pub struct UnfinishedFolder {
 
 impl UnfinishedFolder {
     /// Makes one in `folder` that only its owner enters. Those that were left by nixvms which were killed are removed.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub fn create_in(folder: &Path) -> std::io::Result<Self> {
         let _ = sweep(folder);
         loop {
@@ -80,9 +74,6 @@ fn lock(file: &File) {
 
 /// Removes from the folder what nixvms which were killed left unfinished; what is being written, and whatever is called
 /// otherwise, stays.
-///
-/// # Errors
-/// The folder cannot be read, or one of them not be removed.
 pub fn sweep(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -39,9 +39,6 @@ pub struct Lock {
 
 impl Lock {
     /// Returns the lock of a machine, waiting for it as long as `patience` if another process has it.
-    ///
-    /// # Errors
-    /// Another process still has it then; the folder cannot be written.
     pub fn take(folder: &Path, machine: &MachineName, holder: &Holder, patience: Duration) -> Result<Self> {
         file::create_private_folder(folder)?;
         let path = path(folder, machine);
@@ -73,9 +70,6 @@ impl Lock {
     }
 
     /// Gives the lock up, which removes its file.
-    ///
-    /// # Errors
-    /// It cannot be removed.
     pub fn remove(self) -> Result<()> {
         file::remove(&self.path).map(drop)
     }

@@ -18,9 +18,6 @@ pub struct Journal {
 
 impl Journal {
     /// Writes down that work begins, in place of what an earlier one left.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub fn begin(folder: &Path, machine: &MachineName, entry: Entry) -> Result<Self> {
         let journal = Journal { path: path(folder, machine), entry };
         journal.write()?;
@@ -28,9 +25,6 @@ impl Journal {
     }
 
     /// Writes down that one more step is done, and returns how many are.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub fn step_done(&mut self) -> Result<usize> {
         self.entry.done += 1;
         self.write()?;
@@ -38,9 +32,6 @@ impl Journal {
     }
 
     /// Writes down that all is done: there is nothing left to tell.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub fn finish(self) -> Result<()> {
         file::remove(&self.path).map(drop)
     }
@@ -64,9 +55,6 @@ pub enum WorkState {
 }
 
 /// Returns what there is to know of a machine's work.
-///
-/// # Errors
-/// The journal cannot be read, or is of another version.
 pub fn state(folder: &Path, machine: &MachineName) -> Result<WorkState> {
     let at_work = holder(folder, machine);
     let entry = read(folder, machine)?;
@@ -78,9 +66,6 @@ pub fn state(folder: &Path, machine: &MachineName) -> Result<WorkState> {
 }
 
 /// Returns what the journal of a machine says, whoever wrote it; `None` where nothing is left to do.
-///
-/// # Errors
-/// It cannot be read, or is of another version.
 pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     let path = path(folder, machine);
     let Some(text) = file::read(&path)? else { return Ok(None) };
@@ -96,9 +81,6 @@ pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
 }
 
 /// Removes what an earlier work left in a machine's journal.
-///
-/// # Errors
-/// The file cannot be removed.
 pub fn forget(folder: &Path, machine: &MachineName) -> Result<()> {
     file::remove(&path(folder, machine)).map(drop)
 }

@@ -15,9 +15,6 @@ pub fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Returns every item of a text, parsed; `label` names the text in messages, most often a path.
-///
-/// # Errors
-/// An item is no `T`: the message gives label and line, the cause what is wrong.
 pub fn parse<T: FromStr<Err = Failure>>(label: &str, text: &str) -> Result<Vec<T>> {
     items(text)
         .map(|(line, item)| item.parse().explain(|| Failure::user(format!("{label}, line {line}, is wrong"))))

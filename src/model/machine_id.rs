@@ -19,9 +19,6 @@ impl MachineId {
     }
 
     /// Returns the id whose UUID is written in `text`, 8-4-4-4-12 hexadecimal digits of either case.
-    ///
-    /// # Errors
-    /// `text` is anything else, or the nil UUID.
     pub fn from_uuid(text: &str) -> Result<Self, Failure> {
         uuid::Uuid::try_parse(text)
             .ok()

@@ -30,9 +30,7 @@ impl PasswordHash {
     ///
     /// The settings are crypt(5)'s own defaults, which take 16 MiB for as long as it lasts.
     ///
-    /// # Errors
-    /// No login could ever match it: the password is empty, holds a line's end or a NUL, or is longer than 511 bytes;
-    /// or the kernel has no random bytes.
+    /// Refuses a password that no login can match: an empty one, one with a line's end or a NUL, and one of more than 511 bytes.
     pub fn yescrypt(password: &str) -> Result<Self, Failure> {
         check_password(password)?;
         let mut salt = [0; SALT];

@@ -8,17 +8,11 @@ use serde::Serializer;
 ///
 /// serde refuses such a path, and the whole result with it. Every path of a result has
 /// `#[serde(serialize_with = "…")]` with this or [`texts`]; `tests/architecture.rs` looks for one that has not.
-///
-/// # Errors
-/// Those of the serializer.
 pub fn text<S: Serializer>(path: impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.as_ref().display())
 }
 
 /// Serialises several paths as [`text`] does one.
-///
-/// # Errors
-/// Those of the serializer.
 pub fn texts<S: Serializer>(paths: &[impl AsRef<Path>], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(paths.iter().map(|path| path.as_ref().to_string_lossy()))
 }

@@ -58,16 +58,14 @@ impl Size {
 
     /// Returns the memory that `text` names: a number with `K`, `M`, `G` or `T` (powers of 1024), or of MiB.
     ///
-    /// # Errors
-    /// `text` is something else, or not a whole number of MiB from 128 MiB to 64 TiB.
+    /// Takes a whole number of MiB, from 128 MiB to 64 TiB.
     pub fn parse_memory(text: &str) -> Result<Self, Failure> {
         MEMORY.parse(text)
     }
 
     /// Returns the size of the disk that `text` names: a number with `K`, `M`, `G` or `T` (powers of 1024), or of GiB.
     ///
-    /// # Errors
-    /// `text` is something else, or not a whole number of MiB from 64 MiB to 64 TiB.
+    /// Takes a whole number of MiB, from 64 MiB to 64 TiB.
     pub fn parse_disk(text: &str) -> Result<Self, Failure> {
         DISK.parse(text)
     }

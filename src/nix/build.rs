@@ -78,9 +78,6 @@ impl Flake {
 
 /// Builds one of the flake's outputs, leaves a link to it (and so a garbage collector's root) at `out_link`, and tells `watch` what happens meanwhile.
 /// Returns the path in the store: another command may soon make the link lead elsewhere.
-///
-/// # Errors
-/// There is no Nix, or it fails; the end of what it said is the cause.
 pub fn build(
     flake: &Flake,
     attribute: &str,
@@ -110,9 +107,6 @@ pub fn build(
 }
 
 /// Returns the value of one of the flake's outputs.
-///
-/// # Errors
-/// There is no Nix, or the output cannot be evaluated.
 pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
     let printed = answered(flake.evaluate_command(attribute).output())?;
     serde_json::from_slice(&printed)
@@ -127,9 +121,6 @@ pub fn develop(flake: &Flake, workspace: &Path) -> Command {
 /// Copies a folder to Nix's store and returns its path there.
 ///
 /// What Nix builds from that path is what was copied, whatever is written to the folder meanwhile.
-///
-/// # Errors
-/// There is no Nix, or the store cannot be written.
 pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
     // By the name `source` Nix takes a folder of its store for a flake's input as it is, without another copy.
     let command = nix().args(["store", "add-path", "--name", "source"]).arg(folder);
@@ -147,9 +138,6 @@ fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
 
 /// Returns the flake that a reference leads to now, as a reference to exactly that: with its revision, or else its copy in the
 /// store.
-///
-/// # Errors
-/// There is no Nix, or no flake.
 pub fn pinned(reference: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -172,9 +160,6 @@ pub fn pinned(reference: &str) -> Result<String> {
 }
 
 /// Writes the lock of those inputs of the flake in `folder` that `flake.lock` there does not lock yet.
-///
-/// # Errors
-/// There is no Nix, or an input cannot be fetched.
 pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
     let mut command = nix()
         .args(["flake", "lock"])

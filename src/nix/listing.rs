@@ -53,9 +53,6 @@ impl Listing {
 ///
 /// In a git tree: what git tracks, and what it does not ignore, so that a file that was just written need not be added
 /// first. Elsewhere: everything that is neither hidden nor secret by its name. Never `machines/`, `output/` and `target/`.
-///
-/// # Errors
-/// There is a git tree and no git, or git refuses to look at it; a folder cannot be read; `output/` is tracked by git.
 pub(super) fn list(workspace: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     if in_git(workspace) {

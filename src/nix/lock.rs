@@ -38,9 +38,6 @@ pub struct Moved {
 
 impl Lock {
     /// Returns what a lock file says; of a flake that has none, that nothing is locked.
-    ///
-    /// # Errors
-    /// The text is no lock file.
     pub fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text else {
             return Ok(Lock(json!({ "nodes": { "root": {} }, "root": "root", "version": 7 })));

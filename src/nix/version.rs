@@ -37,9 +37,6 @@ impl fmt::Display for Version {
 }
 
 /// Returns the version of the Nix on `PATH`.
-///
-/// # Errors
-/// There is none, or what it prints names no version.
 pub fn version() -> Result<Version> {
     let printed = Command::new("nix").arg("--version").missing(missing()).output()?;
     let text = String::from_utf8_lossy(&printed);
@@ -47,9 +44,6 @@ pub fn version() -> Result<Version> {
 }
 
 /// Checks that there is a Nix that nixvm can work with.
-///
-/// # Errors
-/// There is none, or it is too old.
 pub fn require() -> Result<()> {
     let version = version()?;
     if version.is_supported() {
@@ -59,9 +53,6 @@ pub fn require() -> Result<()> {
 }
 
 /// Returns which of the experimental features that nixvm needs are switched off.
-///
-/// # Errors
-/// There is no Nix, or its settings cannot be read.
 pub fn features() -> Result<Vec<&'static str>> {
     let settings = settings()?;
     // `value` is what is in force for this call; `nix-command` was forced on above, so only flakes are asked for.
@@ -79,9 +70,6 @@ pub fn build_folder() -> Option<PathBuf> {
 }
 
 /// Returns what of Nix's isolation of builders is switched off, as settings that a person would write.
-///
-/// # Errors
-/// There is no Nix, or its settings cannot be read.
 pub fn isolation_off() -> Result<Vec<&'static str>> {
     Ok(off(&settings()?, rustix::process::geteuid().is_root()))
 }

@@ -27,9 +27,6 @@ pub struct HostKey {
 
 impl HostKey {
     /// Returns a new key with that comment.
-    ///
-    /// # Errors
-    /// The system gives no randomness.
     pub fn generate(comment: &str) -> Result<Self> {
         let no_key = || Failure::user("cannot make an ssh host key");
         let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).explain(no_key)?;
@@ -40,8 +37,7 @@ impl HostKey {
 
     /// Returns the key in the text of an OpenSSH private key file.
     ///
-    /// # Errors
-    /// The text is none, or one with a passphrase, or of another type than ed25519. No message shows any of it.
+    /// Refuses a key with a passphrase, and every type but ed25519. No message shows any of the text.
     pub fn from_private(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::user(format!("the ssh host key (not shown here) {why}"))

@@ -1,0 +1,154 @@
+//! Writing files.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
+
+use super::folder::{create_folder, sync_folder};
+use super::owner::{give_to_owner_of, hinted};
+use super::unfinished;
+use crate::error::{Failure, Result};
+
+/// Gives a file new contents, readable by its owner only.
+///
+/// They are written beside it, synced and renamed: whatever dies in between, the file is the old one or the new one.
+pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    put(path, contents.as_ref(), 0o600, None)
+}
+
+/// Returns a new file in the folder to be renamed to its place, with that mode from its first moment; it is the folder owner's.
+pub fn unfinished_in(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let file = unfinished::create_in(folder, mode)?;
+    give_to_owner_of(folder, file.as_file())?;
+    Ok(file)
+}
+
+/// Gives a file that is no secret new contents, as [`replace`] does; others may read it as they could before, or as the
+/// process's umask says.
+pub fn replace_shared(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let there = fs::metadata(path).ok().map(|file| file.permissions());
+    // The umask takes bits from this mode, as it does for any new file.
+    put(path, contents.as_ref(), 0o644, there)
+}
+
+fn put(path: &Path, contents: &[u8], mode: u32, permissions: Option<Permissions>) -> Result<()> {
+    let folder = folder_of(path);
+    let written = || -> io::Result<()> {
+        let mut beside = unfinished_in(folder, mode)?;
+        if let Some(permissions) = permissions {
+            beside.as_file().set_permissions(permissions)?;
+        }
+        beside.write_all(contents)?;
+        beside.as_file().sync_all()?;
+        beside.persist(path)?;
+        Ok(())
+    };
+    explained(written(), path)?;
+    sync_folder(folder)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// Gives a file these contents, readable by its owner only, in a folder that is made where it is missing; one that has them is
+/// left alone, so that whoever reads it meanwhile sees them whole.
+pub fn keep(path: &Path, contents: &str) -> Result<()> {
+    if fs::read(path).is_ok_and(|there| there == contents.as_bytes()) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        create_folder(folder)?;
+    }
+    replace(path, contents)
+}
+
+/// Makes a file that only its owner reads, in a folder that is itself not there yet for anybody else.
+///
+/// The file is synced, its folder is not: see [`sync_folder`].
+///
+/// Fails where the file exists.
+pub fn create(path: &Path, contents: &str) -> Result<()> {
+    let written = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        give_to_owner_of(folder_of(path), &file)?;
+        file.write_all(contents.as_bytes())?;
+        file.sync_all()
+    };
+    explained(written(), path)
+}
+
+/// Writes a file that can be made again, and the folders that it needs; others may read it, and not write. It is not synced.
+pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let folder = folder_of(path);
+    create_folder(folder)?;
+    let written = || -> io::Result<()> {
+        // Root must not write through a link that the folder's owner laid.
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644).custom_flags(no_link);
+        let mut file = options.open(path)?;
+        give_to_owner_of(folder, &file)?;
+        file.write_all(contents.as_ref())
+    };
+    explained(written(), path)
+}
+
+fn explained<T>(written: io::Result<T>, path: &Path) -> Result<T> {
+    written.map_err(|error| {
+        let failure = Failure::user(format!("cannot write {}", path.display()));
+        hinted(failure, path, &error).because(error).into()
+    })
+}
+
+/// Removes a file; one that is not there is removed already. Returns whether there was one.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::user(format!("cannot remove {}", path.display())).because(error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::read;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_replaced_file_is_private_and_nothing_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("value");
+        fs::write(&path, "old").unwrap();
+        replace(&path, "new").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("new"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(remove(&path).unwrap());
+        assert!(!remove(&path).unwrap());
+        assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_others_read_stays_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("flake.lock");
+        fs::write(&path, "old").unwrap();
+        for before in [0o664, 0o600] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            replace_shared(&path, "new").unwrap();
+            assert_eq!((mode(&path), read(&path).unwrap().as_deref()), (before, Some("new")));
+        }
+        let new = dir.path().join("new");
+        replace_shared(&new, "").unwrap();
+        fs::write(dir.path().join("other"), "").unwrap();
+        assert_eq!(mode(&new), mode(&dir.path().join("other")) & 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+}

@@ -1,0 +1,52 @@
+//! The folder of nixvm's output.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::error::{Explain, Failure, Result};
+use crate::file;
+
+/// Checks that the folder of nixvm's output is one that nixvm made, and makes it where it is missing.
+pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
+    let shown = output.display();
+    let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
+    let found = match fs::symlink_metadata(output) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return file::create_folder(output);
+        }
+        found => found.explain(cannot)?,
+    };
+    if !found.is_dir() {
+        return Err(Failure::user(format!("`{shown}` is a link or a file, and not a folder of nixvm's"))
+            .hint("whoever gave you this workspace decided where it leads: look, and remove it; nixvm makes a folder in its place")
+            .into());
+    }
+    let (me, owner) = (rustix::process::geteuid().as_raw(), found.uid());
+    let of_workspace = fs::metadata(workspace).explain(cannot)?.uid();
+    if owner != me && owner != of_workspace {
+        return Err(Failure::user(format!("`{shown}` belongs to the user {owner}, and nixvm runs as {me}"))
+            .hint("remove it, or make it yours: nixvm keeps nothing there that it cannot make again, but backups")
+            .into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn an_output_that_is_not_nixvms_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("output");
+        let elsewhere = tempfile::tempdir().unwrap();
+        symlink(elsewhere.path(), &output).unwrap();
+        let error = require_own_output(dir.path(), &output).unwrap_err().to_string();
+        assert!(error.ends_with("is a link or a file, and not a folder of nixvm's"), "{error}");
+        fs::remove_file(&output).unwrap();
+        require_own_output(dir.path(), &output).unwrap();
+        require_own_output(dir.path(), &output).unwrap();
+    }
+}
