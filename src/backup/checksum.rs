@@ -14,10 +14,9 @@ use crate::model::quote;
 pub struct Checksum([u8; 32]);
 
 impl Checksum {
-    /// What stands in a manifest until the digest is known: as long as every other.
+    /// A placeholder of the right length, for a manifest whose digests are not known yet.
     pub(super) const UNKNOWN: Checksum = Checksum([0; 32]);
 
-    /// Returns the digest of those bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Sha256::digest(bytes).into()
     }

@@ -80,7 +80,6 @@ fn mode(member: &Member) -> String {
     format!("{:04o}", member.mode())
 }
 
-/// Refuses a set of members that no archive has.
 pub(super) fn check(members: &[Member]) -> Result<()> {
     for pair in members.windows(2) {
         let [before, member] = pair else { continue };

@@ -10,7 +10,6 @@ use crate::model::{Generation, MachineName, ProfileName, Timestamp, quote};
 /// The version of the manifest, and of the archive around it, that this nixvm reads and writes.
 const FORMAT: u32 = 1;
 
-/// `manifest.json` as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -44,14 +43,13 @@ struct FileParent {
     manifest: Checksum,
 }
 
-/// The part of any version of `manifest.json`.
+/// The part that every version of `manifest.json` has.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
 }
 
 impl Manifest {
-    /// Returns the manifest that `text` is.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let wrong = || Failure::user("`manifest.json` is not as nixvm writes it");
         let Versioned { format } = serde_json::from_slice(text).explain(wrong)?;
@@ -66,9 +64,8 @@ impl Manifest {
         file.try_into().explain(wrong)
     }
 
-    /// Returns the text of the manifest, JSON for people too. Its length does not depend on the digests.
-    ///
-    /// Fails where [`Manifest::parse`] would refuse it.
+    /// Returns JSON that people can read too. Its length does not depend on the digests. Fails where [`Manifest::parse`]
+    /// would refuse it.
     pub fn text(&self) -> Result<String> {
         let bug = || Failure::bug("a manifest would not be read again");
         let mut text = serde_json::to_string_pretty(&File::from(self)).explain(bug)?;

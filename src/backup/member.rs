@@ -7,13 +7,12 @@ use super::Checksum;
 use crate::error::{Explain, Failure, Result};
 use crate::model::{Timestamp, quote};
 
-/// Bytes of a block: a header is one, and contents are filled up to whole ones.
+/// Bytes of a tar block: a header is one, and contents are padded to whole ones.
 pub(super) const BLOCK: u64 = 512;
 
-/// Bytes of zeros that end a tar archive.
+/// Zeros at the end of a tar archive.
 pub(super) const TRAILER: u64 = 2 * BLOCK;
 
-/// The manifest's path.
 pub(super) const MANIFEST: &str = "manifest.json";
 
 /// Longest name of a machine's file; a tar header has 100 bytes for the path.
@@ -24,7 +23,6 @@ const LONGEST: usize = 64;
 pub struct FileName(String);
 
 impl FileName {
-    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,43 +49,35 @@ impl FromStr for FileName {
     }
 }
 
-/// What a member is. They stand in this order; a machine's files are sorted by name.
+/// Members stand in this order; a machine's files are sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemberKind {
-    /// A file of `machines/NAME`.
     File {
-        /// What it is called.
         name: FileName,
-        /// Whether its owner may run it.
         executable: bool,
     },
-    /// The data disk, a qcow2 file.
     Data {
-        /// Bytes of the disk that its guest sees.
+        /// Bytes of the disk as its guest sees it.
         virtual_size: u64,
     },
-    /// The variables of the machine's UEFI firmware.
+    /// The variables of the UEFI firmware.
     Nvram,
 }
 
-/// One member besides the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// What it is.
     pub role: MemberKind,
-    /// Its length in bytes.
+    /// In bytes.
     pub size: u64,
-    /// The digest of its bytes.
     pub sha256: Checksum,
 }
 
 impl Member {
-    /// Returns its path in the archive.
     pub fn path(&self) -> String {
         self.to_string()
     }
 
-    /// Returns its mode in the archive; nobody but the owner ever has a right.
+    /// Only the owner ever has any right.
     pub(super) fn mode(&self) -> u32 {
         match self.role {
             MemberKind::File { executable: true, .. } => 0o700,
@@ -96,7 +86,6 @@ impl Member {
     }
 }
 
-/// Writes its path in the archive.
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.role {
@@ -107,14 +96,14 @@ impl fmt::Display for Member {
     }
 }
 
-/// Returns how many zeros fill the last block of so many bytes.
+/// Returns the zeros that fill the last block of `size` bytes.
 pub(super) fn padding(size: u64) -> u64 {
     (BLOCK - size % BLOCK) % BLOCK
 }
 
-/// Returns the one header that a member has: a regular file of root's, in GNU tar's format, whose sizes have no limit.
+/// Returns the header of a member: a regular file of root's, in GNU tar's format, which does not limit sizes.
 ///
-/// Nothing in it is free. So a reader that knows the manifest knows the header, and needs to understand no other.
+/// A member has exactly one possible header, so a reader that knows the manifest need not parse any.
 pub(super) fn header(path: &str, size: u64, mode: u32, time: Timestamp) -> Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header
@@ -130,7 +119,7 @@ pub(super) fn header(path: &str, size: u64, mode: u32, time: Timestamp) -> Resul
     Ok(*header.as_bytes())
 }
 
-/// Returns nothing if `found` is the header that `expected` is.
+/// Compares two headers; the error says what differs, as far as it can be told.
 pub(super) fn compare(found: &[u8; 512], expected: &[u8; 512]) -> Result<()> {
     if found == expected {
         return Ok(());

@@ -9,18 +9,15 @@ use std::str::FromStr;
 use crate::error::{Explain, Failure, Result};
 use crate::model::{MachineName, Timestamp, quote};
 
-/// How the name of every archive ends.
 const ENDING: &str = ".tar.zst";
 
 /// The name of an archive's file, `MACHINE-YYYYmmdd-HHMMSS.tar.zst`, in UTC.
 ///
-/// Moments are always as long, so that a name has one reading only: the archives of `web-prod` are never `web`'s.
-/// Names sort by time.
+/// The time has a fixed length, so a name can be read in one way only: the archives of `web-prod` are never `web`'s. Names
+/// sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArchiveName {
-    /// When it was taken, or up to some seconds later if another archive had that name.
     pub taken: Timestamp,
-    /// The machine it is of.
     pub machine: MachineName,
 }
 
@@ -49,9 +46,8 @@ fn read(text: &str) -> Option<ArchiveName> {
     Some(ArchiveName { taken, machine: machine.parse().ok()? })
 }
 
-/// Returns the names of the archives in a folder, those of one machine or all, the oldest first.
-///
-/// Nothing is opened. A folder that is not there holds none.
+/// Returns the names of the archives in a folder, of one machine or of all, the oldest first. Opens none. A folder that does
+/// not exist has none.
 pub fn list(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ArchiveName>> {
     let cannot = || Failure::user(format!("cannot list the archives in {}", folder.display()));
     let entries = match fs::read_dir(folder) {

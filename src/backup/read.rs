@@ -1,8 +1,8 @@
-//! Reading an archive, of which nothing is believed.
+//! Reading an untrusted archive.
 //!
-//! It holds what becomes a machine: its keys, its data, and a file that nixvm runs on this host. So every byte of it is
-//! compared with the manifest, and the manifest can say only what nixvm writes. What is read is bounded by the sizes in
-//! the manifest, and memory by zstd's window, however small the archive is that claims more.
+//! It contains what becomes a machine: its keys, its data, and a file that nixvm runs on this host. So every byte is
+//! compared with the manifest, which can only say what nixvm writes. The manifest's sizes bound how much is read, and zstd's
+//! window bounds the memory, whatever the archive claims.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -19,10 +19,9 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::Progress;
 
-/// Bytes that are read at a time.
 const CHUNK: usize = 128 << 10;
 
-/// An archive whose manifest was read.
+/// An archive of which only the manifest has been read.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
@@ -32,7 +31,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Returns the archive at `path`, of which only the beginning is read.
+    /// Opens the archive at `path` and reads only its beginning.
     ///
     /// Refuses an archive that another user, root excepted, owns or can write.
     pub fn open(path: &Path) -> Result<Self> {
@@ -50,7 +49,6 @@ impl Archive {
         Ok(Archive { path: path.to_owned(), file, length: metadata.len(), front })
     }
 
-    /// Returns what the archive says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.front.manifest
     }
@@ -60,9 +58,7 @@ impl Archive {
         Checksum::of(&self.front.text)
     }
 
-    /// Reads the whole archive and compares it with its manifest.
-    ///
-    /// An error that `progress` returns ends the work.
+    /// Reads the whole archive and compares it with its manifest. An error of `progress` ends the work.
     pub fn verify(&self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         let mut at = Progress { done: 0, total: self.manifest().size() };
         let mut buffer = vec![0; CHUNK];
@@ -80,9 +76,9 @@ impl Archive {
         Ok(())
     }
 
-    /// Returns the members, to be read in their order.
+    /// Returns the members in their order.
     ///
-    /// Call [`Archive::verify`] first, so that nothing has been changed yet when an archive turns out to be damaged.
+    /// Call [`Archive::verify`] first: a damaged archive must be detected before anything is changed.
     pub fn members(&self) -> Result<Members<'_>> {
         let from = BufReader::with_capacity(CHUNK, At::new(&self.file, self.front.length as u64));
         let mut decoder = Decoder::with_buffer(from).explain(|| self.damaged())?;
@@ -96,7 +92,6 @@ impl Archive {
     }
 }
 
-/// Refuses an archive that somebody else could have written.
 fn check_owner(path: &Path, owner: u32, mode: u32, reader: u32) -> Result<()> {
     let why = if owner != reader && owner != 0 {
         format!("it belongs to the user {owner}, and what is in it becomes a machine of yours")
@@ -111,7 +106,6 @@ fn check_owner(path: &Path, owner: u32, mode: u32, reader: u32) -> Result<()> {
         .into())
 }
 
-/// The members of an archive, one after the other.
 pub struct Members<'a> {
     archive: &'a Archive,
     decoder: Decoder<'static, BufReader<At<'a>>>,
@@ -119,7 +113,6 @@ pub struct Members<'a> {
     reading: Option<Reading<'a>>,
 }
 
-/// How far the member is that is being read.
 struct Reading<'a> {
     member: &'a Member,
     left: u64,
@@ -128,9 +121,8 @@ struct Reading<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Returns the next member, `None` behind the last one, where the archive was seen to end as it must.
-    ///
-    /// What was not read of the member before is read and compared.
+    /// Returns the next member; `None` after the last one, once the archive has proved to end there. Reads and compares the
+    /// rest of the member before.
     pub fn advance(&mut self) -> Result<Option<Entry<'_, 'a>>> {
         let archive = self.archive;
         self.finish_member().explain(|| archive.damaged())?;
@@ -152,7 +144,7 @@ impl<'a> Members<'a> {
         if member.size == 0 { self.settle() } else { Ok(()) }
     }
 
-    /// Reads some of the member; none at its end only. The last bytes are given out once all are found to be right.
+    /// Reads some bytes of the member; 0 means its end. The last bytes are given out only once all have proved right.
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let Some(reading) = self.reading.as_mut().filter(|reading| reading.left > 0) else { return Ok(0) };
         let most = buffer.len().min(usize::try_from(reading.left).unwrap_or(usize::MAX));
@@ -175,7 +167,7 @@ impl<'a> Members<'a> {
         Ok(length)
     }
 
-    /// Compares a member that was read to its end with the manifest.
+    /// Compares a member that has been read to its end with the manifest.
     fn settle(&mut self) -> Result<()> {
         let Some(Reading { member, hash, head, .. }) = self.reading.take() else { return Ok(()) };
         if Checksum::from(hash.finalize()) != member.sha256 {
@@ -201,11 +193,11 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Sees the tar archive, the last zstd frame and the file end at the same place.
+    /// Checks that the tar archive, the last zstd frame and the file end at the same place.
     fn end(&mut self) -> Result<()> {
         self.zeros(TRAILER, "behind the last member of the manifest")?;
         let more = || Failure::user("there is more behind its end");
-        // Also where what follows is no frame.
+        // // A read error means that something other than a frame follows.
         if self.decoder.read(&mut [0]).map_err(|_| more())? != 0 {
             return Err(more().into());
         }
@@ -240,14 +232,13 @@ fn undecodable() -> Failure {
     Failure::user("it cannot be decompressed")
 }
 
-/// One member; reading it gives its bytes, and an error in place of the last ones if they are not what they must be.
+/// One member. Where its bytes are not those of the manifest, reading ends in an error instead of the last ones.
 pub struct Entry<'m, 'a> {
     members: &'m mut Members<'a>,
     member: &'a Member,
 }
 
 impl<'a> Entry<'_, 'a> {
-    /// Returns what the manifest says of it.
     pub fn member(&self) -> &'a Member {
         self.member
     }
@@ -264,7 +255,7 @@ impl Read for Entry<'_, '_> {
     }
 }
 
-/// A file read from a place of its own, so that one open archive can be read more than once; and hashed on the way.
+/// A reader with a position of its own, so that an open archive can be read more than once. It hashes what it reads.
 struct At<'a> {
     file: &'a File,
     at: u64,

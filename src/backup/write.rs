@@ -13,31 +13,25 @@ use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, 
 use crate::error::{Explain, Failure, Result};
 use crate::model::Progress;
 
-/// What goes into an archive.
 pub struct ArchiveSource<'a> {
-    /// The machine's files.
     pub files: Vec<MachineFile>,
-    /// The data disk, a qcow2 file; read once, from its beginning.
+    /// The data disk, a qcow2 file; read once, from the beginning.
     pub data: &'a mut dyn Read,
-    /// How many bytes `data` has.
     pub data_size: u64,
-    /// The variables of the machine's firmware.
     pub nvram: Option<&'a [u8]>,
 }
 
-/// An archive that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// What it is called.
     pub name: ArchiveName,
-    /// The digest of its manifest, by which an incremental one names it as its parent.
+    /// The digest of its manifest: an incremental archive names its parent by it.
     pub manifest: Checksum,
 }
 
 /// Writes the archive of a machine into a folder.
 ///
-/// It is synced, readable by its owner only, and there whole or not at all. It is named after `about.created`, or after
-/// the next second that no archive of the machine has. An error that `progress` returns ends the work.
+/// It is synced, readable by its owner only, and whole or not there at all. It is named after `about.created`, or after the
+/// next second without an archive of the machine. An error of `progress` ends the work.
 ///
 /// The data must be a qcow2 file without a backing file, of exactly `data_size` bytes.
 pub fn write(
@@ -68,7 +62,7 @@ pub fn write(
     Ok(Written { name, manifest: Checksum::of(text.as_bytes()) })
 }
 
-/// Returns the manifest, but for the digests.
+/// Returns the manifest without the digests.
 fn declare(about: &About, source: &ArchiveSource<'_>, virtual_size: u64) -> Manifest {
     let member = |role, size| Member { role, size, sha256: Checksum::UNKNOWN };
     let file = |file: &MachineFile| {
@@ -81,14 +75,12 @@ fn declare(about: &About, source: &ArchiveSource<'_>, virtual_size: u64) -> Mani
     Manifest { about: about.clone(), members }
 }
 
-/// The tar archive behind the manifest, on its way.
 struct Body<'a> {
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     at: Progress,
 }
 
 impl Body<'_> {
-    /// Puts every member and the archive's end into the feed, and enters the digests into the manifest.
     fn fill(
         mut self,
         feed: &mut Feed,
@@ -112,7 +104,7 @@ impl Body<'_> {
         Ok(feed.put(&vec![0; usize::try_from(TRAILER)?])?)
     }
 
-    /// Puts all that `from` gives into the feed, which must be `size` bytes, and returns its digest.
+    /// Feeds all of `from`, which must be `size` bytes, and returns its digest.
     fn stream(&mut self, feed: &mut Feed, from: &mut dyn Read, size: u64) -> Result<Checksum> {
         let unreadable = || Failure::user("cannot read the data disk");
         let mut hash = Sha256::new();

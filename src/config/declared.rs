@@ -10,43 +10,27 @@ use crate::model::{
 /// What the files of a machine say, each of them checked; `None` where a file is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// `profile`
     pub profile: Option<ProfileName>,
-    /// `hostname`
     pub hostname: Option<Hostname>,
-    /// `machine-id`
     pub machine_id: Option<MachineId>,
-    /// `uuid`
     pub uuid: Option<MachineId>,
-    /// `mac-address`
     pub mac: Option<MacAddress>,
-    /// `network`
     pub network: Option<Network>,
     /// `ssh_host_ed25519_key`
     pub host_key: Option<HostKey>,
     /// Whether `ssh_host_ed25519_key.pub` is there.
     pub public_key: bool,
-    /// `admin_authorized_keys`
     pub admin_keys: Option<Vec<AuthorizedKey>>,
-    /// `user_authorized_keys`
     pub user_keys: Option<Vec<AuthorizedKey>>,
-    /// `tcp_ports`
     pub tcp_ports: Option<Ports>,
-    /// `udp_ports`
     pub udp_ports: Option<Ports>,
     /// `root_password_hash`; empty, it is `Some(None)`.
     pub root_password: Option<Option<PasswordHash>>,
-    /// `resolv.conf`
     pub resolv_conf: Option<ResolvConf>,
-    /// `pool`
     pub pool: Option<PoolName>,
-    /// `connection`
     pub connection: Option<Connection>,
-    /// `memory`
     pub memory: Option<Size>,
-    /// `vcpus`
     pub vcpus: Option<Vcpus>,
-    /// `var_size`
     pub var_size: Option<Size>,
     /// `extra.nix`
     pub extra: Option<String>,
@@ -59,7 +43,7 @@ const PUBLIC_KEY: &str = "ssh_host_ed25519_key.pub";
 pub(super) const PASSWORD: &str = "root_password_hash";
 
 impl Declared {
-    /// Returns what the files say that `read` gives; `label` is the folder's name in messages.
+    /// `read` returns a file's text; `label` is the folder's name in messages.
     pub(super) fn parse(label: &str, read: impl Fn(&str) -> Result<Option<String>>) -> Result<Self> {
         let files = Files { label, read };
         let declared = Declared {
@@ -108,7 +92,7 @@ impl Declared {
         }
     }
 
-    /// Returns the machine: what is not declared has its default.
+    /// Fills in the defaults.
     pub(super) fn complete(self, name: &MachineName, label: &str) -> Result<Machine> {
         let missing = |file: &str| {
             Failure::user(format!("{label}/{file} is missing")).hint(format!(
@@ -139,7 +123,7 @@ impl Declared {
         })
     }
 
-    /// Returns every file's name with its text, `None` where there is to be none.
+    /// Returns every file's name and text, `None` where there is to be no file.
     ///
     /// Equal values have equal texts, whatever comments and spellings a person used.
     pub(super) fn files(&self) -> Vec<(&'static str, Option<String>)> {
@@ -182,7 +166,6 @@ impl Declared {
     }
 }
 
-/// A machine declares all of itself.
 impl From<&Machine> for Declared {
     fn from(machine: &Machine) -> Self {
         let machine = machine.clone();

@@ -5,7 +5,6 @@ use std::str::FromStr;
 use crate::error::{Explain, Failure, Result};
 use crate::model::lines;
 
-/// The files of one machine, by the shape of what they hold.
 pub(super) struct Files<'a, R> {
     /// The folder's name in messages.
     pub(super) label: &'a str,

@@ -9,12 +9,12 @@ use super::load::label;
 use crate::error::{Explain, Failure, Result};
 use crate::model::MachineName;
 
-/// A program of the user's in a machine's folder: it is never read, only run, so no image and no digest holds it.
+/// A program of the user's in a machine's folder. It is run and never read, so neither image nor digest contains it.
 pub(super) const HEALTH_CHECK: &str = "health-check";
 
 /// Returns the program `machines/NAME/health-check`, `None` where there is none.
 ///
-/// nixvm runs it with the rights of whoever calls nixvm, so nobody else may have written it.
+/// It runs with the caller's rights, so nobody else may have written it.
 pub fn health_check(workspace: &Workspace, name: &MachineName) -> Result<Option<PathBuf>> {
     let folder = workspace.machine_dir(name);
     let path = folder.join(HEALTH_CHECK);
@@ -44,7 +44,7 @@ fn check_trusted(shown: &str, metadata: &Metadata) -> Result<(), Failure> {
     check_owner_and_mode(shown, metadata.uid(), metadata.mode(), me)
 }
 
-/// Refuses what somebody else than the user `me` and root could have written.
+/// Refuses what anybody but the user `me` and root could have written.
 fn check_owner_and_mode(shown: &str, owner: u32, mode: u32, me: u32) -> Result<(), Failure> {
     if owner != me && owner != 0 {
         return Err(Failure::user(format!("{shown} belongs to the user {owner}, and nixvm runs as {me}"))
@@ -59,7 +59,7 @@ fn check_owner_and_mode(shown: &str, owner: u32, mode: u32, me: u32) -> Result<(
 
 /// Closes the program to other users and leaves it executable.
 ///
-/// One that others can write to stays as it is: [`health_check`] refuses it, and somebody should look into it first.
+/// One that others can write stays as it is: [`health_check`] refuses it, so that somebody looks at its contents first.
 pub(super) fn close(folder: &Path) -> Result<()> {
     let path = folder.join(HEALTH_CHECK);
     let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(()) };

@@ -4,10 +4,10 @@ use super::{Workspace, declared, list};
 use crate::error::{Failure, Result};
 use crate::model::{HostKey, MacAddress, Machine, MachineId, MachineName, identity_of_its_own};
 
-/// Returns a machine like this one, under another name and with an identity of its own: machine-id and UUID, MAC address,
-/// host key and host name.
+/// Returns a copy of this machine under another name and with an identity of its own: machine-id and UUID, MAC address, host
+/// key and host name.
 ///
-/// Two guests with one identity get one address, and who trusts one trusts the other.
+/// Two guests with one identity get one address, and a client that trusts one trusts the other.
 pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machine> {
     Ok(Machine {
         name: name.clone(),
@@ -19,10 +19,10 @@ pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machin
     })
 }
 
-/// Checks that no other machine of the workspace has part of this one's identity, as after `cp -r machines/web machines/db`.
+/// Checks that no other machine of the workspace shares part of this one's identity, as after `cp -r machines/web machines/db`.
 pub(super) fn check_own(workspace: &Workspace, machine: &Machine) -> Result<()> {
     for other in list(workspace)?.iter().filter(|other| **other != machine.name) {
-        // One whose files are wrong is for the commands on that one to tell.
+        // // Commands on that machine report its wrong files.
         let Ok(there) = declared(workspace, other) else { continue };
         let shared: Vec<&str> = [
             ("machine-id", there.machine_id.or(there.uuid) == Some(machine.machine_id)),

@@ -13,7 +13,6 @@ use crate::file;
 use crate::model::suggest::did_you_mean;
 use crate::model::{Machine, MachineId, MachineName, lines};
 
-/// Returns the machine that `machines/NAME/` declares.
 pub fn load(workspace: &Workspace, name: &MachineName) -> Result<Machine> {
     if !exists(workspace, name) {
         return Err(unknown(workspace, name)?.into());
@@ -28,8 +27,8 @@ pub fn declared(workspace: &Workspace, name: &MachineName) -> Result<Declared> {
     Declared::parse(&label(name), |file| file::read(&folder.join(file)))
 }
 
-/// Returns whether the workspace in the folder `root` declares a machine of that name and identity; `None` where that
-/// cannot be seen.
+/// Returns whether the workspace in the folder `root` declares a machine of that name and identity; `None` where it cannot
+/// be read.
 pub fn holds(root: &Path, name: &MachineName, id: MachineId) -> Option<bool> {
     let folder = root.join(label(name));
     let read = |file: &str| match fs::read_to_string(folder.join(file)) {
@@ -47,7 +46,6 @@ pub fn holds(root: &Path, name: &MachineName, id: MachineId) -> Option<bool> {
     Some(says(&machine_id) || says(&uuid))
 }
 
-/// Returns whether there is a folder for the machine.
 pub fn exists(workspace: &Workspace, name: &MachineName) -> bool {
     workspace.machine_dir(name).is_dir()
 }
@@ -63,7 +61,6 @@ pub fn list(workspace: &Workspace) -> Result<Vec<MachineName>> {
     Ok(names)
 }
 
-/// Returns how messages call a machine's folder.
 pub(super) fn label(name: &MachineName) -> String {
     format!("machines/{name}")
 }
@@ -79,9 +76,9 @@ pub(super) fn unknown(workspace: &Workspace, name: &MachineName) -> Result<Failu
     })
 }
 
-/// Refuses secrets that other users can read, as ssh does: whoever fixes the mode should know that they were open.
+/// Refuses secrets that other users can read, as ssh does: the user must learn that they were readable.
 ///
-/// A closed folder protects whatever is in it, so that a file's own mode counts only in an open one.
+/// In a closed folder a file's own mode does not matter.
 fn check_private(folder: &Path, label: &str) -> Result<()> {
     let open = |metadata: &Metadata| metadata.permissions().mode() & 0o077 != 0;
     if !fs::metadata(folder).is_ok_and(|folder| open(&folder)) {

@@ -9,16 +9,15 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::MachineName;
 
-/// Removes `machines/NAME/` with all that is in it and returns whether there was anything.
+/// Deletes `machines/NAME/` with all its contents and returns whether there was anything.
 ///
-/// The folder is renamed first, so that it is a machine or none, whatever dies in between; run again, this
-/// finishes the work.
+/// The folder is renamed first, so that an interrupted deletion leaves no half machine; run again, this finishes the work.
 pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
     let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
     let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
     match fs::symlink_metadata(&folder) {
         Ok(metadata) if metadata.is_dir() => {
-            // A name of its own, should what an earlier run left not be gone yet.
+            // // A unique name, for an earlier interrupted run may have left one.
             let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
             fs::rename(&folder, &aside).explain(cannot)?;
             file::sync_folder(&machines)?;
@@ -34,9 +33,9 @@ pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
     sweep(&machines, name)
 }
 
-/// Removes what earlier runs that died left of a machine beside its folder, and returns whether there was anything.
+/// Deletes the folders that interrupted runs left beside a machine's folder, and returns whether there were any.
 ///
-/// Half-made and half-removed folders hold keys too.
+/// Half-made and half-deleted folders contain keys too.
 pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
     let (new, removed) = (format!(".{name}.new."), format!(".{name}.removed."));
     let mut any = false;
@@ -48,7 +47,7 @@ pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
     Ok(any)
 }
 
-/// Removes the folder of a machine in which nothing is but what nixvms that were killed left unfinished.
+/// Deletes a machine's folder if it holds nothing but unfinished files of killed nixvms.
 pub fn remove_empty(workspace: &Workspace, name: &MachineName) -> Result<()> {
     let folder = workspace.machine_dir(name);
     let cannot = || Failure::user(format!("cannot look into {}", folder.display()));

@@ -34,7 +34,6 @@ impl Workspace {
         }
     }
 
-    /// Returns the workspace that is the folder `root` itself.
     pub fn at(root: &Path) -> Result<Self> {
         let root = canonical(root)?;
         if is_workspace(&root) {
@@ -61,88 +60,82 @@ impl Workspace {
         }
     }
 
-    /// Returns the workspace's own path: absolute and without symbolic links.
+    /// Absolute and without symbolic links.
     pub fn root(&self) -> &Path {
         Path::new(&self.root)
     }
 
-    /// Returns [`root`](Self::root) as text.
     pub fn as_str(&self) -> &str {
         &self.root
     }
 
-    /// Returns the folder of all machines.
     pub fn machines_dir(&self) -> PathBuf {
         self.root().join("machines")
     }
 
-    /// Returns a machine's folder.
     pub fn machine_dir(&self, machine: &MachineName) -> PathBuf {
         self.machines_dir().join(machine.as_str())
     }
 
-    /// Returns the folder of all profiles.
     pub fn profiles_dir(&self) -> PathBuf {
         self.root().join("profiles")
     }
 
-    /// Returns a profile's file.
     pub fn profile_file(&self, profile: &ProfileName) -> PathBuf {
         self.profiles_dir().join(format!("{profile}.nix"))
     }
 
-    /// Returns the folder of what nixvm makes and can make again, backups excepted.
+    /// Everything in it can be made again, except backups.
     pub fn output_dir(&self) -> PathBuf {
         self.root().join("output")
     }
 
-    /// Returns the folder of the copy of the flake that Nix builds.
+    /// The copy of the flake that Nix builds.
     pub fn flake_dir(&self) -> PathBuf {
         self.output_dir().join("flake")
     }
 
-    /// Returns the folder of rendered machines, the flake's input `machines`.
+    /// The rendered machines, the flake's input `machines`.
     pub fn rendered_dir(&self) -> PathBuf {
         self.output_dir().join("rendered")
     }
 
-    /// Returns the folder of Nix's out links.
+    /// Nix's out links.
     pub fn build_dir(&self) -> PathBuf {
         self.output_dir().join("build")
     }
 
-    /// Returns the folder of locks and journals: who works on which machine.
+    /// Locks and journals: who works on which machine.
     pub fn work_dir(&self) -> PathBuf {
         self.output_dir().join("work")
     }
 
-    /// Returns the folder of what machines' generations were made from.
+    /// What machines' generations were made from.
     pub fn generations_dir(&self) -> PathBuf {
         self.output_dir().join("generations")
     }
 
-    /// Returns the folder of the host keys that `ssh` pins.
+    /// The host keys that `ssh` pins.
     pub fn known_hosts_dir(&self) -> PathBuf {
         self.output_dir().join("known_hosts")
     }
 
-    /// Returns the folder of public keys by which `ssh` chooses among an agent's.
+    /// Public keys by which `ssh` chooses among an agent's keys.
     pub fn keys_dir(&self) -> PathBuf {
         self.output_dir().join("keys")
     }
 
-    /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")
     }
 
-    /// Returns the folder that says which archives were made in this workspace: an empty file each, called by the digest of
-    /// the archive's manifest.
+    /// Records which archives were made in this workspace: one empty file each, named after the digest of the archive's
+    /// manifest.
     pub fn made_archives_dir(&self) -> PathBuf {
         self.output_dir().join("archives")
     }
 
-    /// Returns the file that names the nixpkgs this workspace builds from, where it is not the locked one.
+    /// The file that names the nixpkgs to build from, where it is not the locked one.
     pub fn base_file(&self) -> PathBuf {
         self.output_dir().join("base")
     }
@@ -153,7 +146,7 @@ impl Workspace {
             .iter()
             .filter_map(|name| name.strip_suffix(".nix")?.parse().ok())
             .collect();
-        // A workspace that was made from the template has modules and profiles by its flake input.
+        // // A workspace made from the template gets its modules and profiles from a flake input.
         if !self.root().join("modules").is_dir() {
             names.extend(NIXVMS_OWN.iter().filter_map(|name| name.parse().ok()));
         }
@@ -162,7 +155,6 @@ impl Workspace {
         Ok(names)
     }
 
-    /// Checks that there is such a profile.
     pub fn check_profile(&self, profile: &ProfileName) -> Result<()> {
         let names = self.profile_names()?;
         if names.contains(profile) {
@@ -181,7 +173,7 @@ impl Workspace {
     }
 }
 
-/// Returns the names of all that is in a folder, those excepted that are not UTF-8; none if there is no such folder.
+/// Returns the names in a folder that are UTF-8; none if the folder does not exist.
 pub(super) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let cannot = || Failure::user(format!("cannot read the folder {}", folder.display()));
     let entries = match fs::read_dir(folder) {

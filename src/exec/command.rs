@@ -24,7 +24,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// Returns a command without arguments; `program` is looked up as [`search_path`] says.
+    /// `program` is looked up as [`search_path`] says.
     pub fn new(program: impl Into<OsString>) -> Self {
         Command {
             program: program.into(),
@@ -38,64 +38,60 @@ impl Command {
         }
     }
 
-    /// Returns the command with one more argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Returns the command with more arguments.
     #[must_use]
     pub fn args<I: IntoIterator<Item: Into<OsString>>>(mut self, arguments: I) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Returns the command, to be run in `directory`.
     #[must_use]
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
     }
 
-    /// Returns the command with one environment variable set beside the inherited ones.
+    /// Sets an environment variable besides the inherited ones.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Returns the command without one of the inherited environment variables.
+    /// Drops an inherited environment variable.
     #[must_use]
     pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
         self.without.push(name.into());
         self
     }
 
-    /// Returns the command with the hint to give when its program is not installed.
+    /// Sets the hint to give when the program is not installed.
     #[must_use]
     pub fn missing(mut self, hint: impl Into<String>) -> Self {
         self.missing = Some(hint.into());
         self
     }
 
-    /// Returns the command, of which a failure under a limit quotes what it printed to its standard output, too; nothing is
-    /// returned of it then. For programs of the user's, who may use either.
+    /// Makes a failure under a limit quote standard output as well as standard error, for a user's program may use either.
+    /// No output is returned then.
     #[must_use]
     pub fn both_streams(mut self) -> Self {
         self.both_streams = true;
         self
     }
 
-    /// Returns the command, which is ended where it prints more than that many bytes: what asks a guest must not be at its mercy.
+    /// Ends the command once it prints more than that many bytes: a guest's answer must not fill the memory.
     #[must_use]
     pub fn at_most(mut self, bytes: u64) -> Self {
         self.most = bytes;
         self
     }
 
-    /// Returns the whole argument vector, program first.
     pub fn argv(&self) -> Vec<&OsStr> {
         std::iter::once(self.program.as_os_str())
             .chain(self.arguments.iter().map(OsString::as_os_str))

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Returns `path` (the value of `PATH`) with the folders behind it in which Debian keeps `mkfs.ext4`, and which an ordinary
-/// user's `PATH` does not name.
+/// Returns `path` (the value of `PATH`) followed by the folders in which Debian keeps `mkfs.ext4`, and which are not in an
+/// ordinary user's `PATH`.
 pub fn search_path(path: &OsStr) -> OsString {
     let mut folders = path.to_owned();
     for folder in ["/usr/local/sbin", "/usr/sbin", "/sbin"] {

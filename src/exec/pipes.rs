@@ -15,13 +15,12 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// Bytes of a line; a longer one comes in pieces.
 const LINE: u64 = 1 << 20;
 
-/// Returns the number of a process as a signal takes it.
 pub(super) fn pid(child: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child).ok()?)
 }
 
-/// Does `work` with a child. The child is sent SIGTERM when this process is asked to stop, for only ^C at a terminal reaches
-/// both. A child that is started after such a request belongs to an orderly end, and is left alone.
+/// Does `work`, and sends the child SIGTERM when this process is asked to stop: only ^C at a terminal reaches both. A child
+/// that is started after such a request belongs to an orderly end, and is left alone.
 pub(super) fn ended_on_request<T>(child: u32, work: impl FnOnce() -> T) -> T {
     let Some(child) = pid(child).filter(|_| !interrupt::is_requested()) else { return work() };
     let done = AtomicBool::new(false);

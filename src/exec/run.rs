@@ -20,20 +20,18 @@ const TAIL: usize = 12;
 const TAIL_BYTES: u64 = 64 << 10;
 
 impl Command {
-    /// Runs the command without input and returns its standard output.
-    ///
-    /// Fails on any status but 0.
+    /// Runs the command without input and returns its standard output; fails on any status but 0.
     pub fn output(&self) -> Result<Vec<u8>> {
         self.output_watched(|line| (!line.trim().is_empty()).then(|| line.to_owned()))
     }
 
-    /// Runs the command without input and returns its standard output; ends it, and what it started, after `limit`.
+    /// As [`Command::output`]; ends the command, and everything it started, after `limit`.
     pub fn output_within(&self, limit: Duration) -> Result<Vec<u8>> {
         // Files, not pipes: a grandchild that outlives the command would hold those open.
         let file = || tempfile::tempfile().explain(|| Failure::user("cannot make a temporary file"));
         let mut stderr = file()?;
         let mut stdout = if self.both_streams {
-            // One file with one place to write at, so that lines stay in their order.
+            // // Both streams share one file position, so that lines stay in their order.
             stderr.try_clone().explain(|| self.not_started())?
         } else {
             file()?
@@ -70,17 +68,17 @@ impl Command {
         if self.both_streams { Ok(Vec::new()) } else { end_of(&mut stdout, self.most).explain(unread) }
     }
 
-    /// Runs the command without input, gives each line of its standard error to `line`, and returns its standard output.
+    /// Runs the command without input, passes each line of its standard error to `line`, and returns its standard output.
     ///
-    /// `line` returns what is kept for the message should the command fail; `None` drops the line.
+    /// `line` returns the text to keep for an error message; `None` drops the line.
     pub fn output_watched(&self, mut line: impl FnMut(&str) -> Option<String>) -> Result<Vec<u8>> {
         let mut child = self.piped()?;
-        // Both pipes must be drained at once, or a child that fills one waits for ever.
+        // // Both pipes must be read at once, or a child that fills one of them blocks for ever.
         let most = self.most;
         let stdout = child.stdout.take().map(|pipe| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
-                // The pipe is closed then, at which a child that goes on printing ends.
+                // // This closes the pipe, which ends a child that goes on printing.
                 pipe.take(most + 1).read_to_end(&mut bytes).map(|_| bytes)
             })
         });
@@ -111,8 +109,8 @@ impl Command {
         Ok(bytes)
     }
 
-    /// Runs the command without input, gives each line of its standard output to `out` and of its standard error to `said`,
-    /// and returns how it ended. Once `out` returns false or an error, the command is ended.
+    /// Runs the command without input, passes each line of its standard output to `out` and of its standard error to `said`,
+    /// and returns its status. Ends the command once `out` returns false or an error.
     pub fn lines(
         &self,
         mut out: impl FnMut(&str) -> Result<bool>,
@@ -137,7 +135,7 @@ impl Command {
                         matches!(wanted, Ok(true))
                     });
                 }
-                // It may never print again, and then never see that nobody reads it.
+                // // It may never print again, and so never notice that its output is closed.
                 if !matches!(wanted, Ok(true)) {
                     let _ = child.kill();
                 }
@@ -147,7 +145,7 @@ impl Command {
         wanted.map(|_| ended)
     }
 
-    /// Replaces this process by the command; returns only the reason why it could not.
+    /// Replaces this process by the command; returns only if that fails.
     pub fn replace(&self) -> anyhow::Error {
         self.not_started().because(self.process().exec()).into()
     }
@@ -162,7 +160,7 @@ impl Command {
         if status.success() {
             return Ok(());
         }
-        // How it ended says less than that it was asked to.
+        // // If the user asked to stop, that says more than the exit status.
         interrupt::check()?;
         Err(quoting(Failure::user(format!("`{self}` failed ({status})")), said).into())
     }

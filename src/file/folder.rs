@@ -11,19 +11,19 @@ use super::owner::{give_to_owner_of, hinted};
 use super::unfinished::UnfinishedFolder;
 use crate::error::{Explain, Failure, Result};
 
-/// Makes sure that what was renamed or removed in a folder stays so after a power cut.
+/// Makes renames and deletions in a folder survive a power cut.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|opened| opened.sync_all())
         .explain(|| Failure::user(format!("cannot sync {}", folder.display())))
 }
 
-/// Makes a folder that only its owner enters, and those above it; one that exists is left as it is.
+/// Makes a folder that only its owner may enter, and its parents; an existing one is left as it is.
 pub fn create_private_folder(path: &Path) -> Result<()> {
     make_folders(path, 0o700)
 }
 
-/// Makes a folder, and those above it, that others may enter but not change; one that exists is left as it is.
+/// Makes a folder, and its parents, that others may enter but not change; an existing one is left as it is.
 pub fn create_folder(path: &Path) -> Result<()> {
     make_folders(path, 0o755)
 }
@@ -36,7 +36,7 @@ fn make_folders(path: &Path, mode: u32) -> Result<()> {
     make_folders(folder, mode)?;
     let made = || -> std::io::Result<()> {
         match DirBuilder::new().mode(mode).create(path) {
-            // Another nixvm was quicker.
+            // // Another nixvm has just made it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
             made => made?,
         }
@@ -49,17 +49,17 @@ fn make_folders(path: &Path, mode: u32) -> Result<()> {
     })
 }
 
-/// Makes a folder that only its owner enters, under a name of its own in `folder`; it goes with the value, or with the next that
-/// is made there, should this process be killed.
+/// Makes a folder with a unique name in `folder` that only its owner may enter. It is deleted with the value, or, if this
+/// process is killed, by the next call for the same `folder`.
 pub fn private_folder_in(folder: &Path) -> Result<UnfinishedFolder> {
     UnfinishedFolder::create_in(folder)
         .explain(|| Failure::user(format!("cannot make a folder in {}", folder.display())))
 }
 
-/// Puts the folder `new` at `target`, in place of what is there, which is at `new` afterwards or gone.
+/// Moves the folder `new` to `target`. The old contents are at `new` afterwards, or gone.
 ///
-/// Another process that does the same wins or loses as a whole; a file system that cannot swap two folders shows none for a
-/// moment.
+/// Of two processes that do this at once, one wins as a whole. On a file system that cannot swap two folders, `target` is
+/// missing for a moment.
 pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     let cannot = || Failure::user(format!("cannot put a folder at `{}`", target.display()));
     let rename = |flags| renameat_with(CWD, new, CWD, target, flags);
@@ -69,13 +69,13 @@ pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     let old = private_folder_in(target.parent().unwrap_or(Path::new(".")))?;
     let _ = fs::rename(target, old.path().join("old"));
     match rename(RenameFlags::NOREPLACE) {
-        // Another nixvm has just put its own there.
+        // // Another nixvm has just put its folder there.
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(_) => fs::rename(new, target).explain(cannot),
     }
 }
 
-/// Returns the bytes that are free for this user on the file system of a folder.
+/// Returns the bytes that this user may still write to the file system of a folder.
 pub fn free_space(folder: &Path) -> Result<u64> {
     let found = rustix::fs::statvfs(folder)
         .explain(|| Failure::user(format!("cannot tell the free space in {}", folder.display())))?;

@@ -11,19 +11,19 @@ use rustix::process::geteuid;
 
 use crate::error::{Explain, Failure, Result};
 
-/// Gives what root made (a file that is open) to the owner of the folder that it is in.
+/// Gives an open file that root made to the owner of its folder.
 pub fn give_to_owner_of(folder: &Path, file: impl AsFd) -> std::io::Result<()> {
     let Some((user, group)) = owner_to_be(folder)? else { return Ok(()) };
     let its = rustix::fs::fstat(&file)?;
     let is_folder = rustix::fs::FileType::from_raw_mode(its.st_mode).is_dir();
-    // A second name of a file may be a trap: root's own would be given away.
+    // // A hard link may be a trap that gives away another file of root's.
     if its.st_uid == 0 && (is_folder || its.st_nlink < 2) {
         fchown(file, Some(user), Some(group))?;
     }
     Ok(())
 }
 
-/// Gives what another program made for root (a file or a link, not what it leads to) to the owner of the folder that it is in.
+/// Gives a file that another program made for root to the owner of its folder; of a link the link itself.
 pub fn give_to_owner(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
@@ -31,13 +31,13 @@ pub fn give_to_owner(path: &Path) -> Result<()> {
     chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)
 }
 
-/// Gives a folder that root made with [`private_folder_in`], and all in it, to the owner of the folder that it is in.
+/// Gives a folder that root made with [`super::private_folder_in`], and all its contents, to the owner of its parent.
 pub fn give_folder_to_owner(path: &Path) -> Result<()> {
     let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
     let Some((user, group)) = owner_to_be(path.parent().unwrap_or(Path::new("."))).explain(cannot)? else {
         return Ok(());
     };
-    // The folder itself is the last: until then nobody else can enter it and lay links.
+    // // The folder itself comes last: until then nobody else can enter it and plant links.
     for entry in walkdir::WalkDir::new(path).contents_first(true) {
         let entry = entry.explain(cannot)?;
         chownat(CWD, entry.path(), Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)?;
@@ -45,7 +45,7 @@ pub fn give_folder_to_owner(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns whom something in a folder has to be given; `None` where it is theirs already.
+/// Returns the owner to give a new file to; `None` where it already belongs to the right one.
 fn owner_to_be(folder: &Path) -> std::io::Result<Option<(Uid, Gid)>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -54,7 +54,7 @@ fn owner_to_be(folder: &Path) -> std::io::Result<Option<(Uid, Gid)>> {
     Ok((owner.uid() != 0).then(|| (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))))
 }
 
-/// Adds to a failure what to do about a file, or the nearest folder that is there, that belongs to somebody else.
+/// Adds a hint where the file, or the nearest existing folder above it, belongs to another user.
 pub fn hinted(failure: Failure, path: &Path, error: &std::io::Error) -> Failure {
     let me = geteuid();
     let there = path.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));

@@ -21,7 +21,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// Returns the text of a file, `None` if there is none.
 ///
-/// Refuses anything but a regular file of UTF-8 text, of 1 MiB at most.
+/// Refuses anything but a regular UTF-8 file of 1 MiB at most.
 pub fn read(path: &Path) -> Result<Option<String>> {
     let shown = path.display();
     let cannot = || Failure::user(format!("cannot read {shown}"));

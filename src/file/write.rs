@@ -13,22 +13,22 @@ use super::owner::{give_to_owner_of, hinted};
 use super::unfinished;
 use crate::error::{Failure, Result};
 
-/// Gives a file new contents, readable by its owner only.
+/// Replaces a file; only its owner can read it.
 ///
-/// They are written beside it, synced and renamed: whatever dies in between, the file is the old one or the new one.
+/// The contents are written beside it, synced and renamed: whenever this is interrupted, the file is the old one or the new
+/// one.
 pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     put(path, contents.as_ref(), 0o600, None)
 }
 
-/// Returns a new file in the folder to be renamed to its place, with that mode from its first moment; it is the folder owner's.
+/// Makes a file to be renamed to its place later. It has that mode from the start and belongs to the folder's owner.
 pub fn unfinished_in(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let file = unfinished::create_in(folder, mode)?;
     give_to_owner_of(folder, file.as_file())?;
     Ok(file)
 }
 
-/// Gives a file that is no secret new contents, as [`replace`] does; others may read it as they could before, or as the
-/// process's umask says.
+/// As [`replace`], for a file that is no secret: it keeps its mode; a new file gets the mode of the umask.
 pub fn replace_shared(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let there = fs::metadata(path).ok().map(|file| file.permissions());
     // The umask takes bits from this mode, as it does for any new file.
@@ -55,8 +55,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// Gives a file these contents, readable by its owner only, in a folder that is made where it is missing; one that has them is
-/// left alone, so that whoever reads it meanwhile sees them whole.
+/// As [`replace`], and makes the folder where it is missing. A file with these contents is left alone, so that a reader
+/// always sees it whole.
 pub fn keep(path: &Path, contents: &str) -> Result<()> {
     if fs::read(path).is_ok_and(|there| there == contents.as_bytes()) {
         return Ok(());
@@ -67,11 +67,9 @@ pub fn keep(path: &Path, contents: &str) -> Result<()> {
     replace(path, contents)
 }
 
-/// Makes a file that only its owner reads, in a folder that is itself not there yet for anybody else.
+/// Makes a file that only its owner can read, in a folder that nobody else knows yet. Fails where the file exists.
 ///
 /// The file is synced, its folder is not: see [`sync_folder`].
-///
-/// Fails where the file exists.
 pub fn create(path: &Path, contents: &str) -> Result<()> {
     let written = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -82,12 +80,12 @@ pub fn create(path: &Path, contents: &str) -> Result<()> {
     explained(written(), path)
 }
 
-/// Writes a file that can be made again, and the folders that it needs; others may read it, and not write. It is not synced.
+/// Writes a file that can be made again, and its folders; others may read it and not write. It is not synced.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let folder = folder_of(path);
     create_folder(folder)?;
     let written = || -> io::Result<()> {
-        // Root must not write through a link that the folder's owner laid.
+        // // Root must not write through a link that the folder's owner planted.
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644).custom_flags(no_link);
@@ -105,7 +103,7 @@ fn explained<T>(written: io::Result<T>, path: &Path) -> Result<T> {
     })
 }
 
-/// Removes a file; one that is not there is removed already. Returns whether there was one.
+/// Deletes a file and returns whether there was one.
 pub fn remove(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

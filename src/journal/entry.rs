@@ -13,61 +13,51 @@ pub(super) const FORMAT: u32 = 2;
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub(super) format: u32,
-    /// Who does it.
     pub holder: Holder,
-    /// The pool that its volumes are in; `None` where an older nixvm wrote it.
+    /// The pool of its volumes; `None` where an older nixvm wrote the journal.
     #[serde(default)]
     pub pool: Option<PoolName>,
-    /// The libvirt that it is at; likewise.
+    /// Its libvirt; likewise.
     #[serde(default)]
     pub connection: Option<Connection>,
-    /// Whether there was no domain when it began: then all of its volumes are its own.
+    /// Whether there was no domain when the work began: then it made all of its volumes.
     pub is_birth: bool,
-    /// Whether the work, once begun, can only be finished: what a deletion has deleted is gone.
+    /// Whether the work, once begun, can only be finished: a deletion cannot be undone.
     pub only_onward: bool,
-    /// Its steps, in order.
     pub steps: Vec<Recorded>,
-    /// How many of them are done.
     pub done: usize,
-    /// The volumes that the work makes or, once it is done, replaces: those of them that the machine does not refer
-    /// to are nobody's.
+    /// The volumes that the work makes and, once it is done, replaces. Those that the machine does not refer to are
+    /// orphaned.
     pub volumes: Vec<String>,
 }
 
-/// A step of a plan, as a later command finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
-    /// What it does, for people alone.
+    /// For people alone.
     pub title: String,
-    /// What a later command acts by.
+    /// For the command that continues the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
 }
 
-/// What a step was about to do, where a later command has to know it and nothing else remembers it.
+/// What a step was about to do, where a later command has to know it and libvirt cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
-    /// The machine is started again, for it ran when the command began.
+    /// Start the machine again, which ran when the command began.
     Restart,
-    /// The domain is defined on this generation, the one of several that was chosen.
+    /// Define the domain on this generation, which was chosen among several.
     Generation(u32),
-    /// The domain is defined on this layer of data, which the command makes: from then on there is only an end to bring about.
+    /// Define the domain on this layer of data, which the command makes: from then on the work can only be finished.
     Layer(u32),
-    /// The snapshot that the command names is taken out of the record: what is left of its layer is for the same command to merge.
+    /// Take the snapshot out of the record: only the same command can merge its layer after that.
     Forget,
-    /// QEMU merges the layer `top` of the data into the layer `base` that it lies on.
-    Merge {
-        /// The layer that stays.
-        base: u32,
-        /// The layer that goes.
-        top: u32,
-    },
+    /// Merge the layer `top` of the data into the layer `base` below it.
+    Merge { base: u32, top: u32 },
 }
 
 impl Entry {
-    /// Returns the entry of a work that begins.
     pub fn new(holder: Holder, steps: Vec<Recorded>, volumes: Vec<String>) -> Self {
         Entry {
             format: FORMAT,
@@ -82,17 +72,16 @@ impl Entry {
         }
     }
 
-    /// Returns the step that was begun last; `None` at the end.
+    /// Returns the step that was begun last; `None` after the last one.
     pub fn step(&self) -> Option<&Recorded> {
         self.steps.get(self.done)
     }
 
-    /// Returns whether a step of the plan has that intent, done or not.
     pub fn intends(&self, intent: Intent) -> bool {
         self.steps.iter().any(|step| step.intent == Some(intent))
     }
 
-    /// Returns where the work stands, for people: `step 2 of 5, put the boot disk into the pool`.
+    /// Returns the progress for people: `step 2 of 5, put the boot disk into the pool`.
     pub fn place(&self) -> String {
         let title = self.step().map_or("the end", |step| &step.title);
         format!("step {} of {}, {title}", self.done + 1, self.steps.len())

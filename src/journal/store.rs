@@ -9,7 +9,6 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::MachineName;
 
-/// The journal of a machine that this process works on.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -17,21 +16,21 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Writes down that work begins, in place of what an earlier one left.
+    /// Writes a new journal over what an earlier command left.
     pub fn begin(folder: &Path, machine: &MachineName, entry: Entry) -> Result<Self> {
         let journal = Journal { path: path(folder, machine), entry };
         journal.write()?;
         Ok(journal)
     }
 
-    /// Writes down that one more step is done, and returns how many are.
+    /// Records that one more step is done, and returns their number.
     pub fn step_done(&mut self) -> Result<usize> {
         self.entry.done += 1;
         self.write()?;
         Ok(self.entry.done)
     }
 
-    /// Writes down that all is done: there is nothing left to tell.
+    /// Deletes the journal: all is done.
     pub fn finish(self) -> Result<()> {
         file::remove(&self.path).map(drop)
     }
@@ -43,18 +42,15 @@ impl Journal {
     }
 }
 
-/// What there is to know of a machine's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkState {
-    /// Nobody works on it, and nothing was interrupted.
+    /// No command works on the machine, and none was interrupted.
     Idle,
-    /// A command works on it; it has written down its steps, or is not that far.
+    /// A command works on it; without an entry it has not written its steps yet.
     AtWork(Holder, Option<Entry>),
-    /// A command was interrupted.
     Interrupted(Entry),
 }
 
-/// Returns what there is to know of a machine's work.
 pub fn state(folder: &Path, machine: &MachineName) -> Result<WorkState> {
     let at_work = holder(folder, machine);
     let entry = read(folder, machine)?;
@@ -65,13 +61,13 @@ pub fn state(folder: &Path, machine: &MachineName) -> Result<WorkState> {
     })
 }
 
-/// Returns what the journal of a machine says, whoever wrote it; `None` where nothing is left to do.
+/// Returns a machine's journal, whoever wrote it; `None` where nothing is left to do.
 pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     let path = path(folder, machine);
     let Some(text) = file::read(&path)? else { return Ok(None) };
     let entry: Option<Entry> = serde_json::from_str(&text).ok();
     match entry.filter(|entry| entry.format == FORMAT).or_else(|| before::read(&text)) {
-        // Who died after the last step had done everything but to say so.
+        // // The command was killed after its last step, before it deleted the journal.
         Some(entry) if entry.done >= entry.steps.len() => Ok(None),
         Some(entry) => Ok(Some(entry)),
         None => Err(Failure::user(format!("{} is not a journal of this nixvm's", path.display()))
@@ -80,7 +76,6 @@ pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     }
 }
 
-/// Removes what an earlier work left in a machine's journal.
 pub fn forget(folder: &Path, machine: &MachineName) -> Result<()> {
     file::remove(&path(folder, machine)).map(drop)
 }

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
 
-/// Returns the items of a text with their line numbers, counted from 1: every line that is not blank and no `#` comment.
+/// Returns the items of a text with their line numbers, counted from 1: every line that is neither blank nor a `#` comment.
 ///
-/// Lines end in LF or CRLF. Blanks before an item are dropped; what follows it is the item's own.
+/// Lines end in LF or CRLF. Leading blanks are dropped; trailing text belongs to the item.
 pub fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()

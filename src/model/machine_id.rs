@@ -30,7 +30,7 @@ impl MachineId {
             })
     }
 
-    /// Returns the id of those 16 bytes, libvirt's own form of a UUID; `None` for zeros.
+    /// Takes libvirt's own form of a UUID; `None` for zeros.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         Some(uuid::Uuid::from_bytes(bytes)).filter(|id| !id.is_nil()).map(MachineId)
     }

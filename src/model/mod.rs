@@ -1,9 +1,7 @@
-//! What nixvm talks about: machines, domains and the values they are made of.
+//! The values that nixvm works with: machines, domains and their parts.
 //!
-//! Nothing here touches a file, a process or the network. A value of these
-//! types is a valid one: whatever makes it checks it, and the
-//! [`Failure`](crate::error::Failure) that refuses it quotes what was given and
-//! says what is allowed.
+//! This module touches no file, process or network. A value of these types is valid: its constructor checks it, and the
+//! [`Failure`](crate::error::Failure) quotes a refused value and says what is allowed.
 
 pub mod closure;
 pub mod domain;

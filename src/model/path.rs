@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::Serializer;
 
-/// Serialises a path as text; what is not UTF-8 in it is shown as `U+FFFD`.
+/// Serialises a path as text; bytes that are not UTF-8 are shown as `U+FFFD`.
 ///
-/// serde refuses such a path, and the whole result with it. Every path of a result has
-/// `#[serde(serialize_with = "…")]` with this or [`texts`]; `tests/architecture.rs` looks for one that has not.
+/// serde would refuse such a path, and the whole result with it. Every path of a result has `#[serde(serialize_with = "…")]`
+/// with this or [`texts`]; `tests/architecture.rs` finds the others.
 pub fn text<S: Serializer>(path: impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.as_ref().display())
 }

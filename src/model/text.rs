@@ -1,8 +1,8 @@
 //! What all types have in common that are a checked piece of text.
 
-/// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` the ways in and out.
+/// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` its conversions from and to text.
 ///
-/// Every way in goes through `check`, deserialising too.
+/// Every conversion from text, deserialising too, calls `check`.
 macro_rules! checked_text {
     ($name:ident) => {
         impl $name {

@@ -7,9 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
-/// A moment in whole seconds of UTC, from 1970 up to the end of the year 9999.
+/// A time in whole seconds of UTC, from 1970 to the end of the year 9999.
 ///
-/// Its text is that of a name, `YYYYmmdd-HHMMSS` in UTC: always as long, so that it sorts as time does.
+/// Its text is part of names, `YYYYmmdd-HHMMSS` in UTC. It has a fixed length, so that it sorts by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime);
 
@@ -18,29 +18,29 @@ const LAST: DateTime = DateTime::constant(9999, 12, 31, 23, 59, 59, 0);
 const NAME: &str = "%Y%m%d-%H%M%S";
 
 impl Timestamp {
-    /// Returns what the host's clock says; the first or the last moment where the clock is wrong by centuries.
+    /// The host's clock; the first or the last second where the clock is wrong by centuries.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::from_unix(since.as_secs()).unwrap_or(Timestamp(LAST))
     }
 
-    /// Returns the moment so many seconds after 1970-01-01 00:00:00 UTC, `None` from the year 10000 on.
+    /// Takes seconds since 1970-01-01 00:00:00 UTC; `None` from the year 10000 on.
     pub fn from_unix(seconds: u64) -> Option<Self> {
         let since = SignedDuration::from_secs(seconds.try_into().ok()?);
         EPOCH.checked_add(since).ok().map(Timestamp)
     }
 
-    /// Returns the seconds since 1970-01-01 00:00:00 UTC.
+    /// Seconds since 1970-01-01 00:00:00 UTC.
     pub fn unix(self) -> u64 {
         self.0.duration_since(EPOCH).unsigned_abs().as_secs()
     }
 
-    /// Returns the moment for people: `2026-01-21 17:11:47 UTC`.
+    /// For people: `2026-01-21 17:11:47 UTC`.
     pub fn in_words(self) -> String {
         self.0.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
     }
 
-    /// Returns the moment one second later, `None` at the end of the year 9999.
+    /// One second later; `None` at the end of the year 9999.
     pub fn next(self) -> Option<Self> {
         Self::from_unix(self.unix() + 1)
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Not written `YYYYmmdd-HHMMSS`, or no moment from 1970 to 9999.
+/// Not written `YYYYmmdd-HHMMSS`, or outside the years 1970 to 9999.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotATimestamp;
 

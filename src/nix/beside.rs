@@ -22,8 +22,8 @@ pub enum Updates {
     Newer(Vec<String>),
 }
 
-/// Returns what is known of the Nix in `folder`; `None` where there is none. Asks the mirrors of its own sources for at most
-/// 10 seconds.
+/// Looks for newer packages of the Nix in `folder`; `None` where there is none. Asks the mirrors of its own sources for at
+/// most 10 seconds.
 pub fn updates(folder: &Path) -> Option<Updates> {
     if !folder.join("bin/nix").exists() {
         return None;

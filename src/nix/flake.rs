@@ -1,14 +1,11 @@
 //! The copy of the workspace's flake that Nix is given.
 //!
-//! Nix copies a flake's whole folder to the world-readable store: of a git tree
-//! what git tracks, of any other folder everything, `machines/` with its
-//! secrets and `target/` included. So Nix never sees the workspace itself but a
-//! copy of what `listing` finds, which was read once: what is hashed here is
-//! what is built, whatever is written to the workspace meanwhile.
+//! Nix copies a flake's folder to the world-readable store: of a git tree what git tracks, of any other folder everything,
+//! including `machines/` with its secrets and `target/`. So Nix gets a copy of the files that `listing` finds. They are read
+//! once: the hash is that of the built files, whatever is written to the workspace meanwhile.
 //!
-//! The copy is made in a new folder that only its owner enters. Nothing in the
-//! workspace can lead the copying elsewhere: a link is never read, and what was
-//! in the place of the copy before is only ever renamed and deleted.
+//! The copy is made in a new folder that only its owner may enter. Nothing in the workspace can redirect the copying: links
+//! are never read through, and an old copy is only renamed and deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -26,30 +23,26 @@ use crate::model::secret::is_private_key;
 use super::links::{target_of, without_links_above};
 use super::listing::{self, Listing};
 
-/// Most bytes of a workspace that are copied to Nix's store at every change. What is larger is no text, and likely not
-/// meant to be there.
+/// Most bytes of a workspace that are copied to Nix's store at every change. Larger contents are hardly text, and probably
+/// not there on purpose.
 const LARGEST: u64 = 512 << 20;
 
-/// Bytes that are read at a time.
 const START: u64 = 64 << 10;
 
-/// A copy of a flake.
 #[derive(Debug)]
 pub struct Staged {
     folder: UnfinishedFolder,
-    /// What each file's digest is made of.
     digests: BTreeMap<PathBuf, [u8; 32]>,
-    /// What looks like a secret and was left out, by its path in the workspace.
+    /// Files that look like secrets and were left out, by their paths in the workspace.
     pub left_out: BTreeSet<PathBuf>,
 }
 
 impl Staged {
-    /// Returns the copy's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Returns the SHA-256 of its files' names, contents and execute bits, in hexadecimal.
+    /// SHA-256 of the files' names, contents and execute bits, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for (path, of_file) in &self.digests {
@@ -60,7 +53,7 @@ impl Staged {
         format!("{:x}", digest.finalize())
     }
 
-    /// Reads the copy's lock file anew, which Nix has written.
+    /// Reads the copy's lock file again after Nix has changed it.
     pub fn lock_changed(&mut self) -> Result<()> {
         let path = self.folder().join(LOCK);
         let bytes = fs::read(&path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))?;
@@ -68,14 +61,13 @@ impl Staged {
         Ok(())
     }
 
-    /// Puts the copy at `target` for people to look at, in place of what is there.
+    /// Moves the copy to `target`, for people to look at, and replaces what is there.
     pub fn publish(self, target: &Path) -> Result<()> {
         file::give_folder_to_owner(self.folder.path())?;
         file::replace_folder(self.folder.path(), target)
     }
 }
 
-/// The flake's lock file.
 const LOCK: &str = "flake.lock";
 
 /// Copies the flake in `workspace` to a new folder in `output`.
@@ -103,7 +95,7 @@ pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
             staged.left_out.insert(path);
         }
     }
-    // Last, for they lead to what is there by now.
+    // // Links come last, because their targets must be there.
     for path in links {
         if let Some(target) = target_of(&workspace, &path, &staged.digests)? {
             let place = staged.folder().join(&path);

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Explain, Failure, Result};
 
-/// Returns those files whose folders are folders. Git goes on listing what it tracks in one that was replaced by a link.
+/// Drops files below a link to a folder: git goes on listing tracked files where a link has replaced their folder.
 pub(super) fn without_links_above(workspace: &Path, files: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
     let mut folders: BTreeMap<PathBuf, bool> = BTreeMap::new();
     let mut kept = BTreeSet::new();
@@ -29,7 +29,7 @@ pub(super) fn without_links_above(workspace: &Path, files: BTreeSet<PathBuf>) ->
     Ok(kept)
 }
 
-/// Returns where the link `path` is to lead in the copy; `None` for one that leads nowhere, as editors make to mark a file.
+/// Returns the target of the link `path` in the copy; `None` for a dangling one, such as an editor's lock.
 pub(super) fn target_of(
     workspace: &Path,
     path: &Path,
@@ -49,7 +49,7 @@ pub(super) fn target_of(
     Ok(Some(relative(path.parent().unwrap_or(Path::new("")), inside)))
 }
 
-/// Returns the path that leads from one folder to another place; both are relative to the same root.
+/// Returns the path from one folder to another place; both are relative to the same root.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (from, to): (Vec<Component>, Vec<Component>) =
         (from.components().collect(), to.components().collect());

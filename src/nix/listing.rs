@@ -1,7 +1,7 @@
-//! Which files of a workspace Nix may see.
+//! The files of a workspace that Nix may see.
 //!
-//! What Nix sees it copies to its store, where every local user reads it. So this errs on the side of leaving out: a file
-//! that is missed fails the build with its name; a secret that is there fails nothing.
+//! Nix copies them to its store, where every local user can read them. So this rather leaves out too much: a missing file
+//! fails the build with its name, while a secret too many fails nothing.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,19 +15,18 @@ use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::secret::{MACHINE_SECRETS, is_secret_name};
 
-/// Top-level folders that hold secrets, or what was made of the rest.
+/// Top-level folders that hold secrets or build results.
 pub(super) const NEVER: [&str; 3] = ["machines", "output", "target"];
 
 /// Environment variables by which git looks at another repository than the one around its folder.
 const GIT_ELSEWHERE: [&str; 5] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES"];
 
-/// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing {
     /// Files and links, by their paths in the workspace.
     pub files: BTreeSet<PathBuf>,
-    /// What looks like a secret, and so is not among them.
+    /// Files that look like secrets and are left out.
     pub secret: BTreeSet<PathBuf>,
 }
 
@@ -51,19 +50,19 @@ impl Listing {
 
 /// Lists the files of a workspace that Nix may see.
 ///
-/// In a git tree: what git tracks, and what it does not ignore, so that a file that was just written need not be added
-/// first. Elsewhere: everything that is neither hidden nor secret by its name. Never `machines/`, `output/` and `target/`.
+/// In a git tree: the files that git tracks or does not ignore, so that a new file need not be added first. Elsewhere: all
+/// files that are neither hidden nor secret by their names. Never `machines/`, `output/` and `target/`.
 pub(super) fn list(workspace: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     if in_git(workspace) {
         add_git(workspace, Path::new(""), &mut listing)?;
     }
-    // A tree around the workspace that ignores it, such as one of a home's dotfiles, has nothing to say of it.
+    // // A surrounding tree that ignores the workspace, such as one of dotfiles, does not count.
     if !listing.files.contains(Path::new("flake.nix")) {
         listing = Listing::default();
         add_all(workspace, Path::new(""), &mut listing)?;
     }
-    // A flake without these two is another flake, whatever is ignored.
+    // // These two are always part of the flake, even if git ignores them.
     for name in ["flake.nix", "flake.lock"] {
         if fs::symlink_metadata(workspace.join(name)).is_ok() {
             listing.files.insert(name.into());
@@ -81,7 +80,7 @@ fn is_repository(folder: &Path) -> bool {
     git.is_file() || git.join("HEAD").exists()
 }
 
-/// Adds what git tracks or does not ignore in the folder `below` of the workspace.
+/// Adds the files in the folder `below` that git tracks or does not ignore.
 fn add_git(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> {
     let folder = workspace.join(below);
     for (tracked, path) in git_files(&folder)? {
@@ -92,12 +91,12 @@ fn add_git(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> 
         }
         let inside = below.join(&path);
         match fs::symlink_metadata(folder.join(&path)) {
-            // A submodule, or a repository in the repository.
+            // // A submodule, or a repository inside the repository.
             Ok(metadata) if metadata.is_dir() && is_repository(&folder.join(&path)) && !is_never(&inside) => {
                 add_git(workspace, &inside, listing)?;
             }
             Ok(metadata) if metadata.is_file() || metadata.is_symlink() => listing.add(inside, tracked),
-            // Deleted and not committed yet; or a socket.
+            // // Deleted but not committed yet, or a socket.
             _ => {}
         }
     }
@@ -108,11 +107,11 @@ fn is_never(path: &Path) -> bool {
     NEVER.iter().any(|name| path.starts_with(name))
 }
 
-/// Returns the files that git lists in a folder, and whether it tracks them.
+/// Returns each file that git lists, and whether git tracks it.
 fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     let mut git = Command::new("git")
         .missing("install git: this folder is in a git tree, and only git can say what of it is ignored")
-        // Else a program that the tree's configuration names would run.
+        // // Otherwise git runs a program that the tree's configuration names.
         .args(["-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"])
         .args(["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"])
         .env("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1")
@@ -129,7 +128,6 @@ fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     Ok(entries.map(|(tag, name)| (tag != b"? ", PathBuf::from(OsStr::from_bytes(name)))).collect())
 }
 
-/// Adds everything in the folder `below` of a workspace that is in no git tree.
 fn add_all(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> {
     let root = workspace.join(below);
     let wanted = |entry: &DirEntry| {
@@ -151,7 +149,7 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".")
 }
 
-/// Returns whether it is what `nix build` leaves, or what belongs to git or direnv.
+/// Links that `nix build` leaves, and files of git and direnv.
 fn is_scratch(name: &OsStr) -> bool {
     name == "result" || name.as_bytes().starts_with(b"result-") || name == ".git" || name == ".direnv"
 }

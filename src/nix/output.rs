@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 
-/// Checks that the folder of nixvm's output is one that nixvm made, and makes it where it is missing.
+/// Makes the output folder, or checks that an existing one was made by nixvm.
 pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
     let shown = output.display();
     let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
