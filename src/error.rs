@@ -30,7 +30,7 @@ impl Kind {
             Kind::User => 1,
             Kind::Usage => 2,
             Kind::RolledBack => 3,
-            // // As a shell reports a process ended by SIGINT.
+            // As a shell reports a process ended by SIGINT.
             Kind::Interrupted => 130,
             Kind::Bug => 255,
         }
@@ -161,11 +161,11 @@ impl Report {
                 (None, found) | (Some(Kind::User), found @ Kind::Interrupted) => kind = Some(found),
                 _ => {}
             }
-            // // The deepest failure in the chain is the nearest to the fault.
+            // The deepest failure in the chain is the nearest to the fault.
             said.splice(0..0, failure.said.iter().cloned());
-            hints.extend(
-                failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
-            );
+            if let Some(hint) = failure.hint.as_ref().filter(|hint| !hints.contains(hint)) {
+                hints.push(hint.clone());
+            }
         }
         if hints.is_empty() {
             hints.extend(error.chain().find_map(of_the_host).map(str::to_owned));
@@ -184,11 +184,11 @@ impl Report {
 fn of_the_host(link: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         ErrorKind::StorageFull => Some(
-            "make room on that file system (`nixvm clean` shows what nobody needs), then run the command again",
+            "free space on that file system (`nixvm clean` lists what it can delete), then run the command again",
         ),
-        ErrorKind::QuotaExceeded => Some("make room within your quota, then run the command again"),
+        ErrorKind::QuotaExceeded => Some("free space within your quota, then run the command again"),
         ErrorKind::ReadOnlyFilesystem => Some(
-            "make the file system writable: `findmnt --target` names the one that a path is on; one that became read-only by itself has errors, and `dmesg` shows them",
+            "make the file system writable (`findmnt --target PATH` names it); if it became read-only by itself, it has errors, and `dmesg` shows them",
         ),
         _ => None,
     }

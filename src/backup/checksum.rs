@@ -45,19 +45,13 @@ impl FromStr for Checksum {
 
     fn from_str(text: &str) -> Result<Self, Failure> {
         let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let mut bytes = [0; 32];
-        let good = text.len() == 64
-            && text.bytes().all(digit)
-            && bytes.iter_mut().zip(0..).all(|(byte, i)| {
-                let pair = text.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-                pair.map(|value| *byte = value).is_some()
-            });
-        if good {
-            Ok(Checksum(bytes))
-        } else {
-            Err(Failure::user(format!("{} is not a SHA-256 digest", quote(text)))
-                .hint("a digest has 64 digits of 0-9 and a-f"))
-        }
+        let pair =
+            |i| u8::from_str_radix(text.get(i..i + 2).filter(|pair| pair.bytes().all(digit))?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(pair).collect();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Checksum).ok_or_else(|| {
+            Failure::user(format!("{} is not a SHA-256 digest", quote(text)))
+                .hint("a digest has 64 digits of 0-9 and a-f")
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn compress<T>(
         let (jobs, waiting) = channel();
         let (order, finished) = channel();
         let (back, free) = channel();
-        // // One slot for each thread, one to be filled and one to be written.
+        // One slot for each thread, one to be filled and one to be written.
         for _ in 0..threads + 2 {
             back.send(Slot::default()).explain(|| Failure::bug("nothing takes what is free"))?;
         }
@@ -59,7 +59,7 @@ pub(super) fn compress<T>(
         let filled = fill(&mut feed).and_then(|value| feed.flush().map(|()| value).explain(&cannot));
         drop(feed);
         let written = writing.join().map_err(|_| Failure::bug("the thread that writes died"))?;
-        // // After a failed write nothing can be filled in any more, so the error of the write comes first.
+        // After a failed write nothing can be filled in any more, so the error of the write comes first.
         let hash = written.explain(&cannot)?;
         Ok((filled?, hash))
     })
@@ -136,7 +136,7 @@ fn pack_all(waiting: &Mutex<Receiver<Job>>) {
             Ok(compressor) => pack(compressor, &mut slot),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
-        // // The receiver may have given up.
+        // The receiver may have given up.
         let _ = done.send(packed.map(|()| slot));
     }
 }
@@ -167,10 +167,10 @@ fn write_all(
         to.write_all(&slot.packed)?;
         hash.update(&slot.packed);
         at += slot.packed.len() as u64;
-        // // After the last frame nobody waits for the slot.
+        // After the last frame nobody waits for the slot.
         let _ = back.send(slot);
         if at - told >= STRIDE {
-            // // Tells the kernel to write these bytes and to drop them from its cache.
+            // Tells the kernel to write these bytes and to drop them from its cache.
             let from = told.saturating_sub(STRIDE);
             let _ = fadvise(to, from, NonZeroU64::new(at - from), Advice::DontNeed);
             told = at;

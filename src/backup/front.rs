@@ -92,10 +92,10 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Front> {
     let manifest = Manifest::parse(text)?;
     compare(head, &header(MANIFEST, size, 0o600, manifest.about.created)?)?;
     if zeros.iter().any(|&byte| byte != 0) {
-        return Err(Failure::user("there are bytes behind `manifest.json`").into());
+        return Err(Failure::user("unexpected bytes after `manifest.json`").into());
     }
     let seal = unseal(&mut rest)
-        .ok_or_else(|| Failure::user("the room behind `manifest.json` is not as nixvm leaves it"))?;
+        .ok_or_else(|| Failure::user("the space after `manifest.json` is not as nixvm writes it"))?;
     let length = bytes.len() - rest.len();
     Ok(Front { manifest, text: text.to_vec(), frame: frame.to_vec(), seal, length })
 }
@@ -107,7 +107,7 @@ fn frame(bytes: &mut &[u8]) -> Result<Vec<u8>> {
     let unreadable = || Failure::user("its beginning cannot be decompressed");
     let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).explain(unreadable)?.single_frame();
     decoder.window_log_max(LARGEST_WINDOW).explain(unreadable)?;
-    // // One byte more than allowed, to detect that it is too much.
+    // One byte more than allowed, to detect that it is too much.
     let most = LARGEST + 2 * BLOCK + 1;
     let mut plain = Vec::new();
     decoder.take(most).read_to_end(&mut plain).explain(unreadable)?;
@@ -187,7 +187,7 @@ mod tests {
         of(&good).unwrap();
         let mut dirty = good.clone();
         *dirty.last_mut().unwrap() = 1;
-        assert_eq!(refusal(&dirty), "there are bytes behind `manifest.json`");
+        assert_eq!(refusal(&dirty), "unexpected bytes after `manifest.json`");
         let mut later = good.clone();
         later[..512].copy_from_slice(&header(MANIFEST, size, 0o644, created()).unwrap());
         assert_eq!(refusal(&later), "the header of `manifest.json` is not as nixvm writes it");
@@ -205,7 +205,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] = to;
             let error = unpack(&bad).unwrap_err().to_string();
-            assert_eq!(error, "the room behind `manifest.json` is not as nixvm leaves it");
+            assert_eq!(error, "the space after `manifest.json` is not as nixvm writes it");
         }
     }
 }

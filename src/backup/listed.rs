@@ -84,10 +84,10 @@ pub(super) fn check(members: &[Member]) -> Result<()> {
     for pair in members.windows(2) {
         let [before, member] = pair else { continue };
         if before.path() == member.path() {
-            return refuse(format!("`{member}` is there twice"));
+            return refuse(format!("`{member}` is listed twice"));
         }
         if before.role > member.role {
-            return refuse(format!("`{member}` is not in its place"));
+            return refuse(format!("`{member}` is out of order"));
         }
     }
     let files = members.iter().filter(|member| matches!(member.role, MemberKind::File { .. }));

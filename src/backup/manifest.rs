@@ -109,7 +109,7 @@ impl TryFrom<File> for Manifest {
             }
         });
         let created = Timestamp::from_unix(file.created)
-            .ok_or_else(|| Failure::user(format!("`created` is {}, behind the year 9999", file.created)))?;
+            .ok_or_else(|| Failure::user(format!("`created` is {}, after the year 9999", file.created)))?;
         if file.generation.number == 0 {
             return Err(Failure::user("generations are counted from 1").into());
         }
@@ -225,7 +225,7 @@ mod tests {
             (refusal("/created", &json!(-1)), "invalid value: integer `-1`, expected u64"),
             (
                 refusal("/created", &json!(253_402_300_800u64)),
-                "`created` is 253402300800, behind the year 9999",
+                "`created` is 253402300800, after the year 9999",
             ),
             (
                 refusal("/nixvm", &json!("\u{1b}[2J")),
@@ -278,23 +278,23 @@ mod tests {
                     "/members/1",
                     &json!({"path": "machine/profile", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`machine/profile` is there twice",
+                "`machine/profile` is listed twice",
             ),
-            (first("path", json!("machine/z")), "`machine/health-check` is not in its place"),
+            (first("path", json!("machine/z")), "`machine/health-check` is out of order"),
             (refusal("/members/2", &Value::Null), "there is no `data.qcow2`"),
             (
                 refusal(
                     "/members/4",
                     &json!({"path": "nvram.fd", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`nvram.fd` is there twice",
+                "`nvram.fd` is listed twice",
             ),
             (
                 refusal(
                     "/members/2",
                     &json!({"path": "nvram.fd", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`data.qcow2` is not in its place",
+                "`data.qcow2` is out of order",
             ),
             (
                 refusal(

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::{MachineName, Timestamp, quote};
 
 const ENDING: &str = ".tar.zst";
@@ -50,10 +50,8 @@ fn read(text: &str) -> Option<ArchiveName> {
 /// not exist has none.
 pub fn list(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ArchiveName>> {
     let cannot = || Failure::user(format!("cannot list the archives in {}", folder.display()));
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(cannot().because(error).into()),
+    let Some(entries) = file::existing(fs::read_dir(folder)).explain(cannot)? else {
+        return Ok(Vec::new());
     };
     let mut names = Vec::new();
     for entry in entries {

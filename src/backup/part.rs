@@ -23,14 +23,14 @@ impl Part {
         let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
         sweep(folder).explain(cannot)?;
         loop {
-            // // A temporary file has mode 0600 from the start.
+            // A temporary file has mode 0600 from the start.
             let part = tempfile::Builder::new()
                 .prefix(BEGINNING)
                 .suffix(ENDING)
                 .tempfile_in(folder)
                 .explain(cannot)?;
             flock(part.as_file(), FlockOperation::NonBlockingLockExclusive).explain(cannot)?;
-            // // Another process may have deleted it before it was locked.
+            // Another process may have deleted it before it was locked.
             if part.path().exists() {
                 return Ok(Part(part));
             }
@@ -80,7 +80,7 @@ fn sweep(folder: &Path) -> Result<()> {
         if !is_part || !entry.file_type()?.is_file() {
             continue;
         }
-        // // Not ours to delete: it belongs to another user, or is gone.
+        // Not ours to delete: it belongs to another user, or is gone.
         let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             crate::file::remove(&entry.path())?;

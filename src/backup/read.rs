@@ -88,15 +88,15 @@ impl Archive {
 
     fn damaged(&self) -> Failure {
         Failure::user(format!("the archive {} is damaged", self.path.display()))
-            .hint("use another archive of the machine; this one is not what nixvm wrote")
+            .hint("use another archive of the machine")
     }
 }
 
 fn check_owner(path: &Path, owner: u32, mode: u32, reader: u32) -> Result<()> {
     let why = if owner != reader && owner != 0 {
-        format!("it belongs to the user {owner}, and what is in it becomes a machine of yours")
+        format!("it belongs to the user {owner}, and its contents would become a machine of yours")
     } else if mode & 0o022 != 0 {
-        "other users can write it, and what is in it becomes a machine of yours".to_owned()
+        "other users can write it, and its contents would become a machine of yours".to_owned()
     } else {
         return Ok(());
     };
@@ -181,7 +181,7 @@ impl<'a> Members<'a> {
                 return Err(Failure::user(why).into());
             }
         }
-        self.zeros(padding(member.size), &format!("behind `{member}`"))
+        self.zeros(padding(member.size), &format!("after `{member}`"))
     }
 
     fn finish_member(&mut self) -> Result<()> {
@@ -195,9 +195,9 @@ impl<'a> Members<'a> {
 
     /// Checks that the tar archive, the last zstd frame and the file end at the same place.
     fn end(&mut self) -> Result<()> {
-        self.zeros(TRAILER, "behind the last member of the manifest")?;
-        let more = || Failure::user("there is more behind its end");
-        // // A read error means that something other than a frame follows.
+        self.zeros(TRAILER, "after the last member of the manifest")?;
+        let more = || Failure::user("there is more data after its end");
+        // A read error means that something other than a frame follows.
         if self.decoder.read(&mut [0]).map_err(|_| more())? != 0 {
             return Err(more().into());
         }
@@ -218,7 +218,7 @@ impl<'a> Members<'a> {
         let mut zeros = vec![0; usize::try_from(count)?];
         self.fill(&mut zeros)?;
         if zeros.iter().any(|&byte| byte != 0) {
-            return Err(Failure::user(format!("there are bytes {place}")).into());
+            return Err(Failure::user(format!("unexpected bytes {place}")).into());
         }
         Ok(())
     }
@@ -289,11 +289,14 @@ mod tests {
             check(owner, mode).unwrap();
         }
         let report = Report::of(&check(1001, 0o100_600).unwrap_err());
-        assert_eq!(report.error, "it belongs to the user 1001, and what is in it becomes a machine of yours");
+        assert_eq!(
+            report.error,
+            "it belongs to the user 1001, and its contents would become a machine of yours"
+        );
         assert_eq!(report.hints, ["if you trust it, make it your own: `chown $(id -u) x && chmod 600 x`"]);
         for mode in [0o100_620, 0o100_602, 0o100_666] {
             let error = check(0, mode).unwrap_err().to_string();
-            assert_eq!(error, "other users can write it, and what is in it becomes a machine of yours");
+            assert_eq!(error, "other users can write it, and its contents would become a machine of yours");
         }
     }
 }

@@ -125,7 +125,7 @@ impl Body<'_> {
         let why = if done < size {
             format!("it ended after {done} of {size} bytes")
         } else {
-            format!("it has more than the {size} bytes that it was said to have")
+            format!("it is longer than the expected {size} bytes")
         };
         Err(unreadable().because(Failure::user(why)).into())
     }
@@ -158,7 +158,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&mut data.as_slice(), 299_999),
-            (cannot(), vec!["it has more than the 299999 bytes that it was said to have".to_owned()])
+            (cannot(), vec!["it is longer than the expected 299999 bytes".to_owned()])
         );
         assert_eq!(
             refusal(&mut &data[1..], 299_999),

@@ -83,7 +83,7 @@ fn wanted(
     let mut gone = Vec::new();
     for ((name, before), (_, after)) in there.files().into_iter().zip(Declared::from(machine).files()) {
         match after {
-            // // Keeps the text with a person's comments.
+            // Keeps the text with a person's comments.
             Some(_) if after == before => {}
             Some(text) => drop(all.insert(name.to_owned(), Wanted { bytes: text.into(), executable: false })),
             None => {

@@ -60,7 +60,7 @@ pub fn brought(
             .filter(|servers| **servers != ResolvConf::default())
             .map(|_| "the name servers that the guest asks".to_owned()),
         name if MACHINE_FILES.contains(&name) => None,
-        // // Files that extra.nix names go to Nix with it.
+        // Files that extra.nix names go to Nix with it.
         _ => says.extra.as_ref().map(|_| "goes to Nix with extra.nix, if that names it".to_owned()),
     };
     Ok(new.filter_map(|file| Some(Brought { file: file.name.clone(), does: does(file)? })).collect())

@@ -1,7 +1,7 @@
 //! Changes to the files of a machine that is there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::create::replace_what_differs;
 use super::declared::Declared;
@@ -38,7 +38,7 @@ pub fn rename(workspace: &Workspace, old: &MachineName, new: &MachineName) -> Re
     if !exists(workspace, old) && exists(workspace, new) {
         return Ok(());
     }
-    // // Renaming onto a folder works only while it is empty, so no machine is overwritten.
+    // Renaming onto a folder works only while it is empty, so no machine is overwritten.
     fs::rename(&from, &to)
         .explain(|| Failure::user(format!("cannot rename {} to {}", from.display(), to.display())))?;
     file::sync_folder(&workspace.machines_dir())
@@ -52,14 +52,22 @@ pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &Machine
     if target.exists() {
         return Ok(false);
     }
-    let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
-    // // Written beside its place and renamed, so that a copy is whole or does not exist.
-    let beside = file::unfinished_in(&folder, 0o600).explain(cannot)?;
-    fs::copy(&source, beside.path()).explain(cannot)?;
-    beside.as_file().sync_all().explain(cannot)?;
-    beside.persist(&target).explain(cannot)?;
+    copy(&source, &target, &folder)?;
     file::sync_folder(&folder)?;
     Ok(true)
+}
+
+/// Copies a file beside its place and renames it, so that a copy is whole or does not exist. The mode is copied too: it decides
+/// whether others, and so Nix, may read the file.
+fn copy(source: &Path, target: &Path, folder: &Path) -> Result<()> {
+    let copied = || -> std::io::Result<()> {
+        let beside = file::unfinished_in(folder, 0o600)?;
+        fs::copy(source, beside.path())?;
+        beside.as_file().sync_all()?;
+        beside.persist(target)?;
+        Ok(())
+    };
+    copied().explain(|| Failure::user(format!("cannot copy {} to {}", source.display(), target.display())))
 }
 
 /// Copies files from beside one machine's `extra.nix` to another's, unless they exist there; `paths` are relative to the folder.
@@ -72,17 +80,11 @@ pub fn copy_beside(
     let (from, to) = (workspace.machine_dir(from), workspace.machine_dir(to));
     for path in paths {
         let (source, target) = (from.join(path), to.join(path));
-        let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
-        let folder = target.parent().unwrap_or(&to);
-        if target.exists() {
-            continue;
+        if !target.exists() {
+            let folder = target.parent().unwrap_or(&to);
+            file::create_private_folder(folder)?;
+            copy(&source, &target, folder)?;
         }
-        file::create_private_folder(folder)?;
-        let beside = file::unfinished_in(folder, 0o600).explain(cannot)?;
-        // // The mode is copied too: it decides whether Nix may read the file.
-        fs::copy(&source, beside.path()).explain(cannot)?;
-        beside.as_file().sync_all().explain(cannot)?;
-        beside.persist(&target).explain(cannot)?;
     }
     Ok(())
 }

@@ -128,7 +128,7 @@ pub(super) fn beside(
     file::create_private_folder(&machines)?;
     remove::sweep(&machines, name)?;
     let cannot = || Failure::user(format!("cannot make the folder {}", folder.display()));
-    // // Deleted again if anything below fails; its name with dots is never taken for a machine's.
+    // Deleted again if anything below fails; its name with dots is never taken for a machine's.
     let beside = tempfile::Builder::new()
         .prefix(&format!(".{name}.new."))
         .permissions(Permissions::from_mode(0o700))
@@ -137,7 +137,7 @@ pub(super) fn beside(
     file::give_to_owner(beside.path())?;
     fill(beside.path())?;
     file::sync_folder(beside.path())?;
-    // // Renaming onto a folder works only while it is empty, so no machine is overwritten.
+    // Renaming onto a folder works only while it is empty, so no machine is overwritten.
     fs::rename(beside.path(), &folder).explain(cannot)?;
     drop(beside.keep());
     file::sync_folder(&machines)

@@ -96,7 +96,7 @@ impl Declared {
     pub(super) fn complete(self, name: &MachineName, label: &str) -> Result<Machine> {
         let missing = |file: &str| {
             Failure::user(format!("{label}/{file} is missing")).hint(format!(
-                "put the file back; or let `nixvm create {name}` make what is missing, for a machine with a new identity"
+                "put the file back, or run `nixvm create {name}` to make the missing files, with a new identity"
             ))
         };
         Ok(Machine {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Workspace;
 use super::load::label;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::MachineName;
 
 /// A program of the user's in a machine's folder. It is run and never read, so neither image nor digest contains it.
@@ -20,9 +21,8 @@ pub fn health_check(workspace: &Workspace, name: &MachineName) -> Result<Option<
     let path = folder.join(HEALTH_CHECK);
     let shown = format!("{}/{HEALTH_CHECK}", label(name));
     let cannot = || Failure::user(format!("cannot look at {shown}"));
-    let metadata = match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata.explain(cannot)?,
+    let Some(metadata) = file::existing(fs::symlink_metadata(&path)).explain(cannot)? else {
+        return Ok(None);
     };
     if !metadata.is_file() {
         return Err(Failure::user(format!("{shown} is not a regular file"))
@@ -48,11 +48,11 @@ fn check_trusted(shown: &str, metadata: &Metadata) -> Result<(), Failure> {
 fn check_owner_and_mode(shown: &str, owner: u32, mode: u32, me: u32) -> Result<(), Failure> {
     if owner != me && owner != 0 {
         return Err(Failure::user(format!("{shown} belongs to the user {owner}, and nixvm runs as {me}"))
-            .hint(format!("look at what is in it, and make it yours with `chown {me} {shown}`")));
+            .hint(format!("check its contents, and make it yours with `chown {me} {shown}`")));
     }
     if mode & 0o022 != 0 {
         return Err(Failure::user(format!("other users can write to {shown}"))
-            .hint(format!("look at what is in it, and close it with `chmod go= {shown}`")));
+            .hint(format!("check its contents, and close it with `chmod go= {shown}`")));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machin
 /// Checks that no other machine of the workspace shares part of this one's identity, as after `cp -r machines/web machines/db`.
 pub(super) fn check_own(workspace: &Workspace, machine: &Machine) -> Result<()> {
     for other in list(workspace)?.iter().filter(|other| **other != machine.name) {
-        // // Commands on that machine report its wrong files.
+        // Commands on that machine report its wrong files.
         let Ok(there) = declared(workspace, other) else { continue };
         let shared: Vec<&str> = [
             ("machine-id", there.machine_id.or(there.uuid) == Some(machine.machine_id)),

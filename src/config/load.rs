@@ -231,7 +231,7 @@ mod tests {
             fs::create_dir_all(workspace.machines_dir().join(folder)).unwrap();
         }
         fs::write(workspace.machines_dir().join("file"), "").unwrap();
-        let names: Vec<String> = list(&workspace).unwrap().into_iter().map(String::from).collect();
+        let names: Vec<String> = list(&workspace).unwrap().into_iter().map(|name| name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
 

@@ -15,20 +15,16 @@ use crate::model::MachineName;
 pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
     let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
     let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
-    match fs::symlink_metadata(&folder) {
-        Ok(metadata) if metadata.is_dir() => {
-            // // A unique name, for an earlier interrupted run may have left one.
-            let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
-            fs::rename(&folder, &aside).explain(cannot)?;
-            file::sync_folder(&machines)?;
-        }
-        Ok(_) => {
+    if let Some(metadata) = file::existing(fs::symlink_metadata(&folder)).explain(cannot)? {
+        if !metadata.is_dir() {
             return Err(Failure::user(format!("{} is not a folder, but a link or a file", folder.display()))
-                .hint("look where it leads, and remove it by hand")
+                .hint("look where it leads, and delete it by hand")
                 .into());
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot().because(error).into()),
+        // A unique name, for an earlier interrupted run may have left one.
+        let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
+        fs::rename(&folder, &aside).explain(cannot)?;
+        file::sync_folder(&machines)?;
     }
     sweep(&machines, name)
 }

@@ -46,7 +46,7 @@ impl Trust {
 
     fn fault(&self, metadata: &Metadata, is_root: bool) -> Option<Fault> {
         let (owner, mode) = (metadata.uid(), metadata.mode());
-        // // In a folder like /tmp, other users cannot have put the folders above it there.
+        // In a folder like /tmp, other users cannot have put the folders above it there.
         let open = mode & OTHERS_WRITE != 0 && (is_root || mode & STICKY == 0);
         match owner {
             _ if open => Some(Fault::Writable),

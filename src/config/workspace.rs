@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Trust;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, ProfileName, quote};
 
@@ -146,7 +147,7 @@ impl Workspace {
             .iter()
             .filter_map(|name| name.strip_suffix(".nix")?.parse().ok())
             .collect();
-        // // A workspace made from the template gets its modules and profiles from a flake input.
+        // A workspace made from the template gets its modules and profiles from a flake input.
         if !self.root().join("modules").is_dir() {
             names.extend(NIXVMS_OWN.iter().filter_map(|name| name.parse().ok()));
         }
@@ -176,9 +177,8 @@ impl Workspace {
 /// Returns the names in a folder that are UTF-8; none if the folder does not exist.
 pub(super) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let cannot = || Failure::user(format!("cannot read the folder {}", folder.display()));
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.explain(cannot)?,
+    let Some(entries) = file::existing(fs::read_dir(folder)).explain(cannot)? else {
+        return Ok(Vec::new());
     };
     let mut names = Vec::new();
     for entry in entries {

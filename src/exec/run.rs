@@ -31,7 +31,7 @@ impl Command {
         let file = || tempfile::tempfile().explain(|| Failure::user("cannot make a temporary file"));
         let mut stderr = file()?;
         let mut stdout = if self.both_streams {
-            // // Both streams share one file position, so that lines stay in their order.
+            // Both streams share one file position, so that lines stay in their order.
             stderr.try_clone().explain(|| self.not_started())?
         } else {
             file()?
@@ -73,12 +73,12 @@ impl Command {
     /// `line` returns the text to keep for an error message; `None` drops the line.
     pub fn output_watched(&self, mut line: impl FnMut(&str) -> Option<String>) -> Result<Vec<u8>> {
         let mut child = self.piped()?;
-        // // Both pipes must be read at once, or a child that fills one of them blocks for ever.
+        // Both pipes must be read at once, or a child that fills one of them blocks for ever.
         let most = self.most;
         let stdout = child.stdout.take().map(|pipe| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
-                // // This closes the pipe, which ends a child that goes on printing.
+                // This closes the pipe, which ends a child that goes on printing.
                 pipe.take(most + 1).read_to_end(&mut bytes).map(|_| bytes)
             })
         });
@@ -135,7 +135,7 @@ impl Command {
                         matches!(wanted, Ok(true))
                     });
                 }
-                // // It may never print again, and so never notice that its output is closed.
+                // It may never print again, and so never notice that its output is closed.
                 if !matches!(wanted, Ok(true)) {
                     let _ = child.kill();
                 }
@@ -160,7 +160,7 @@ impl Command {
         if status.success() {
             return Ok(());
         }
-        // // If the user asked to stop, that says more than the exit status.
+        // If the user asked to stop, that says more than the exit status.
         interrupt::check()?;
         Err(quoting(Failure::user(format!("`{self}` failed ({status})")), said).into())
     }

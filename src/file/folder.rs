@@ -36,7 +36,7 @@ fn make_folders(path: &Path, mode: u32) -> Result<()> {
     make_folders(folder, mode)?;
     let made = || -> std::io::Result<()> {
         match DirBuilder::new().mode(mode).create(path) {
-            // // Another nixvm has just made it.
+            // Another nixvm has just made it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
             made => made?,
         }
@@ -69,7 +69,7 @@ pub fn replace_folder(new: &Path, target: &Path) -> Result<()> {
     let old = private_folder_in(target.parent().unwrap_or(Path::new(".")))?;
     let _ = fs::rename(target, old.path().join("old"));
     match rename(RenameFlags::NOREPLACE) {
-        // // Another nixvm has just put its folder there.
+        // Another nixvm has just put its folder there.
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(_) => fs::rename(new, target).explain(cannot),
     }

@@ -16,7 +16,7 @@ pub fn give_to_owner_of(folder: &Path, file: impl AsFd) -> std::io::Result<()> {
     let Some((user, group)) = owner_to_be(folder)? else { return Ok(()) };
     let its = rustix::fs::fstat(&file)?;
     let is_folder = rustix::fs::FileType::from_raw_mode(its.st_mode).is_dir();
-    // // A hard link may be a trap that gives away another file of root's.
+    // A hard link may be a trap that gives away another file of root's.
     if its.st_uid == 0 && (is_folder || its.st_nlink < 2) {
         fchown(file, Some(user), Some(group))?;
     }
@@ -37,7 +37,7 @@ pub fn give_folder_to_owner(path: &Path) -> Result<()> {
     let Some((user, group)) = owner_to_be(path.parent().unwrap_or(Path::new("."))).explain(cannot)? else {
         return Ok(());
     };
-    // // The folder itself comes last: until then nobody else can enter it and plant links.
+    // The folder itself comes last: until then nobody else can enter it and plant links.
     for entry in walkdir::WalkDir::new(path).contents_first(true) {
         let entry = entry.explain(cannot)?;
         chownat(CWD, entry.path(), Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)?;
@@ -61,7 +61,7 @@ pub fn hinted(failure: Failure, path: &Path, error: &std::io::Error) -> Failure 
     match there {
         Some((place, metadata)) if error.kind() == ErrorKind::PermissionDenied && metadata.uid() != me.as_raw() => failure
             .hint(format!(
-                "{} belongs to user {}, and you are user {}: `nixvm doctor` lists what is not the workspace owner's, and how to give it back",
+                "{} belongs to user {}, and you are user {}: `nixvm doctor` lists the files that do not belong to the workspace's owner, and how to fix that",
                 place.display(),
                 metadata.uid(),
                 me.as_raw(),

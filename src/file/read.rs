@@ -16,6 +16,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
 
+/// Returns `None` for a file or folder that does not exist.
+pub fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Largest file that is read into memory, in bytes; what people write by hand stays far below.
 const LARGEST: u64 = 1 << 20;
 
@@ -25,9 +33,9 @@ const LARGEST: u64 = 1 << 20;
 pub fn read(path: &Path) -> Result<Option<String>> {
     let shown = path.display();
     let cannot = || Failure::user(format!("cannot read {shown}"));
-    let file = match open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+    let file = match existing(open(path)) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(None),
         Err(error) => return Err(hinted(cannot(), path, &error).because(error).into()),
     };
     let metadata = file.metadata().explain(cannot)?;
@@ -38,7 +46,7 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     file.take(LARGEST + 1).read_to_end(&mut bytes).explain(cannot)?;
     if bytes.len() as u64 > LARGEST {
         return Err(
-            Failure::user(format!("{shown} has more than 1 MiB, and is not what it should be")).into()
+            Failure::user(format!("{shown} has more than 1 MiB, so it is probably the wrong file")).into()
         );
     }
     String::from_utf8(bytes).map(Some).map_err(|error| {

@@ -17,7 +17,7 @@ const RANDOM: usize = 16;
 ///
 /// Files of killed writers are deleted first: they may hold secrets, and would keep the folder from being deleted.
 pub(super) fn create_in(folder: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
-    // // A file that cannot be deleted is no obstacle here.
+    // A file that cannot be deleted is no obstacle here.
     let _ = sweep(folder);
     loop {
         let file = named().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
@@ -79,7 +79,7 @@ pub fn sweep(folder: &Path) -> std::io::Result<()> {
             continue;
         }
         let path = entry.path();
-        // // Not ours to delete: it belongs to another user, or is gone.
+        // Not ours to delete: it belongs to another user, or is gone.
         let Ok(opened) = open(&path) else { continue };
         if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
             match if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {

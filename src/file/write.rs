@@ -1,7 +1,7 @@
 //! Writing files.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,8 +10,9 @@ use tempfile::NamedTempFile;
 
 use super::folder::{create_folder, sync_folder};
 use super::owner::{give_to_owner_of, hinted};
+use super::read::existing;
 use super::unfinished;
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
 
 /// Replaces a file; only its owner can read it.
 ///
@@ -85,7 +86,7 @@ pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let folder = folder_of(path);
     create_folder(folder)?;
     let written = || -> io::Result<()> {
-        // // Root must not write through a link that the folder's owner planted.
+        // Root must not write through a link that the folder's owner planted.
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644).custom_flags(no_link);
@@ -105,11 +106,8 @@ fn explained<T>(written: io::Result<T>, path: &Path) -> Result<T> {
 
 /// Deletes a file and returns whether there was one.
 pub fn remove(path: &Path) -> Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Failure::user(format!("cannot remove {}", path.display())).because(error).into()),
-    }
+    let removed = existing(fs::remove_file(path));
+    Ok(removed.explain(|| Failure::user(format!("cannot remove {}", path.display())))?.is_some())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Lock {
                 file::give_to_owner_of(folder, &file).explain(cannot)?;
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) if is_at(&file, &path) => return Ok(Some(file)),
-                    // // Its holder has deleted it meanwhile, and another process may hold the lock by that name.
+                    // Its holder has deleted it meanwhile, and another process may hold the lock by that name.
                     Ok(()) => {}
                     Err(Errno::WOULDBLOCK) => return Ok(None),
                     Err(error) => return Err(error).explain(cannot),

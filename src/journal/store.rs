@@ -67,11 +67,11 @@ pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
     let Some(text) = file::read(&path)? else { return Ok(None) };
     let entry: Option<Entry> = serde_json::from_str(&text).ok();
     match entry.filter(|entry| entry.format == FORMAT).or_else(|| before::read(&text)) {
-        // // The command was killed after its last step, before it deleted the journal.
+        // The command was killed after its last step, before it deleted the journal.
         Some(entry) if entry.done >= entry.steps.len() => Ok(None),
         Some(entry) => Ok(Some(entry)),
-        None => Err(Failure::user(format!("{} is not a journal of this nixvm's", path.display()))
-            .hint("finish the work with the nixvm that wrote it, or remove the file: volumes that nothing refers to stay in the pool then")
+        None => Err(Failure::user(format!("{} is not a journal that this nixvm can read", path.display()))
+            .hint("finish the work with the nixvm that wrote it, or delete the file: that may leave orphaned volumes in the pool")
             .into()),
     }
 }
@@ -140,7 +140,7 @@ mod tests {
                 state(dir.path(), &web)
                     .unwrap_err()
                     .to_string()
-                    .ends_with("is not a journal of this nixvm's")
+                    .ends_with("is not a journal that this nixvm can read")
             );
         }
     }

@@ -53,7 +53,7 @@ impl StorePath {
             Some((rest, output)) if is_output(output) => rest,
             _ => name,
         };
-        // // `DrvName` in Nix's src/libstore/names.cc: the version begins after the first dash that no letter follows.
+        // `DrvName` in Nix's src/libstore/names.cc: the version begins after the first dash that no letter follows.
         let dash = name
             .bytes()
             .zip(name.bytes().skip(1))

@@ -59,7 +59,7 @@ impl PasswordHash {
         {
             return Ok(());
         }
-        // // The message does not show the text: it may be the password itself.
+        // The message does not show the text: it may be the password itself.
         Err(Failure::user("root's password hash (not shown here) is not one of crypt(5)")
             .hint("a hash begins with a method, such as `$y$`; `nixvm passwd NAME` makes one of a password; an empty file locks root"))
     }

@@ -33,7 +33,7 @@ impl Connection {
             return Ok(());
         }
         Err(Failure::user(format!("{} is no libvirt URI", quote(text)))
-            .hint("such as qemu:///session, or qemu+ssh://root@server/system; of an alias `virsh -c ALIAS uri` prints it"))
+            .hint("give a URI such as qemu:///session or qemu+ssh://root@server/system; `virsh -c ALIAS uri` prints the one of an alias"))
     }
 }
 

@@ -30,7 +30,7 @@ fn filtered(text: &str, colours: bool) -> String {
         match c {
             '\x1b' => escape(&mut rest, colours, &mut kept),
             '\u{9b}' => drop(parameters(&mut rest)),
-            // // An overwritten line becomes two lines.
+            // An overwritten line becomes two lines.
             '\r' if !matches!(rest.peek(), Some('\n' | '\r')) => kept.push('\n'),
             c if is_unsafe(c) => {}
             c => kept.push(c),
@@ -51,7 +51,7 @@ fn escape(rest: &mut Peekable<Chars<'_>>, colours: bool, kept: &mut String) {
                 kept.push_str(&sequence);
             }
         }
-        // // A string for the terminal, such as its title, ends at BEL or ESC \, and at the line's end at the latest.
+        // A string for the terminal, such as its title, ends at BEL or ESC \, and at the line's end at the latest.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             while let Some(c) = rest.next_if(|c| *c != '\n') {
                 if c == '\x07' || (c == '\x1b' && rest.next_if_eq(&'\\').is_some()) {

@@ -14,7 +14,7 @@ pub fn quote(value: impl AsRef<[u8]>) -> String {
             shown.push('…');
             break;
         }
-        // // Backslashes and quotes stay as they were typed; only invisible characters are escaped.
+        // Backslashes and quotes stay as they were typed; only invisible characters are escaped.
         if c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {

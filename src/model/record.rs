@@ -140,7 +140,7 @@ impl Generations {
 
     /// Returns the build that the domain is defined on.
     pub fn current(&self) -> &Build {
-        // // `new` has checked that it is there; if not, the first build does the least harm.
+        // `new` has checked that it is there; if not, the first build does the least harm.
         self.get(self.current).unwrap_or(&self.all[0])
     }
 

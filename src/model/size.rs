@@ -30,7 +30,7 @@ const MEMORY: Rule = Rule {
     what: "memory",
     bare: MIB,
     bare_unit: "MiB",
-    // // With less, a stock kernel and its initrd do not boot.
+    // With less, a stock kernel and its initrd do not boot.
     least: Size(128 * MIB),
     most: Size(64 * TIB),
 };
@@ -39,9 +39,9 @@ const DISK: Rule = Rule {
     what: "a disk",
     bare: GIB,
     bare_unit: "GiB",
-    // // With less, ext4's journal leaves no space.
+    // With less, ext4's journal leaves no space.
     least: Size(64 * MIB),
-    // // With more, Debian 12's mkfs.ext4 takes minutes and gigabytes of metadata.
+    // With more, Debian 12's mkfs.ext4 takes minutes and gigabytes of metadata.
     most: Size(64 * TIB),
 };
 

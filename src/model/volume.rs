@@ -86,7 +86,7 @@ impl Role {
             Role::Identity | Role::Nvram | Role::FrozenNvram(_) | Role::NextNvram(_) | Role::SerialLog(_) => {
                 false
             }
-            // // A copy gets its header last, under its final name, so a copy in progress has no backing file.
+            // A copy gets its header last, under its final name, so a copy in progress has no backing file.
             Role::Part => false,
         }
     }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
@@ -50,7 +49,7 @@ impl Flake {
     fn command(&self, verb: &str) -> Command {
         let mut command = nix()
             .arg(verb)
-            // // A build does not rewrite the lock in the workspace, which is the user's.
+            // A build does not rewrite the lock in the workspace, which is the user's.
             .arg("--no-write-lock-file")
             .args(["--override-input", "machines"])
             .arg(reference::of_path(&self.machines));
@@ -66,10 +65,6 @@ impl Flake {
             .arg("--out-link")
             .arg(out_link)
             .arg(self.installable(attribute))
-    }
-
-    fn evaluate_command(&self, attribute: &str) -> Command {
-        self.command("eval").arg("--json").arg(self.installable(attribute))
     }
 }
 
@@ -90,23 +85,17 @@ pub fn build(
             watch(event);
             kept
         }
-        // // Lines outside the log's format come from programs or people; the rest of the format is noise.
+        // Lines outside the log's format come from programs or people; the rest of the format is noise.
         None => (!line.starts_with(log::MARK)).then(|| line.to_owned()),
     });
-    // // ^C reaches Nix too: report the request, not the status with which Nix ended.
+    // ^C reaches Nix too: report the request, not the status with which Nix ended.
     interrupt::check()?;
     let printed = answered(built).explain(|| {
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
-            .hint("fix what Nix says and run the same command again; `-vv` shows what builders print")
+            .hint("fix the error above and run the same command again; `-vv` shows the builders' output")
     })?;
     file::give_to_owner(out_link)?;
     store_path(&printed, "build")
-}
-
-pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
-    let printed = answered(flake.evaluate_command(attribute).output())?;
-    serde_json::from_slice(&printed)
-        .explain(|| Failure::bug(format!("`nix eval` of `{attribute}` gave no JSON")))
 }
 
 pub fn develop(flake: &Flake, workspace: &Path) -> Command {
@@ -115,7 +104,7 @@ pub fn develop(flake: &Flake, workspace: &Path) -> Command {
 
 /// Copies a folder to Nix's store and returns its path there, which later writes to the folder do not change.
 pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
-    // // Nix takes a store path named `source` for a flake's input as it is, without another copy.
+    // Nix takes a store path named `source` for a flake's input as it is, without another copy.
     let command = nix().args(["store", "add-path", "--name", "source"]).arg(folder);
     store_path(&answered(command.output())?, "store add-path")
 }
@@ -154,7 +143,7 @@ pub fn pinned(reference: &str) -> Result<String> {
 pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
     let mut command = nix()
         .args(["flake", "lock"])
-        // // Otherwise Nix answers with the state of a branch within the last hour.
+        // Otherwise Nix answers with the state of a branch within the last hour.
         .args(["--option", "tarball-ttl", "0"])
         .arg(reference::of_path(folder));
     if let Some(nixpkgs) = nixpkgs {
@@ -201,9 +190,10 @@ mod tests {
     fn a_path_of_any_name_reaches_nix_as_one_reference() {
         let odd = Flake { folder: "/a b/é#1".into(), machines: "/a?b^%41".into(), nixpkgs: None };
         assert_eq!(
-            odd.evaluate_command("lib.profiles").to_string(),
-            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
-             --override-input machines path:/a%3Fb%5E%2541 --json path:/a%20b/%C3%A9%231#lib.profiles"
+            odd.build_command("vm-web", Path::new("/out")).to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
+             --override-input machines path:/a%3Fb%5E%2541 --log-format internal-json --print-build-logs \
+             --print-out-paths --out-link /out path:/a%20b/%C3%A9%231#vm-web"
         );
         let shell = develop(&odd, Path::new("/a b")).to_string();
         assert!(shell.ends_with("path:/a%20b/%C3%A9%231#default"), "{shell}");
@@ -212,9 +202,10 @@ mod tests {
     #[test]
     fn the_locked_nixpkgs_is_the_default() {
         assert_eq!(
-            flake(None).evaluate_command("lib.profiles").to_string(),
-            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
-             --override-input machines path:/w/rendered --json path:/w/flake#lib.profiles"
+            flake(None).build_command("vm-web", Path::new("/out")).to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
+             --override-input machines path:/w/rendered --log-format internal-json --print-build-logs \
+             --print-out-paths --out-link /out path:/w/flake#vm-web"
         );
     }
 }

@@ -73,7 +73,7 @@ const LOCK: &str = "flake.lock";
 /// Copies the flake in `workspace` to a new folder in `output`.
 pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
     if !workspace.join("flake.nix").is_file() {
-        return Err(Failure::user(format!("`{}` holds no flake.nix", workspace.display()))
+        return Err(Failure::user(format!("`{}` has no flake.nix", workspace.display()))
             .hint("run nixvm in a workspace, or name one with `-C DIR`; `nix flake init` makes one")
             .into());
     }
@@ -95,7 +95,7 @@ pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
             staged.left_out.insert(path);
         }
     }
-    // // Links come last, because their targets must be there.
+    // Links come last, because their targets must be there.
     for path in links {
         if let Some(target) = target_of(&workspace, &path, &staged.digests)? {
             let place = staged.folder().join(&path);

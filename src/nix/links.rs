@@ -38,7 +38,7 @@ pub(super) fn target_of(
     let Ok(found) = workspace.join(path).canonicalize() else { return Ok(None) };
     let refused = |leads: String| {
         Failure::user(format!("`{}` is a link that leads {leads}, which Nix may not see", path.display()))
-            .hint("Nix copies what it sees to its store, where every user of this host reads it: put the file itself in the link's place, or remove the link")
+            .hint("Nix copies files to its store, where every user of this host can read them: replace the link by the file itself, or delete the link")
     };
     let Ok(inside) = found.strip_prefix(workspace) else {
         return Err(refused(format!("out of the workspace, to `{}`", found.display())).into());

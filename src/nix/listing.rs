@@ -57,12 +57,12 @@ pub(super) fn list(workspace: &Path) -> Result<Listing> {
     if in_git(workspace) {
         add_git(workspace, Path::new(""), &mut listing)?;
     }
-    // // A surrounding tree that ignores the workspace, such as one of dotfiles, does not count.
+    // A surrounding tree that ignores the workspace, such as one of dotfiles, does not count.
     if !listing.files.contains(Path::new("flake.nix")) {
         listing = Listing::default();
         add_all(workspace, Path::new(""), &mut listing)?;
     }
-    // // These two are always part of the flake, even if git ignores them.
+    // These two are always part of the flake, even if git ignores them.
     for name in ["flake.nix", "flake.lock"] {
         if fs::symlink_metadata(workspace.join(name)).is_ok() {
             listing.files.insert(name.into());
@@ -86,17 +86,17 @@ fn add_git(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> 
     for (tracked, path) in git_files(&folder)? {
         if tracked && below.as_os_str().is_empty() && path.starts_with("output") {
             return Err(Failure::user(format!("git tracks `{}`", path.display()))
-                .hint("`output/` is what nixvm makes: take it out with `git rm -r --cached output`, and list it in .gitignore")
+                .hint("nixvm makes `output/`: take it out of git with `git rm -r --cached output`, and list it in .gitignore")
                 .into());
         }
         let inside = below.join(&path);
         match fs::symlink_metadata(folder.join(&path)) {
-            // // A submodule, or a repository inside the repository.
+            // A submodule, or a repository inside the repository.
             Ok(metadata) if metadata.is_dir() && is_repository(&folder.join(&path)) && !is_never(&inside) => {
                 add_git(workspace, &inside, listing)?;
             }
             Ok(metadata) if metadata.is_file() || metadata.is_symlink() => listing.add(inside, tracked),
-            // // Deleted but not committed yet, or a socket.
+            // Deleted but not committed yet, or a socket.
             _ => {}
         }
     }
@@ -110,8 +110,8 @@ fn is_never(path: &Path) -> bool {
 /// Returns each file that git lists, and whether git tracks it.
 fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     let mut git = Command::new("git")
-        .missing("install git: this folder is in a git tree, and only git can say what of it is ignored")
-        // // Otherwise git runs a program that the tree's configuration names.
+        .missing("install git: this folder is in a git tree, and only git knows which files are ignored")
+        // Otherwise git runs a program that the tree's configuration names.
         .args(["-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"])
         .args(["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"])
         .env("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1")
@@ -121,7 +121,7 @@ fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     }
     let printed = git.output().explain(|| {
         Failure::user(format!("cannot tell which files of `{}` are to be built", folder.display()))
-            .hint("git has to list them, for what it ignores is not given to Nix; do what it says above")
+            .hint("git must list them, because ignored files are not given to Nix; fix git's error above")
     })?;
     // `H name` is tracked, as are most other letters; `? name` is not.
     let entries = printed.split(|byte| *byte == 0).filter_map(|entry| entry.split_at_checked(2));

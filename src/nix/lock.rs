@@ -41,7 +41,7 @@ impl Lock {
         };
         let wrong = || {
             Failure::user("flake.lock is not a lock file")
-                .hint("remove it, and nixvm locks every input anew; or get the old one back from git")
+                .hint("delete it, and nixvm locks every input anew; or restore it from git")
         };
         let lock = Lock(serde_json::from_str(text).explain(wrong)?);
         if lock.edges().is_none() && lock.root().is_none() {
@@ -118,7 +118,7 @@ impl Lock {
             nodes.remove(name);
         }
         let kept = before.edges().and_then(|edges| edges.get(input)).zip(before.node(input));
-        // // An input with inputs of its own would bring nodes whose names may clash: Nix locks it anew when needed.
+        // An input with inputs of its own would bring nodes whose names may clash: Nix locks it anew when needed.
         if let Some((edge, node)) = kept.filter(|(_, node)| node.get("inputs").is_none())
             && let Some(name) = edge.as_str().filter(|name| lock.0["nodes"].get(*name).is_none())
         {

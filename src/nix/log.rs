@@ -20,19 +20,17 @@ const PROGRESS: u64 = 105;
 /// Nix's verbosity level up to which messages are shown: errors and warnings.
 const WARNING: u64 = 1;
 
+/// Something that Nix reports; `id` is Nix's number of an activity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Start {
-        /// Nix's number for it.
         id: u64,
         activity: Activity,
     },
     Stop {
-        /// Nix's number for it.
         id: u64,
     },
     Done {
-        /// Nix's number for it.
         id: u64,
         /// Units done: derivations or bytes.
         done: u64,
@@ -98,7 +96,7 @@ pub fn parse(line: &str) -> Option<Event> {
         },
         "msg" => {
             let text = plain(object["msg"].as_str()?);
-            // // nixvm overrides inputs and keeps the lock as it is, so this warning would come with every build.
+            // nixvm overrides inputs and keeps the lock as it is, so this warning would come with every build.
             (!text.contains("not writing modified lock file"))
                 .then_some(Event::Message { level: number("level")?, text })
         }

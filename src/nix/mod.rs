@@ -12,7 +12,7 @@ mod output;
 pub mod reference;
 mod version;
 
-pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock, pinned};
+pub use build::{Flake, MISSING, add_to_store, build, develop, lock, pinned};
 pub use flake::{Staged, stage};
 pub use lock::{Lock, Locked, Moved};
 pub use log::{BuildProgress, Event};

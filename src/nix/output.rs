@@ -11,22 +11,19 @@ use crate::file;
 pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
     let shown = output.display();
     let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
-    let found = match fs::symlink_metadata(output) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return file::create_folder(output);
-        }
-        found => found.explain(cannot)?,
+    let Some(found) = file::existing(fs::symlink_metadata(output)).explain(cannot)? else {
+        return file::create_folder(output);
     };
     if !found.is_dir() {
-        return Err(Failure::user(format!("`{shown}` is a link or a file, and not a folder of nixvm's"))
-            .hint("whoever gave you this workspace decided where it leads: look, and remove it; nixvm makes a folder in its place")
+        return Err(Failure::user(format!("`{shown}` is a link or a file, not a folder of nixvm's"))
+            .hint("look where it leads, and delete it; nixvm makes a folder in its place")
             .into());
     }
     let (me, owner) = (rustix::process::geteuid().as_raw(), found.uid());
     let of_workspace = fs::metadata(workspace).explain(cannot)?.uid();
     if owner != me && owner != of_workspace {
         return Err(Failure::user(format!("`{shown}` belongs to the user {owner}, and nixvm runs as {me}"))
-            .hint("remove it, or make it yours: nixvm keeps nothing there that it cannot make again, but backups")
+            .hint("delete it, or make it yours: nixvm can make everything in it again, except backups")
             .into());
     }
     Ok(())
@@ -44,7 +41,7 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         symlink(elsewhere.path(), &output).unwrap();
         let error = require_own_output(dir.path(), &output).unwrap_err().to_string();
-        assert!(error.ends_with("is a link or a file, and not a folder of nixvm's"), "{error}");
+        assert!(error.ends_with("is a link or a file, not a folder of nixvm's"), "{error}");
         fs::remove_file(&output).unwrap();
         require_own_output(dir.path(), &output).unwrap();
         require_own_output(dir.path(), &output).unwrap();

@@ -37,7 +37,7 @@ pub fn typed(reference: &str, base: &Path) -> String {
         (false, true) => (literally, None),
         (false, false) => return reference.to_owned(),
     };
-    // // Of a git tree without `path:` Nix takes the tracked files, so only unreadable references are changed.
+    // Of a git tree without `path:` Nix takes the tracked files, so only unreadable references are changed.
     if !scheme && !reference.contains(['#', '?', '%', '^']) && reference.starts_with('/') {
         return reference.to_owned();
     }

@@ -51,7 +51,7 @@ pub fn require() -> Result<()> {
 /// Returns the experimental features that nixvm needs and that are switched off.
 pub fn features() -> Result<Vec<&'static str>> {
     let settings = settings()?;
-    // // `value` is what is in force for this call; the call itself forces `nix-command`, so only flakes are checked.
+    // `value` is what is in force for this call; the call itself forces `nix-command`, so only flakes are checked.
     let on = settings["experimental-features"]["value"].as_array().cloned().unwrap_or_default();
     Ok(["flakes"].into_iter().filter(|feature| !on.iter().any(|f| f == feature)).collect())
 }
@@ -59,7 +59,7 @@ pub fn features() -> Result<Vec<&'static str>> {
 /// Returns the folder in which Nix builds, where a setting or its version determines one.
 pub fn build_folder() -> Option<PathBuf> {
     let set = settings().ok()?["build-dir"]["value"].as_str().map(PathBuf::from);
-    // // Since 2.30 Nix has a folder of its own; before, it took the builder's `TMPDIR`.
+    // Since 2.30 Nix has a folder of its own; before, it took the builder's `TMPDIR`.
     let own =
         || version().ok().filter(|it| (it.major, it.minor) >= (2, 30)).map(|_| "/nix/var/nix/builds".into());
     set.or_else(own)
@@ -79,7 +79,7 @@ fn off(settings: &serde_json::Value, root: bool) -> Vec<&'static str> {
 }
 
 fn settings() -> Result<serde_json::Value> {
-    // // Without this option, a Nix in which the feature is off could not even answer.
+    // Without this option, a Nix in which the feature is off could not even answer.
     let printed = Command::new("nix")
         .args(["--extra-experimental-features", "nix-command", "config", "show", "--json"])
         .missing(missing())
@@ -88,7 +88,7 @@ fn settings() -> Result<serde_json::Value> {
 }
 
 fn parse(text: &str) -> Option<Version> {
-    // // "nix (Nix) 2.26.3"; Lix and Determinate put their own words in between.
+    // "nix (Nix) 2.26.3"; Lix and Determinate put their own words in between.
     let number = text.split_whitespace().rev().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     let mut parts = number.split(['.', '-', '+', '_']);
     let mut digits =

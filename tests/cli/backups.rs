@@ -144,7 +144,7 @@ fn a_bad_archive_changes_nothing() {
         refused(&file, "the archive");
     }
     fs::write(&file, good.repeat(2)).unwrap();
-    refused(&file, "there is more behind its end");
+    refused(&file, "there is more data after its end");
     fs::write(&file, &good).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o622)).unwrap();
     refused(&file, "other users can write it");

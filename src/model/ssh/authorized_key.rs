@@ -9,22 +9,16 @@ use crate::model::text::public_text;
 /// The options that sshd accepts before a key; sshd(8), AUTHORIZED_KEYS FILE FORMAT.
 ///
 /// sshd ignores a key with an unknown option, and reports that only in the guest's journal.
-const FLAGS: [&str; 16] = [
+const FLAGS: [&str; 2] = ["cert-authority", "restrict"];
+
+/// Options that sshd also accepts with `no-` before them.
+const SWITCHES: [&str; 7] = [
     "agent-forwarding",
-    "cert-authority",
-    "no-agent-forwarding",
-    "no-port-forwarding",
-    "no-pty",
-    "no-touch-required",
-    "no-user-rc",
-    "no-x11-forwarding",
     "port-forwarding",
     "pty",
-    "restrict",
     "touch-required",
     "user-rc",
     "verify-required",
-    "no-verify-required",
     "x11-forwarding",
 ];
 const SETTINGS: [&str; 8] =
@@ -49,15 +43,8 @@ impl AuthorizedKey {
 
     /// Returns whether its key signs certificates that let people in (`cert-authority`).
     pub fn is_authority(&self) -> bool {
-        let mut options = split(&self.0).map_or("", |(options, _)| options);
-        while !options.is_empty() {
-            let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
-            if options[..end].eq_ignore_ascii_case("cert-authority") {
-                return true;
-            }
-            options = options[end..].strip_prefix(',').unwrap_or_default();
-        }
-        false
+        let options = split(&self.0).map_or("", |(options, _)| options);
+        each(options).any(|option| option.eq_ignore_ascii_case("cert-authority"))
     }
 
     fn check(line: &str) -> Result<(), Failure> {
@@ -94,7 +81,7 @@ fn split(line: &str) -> Option<(&str, &str)> {
     let end = unquoted(line, |b| b == b' ' || b == b'\t')?;
     let (options, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
-    // // Without a key after them, the "options" are a broken key, and the message should say so.
+    // Without a key after them, the "options" are a broken key, and the message should say so.
     Some(if rest.contains([' ', '\t']) && looks_like_type(rest) { (options, rest) } else { ("", line) })
 }
 
@@ -124,7 +111,7 @@ fn check_key(text: &str) -> Result<(), &'static str> {
         return Err("there is no key");
     };
     if kind.ends_with("-cert-v01@openssh.com") {
-        // // sshd never matches such a line (auth2-pubkeyfile.c), so nobody could log in with it.
+        // sshd never matches such a line (auth2-pubkeyfile.c), so nobody could log in with it.
         return Err(
             "sshd lets nobody in by a certificate here; give the plain key, or `cert-authority` and the key that signs",
         );
@@ -139,25 +126,31 @@ fn check_key(text: &str) -> Result<(), &'static str> {
 }
 
 /// The error is the first option that sshd does not know.
-fn check_options(mut options: &str) -> Result<(), &str> {
-    while !options.is_empty() {
-        let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
-        let option = &options[..end];
-        let known = match option.split_once('=') {
-            Some((name, value)) => {
-                SETTINGS.iter().any(|known| name.eq_ignore_ascii_case(known))
-                    && value.len() >= 2
-                    && value.starts_with('"')
-                    && value.ends_with('"')
-            }
-            None => FLAGS.iter().any(|known| option.eq_ignore_ascii_case(known)),
-        };
-        if !known {
-            return Err(option);
+fn check_options(options: &str) -> Result<(), &str> {
+    each(options).find(|option| !is_known(option)).map_or(Ok(()), Err)
+}
+
+fn is_known(option: &str) -> bool {
+    let option = option.to_ascii_lowercase();
+    match option.split_once('=') {
+        Some((name, value)) => {
+            SETTINGS.contains(&name) && value.len() >= 2 && value.starts_with('"') && value.ends_with('"')
         }
-        options = options[end..].strip_prefix(',').unwrap_or_default();
+        None => {
+            FLAGS.contains(&option.as_str())
+                || SWITCHES.contains(&option.strip_prefix("no-").unwrap_or(&option))
+        }
     }
-    Ok(())
+}
+
+/// Returns the options, which commas outside quotes separate.
+fn each(mut options: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
+        let (option, rest) = options.split_at(end);
+        options = rest.strip_prefix(',').unwrap_or_default();
+        (!option.is_empty() || !rest.is_empty()).then_some(option)
+    })
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl HostKey {
 
     /// Returns the public half in one line, `ssh-ed25519 AAAA… COMMENT`.
     pub fn public_line(&self) -> String {
-        // // A key that was read or made can be written again; an empty line would only fail to match.
+        // A key that was read or made can be written again; an empty line would only fail to match.
         self.public.to_openssh().unwrap_or_default()
     }
 
