@@ -115,7 +115,7 @@ fn busy(machine: &MachineName, holder: Option<Holder>) -> Failure {
         || "another nixvm".to_owned(),
         |holder| format!("`nixvm {}` (process {})", holder.command, holder.pid),
     );
-    Failure::user(format!("{by} works on {machine}; nothing was changed"))
+    Failure::user(format!("{by} is working on {machine}; nothing was changed"))
         .hint("try again when it is done, or let this command wait for it with `--wait`")
 }
 
@@ -135,7 +135,10 @@ mod tests {
         let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
         assert_eq!(holder(dir.path(), &web), Some(me("upgrade web")));
         let refused = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
-        assert_eq!(refused.to_string(), "`nixvm upgrade web` (process 42) works on web; nothing was changed");
+        assert_eq!(
+            refused.to_string(),
+            "`nixvm upgrade web` (process 42) is working on web; nothing was changed"
+        );
         Lock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
         drop(first);
         assert_eq!(holder(dir.path(), &web), None);

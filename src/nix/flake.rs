@@ -142,7 +142,7 @@ fn copy(source: &Path, target: &Path) -> Result<Option<[u8; 32]>> {
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(source).explain(cannot)?;
     let metadata = file.metadata().explain(cannot)?;
     if !metadata.is_file() {
-        return Err(cannot().because(Failure::user("it is not a regular file any more")).into());
+        return Err(cannot().because(Failure::user("it is no longer a regular file")).into());
     }
     let executable = metadata.mode() & 0o100 != 0;
     let mut start = Vec::new();

@@ -37,7 +37,8 @@ impl fmt::Display for Version {
 pub fn version() -> Result<Version> {
     let printed = Command::new("nix").arg("--version").missing(missing()).output()?;
     let text = String::from_utf8_lossy(&printed);
-    parse(&text).ok_or_else(|| Failure::user(format!("`nix --version` printed `{}`", text.trim())).into())
+    parse(&text)
+        .ok_or_else(|| Failure::user(format!("`nix --version` printed no version: `{}`", text.trim())).into())
 }
 
 pub fn require() -> Result<()> {
