@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 
 pub use anyhow::{Context, Result};
 
-/// Who has to act, and so which exit code the process ends with.
+/// The kind of a failure, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Something about the user's files or the host is wrong.
@@ -47,7 +47,7 @@ pub struct Failure {
     cause: Option<anyhow::Error>,
 }
 
-/// What somebody else, such as a unit of a guest, reports about a failure: shown below the causes, word for word.
+/// A report of somebody else, such as a unit of a guest, about a failure: shown below the causes, word for word.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Said {
     pub source: String,

@@ -1,4 +1,4 @@
-//! What an archive says about itself.
+//! The description of an archive, without its file format.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ pub struct About {
     pub checkpoint: Option<String>,
 }
 
-/// What the machine did while its data was read.
+/// The machine's state while its data was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {

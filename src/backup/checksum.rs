@@ -1,4 +1,4 @@
-//! Digests, as a manifest holds them.
+//! The digests in a manifest.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What archives are called, and which of them are a machine's.
+//! The names of archives.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What of an archive's files acts on this host, or lets somebody in.
+//! The files of an archive that act on this host, or let somebody in.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -123,7 +123,7 @@ mod tests {
         .map(|(name, text)| file(name, text));
         assert_eq!(names(&[&web], &acting), acting.clone().map(|file| file.name));
 
-        // What the machine has already is no news; what differs by one byte, or may be run only there, is.
+        // A file that the machine has already is no news; one that differs by a byte, or is newly executable, is.
         for file in &acting {
             fs::write(folder.join(&file.name), &file.bytes).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Changes to the files of a machine that is there.
+//! Changing the files of an existing machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};

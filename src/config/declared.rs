@@ -1,4 +1,4 @@
-//! The file form of a machine: what its folder says, and what it leaves open.
+//! The file form of a machine, in which values may be missing.
 
 use super::files::Files;
 use crate::error::{Failure, Result};
@@ -7,7 +7,7 @@ use crate::model::{
     PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus,
 };
 
-/// What the files of a machine say, each of them checked; `None` where a file is missing.
+/// The checked values of a machine's files; `None` where a file is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
     pub profile: Option<ProfileName>,

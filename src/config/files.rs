@@ -1,4 +1,4 @@
-//! How the files of a machine are read, by the shape of what they hold.
+//! Reading a machine's files of one text, one line or one item a line.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! The user's own answer to whether a machine is well.
+//! The user's own health check of a machine.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

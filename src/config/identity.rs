@@ -1,4 +1,4 @@
-//! A machine that is like another and is not it.
+//! Giving a machine an identity of its own.
 
 use super::{Workspace, declared, list};
 use crate::error::{Failure, Result};
@@ -68,7 +68,7 @@ mod tests {
             assert!(report.hints[0].contains("rm -f machines/db/{machine-id,"), "{report:?}");
         };
         refused("machine-id, the MAC address, the ssh host key");
-        // What the hint said before left two machines with one address and one key.
+        // An earlier hint left two machines with one address and one key.
         for file in ["machine-id", "uuid"] {
             std::fs::remove_file(db.join(file)).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The end of a machine's files.
+//! Deleting a machine's files.
 
 use std::fs;
 use std::path::Path;

@@ -111,7 +111,7 @@ impl Workspace {
         self.output_dir().join("work")
     }
 
-    /// What machines' generations were made from.
+    /// The sources of machines' generations.
     pub fn generations_dir(&self) -> PathBuf {
         self.output_dir().join("generations")
     }

@@ -78,7 +78,7 @@ impl Command {
         let stdout = child.stdout.take().map(|pipe| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
-                // This closes the pipe, which ends a child that goes on printing.
+                // This closes the pipe, which ends a child that keeps printing.
                 pipe.take(most + 1).read_to_end(&mut bytes).map(|_| bytes)
             })
         });

@@ -1,4 +1,4 @@
-//! Files and folders that are being written beside their places, and what is left of them when a nixvm was killed.
+//! Unfinished files and folders beside their final places, and the leftovers of killed nixvms.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;

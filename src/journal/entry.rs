@@ -1,4 +1,4 @@
-//! What a command has done so far.
+//! The contents of a journal.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub struct Recorded {
     pub intent: Option<Intent>,
 }
 
-/// What a step was about to do, where a later command has to know it and libvirt cannot tell.
+/// The intent of a step, where a later command has to know it and libvirt cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {

@@ -18,7 +18,7 @@ use crate::model::MachineName;
 
 const POLL: Duration = Duration::from_millis(100);
 
-/// Who has a lock.
+/// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: u32,
@@ -169,7 +169,7 @@ mod tests {
         first.remove().unwrap();
         assert!(!path(dir.path(), &web).exists());
         let _second = Lock::take(dir.path(), &web, &me("create web"), Duration::ZERO).unwrap();
-        // Who opened the file before it was removed can lock that, and would be the second to have the lock.
+        // A process that opened the file before it was deleted can lock it, and would be the second holder.
         flock(&old, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(!is_at(&old, &path(dir.path(), &web)));
         let third = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();

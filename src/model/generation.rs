@@ -1,4 +1,4 @@
-//! Builds of a machine, counted.
+//! Numbered builds of a machine.
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Generation {

@@ -1,4 +1,4 @@
-//! What a guest calls itself.
+//! A guest's hostname.
 
 use super::text::public_text;
 use super::{MachineName, quote};

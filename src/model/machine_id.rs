@@ -1,4 +1,4 @@
-//! The one number a machine is known by, in its guest and to libvirt.
+//! The number that identifies a machine in its guest and to libvirt.
 
 use std::fmt;
 use std::str::FromStr;

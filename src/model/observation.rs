@@ -1,4 +1,4 @@
-//! What can be seen of a guest from the host, and what a generation's record keeps of it.
+//! Observations of a guest from the host, and the part that a generation's record keeps.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ const UNIT_NAME: usize = 255;
 /// Most units that are remembered of a guest, which must not fill its domain's definition.
 const UNITS: usize = 64;
 
-/// What systemd says of the whole system (systemctl(1), `is-system-running`).
+/// systemd's state of the whole system (systemctl(1), `is-system-running`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum System {

@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// What crypt(3) of libxcrypt 4.4.33 made; it holds where there is nothing to compare with.
+    /// A hash by crypt(3) of libxcrypt 4.4.33, for hosts without perl to compare with.
     #[test]
     fn yescrypt_with_a_known_salt() {
         let hash = PasswordHash::salted("pleaseletmein", b"0123456789abcdef").unwrap();

@@ -1,4 +1,4 @@
-//! How far long work is.
+//! The progress of long work.
 
 /// Progress of work on an image, in bytes; holes count as done when they are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A refused value inside a message.
+//! Quoting a refused value in a message.
 
 const SHOWN: usize = 60;
 

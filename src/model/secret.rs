@@ -1,4 +1,4 @@
-//! What looks like a secret, and so goes to no place where others read it.
+//! Recognising secrets, which must not get where others can read them.
 
 use std::ffi::OsStr;
 

@@ -17,7 +17,7 @@ const TIB: u64 = 1 << 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Size(u64);
 
-/// What one kind of size may be.
+/// The limits of one kind of size.
 struct Rule {
     what: &'static str,
     bare: u64,

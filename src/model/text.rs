@@ -1,4 +1,4 @@
-//! What all types have in common that are a checked piece of text.
+//! The shared parts of all types that are a checked piece of text.
 
 /// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` its conversions from and to text.
 ///

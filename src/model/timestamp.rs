@@ -1,4 +1,4 @@
-//! Moments, as snapshots and archives are named after them.
+//! Times in the names of snapshots and archives.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! How many processors a guest sees.
+//! A guest's number of processors.
 
 use std::fmt;
 use std::str::FromStr;

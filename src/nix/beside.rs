@@ -11,7 +11,7 @@ pub const FOLDER: &str = "/opt/nixvm/nix";
 /// Longest wait for the mirrors: the first time apt fetches lists of some 10 MB.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is known of the Nix in a folder.
+/// The updates for the Nix in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Updates {
     /// The host's apt knows nothing newer, or cannot be asked.

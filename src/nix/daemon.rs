@@ -1,4 +1,4 @@
-//! Whether Nix's daemon lets this user at it.
+//! Access to Nix's daemon.
 
 use std::fs;
 use std::io::ErrorKind;

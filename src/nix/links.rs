@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Explain, Failure, Result};
 
-/// Drops files below a link to a folder: git goes on listing tracked files where a link has replaced their folder.
+/// Drops files below a link to a folder: git still lists tracked files where a link has replaced their folder.
 pub(super) fn without_links_above(workspace: &Path, files: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
     let mut folders: BTreeMap<PathBuf, bool> = BTreeMap::new();
     let mut kept = BTreeSet::new();

@@ -222,8 +222,8 @@ mod tests {
         git(dir.path(), &["init", "-q"]);
         assert_eq!(names(dir.path()), SEEN, "nothing was added yet");
         write(".gitignore", "/machines\n/output\nprofiles/motd.txt\nlib.nix\nflake.lock\n");
-        // What somebody gave to git is no secret to them, but for those of machines; and what was added although it is
-        // ignored is tracked.
+        // A file that the user committed is no secret to them, except a machine's secrets; an ignored file that was added
+        // by force is tracked.
         git(dir.path(), &["add", "-f", "keys", ".gitignore", "lib.nix", "copy", "profiles/core.nix"]);
         fs::remove_file(dir.path().join("profiles/core.nix")).unwrap();
         let expected: Vec<&str> = [

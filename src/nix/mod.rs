@@ -1,4 +1,4 @@
-//! Nix: what is given to it, what it says while it works, and what it is.
+//! Running Nix: its input, its log, its version.
 
 pub mod beside;
 mod build;

@@ -1,4 +1,4 @@
-//! Which Nix there is, and whether it can do what nixvm asks of it.
+//! The version and settings of Nix.
 
 use std::fmt;
 use std::path::PathBuf;
