@@ -13,8 +13,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use nixvm::backup::{About, Archive, Source, State, write};
-use nixvm::model::{Generation, Moment};
+use nixvm::backup::{About, Archive, ArchiveSource, State, write};
+use nixvm::model::{Generation, Timestamp};
 
 /// Most memory that a command may have, in MiB.
 const MEMORY: f64 = 32.0;
@@ -75,7 +75,7 @@ fn archive(folder: &Path, data: &Path) -> Result<PathBuf> {
         machine: "web".parse()?,
         profile: "core".parse()?,
         machine_id: "0b5f0e4c5a4b4c7e9f570d6f6f1f8a11".parse()?,
-        created: Moment::now(),
+        created: Timestamp::now(),
         nixvm: "0".to_owned(),
         generation: Generation { number: 1, digest: "0".repeat(64) },
         nixpkgs_revision: "0".to_owned(),
@@ -85,7 +85,7 @@ fn archive(folder: &Path, data: &Path) -> Result<PathBuf> {
     };
     let mut file = File::open(data)?;
     let data_size = file.metadata()?.len();
-    let source = Source { files: Vec::new(), data: &mut file, data_size, nvram: None };
+    let source = ArchiveSource { files: Vec::new(), data: &mut file, data_size, nvram: None };
     let written = write(folder, &about, source, &mut |_| Ok(()))?;
     Ok(folder.join(written.name.to_string()))
 }

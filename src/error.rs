@@ -1,20 +1,18 @@
-//! What went wrong, why, and what to do next.
+//! Failures: what went wrong, why, and what to do next.
 //!
-//! Errors travel as [`anyhow::Error`]. A [`Failure`] anywhere in the chain gives
-//! the message a kind (and so an exit code) and may carry a hint; the hint
-//! stands beside the cause it belongs to, not in a table elsewhere. Put one on
-//! top of another error with [`Explain::explain`]; plain context, with
-//! `anyhow`'s `.context("…")`.
+//! Errors travel as [`anyhow::Error`]. A [`Failure`] in the chain gives the error a kind (and so an exit code) and may add a
+//! hint, which is written beside the cause it belongs to. [`Explain::explain`] puts a failure on top of another error;
+//! `anyhow`'s `.context("…")` adds plain context.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 
 pub use anyhow::{Context, Result};
 
-/// Who has to act, and so which exit code the process ends with.
+/// The kind of a failure, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The user's files or the host are not as they must be.
+    /// Something about the user's files or the host is wrong.
     User,
     /// The command line is wrong.
     Usage,
@@ -27,20 +25,19 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the process's exit code for errors of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::User => 1,
             Kind::Usage => 2,
             Kind::RolledBack => 3,
-            // What a shell reports for a process ended by SIGINT.
+            // As a shell reports a process ended by SIGINT.
             Kind::Interrupted => 130,
             Kind::Bug => 255,
         }
     }
 }
 
-/// One link of an error chain that knows its kind and, where there is one, the way out.
+/// One link of an error chain, with a kind and perhaps a hint.
 #[derive(Debug)]
 pub struct Failure {
     kind: Kind,
@@ -50,12 +47,10 @@ pub struct Failure {
     cause: Option<anyhow::Error>,
 }
 
-/// What somebody else says of a failure, such as a unit of a guest: shown below the causes, word for word.
+/// A report of somebody else, such as a unit of a guest, about a failure: shown below the causes, word for word.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Said {
-    /// Who says it.
     pub source: String,
-    /// The last lines.
     pub lines: Vec<String>,
 }
 
@@ -65,7 +60,6 @@ impl Failure {
         Self::new(Kind::User, message)
     }
 
-    /// Returns a failure of the command line.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
@@ -75,7 +69,6 @@ impl Failure {
         Self::new(Kind::RolledBack, message)
     }
 
-    /// Returns the failure of a command that was told to stop.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
     }
@@ -89,28 +82,27 @@ impl Failure {
         Failure { kind, message: message.into(), hint: None, said: Vec::new(), cause: None }
     }
 
-    /// Returns the failure as one of the command line: what is wrong with a file's value is wrong with the same value typed.
+    /// Turns the failure of a file's value into one of the command line, where the same value was typed.
     #[must_use]
     pub fn typed(mut self) -> Self {
         self.kind = Kind::Usage;
         self
     }
 
-    /// Returns the failure with a sentence that says what to do next.
+    /// Adds a sentence that says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Returns the failure with what others say of it.
     #[must_use]
     pub fn said(mut self, said: Vec<Said>) -> Self {
         self.said = said;
         self
     }
 
-    /// Returns the failure with the error that brought it about.
+    /// Adds the error that caused it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<anyhow::Error>) -> Self {
         self.cause = Some(cause.into());
@@ -132,13 +124,8 @@ impl std::error::Error for Failure {
 
 /// Puts a [`Failure`] on top of an error.
 ///
-/// `anyhow`'s own `.context(failure)` would wrap it in a type that hides its
-/// hint from whoever looks through the chain.
+/// `anyhow`'s own `.context(failure)` would wrap it in a type that hides its hint from [`Report::of`].
 pub trait Explain<T> {
-    /// Returns the value, or the failure that `say` makes with the error as its cause.
-    ///
-    /// # Errors
-    /// The failure, where there was an error.
     fn explain(self, say: impl FnOnce() -> Failure) -> Result<T>;
 }
 
@@ -151,23 +138,20 @@ impl<T, E: Into<anyhow::Error>> Explain<T> for std::result::Result<T, E> {
 /// An error as it is shown: in text by the CLI, as an object under `--json`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
-    /// What failed.
     pub error: String,
-    /// Why, from the nearest cause to the deepest.
+    /// From the nearest cause to the deepest.
     pub causes: Vec<String>,
-    /// What others say of it, nearest to the causes first.
+    /// The deepest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub said: Vec<Said>,
-    /// What to do next, nearest first.
+    /// The nearest first.
     pub hints: Vec<String>,
-    /// The exit code that goes with it.
     pub exit_code: u8,
 }
 
 impl Report {
-    /// Returns the report of `error`, its kind being that of the outermost [`Failure`] in the chain.
-    ///
-    /// What failed because somebody pressed ^C is an interruption, however much was said on top of it.
+    /// The outermost [`Failure`] decides the kind. An interruption below it wins over [`Kind::User`]: the command failed
+    /// because it was interrupted.
     pub fn of(error: &anyhow::Error) -> Self {
         let mut kind = None;
         let mut hints: Vec<String> = Vec::new();
@@ -177,11 +161,11 @@ impl Report {
                 (None, found) | (Some(Kind::User), found @ Kind::Interrupted) => kind = Some(found),
                 _ => {}
             }
-            // What is deeper in the chain is nearer to the fault.
+            // The deepest failure in the chain is the nearest to the fault.
             said.splice(0..0, failure.said.iter().cloned());
-            hints.extend(
-                failure.hint.iter().filter(|hint| !hints.contains(hint)).cloned().collect::<Vec<_>>(),
-            );
+            if let Some(hint) = failure.hint.as_ref().filter(|hint| !hints.contains(hint)) {
+                hints.push(hint.clone());
+            }
         }
         if hints.is_empty() {
             hints.extend(error.chain().find_map(of_the_host).map(str::to_owned));
@@ -196,15 +180,15 @@ impl Report {
     }
 }
 
-/// Returns what to do about a state of the host that any file may meet, whatever was to be done with the file.
+/// Returns the hint for a fault of a file system, which any operation on a file may meet.
 fn of_the_host(link: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match link.downcast_ref::<io::Error>()?.kind() {
         ErrorKind::StorageFull => Some(
-            "make room on that file system (`nixvm clean` shows what nobody needs), then run the command again",
+            "free space on that file system (`nixvm clean` lists what it can delete), then run the command again",
         ),
-        ErrorKind::QuotaExceeded => Some("make room within your quota, then run the command again"),
+        ErrorKind::QuotaExceeded => Some("free space within your quota, then run the command again"),
         ErrorKind::ReadOnlyFilesystem => Some(
-            "make the file system writable: `findmnt --target` names the one that a path is on; one that became read-only by itself has errors, and `dmesg` shows them",
+            "make the file system writable (`findmnt --target PATH` names it); if it became read-only by itself, it has errors, and `dmesg` shows them",
         ),
         _ => None,
     }

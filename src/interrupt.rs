@@ -1,7 +1,7 @@
-//! Whether somebody asked the process to stop: by ^C, by SIGTERM, or by closing its terminal (SIGHUP).
+//! Requests to stop this process: ^C, SIGTERM, or a closed terminal (SIGHUP).
 //!
-//! A signal handler may only set a flag; long loops ask for it at points where
-//! stopping leaves nothing half made, and unwind as for any other failure.
+//! A signal handler may only set a flag. Long loops check it where stopping leaves nothing half done, and return an error
+//! like any other.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -11,30 +11,29 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
 
-/// How often whoever waits for another thread looks whether somebody asked to stop.
+/// How often a wait for another thread checks for a request to stop.
 const ATTENTION: Duration = Duration::from_millis(50);
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 static DEFERRED: AtomicU32 = AtomicU32::new(0);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Returns the flag, for the CLI to hang a signal handler on.
+/// The flag that the CLI's signal handlers set.
 pub fn flag() -> Arc<AtomicBool> {
     Arc::clone(&REQUESTED)
 }
 
-/// Returns where a signal handler writes down the number of the signal that came last.
+/// Where a signal handler stores the number of the last signal.
 pub fn signal() -> Arc<AtomicUsize> {
     Arc::clone(&SIGNAL)
 }
 
-/// Returns whether somebody asked to stop.
 pub fn is_requested() -> bool {
     DEFERRED.load(Ordering::Relaxed) == 0 && REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Does what belongs to an orderly end itself, and returns what came of it: no request is heeded meanwhile, for a session that
-/// ends sends SIGTERM and SIGHUP, and both are one. The same signal a second time ends the process all the same.
+/// Does work that belongs to an orderly end and returns its value. Requests to stop are ignored meanwhile: the end of a
+/// session sends SIGTERM and SIGHUP, which are one request. A repeated signal ends the process all the same.
 pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
     DEFERRED.fetch_add(1, Ordering::Relaxed);
     let done = work();
@@ -42,18 +41,12 @@ pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Returns nothing while nobody asked to stop.
-///
-/// # Errors
-/// The command was interrupted.
+/// Fails once somebody asked to stop.
 pub fn check() -> Result<()> {
     if is_requested() { Err(Failure::interrupted().into()) } else { Ok(()) }
 }
 
-/// Asks `done` every `every` until it returns a value or `limit` has passed; returns that value, or `None` at the limit.
-///
-/// # Errors
-/// Those of `done`, and an interruption.
+/// Calls `done` every `every` until it returns a value, and returns that; `None` after `limit`. A request to stop is an error.
 pub fn poll<T>(
     limit: Duration,
     every: Duration,
@@ -73,12 +66,9 @@ pub fn poll<T>(
     }
 }
 
-/// Does work that cannot be stopped on a thread of its own, and returns what came of it; `None` if `limit` has passed before.
+/// Does work that cannot be stopped on a thread of its own and returns its value; `None` after `limit`.
 ///
-/// At the limit and at an interruption the work goes on, and nobody hears of its end.
-///
-/// # Errors
-/// An interruption.
+/// After the limit, or a request to stop, the work continues and its value is dropped.
 pub fn attended<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,

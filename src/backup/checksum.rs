@@ -1,4 +1,4 @@
-//! Digests, as a manifest holds them.
+//! The digests in a manifest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,10 +14,9 @@ use crate::model::quote;
 pub struct Checksum([u8; 32]);
 
 impl Checksum {
-    /// What stands in a manifest until the digest is known: as long as every other.
+    /// A placeholder of the right length, for a manifest whose digests are not known yet.
     pub(super) const UNKNOWN: Checksum = Checksum([0; 32]);
 
-    /// Returns the digest of those bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Sha256::digest(bytes).into()
     }
@@ -46,19 +45,13 @@ impl FromStr for Checksum {
 
     fn from_str(text: &str) -> Result<Self, Failure> {
         let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let mut bytes = [0; 32];
-        let good = text.len() == 64
-            && text.bytes().all(digit)
-            && bytes.iter_mut().zip(0..).all(|(byte, i)| {
-                let pair = text.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-                pair.map(|value| *byte = value).is_some()
-            });
-        if good {
-            Ok(Checksum(bytes))
-        } else {
-            Err(Failure::user(format!("{} is not a SHA-256 digest", quote(text)))
-                .hint("a digest has 64 digits of 0-9 and a-f"))
-        }
+        let pair =
+            |i| u8::from_str_radix(text.get(i..i + 2).filter(|pair| pair.bytes().all(digit))?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(pair).collect();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Checksum).ok_or_else(|| {
+            Failure::user(format!("{} is not a SHA-256 digest", quote(text)))
+                .hint("a digest has 64 digits of 0-9 and a-f")
+        })
     }
 }
 

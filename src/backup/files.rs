@@ -1,33 +1,31 @@
 //! The files of a machine, as an archive takes them.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::FileName;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::quote;
 
-/// Largest file of a machine in an archive, in bytes; also what nixvm reads of one.
+/// Largest file of a machine in an archive, in bytes; nixvm reads no larger one either.
 pub(super) const LARGEST: u64 = 1 << 20;
 
-/// Most bytes that all files of a machine have together: they are held in memory.
+/// Most bytes of all files of a machine together: they are held in memory.
 pub(super) const LARGEST_SUM: u64 = 4 << 20;
 
-/// A file of `machines/NAME/`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MachineFile {
-    /// What it is called.
     pub name: FileName,
-    /// Whether its owner may run it, as `health-check`.
     pub executable: bool,
-    /// What is in it; secrets, for some.
+    /// May be a secret.
     pub bytes: Vec<u8>,
 }
 
-/// Shows all but what is in it, which may be a secret.
+/// Shows no contents, which may be a secret.
 impl fmt::Debug for MachineFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MachineFile { name, executable, bytes } = self;
@@ -35,13 +33,10 @@ impl fmt::Debug for MachineFile {
     }
 }
 
-/// Returns every file in a machine's folder, by name, but for hidden ones: editors and nixvm keep what is unfinished there.
+/// Returns a machine's files, sorted by name. Hidden files are left out: editors and nixvm keep unfinished ones there.
 ///
-/// A link is followed, as it is when nixvm reads the machine.
-///
-/// # Errors
-/// There is a folder or a device, a name that an archive does not take, a file above 1 MiB, or more than 4 MiB in all; a
-/// file cannot be read.
+/// Follows links, as nixvm does when it reads the machine. Refuses a folder or a device, a name that an archive does not
+/// take, a file above 1 MiB, and more than 4 MiB in all.
 pub fn machine_files(folder: &Path) -> Result<Vec<MachineFile>> {
     let cannot = || Failure::user(format!("cannot read the files in {}", folder.display()));
     let mut files = Vec::new();
@@ -68,9 +63,7 @@ pub fn machine_files(folder: &Path) -> Result<Vec<MachineFile>> {
 }
 
 fn machine_file(name: FileName, path: &Path) -> Result<MachineFile> {
-    // Opening a FIFO would else wait for somebody to write into it.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let file = file::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Failure::user("it is not a regular file")

@@ -1,8 +1,7 @@
-//! Bytes into zstd frames, several at a time.
+//! Compresses into zstd frames, several at a time.
 //!
-//! zstd's own threads would copy what they are given, take twice the memory, and read over the end of each piece again.
-//! Frames that know nothing of each other need none of it, and cost some hundredths of the size. zstd(1) takes them for one
-//! stream (RFC 8878, 3.1).
+//! zstd's own threads copy their input, take twice the memory, and read the end of each piece again. Independent frames need
+//! none of that and cost a few hundredths of the size. zstd(1) takes them for one stream (RFC 8878, 3.1).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -21,24 +20,20 @@ use crate::error::{Explain, Failure, Result};
 /// zstd's own default.
 const LEVEL: i32 = 3;
 
-/// Bytes of a frame, before they are compressed.
+/// Bytes of a frame before compression.
 ///
-/// Larger ones would take more memory than a command may have, of which libvirt's libraries have 20 MiB before anything is
-/// done: each thread needs 2.4 MiB, of which 1 MiB is for these bytes and what they become.
+/// Larger frames take more memory than a command may have: each thread needs 2.4 MiB, of which 1 MiB is for a frame before
+/// and after compression; libvirt's libraries alone take 20 MiB.
 const FRAME: usize = 512 << 10;
 
-/// Most threads that compress: with more, memory would be over its budget, and three are as quick as one stream of libvirt's
-/// and its digest.
+/// Most threads that compress. More exceed the memory budget, and three keep up with one stream of libvirt's and its digest.
 const MOST_THREADS: usize = 3;
 
 /// Bytes after which the kernel is asked to write them to the disk, so that the disk is not idle until the end.
 const STRIDE: u64 = 8 << 20;
 
-/// Compresses what `fill` puts in, and writes it to the file at its place, from the byte at `start` on. Returns what `fill`
-/// returns, and the digest of what was written.
-///
-/// # Errors
-/// The file cannot be written, which `cannot` says; or that of `fill`.
+/// Compresses the bytes that `fill` puts in and writes them to the file from the byte at `start` on. Returns the value of
+/// `fill` and the digest of the written bytes.
 pub(super) fn compress<T>(
     to: &File,
     start: u64,
@@ -50,7 +45,7 @@ pub(super) fn compress<T>(
         let (jobs, waiting) = channel();
         let (order, finished) = channel();
         let (back, free) = channel();
-        // One for each thread, one that is filled and one that is written.
+        // One slot for each thread, one to be filled and one to be written.
         for _ in 0..threads + 2 {
             back.send(Slot::default()).explain(|| Failure::bug("nothing takes what is free"))?;
         }
@@ -64,28 +59,24 @@ pub(super) fn compress<T>(
         let filled = fill(&mut feed).and_then(|value| feed.flush().map(|()| value).explain(&cannot));
         drop(feed);
         let written = writing.join().map_err(|_| Failure::bug("the thread that writes died"))?;
-        // Nothing could be filled in any more once that failed; so its error comes first.
+        // After a failed write nothing can be filled in any more, so the error of the write comes first.
         let hash = written.explain(&cannot)?;
         Ok((filled?, hash))
     })
 }
 
-/// Room for one frame.
 #[derive(Default)]
 struct Slot {
     plain: Vec<u8>,
-    /// How much of `plain` is filled.
     length: usize,
     packed: Vec<u8>,
 }
 
-/// A slot to be compressed, and where it goes then.
 struct Job {
     slot: Slot,
     done: Sender<io::Result<Slot>>,
 }
 
-/// Where the bytes go in.
 pub(super) struct Feed {
     jobs: Sender<Job>,
     order: Sender<Receiver<io::Result<Slot>>>,
@@ -94,10 +85,6 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Puts bytes in.
-    ///
-    /// # Errors
-    /// Nothing takes them any more, for they cannot be written.
     pub(super) fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.take(&mut bytes)?;
@@ -105,10 +92,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Puts in some of what `from` gives, and returns it; nothing at its end only.
-    ///
-    /// # Errors
-    /// It cannot be read; as [`Feed::put`].
+    /// Reads some bytes from `from`, feeds them and returns them; an empty slice means the end.
     pub(super) fn take(&mut self, from: &mut dyn Read) -> io::Result<&[u8]> {
         if self.slot.as_ref().is_some_and(|slot| slot.length == FRAME) {
             self.flush()?;
@@ -143,7 +127,6 @@ fn gone(_: impl std::error::Error) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "nothing takes what is to be compressed")
 }
 
-/// Compresses slot after slot until there are no more.
 fn pack_all(waiting: &Mutex<Receiver<Job>>) {
     let mut compressor = compressor();
     loop {
@@ -153,7 +136,7 @@ fn pack_all(waiting: &Mutex<Receiver<Job>>) {
             Ok(compressor) => pack(compressor, &mut slot),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
-        // Whoever waited for it may have given up.
+        // The receiver may have given up.
         let _ = done.send(packed.map(|()| slot));
     }
 }
@@ -171,7 +154,6 @@ fn pack(compressor: &mut Compressor<'_>, slot: &mut Slot) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes frame after frame, in their order, and gives the slots back.
 fn write_all(
     finished: Receiver<Receiver<io::Result<Slot>>>,
     back: Sender<Slot>,
@@ -185,10 +167,10 @@ fn write_all(
         to.write_all(&slot.packed)?;
         hash.update(&slot.packed);
         at += slot.packed.len() as u64;
-        // Behind the last one nobody waits for it.
+        // After the last frame nobody waits for the slot.
         let _ = back.send(slot);
         if at - told >= STRIDE {
-            // Not of use in memory any more: the kernel begins to write it, and forgets what it has written.
+            // Tells the kernel to write these bytes and to drop them from its cache.
             let from = told.saturating_sub(STRIDE);
             let _ = fadvise(to, from, NonZeroU64::new(at - from), Advice::DontNeed);
             told = at;

@@ -1,12 +1,11 @@
-//! The room at the front of an archive.
+//! The space at the front of an archive.
 //!
-//! The manifest is the first member, but it holds digests that are known last, and the data can be read only once. An
-//! archive may be a series of zstd frames, though (RFC 8878, 3.1). So the frame with the manifest, whose length is known
-//! beforehand, gets room at the front that suffices however badly it compresses; it is written last, and a skippable
-//! frame (3.1.2) takes what is left of the room. zstd(1) and GNU tar see one stream.
+//! The manifest is the first member, but its digests are known last, and the data can be read only once. So space is left at
+//! the front for a zstd frame with the manifest, whose length is known beforehand, however badly it compresses. That frame
+//! is written last, and a skippable frame fills the rest (RFC 8878, 3.1.2). zstd(1) and GNU tar see one stream.
 //!
-//! The skippable frame holds the seal: a digest of the archive as it is compressed. Many bits of a zstd frame can change
-//! without any effect; with the seal, no damage goes unnoticed all the same.
+//! The skippable frame contains the seal, a digest of the compressed archive: many bits of a zstd frame can change without
+//! an effect on its contents, and the seal detects that too.
 
 use std::io::Read;
 
@@ -16,48 +15,41 @@ use super::files::LARGEST;
 use super::member::{BLOCK, MANIFEST, compare, header, padding};
 use super::{Checksum, Manifest};
 use crate::error::{Explain, Failure, Result};
-use crate::model::Moment;
+use crate::model::Timestamp;
 
-/// What begins a skippable frame, and so do the 15 numbers behind it; nixvm writes this one.
+/// The first of the 16 magic numbers of a skippable frame.
 const SKIPPABLE: u32 = 0x184D_2A50;
 
-/// Bytes of a skippable frame before its contents: the number, and their length.
+/// Bytes of a skippable frame before its contents: magic number and length.
 const SKIPPABLE_HEAD: usize = 8;
 
-/// Bytes of the seal, with which the contents of the skippable frame begin; zeros follow.
+/// Bytes of the seal, which opens the skippable frame; zeros follow.
 const SEAL: usize = 32;
 
-/// zstd's compression for the manifest; it takes no time.
+/// zstd's level for the manifest, which is small.
 const LEVEL: i32 = 19;
 
 /// Largest window that a frame may ask its reader for, as a power of two: 8 MiB. nixvm's own have 512 KiB.
 pub(super) const LARGEST_WINDOW: u32 = 23;
 
-/// Returns the bytes to leave free for a manifest of that length.
 pub(super) fn room(manifest: usize) -> usize {
     let length = manifest as u64 + padding(manifest as u64) + BLOCK;
     zstd::zstd_safe::compress_bound(usize::try_from(length).unwrap_or(usize::MAX)) + SKIPPABLE_HEAD + SEAL
 }
 
-/// What is read at the front of an archive.
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) manifest: Manifest,
-    /// The manifest's text.
     pub(super) text: Vec<u8>,
-    /// The frame that the manifest is in, as it is compressed.
+    /// The compressed frame with the manifest.
     pub(super) frame: Vec<u8>,
-    /// The digest of all behind the front, and then of `frame`.
+    /// The digest of everything after the front, and then of `frame`.
     pub(super) seal: Checksum,
-    /// Bytes that all of it takes.
     pub(super) length: usize,
 }
 
-/// Returns what belongs at the front: exactly `room` bytes. `body` has hashed all that is behind it.
-///
-/// # Errors
-/// The room is not that of a manifest of this length.
-pub(super) fn pack(manifest: &str, created: Moment, room: usize, body: Sha256) -> Result<Vec<u8>> {
+/// Returns the front, exactly `room` bytes. `body` has hashed everything after it.
+pub(super) fn pack(manifest: &str, created: Timestamp, room: usize, body: Sha256) -> Result<Vec<u8>> {
     let bug = || Failure::bug("a manifest does not fit into its room");
     let mut plain = header(MANIFEST, manifest.len() as u64, 0o600, created)?.to_vec();
     plain.extend(manifest.as_bytes());
@@ -74,15 +66,11 @@ pub(super) fn pack(manifest: &str, created: Moment, room: usize, body: Sha256) -
     Ok(front)
 }
 
-/// Returns the largest number of bytes that a front has.
 pub(super) fn most() -> usize {
     room(LARGEST as usize)
 }
 
-/// Returns the front that `bytes`, the first [`most`] of an archive, begin with.
-///
-/// # Errors
-/// It is no front of nixvm's, or the manifest is refused.
+/// Parses the front from the first [`most`] bytes of an archive.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Front> {
     let mut rest = bytes;
     let plain = frame(&mut rest)?;
@@ -104,22 +92,22 @@ pub(super) fn unpack(bytes: &[u8]) -> Result<Front> {
     let manifest = Manifest::parse(text)?;
     compare(head, &header(MANIFEST, size, 0o600, manifest.about.created)?)?;
     if zeros.iter().any(|&byte| byte != 0) {
-        return Err(Failure::user("there are bytes behind `manifest.json`").into());
+        return Err(Failure::user("unexpected bytes after `manifest.json`").into());
     }
     let seal = unseal(&mut rest)
-        .ok_or_else(|| Failure::user("the room behind `manifest.json` is not as nixvm leaves it"))?;
+        .ok_or_else(|| Failure::user("the space after `manifest.json` is not as nixvm writes it"))?;
     let length = bytes.len() - rest.len();
     Ok(Front { manifest, text: text.to_vec(), frame: frame.to_vec(), seal, length })
 }
 
-/// Returns the contents of the frame that `bytes` begin with, which are behind it then.
+/// Takes the first frame off `bytes` and returns its contents.
 ///
-/// Unpacks no more than a manifest and its header can have, whatever the frame says.
+/// Decompresses no more than a manifest and its header can have, whatever the frame says.
 fn frame(bytes: &mut &[u8]) -> Result<Vec<u8>> {
     let unreadable = || Failure::user("its beginning cannot be decompressed");
     let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).explain(unreadable)?.single_frame();
     decoder.window_log_max(LARGEST_WINDOW).explain(unreadable)?;
-    // Enough to see that it is too much.
+    // One byte more than allowed, to detect that it is too much.
     let most = LARGEST + 2 * BLOCK + 1;
     let mut plain = Vec::new();
     decoder.take(most).read_to_end(&mut plain).explain(unreadable)?;
@@ -130,7 +118,7 @@ fn too_large() -> Failure {
     Failure::user("`manifest.json` has more than 1 MiB")
 }
 
-/// Returns the seal from the skippable frame that `bytes` begin with, which are behind it then; `None` if it is another.
+/// Takes the skippable frame off `bytes` and returns its seal; `None` where it is another frame.
 fn unseal(bytes: &mut &[u8]) -> Option<Checksum> {
     let (number, rest) = bytes.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
@@ -146,7 +134,7 @@ mod tests {
     use super::*;
     use crate::backup::sample;
 
-    fn created() -> Moment {
+    fn created() -> Timestamp {
         sample::manifest().about.created
     }
 
@@ -199,11 +187,12 @@ mod tests {
         of(&good).unwrap();
         let mut dirty = good.clone();
         *dirty.last_mut().unwrap() = 1;
-        assert_eq!(refusal(&dirty), "there are bytes behind `manifest.json`");
+        assert_eq!(refusal(&dirty), "unexpected bytes after `manifest.json`");
         let mut later = good.clone();
         later[..512].copy_from_slice(&header(MANIFEST, size, 0o644, created()).unwrap());
         assert_eq!(refusal(&later), "the header of `manifest.json` is not as nixvm writes it");
-        later[..512].copy_from_slice(&header(MANIFEST, size, 0o600, Moment::from_unix(0).unwrap()).unwrap());
+        later[..512]
+            .copy_from_slice(&header(MANIFEST, size, 0o600, Timestamp::from_unix(0).unwrap()).unwrap());
         assert_eq!(refusal(&later), "the header of `manifest.json` is not as nixvm writes it");
     }
 
@@ -216,7 +205,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] = to;
             let error = unpack(&bad).unwrap_err().to_string();
-            assert_eq!(error, "the room behind `manifest.json` is not as nixvm leaves it");
+            assert_eq!(error, "the space after `manifest.json` is not as nixvm writes it");
         }
     }
 }

@@ -1,79 +1,15 @@
-//! What an archive says about itself: its first member, `manifest.json`.
+//! The first member of an archive, `manifest.json`.
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{LARGEST, LARGEST_SUM};
-use super::member::{Member, Role};
-use super::{ArchiveName, Checksum};
+use super::listed::{self, ListedMember};
+use super::{About, ArchiveName, Checksum, Manifest, Member, Parent, State};
 use crate::error::{Explain, Failure, Result};
-use crate::model::volume::LARGEST_NVRAM;
-use crate::model::{Generation, MachineId, MachineName, Moment, ProfileName, quote};
+use crate::model::{Generation, MachineName, ProfileName, Timestamp, quote};
 
 /// The version of the manifest, and of the archive around it, that this nixvm reads and writes.
 const FORMAT: u32 = 1;
 
-/// Largest disk that a guest sees, in bytes: what `var_size` takes.
-const LARGEST_DISK: u64 = 64 << 40;
-
-/// Largest file of a disk, in bytes: twice that, so that no sum of sizes overflows.
-const LARGEST_VOLUME: u64 = 2 * LARGEST_DISK;
-
-/// What an archive holds, and of what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// The machine, and the moment.
-    pub about: About,
-    /// Every member besides the manifest, in the archive's order.
-    pub members: Vec<Member>,
-}
-
-/// The machine that was backed up, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
-    /// The machine.
-    pub machine: MachineName,
-    /// Its profile.
-    pub profile: ProfileName,
-    /// Its id, which is its domain's UUID.
-    pub machine_id: MachineId,
-    /// The moment its data is of.
-    pub created: Moment,
-    /// The version of the nixvm that wrote the archive.
-    pub nixvm: String,
-    /// The build that it ran.
-    pub generation: Generation,
-    /// The nixpkgs of that build.
-    pub nixpkgs_revision: String,
-    /// What the data is worth.
-    pub state: State,
-    /// The archive that this one only adds to; `None` where it holds all data.
-    pub parent: Option<Parent>,
-    /// The checkpoint that a further archive can begin from.
-    pub checkpoint: Option<String>,
-}
-
-/// What the machine did while its data was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It was off.
-    Off,
-    /// It ran, with its file systems frozen at that moment: the data is consistent.
-    Frozen,
-    /// It ran: the data is what a power cut at that moment would have left.
-    Running,
-}
-
-/// The archive before an incremental one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
-    /// Its file.
-    pub archive: ArchiveName,
-    /// The digest of its manifest, and so of all that is in it.
-    pub manifest: Checksum,
-}
-
-/// `manifest.json` as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -90,7 +26,7 @@ struct File {
     parent: Option<FileParent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<String>,
-    members: Vec<FileMember>,
+    members: Vec<ListedMember>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,28 +43,13 @@ struct FileParent {
     manifest: Checksum,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct FileMember {
-    path: String,
-    mode: String,
-    size: u64,
-    sha256: Checksum,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    virtual_size: Option<u64>,
-}
-
-/// The part of any version of `manifest.json`.
+/// The part that every version of `manifest.json` has.
 #[derive(Deserialize)]
 struct Versioned {
     format: u32,
 }
 
 impl Manifest {
-    /// Returns the manifest that `text` is.
-    ///
-    /// # Errors
-    /// It is of another version, or says what no archive of nixvm's can.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let wrong = || Failure::user("`manifest.json` is not as nixvm writes it");
         let Versioned { format } = serde_json::from_slice(text).explain(wrong)?;
@@ -143,50 +64,34 @@ impl Manifest {
         file.try_into().explain(wrong)
     }
 
-    /// Returns the text of the manifest, JSON for people too. Its length does not depend on the digests.
-    ///
-    /// # Errors
-    /// It says what [`Manifest::parse`] refuses.
+    /// Returns JSON that people can read too. Its length does not depend on the digests. Fails where [`Manifest::parse`]
+    /// would refuse it.
     pub fn text(&self) -> Result<String> {
         let bug = || Failure::bug("a manifest would not be read again");
         let mut text = serde_json::to_string_pretty(&File::from(self)).explain(bug)?;
         text.push('\n');
         if Self::parse(text.as_bytes()).explain(bug)? == *self { Ok(text) } else { Err(bug().into()) }
     }
-
-    /// Returns the bytes of all members.
-    pub(super) fn size(&self) -> u64 {
-        self.members.iter().map(|member| member.size).sum()
-    }
 }
 
 impl From<&Manifest> for File {
     fn from(manifest: &Manifest) -> Self {
-        let About { machine, profile, machine_id, created, nixvm, generation, .. } = manifest.about.clone();
-        let About { nixpkgs_revision, state, parent, checkpoint, .. } = manifest.about.clone();
-        let member = |member: &Member| FileMember {
-            path: member.path(),
-            mode: mode(member),
-            size: member.size,
-            sha256: member.sha256,
-            virtual_size: match member.role {
-                Role::Data { virtual_size } => Some(virtual_size),
-                _ => None,
-            },
-        };
+        let about = manifest.about.clone();
         File {
             format: FORMAT,
-            machine,
-            profile,
-            machine_id: machine_id.to_string(),
-            created: created.unix(),
-            nixvm,
-            generation: FileGeneration { number: generation.number, digest: generation.digest },
-            nixpkgs_revision,
-            state,
-            parent: parent.map(|p| FileParent { archive: p.archive.to_string(), manifest: p.manifest }),
-            checkpoint,
-            members: manifest.members.iter().map(member).collect(),
+            machine: about.machine,
+            profile: about.profile,
+            machine_id: about.machine_id.to_string(),
+            created: about.created.unix(),
+            nixvm: about.nixvm,
+            generation: FileGeneration { number: about.generation.number, digest: about.generation.digest },
+            nixpkgs_revision: about.nixpkgs_revision,
+            state: about.state,
+            parent: about
+                .parent
+                .map(|parent| FileParent { archive: parent.archive.to_string(), manifest: parent.manifest }),
+            checkpoint: about.checkpoint,
+            members: manifest.members.iter().map(ListedMember::from).collect(),
         }
     }
 }
@@ -203,8 +108,8 @@ impl TryFrom<File> for Manifest {
                 Err(Failure::user(format!("its parent `{archive}` is of another machine")))
             }
         });
-        let created = Moment::from_unix(file.created)
-            .ok_or_else(|| Failure::user(format!("`created` is {}, behind the year 9999", file.created)))?;
+        let created = Timestamp::from_unix(file.created)
+            .ok_or_else(|| Failure::user(format!("`created` is {}, after the year 9999", file.created)))?;
         if file.generation.number == 0 {
             return Err(Failure::user("generations are counted from 1").into());
         }
@@ -213,7 +118,7 @@ impl TryFrom<File> for Manifest {
         plain("nixpkgsRevision", &file.nixpkgs_revision)?;
         file.checkpoint.as_deref().map(|name| plain("checkpoint", name)).transpose()?;
         let members: Vec<Member> = file.members.into_iter().map(Member::try_from).collect::<Result<_>>()?;
-        check(&members)?;
+        listed::check(&members)?;
         Ok(Manifest {
             about: About {
                 machine: file.machine,
@@ -232,69 +137,6 @@ impl TryFrom<File> for Manifest {
     }
 }
 
-impl TryFrom<FileMember> for Member {
-    type Error = anyhow::Error;
-
-    fn try_from(file: FileMember) -> Result<Self> {
-        let path = &file.path;
-        let role = match (path.strip_prefix("machine/"), path.as_str(), file.virtual_size) {
-            (Some(name), _, None) => Role::File { name: name.parse()?, executable: file.mode == "0700" },
-            (_, "data.qcow2", Some(virtual_size)) => Role::Data { virtual_size },
-            (_, "nvram.fd", None) => Role::Nvram,
-            (None, "data.qcow2", None) => {
-                return Err(Failure::user("`data.qcow2` has no `virtualSize`").into());
-            }
-            (Some(_), _, Some(_)) | (_, "nvram.fd", Some(_)) => {
-                return Err(Failure::user(format!("{} has a `virtualSize`", quote(path))).into());
-            }
-            _ => {
-                return Err(Failure::user(format!("{} cannot be a member of an archive", quote(path))).into());
-            }
-        };
-        let member = Member { role, size: file.size, sha256: file.sha256 };
-        if mode(&member) != file.mode {
-            return Err(Failure::user(format!("`{member}` has the mode {}", quote(&file.mode))).into());
-        }
-        let (most, shown) = match member.role {
-            Role::File { .. } => (LARGEST, "1 MiB"),
-            Role::Data { .. } => (LARGEST_VOLUME, "128 TiB"),
-            Role::Nvram => (LARGEST_NVRAM, "64 MiB"),
-        };
-        if file.virtual_size.is_some_and(|size| size > LARGEST_DISK) {
-            return Err(Failure::user(format!("`{member}` is a disk of more than 64 TiB")).into());
-        }
-        if member.size > most {
-            return Err(Failure::user(format!("`{member}` has more than {shown}")).into());
-        }
-        Ok(member)
-    }
-}
-
-fn mode(member: &Member) -> String {
-    format!("{:04o}", member.mode())
-}
-
-/// Refuses a set of members that no archive has.
-fn check(members: &[Member]) -> Result<()> {
-    for pair in members.windows(2) {
-        let [before, member] = pair else { continue };
-        if before.path() == member.path() {
-            return Err(Failure::user(format!("`{member}` is there twice")).into());
-        }
-        if before.role > member.role {
-            return Err(Failure::user(format!("`{member}` is not in its place")).into());
-        }
-    }
-    let files = members.iter().filter(|member| matches!(member.role, Role::File { .. }));
-    if files.map(|member| member.size).sum::<u64>() > LARGEST_SUM {
-        return Err(Failure::user("the machine's files have more than 4 MiB").into());
-    }
-    if !members.iter().any(|member| matches!(member.role, Role::Data { .. })) {
-        return Err(Failure::user("there is no `data.qcow2`").into());
-    }
-    Ok(())
-}
-
 /// Refuses a word that could not be shown on one line of a terminal.
 fn plain(key: &str, text: &str) -> Result<(), Failure> {
     if (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -310,8 +152,11 @@ fn plain(key: &str, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::sample;
+    use crate::backup::files::LARGEST;
+    use crate::backup::listed::{LARGEST_DISK, LARGEST_VOLUME};
+    use crate::backup::{MemberKind, sample};
     use crate::error::Report;
+    use crate::model::volume::LARGEST_NVRAM;
     use serde_json::{Value, json};
 
     #[test]
@@ -380,7 +225,7 @@ mod tests {
             (refusal("/created", &json!(-1)), "invalid value: integer `-1`, expected u64"),
             (
                 refusal("/created", &json!(253_402_300_800u64)),
-                "`created` is 253402300800, behind the year 9999",
+                "`created` is 253402300800, after the year 9999",
             ),
             (
                 refusal("/nixvm", &json!("\u{1b}[2J")),
@@ -433,23 +278,23 @@ mod tests {
                     "/members/1",
                     &json!({"path": "machine/profile", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`machine/profile` is there twice",
+                "`machine/profile` is listed twice",
             ),
-            (first("path", json!("machine/z")), "`machine/health-check` is not in its place"),
+            (first("path", json!("machine/z")), "`machine/health-check` is out of order"),
             (refusal("/members/2", &Value::Null), "there is no `data.qcow2`"),
             (
                 refusal(
                     "/members/4",
                     &json!({"path": "nvram.fd", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`nvram.fd` is there twice",
+                "`nvram.fd` is listed twice",
             ),
             (
                 refusal(
                     "/members/2",
                     &json!({"path": "nvram.fd", "mode": "0600", "size": 1, "sha256": Checksum::UNKNOWN}),
                 ),
-                "`data.qcow2` is not in its place",
+                "`data.qcow2` is out of order",
             ),
             (
                 refusal(
@@ -480,7 +325,7 @@ mod tests {
         let mut manifest = sample::manifest();
         manifest.members = (0..5)
             .map(|i| Member {
-                role: Role::File { name: format!("f{i}").parse().unwrap(), executable: false },
+                role: MemberKind::File { name: format!("f{i}").parse().unwrap(), executable: false },
                 size: LARGEST,
                 sha256: Checksum::UNKNOWN,
             })

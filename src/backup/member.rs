@@ -5,15 +5,14 @@ use std::str::FromStr;
 
 use super::Checksum;
 use crate::error::{Explain, Failure, Result};
-use crate::model::{Moment, quote};
+use crate::model::{Timestamp, quote};
 
-/// Bytes of a block: a header is one, and contents are filled up to whole ones.
+/// Bytes of a tar block: a header is one, and contents are padded to whole ones.
 pub(super) const BLOCK: u64 = 512;
 
-/// Bytes of zeros that end a tar archive.
+/// Zeros at the end of a tar archive.
 pub(super) const TRAILER: u64 = 2 * BLOCK;
 
-/// The manifest's path.
 pub(super) const MANIFEST: &str = "manifest.json";
 
 /// Longest name of a machine's file; a tar header has 100 bytes for the path.
@@ -24,7 +23,6 @@ const LONGEST: usize = 64;
 pub struct FileName(String);
 
 impl FileName {
-    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,71 +49,62 @@ impl FromStr for FileName {
     }
 }
 
-/// What a member is. They stand in this order; a machine's files are sorted by name.
+/// Members stand in this order; a machine's files are sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A file of `machines/NAME`.
+pub enum MemberKind {
     File {
-        /// What it is called.
         name: FileName,
-        /// Whether its owner may run it.
         executable: bool,
     },
-    /// The data disk, a qcow2 file.
     Data {
-        /// Bytes of the disk that its guest sees.
+        /// Bytes of the disk as its guest sees it.
         virtual_size: u64,
     },
-    /// The variables of the machine's UEFI firmware.
+    /// The variables of the UEFI firmware.
     Nvram,
 }
 
-/// One member besides the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// What it is.
-    pub role: Role,
-    /// Its length in bytes.
+    pub role: MemberKind,
+    /// In bytes.
     pub size: u64,
-    /// The digest of its bytes.
     pub sha256: Checksum,
 }
 
 impl Member {
-    /// Returns its path in the archive.
     pub fn path(&self) -> String {
         self.to_string()
     }
 
-    /// Returns its mode in the archive; nobody but the owner ever has a right.
+    /// Only the owner ever has any right.
     pub(super) fn mode(&self) -> u32 {
         match self.role {
-            Role::File { executable: true, .. } => 0o700,
+            MemberKind::File { executable: true, .. } => 0o700,
             _ => 0o600,
         }
     }
 }
 
-/// Writes its path in the archive.
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.role {
-            Role::File { name, .. } => write!(f, "machine/{}", name.as_str()),
-            Role::Data { .. } => f.write_str("data.qcow2"),
-            Role::Nvram => f.write_str("nvram.fd"),
+            MemberKind::File { name, .. } => write!(f, "machine/{}", name.as_str()),
+            MemberKind::Data { .. } => f.write_str("data.qcow2"),
+            MemberKind::Nvram => f.write_str("nvram.fd"),
         }
     }
 }
 
-/// Returns how many zeros fill the last block of so many bytes.
+/// Returns the zeros that fill the last block of `size` bytes.
 pub(super) fn padding(size: u64) -> u64 {
     (BLOCK - size % BLOCK) % BLOCK
 }
 
-/// Returns the one header that a member has: a regular file of root's, in GNU tar's format, whose sizes have no limit.
+/// Returns the header of a member: a regular file of root's, in GNU tar's format, which does not limit sizes.
 ///
-/// Nothing in it is free. So a reader that knows the manifest knows the header, and needs to understand no other.
-pub(super) fn header(path: &str, size: u64, mode: u32, time: Moment) -> Result<[u8; 512]> {
+/// A member has exactly one possible header, so a reader that knows the manifest need not parse any.
+pub(super) fn header(path: &str, size: u64, mode: u32, time: Timestamp) -> Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header
         .set_path(path)
@@ -130,10 +119,7 @@ pub(super) fn header(path: &str, size: u64, mode: u32, time: Moment) -> Result<[
     Ok(*header.as_bytes())
 }
 
-/// Returns nothing if `found` is the header that `expected` is.
-///
-/// # Errors
-/// It is not; the message says what differs, as far as it can be told.
+/// Compares two headers; the error says what differs, as far as it can be told.
 pub(super) fn compare(found: &[u8; 512], expected: &[u8; 512]) -> Result<()> {
     if found == expected {
         return Ok(());
@@ -173,7 +159,7 @@ mod tests {
     use crate::error::Report;
 
     fn of(path: &str, size: u64) -> [u8; 512] {
-        header(path, size, 0o600, Moment::from_unix(1_769_015_507).unwrap()).unwrap()
+        header(path, size, 0o600, Timestamp::from_unix(1_769_015_507).unwrap()).unwrap()
     }
 
     fn changed(change: impl FnOnce(&mut tar::Header)) -> String {

@@ -1,26 +1,23 @@
-//! What archives are called, and which of them are a machine's.
+//! The names of archives.
 
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
-use crate::model::{MachineName, Moment, quote};
+use crate::file;
+use crate::model::{MachineName, Timestamp, quote};
 
-/// How the name of every archive ends.
 const ENDING: &str = ".tar.zst";
 
 /// The name of an archive's file, `MACHINE-YYYYmmdd-HHMMSS.tar.zst`, in UTC.
 ///
-/// Moments are always as long, so that a name has one reading only: the archives of `web-prod` are never `web`'s.
-/// Names sort by time.
+/// The time has a fixed length, so a name can be read in one way only: the archives of `web-prod` are never `web`'s. Names
+/// sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArchiveName {
-    /// When it was taken, or up to some seconds later if another archive had that name.
-    pub taken: Moment,
-    /// The machine it is of.
+    pub taken: Timestamp,
     pub machine: MachineName,
 }
 
@@ -49,18 +46,12 @@ fn read(text: &str) -> Option<ArchiveName> {
     Some(ArchiveName { taken, machine: machine.parse().ok()? })
 }
 
-/// Returns the names of the archives in a folder, those of one machine or all, the oldest first.
-///
-/// Nothing is opened. A folder that is not there holds none.
-///
-/// # Errors
-/// The folder cannot be read.
+/// Returns the names of the archives in a folder, of one machine or of all, the oldest first. Opens none. A folder that does
+/// not exist has none.
 pub fn list(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ArchiveName>> {
     let cannot = || Failure::user(format!("cannot list the archives in {}", folder.display()));
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(cannot().because(error).into()),
+    let Some(entries) = file::existing(fs::read_dir(folder)).explain(cannot)? else {
+        return Ok(Vec::new());
     };
     let mut names = Vec::new();
     for entry in entries {
@@ -158,7 +149,7 @@ mod tests {
         fn every_name_round_trips(
             machine in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", seconds in 0u64..253_402_300_800
         ) {
-            let taken = Moment::from_unix(seconds).unwrap();
+            let taken = Timestamp::from_unix(seconds).unwrap();
             let name = ArchiveName { taken, machine: machine.parse().unwrap() };
             prop_assert_eq!(name.to_string().parse::<ArchiveName>().unwrap(), name);
         }

@@ -9,48 +9,46 @@ use tempfile::NamedTempFile;
 use super::ArchiveName;
 use crate::error::{Explain, Failure, Result};
 use crate::file::sync_folder;
-use crate::model::{MachineName, Moment};
+use crate::model::{MachineName, Timestamp};
 
-/// How the names of unfinished archives begin and end.
 const BEGINNING: &str = ".nixvm-";
 const ENDING: &str = ".part";
 
-/// A file beside the place of an archive, locked as long as somebody writes it. It goes when it is dropped.
+/// An unfinished archive: locked while somebody writes it, and deleted when it is dropped.
 pub(super) struct Part(NamedTempFile);
 
 impl Part {
-    /// Makes a part in the folder, readable by its owner only, and removes those that writers left behind which were killed.
+    /// Makes a part in the folder, readable by its owner only, and deletes the parts of writers that were killed.
     pub(super) fn create(folder: &Path) -> Result<Self> {
         let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
         sweep(folder).explain(cannot)?;
         loop {
-            // A temporary file has mode 0600 from its first moment.
+            // A temporary file has mode 0600 from the start.
             let part = tempfile::Builder::new()
                 .prefix(BEGINNING)
                 .suffix(ENDING)
                 .tempfile_in(folder)
                 .explain(cannot)?;
             flock(part.as_file(), FlockOperation::NonBlockingLockExclusive).explain(cannot)?;
-            // Another process may have swept it before it was locked.
+            // Another process may have deleted it before it was locked.
             if part.path().exists() {
                 return Ok(Part(part));
             }
         }
     }
 
-    /// Returns the file.
     pub(super) fn file(&self) -> &File {
         self.0.as_file()
     }
 
-    /// Makes it an archive: synced, and under the first free name of its machine from `taken` on.
+    /// Syncs the part and gives it the first free name of its machine from `taken` on.
     ///
-    /// Whatever dies meanwhile, there is a whole archive or none; no other is ever overwritten.
+    /// Whenever this is interrupted, the archive is whole or does not exist; no other archive is overwritten.
     pub(super) fn finish(
         self,
         folder: &Path,
         machine: &MachineName,
-        mut taken: Moment,
+        mut taken: Timestamp,
     ) -> Result<ArchiveName> {
         let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
         let mut part = self.0;
@@ -72,7 +70,7 @@ impl Part {
     }
 }
 
-/// Removes the parts that nobody writes.
+/// Deletes the parts that nobody is writing.
 fn sweep(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -82,7 +80,7 @@ fn sweep(folder: &Path) -> Result<()> {
         if !is_part || !entry.file_type()?.is_file() {
             continue;
         }
-        // One of another user's, or gone meanwhile, is not ours to remove.
+        // Not ours to delete: it belongs to another user, or is gone.
         let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             crate::file::remove(&entry.path())?;

@@ -1,27 +1,27 @@
-//! Reading an archive, of which nothing is believed.
+//! Reading an untrusted archive.
 //!
-//! It holds what becomes a machine: its keys, its data, and a file that nixvm runs on this host. So every byte of it is
-//! compared with the manifest, and the manifest can say only what nixvm writes. What is read is bounded by the sizes in
-//! the manifest, and memory by zstd's window, however small the archive is that claims more.
+//! It contains what becomes a machine: its keys, its data, and a file that nixvm runs on this host. So every byte is
+//! compared with the manifest, which can only say what nixvm writes. The manifest's sizes bound how much is read, and zstd's
+//! window bounds the memory, whatever the archive claims.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 
 use super::front::{self, Front, LARGEST_WINDOW};
-use super::member::{Role, TRAILER, compare, header, padding};
+use super::member::{MemberKind, TRAILER, compare, header, padding};
 use super::{Checksum, Manifest, Member, qcow2};
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::Progress;
 
-/// Bytes that are read at a time.
 const CHUNK: usize = 128 << 10;
 
-/// An archive whose manifest was read.
+/// An archive of which only the manifest has been read.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
@@ -31,15 +31,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Returns the archive at `path`, of which only the beginning is read.
+    /// Opens the archive at `path` and reads only its beginning.
     ///
-    /// # Errors
-    /// There is none, it is another user's or can be written by others, or its manifest is not as nixvm writes it.
+    /// Refuses an archive that another user, root excepted, owns or can write.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = || Failure::user(format!("cannot read the archive {}", path.display()));
-        // Opening a FIFO would else wait for somebody to write into it.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).explain(cannot)?;
+        let file = file::open(path).explain(cannot)?;
         let metadata = file.metadata().explain(cannot)?;
         if !metadata.is_file() {
             return Err(cannot().because(Failure::user("it is not a regular file")).into());
@@ -52,7 +49,6 @@ impl Archive {
         Ok(Archive { path: path.to_owned(), file, length: metadata.len(), front })
     }
 
-    /// Returns what the archive says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.front.manifest
     }
@@ -62,12 +58,7 @@ impl Archive {
         Checksum::of(&self.front.text)
     }
 
-    /// Reads the whole archive and compares it with its manifest.
-    ///
-    /// An error that `progress` returns ends the work.
-    ///
-    /// # Errors
-    /// The archive is not, byte for byte, what its manifest says, or `progress` refuses to go on.
+    /// Reads the whole archive and compares it with its manifest. An error of `progress` ends the work.
     pub fn verify(&self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         let mut at = Progress { done: 0, total: self.manifest().size() };
         let mut buffer = vec![0; CHUNK];
@@ -85,12 +76,9 @@ impl Archive {
         Ok(())
     }
 
-    /// Returns the members, to be read in their order.
+    /// Returns the members in their order.
     ///
-    /// Call [`Archive::verify`] first, so that nothing has been changed yet when an archive turns out to be damaged.
-    ///
-    /// # Errors
-    /// zstd has no memory.
+    /// Call [`Archive::verify`] first: a damaged archive must be detected before anything is changed.
     pub fn members(&self) -> Result<Members<'_>> {
         let from = BufReader::with_capacity(CHUNK, At::new(&self.file, self.front.length as u64));
         let mut decoder = Decoder::with_buffer(from).explain(|| self.damaged())?;
@@ -100,16 +88,15 @@ impl Archive {
 
     fn damaged(&self) -> Failure {
         Failure::user(format!("the archive {} is damaged", self.path.display()))
-            .hint("use another archive of the machine; this one is not what nixvm wrote")
+            .hint("use another archive of the machine")
     }
 }
 
-/// Refuses an archive that somebody else could have written.
 fn check_owner(path: &Path, owner: u32, mode: u32, reader: u32) -> Result<()> {
     let why = if owner != reader && owner != 0 {
-        format!("it belongs to the user {owner}, and what is in it becomes a machine of yours")
+        format!("it belongs to the user {owner}, and its contents would become a machine of yours")
     } else if mode & 0o022 != 0 {
-        "other users can write it, and what is in it becomes a machine of yours".to_owned()
+        "other users can write it, and its contents would become a machine of yours".to_owned()
     } else {
         return Ok(());
     };
@@ -119,7 +106,6 @@ fn check_owner(path: &Path, owner: u32, mode: u32, reader: u32) -> Result<()> {
         .into())
 }
 
-/// The members of an archive, one after the other.
 pub struct Members<'a> {
     archive: &'a Archive,
     decoder: Decoder<'static, BufReader<At<'a>>>,
@@ -127,7 +113,6 @@ pub struct Members<'a> {
     reading: Option<Reading<'a>>,
 }
 
-/// How far the member is that is being read.
 struct Reading<'a> {
     member: &'a Member,
     left: u64,
@@ -136,12 +121,8 @@ struct Reading<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Returns the next member, `None` behind the last one, where the archive was seen to end as it must.
-    ///
-    /// What was not read of the member before is read and compared.
-    ///
-    /// # Errors
-    /// The archive is not what its manifest says.
+    /// Returns the next member; `None` after the last one, once the archive has proved to end there. Reads and compares the
+    /// rest of the member before.
     pub fn advance(&mut self) -> Result<Option<Entry<'_, 'a>>> {
         let archive = self.archive;
         self.finish_member().explain(|| archive.damaged())?;
@@ -163,7 +144,7 @@ impl<'a> Members<'a> {
         if member.size == 0 { self.settle() } else { Ok(()) }
     }
 
-    /// Reads some of the member; none at its end only. The last bytes are given out once all are found to be right.
+    /// Reads some bytes of the member; 0 means its end. The last bytes are given out only once all have proved right.
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let Some(reading) = self.reading.as_mut().filter(|reading| reading.left > 0) else { return Ok(0) };
         let most = buffer.len().min(usize::try_from(reading.left).unwrap_or(usize::MAX));
@@ -186,13 +167,13 @@ impl<'a> Members<'a> {
         Ok(length)
     }
 
-    /// Compares a member that was read to its end with the manifest.
+    /// Compares a member that has been read to its end with the manifest.
     fn settle(&mut self) -> Result<()> {
         let Some(Reading { member, hash, head, .. }) = self.reading.take() else { return Ok(()) };
         if Checksum::from(hash.finalize()) != member.sha256 {
             return Err(Failure::user(format!("`{member}` has another digest than the manifest says")).into());
         }
-        if let Role::Data { virtual_size } = member.role {
+        if let MemberKind::Data { virtual_size } = member.role {
             let found = qcow2::virtual_size(&head)?;
             if found != virtual_size {
                 let why =
@@ -200,7 +181,7 @@ impl<'a> Members<'a> {
                 return Err(Failure::user(why).into());
             }
         }
-        self.zeros(padding(member.size), &format!("behind `{member}`"))
+        self.zeros(padding(member.size), &format!("after `{member}`"))
     }
 
     fn finish_member(&mut self) -> Result<()> {
@@ -212,11 +193,11 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    /// Sees the tar archive, the last zstd frame and the file end at the same place.
+    /// Checks that the tar archive, the last zstd frame and the file end at the same place.
     fn end(&mut self) -> Result<()> {
-        self.zeros(TRAILER, "behind the last member of the manifest")?;
-        let more = || Failure::user("there is more behind its end");
-        // Also where what follows is no frame.
+        self.zeros(TRAILER, "after the last member of the manifest")?;
+        let more = || Failure::user("there is more data after its end");
+        // A read error means that something other than a frame follows.
         if self.decoder.read(&mut [0]).map_err(|_| more())? != 0 {
             return Err(more().into());
         }
@@ -237,7 +218,7 @@ impl<'a> Members<'a> {
         let mut zeros = vec![0; usize::try_from(count)?];
         self.fill(&mut zeros)?;
         if zeros.iter().any(|&byte| byte != 0) {
-            return Err(Failure::user(format!("there are bytes {place}")).into());
+            return Err(Failure::user(format!("unexpected bytes {place}")).into());
         }
         Ok(())
     }
@@ -251,14 +232,13 @@ fn undecodable() -> Failure {
     Failure::user("it cannot be decompressed")
 }
 
-/// One member; reading it gives its bytes, and an error in place of the last ones if they are not what they must be.
+/// One member. Where its bytes are not those of the manifest, reading ends in an error instead of the last ones.
 pub struct Entry<'m, 'a> {
     members: &'m mut Members<'a>,
     member: &'a Member,
 }
 
 impl<'a> Entry<'_, 'a> {
-    /// Returns what the manifest says of it.
     pub fn member(&self) -> &'a Member {
         self.member
     }
@@ -275,7 +255,7 @@ impl Read for Entry<'_, '_> {
     }
 }
 
-/// A file read from a place of its own, so that one open archive can be read more than once; and hashed on the way.
+/// A reader with a position of its own, so that an open archive can be read more than once. It hashes what it reads.
 struct At<'a> {
     file: &'a File,
     at: u64,
@@ -309,11 +289,14 @@ mod tests {
             check(owner, mode).unwrap();
         }
         let report = Report::of(&check(1001, 0o100_600).unwrap_err());
-        assert_eq!(report.error, "it belongs to the user 1001, and what is in it becomes a machine of yours");
+        assert_eq!(
+            report.error,
+            "it belongs to the user 1001, and its contents would become a machine of yours"
+        );
         assert_eq!(report.hints, ["if you trust it, make it your own: `chown $(id -u) x && chmod 600 x`"]);
         for mode in [0o100_620, 0o100_602, 0o100_666] {
             let error = check(0, mode).unwrap_err().to_string();
-            assert_eq!(error, "other users can write it, and what is in it becomes a machine of yours");
+            assert_eq!(error, "other users can write it, and its contents would become a machine of yours");
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    About, ArchiveName, Checksum, MachineFile, Manifest, Member, Parent, Role, Source, State, write,
+    About, ArchiveName, ArchiveSource, Checksum, MachineFile, Manifest, Member, MemberKind, Parent, State,
+    write,
 };
 use crate::model::Generation;
 
@@ -75,12 +76,12 @@ pub(super) fn about() -> About {
 }
 
 pub(super) fn manifest() -> Manifest {
-    let file = |name: &str, executable| Role::File { name: name.parse().unwrap(), executable };
+    let file = |name: &str, executable| MemberKind::File { name: name.parse().unwrap(), executable };
     let roles = [
         file("health-check", true),
         file("profile", false),
-        Role::Data { virtual_size: 20 << 30 },
-        Role::Nvram,
+        MemberKind::Data { virtual_size: 20 << 30 },
+        MemberKind::Nvram,
     ];
     let member = |role| Member { role, size: 3, sha256: Checksum::of(b"abc") };
     Manifest { about: about(), members: roles.into_iter().map(member).collect() }
@@ -124,7 +125,7 @@ pub(super) fn files() -> Vec<MachineFile> {
 /// Writes the archive of [`files`], data and NVRAM into a folder and returns its path.
 pub(super) fn archive(folder: &Path, mut data: &[u8], nvram: Option<&[u8]>) -> (PathBuf, ArchiveName) {
     let data_size = data.len() as u64;
-    let source = Source { files: files(), data: &mut data, data_size, nvram };
+    let source = ArchiveSource { files: files(), data: &mut data, data_size, nvram };
     let name = write(folder, &about(), source, &mut |_| Ok(())).unwrap().name;
     (folder.join(name.to_string()), name)
 }

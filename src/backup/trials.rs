@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::member::header;
-use super::{Archive, Checksum, FileName, MachineFile, Manifest, Member, Role, Source, front, sample, write};
+use super::{
+    Archive, ArchiveSource, Checksum, FileName, MachineFile, Manifest, Member, MemberKind, front, sample,
+    write,
+};
 use crate::error::{Report, Result};
 use crate::model::Progress;
 
@@ -136,13 +139,13 @@ fn an_archive_of_another_length_is_refused() {
     }
     let again = good.repeat(2);
     let skippable = [good.as_slice(), b"\x50\x2a\x4d\x18\0\0\0\0"].concat();
-    let (more, seal) = ("there is more behind its end", "its seal is broken");
+    let (more, seal) = ("there is more data after its end", "its seal is broken");
     for (longer, why) in [([good.as_slice(), b"\0"].concat(), more), (again, more), (skippable, seal)] {
         fs::write(&path, &longer).unwrap();
         let report = Report::of(&verify(&path).unwrap_err());
         assert_eq!(report.error, format!("the archive {} is damaged", path.display()));
         assert_eq!(report.causes, [why]);
-        assert_eq!(report.hints, ["use another archive of the machine; this one is not what nixvm wrote"]);
+        assert_eq!(report.hints, ["use another archive of the machine"]);
     }
 }
 
@@ -155,7 +158,7 @@ struct Forgery {
 impl Forgery {
     /// Returns an honest manifest of the data alone, and nothing behind it.
     fn new(data: &[u8]) -> Self {
-        let role = Role::Data { virtual_size: 1 << 30 };
+        let role = MemberKind::Data { virtual_size: 1 << 30 };
         let member = Member { role, size: data.len() as u64, sha256: Checksum::of(data) };
         Forgery { manifest: Manifest { about: sample::about(), members: vec![member] }, tar: Vec::new() }
     }
@@ -214,7 +217,7 @@ fn a_forged_archive_is_refused() {
         (forged().member("data.qcow2", &data), "it cannot be decompressed: failed to fill whole buffer"),
         (
             forged().member("data.qcow2", &data).member("data.qcow2", &data).end(),
-            "there are bytes behind the last member of the manifest",
+            "unexpected bytes after the last member of the manifest",
         ),
         (
             forged().member("nvram.fd", b"x").member("data.qcow2", &data).end(),
@@ -232,7 +235,7 @@ fn a_forged_archive_is_refused() {
             forged().member("data.qcow2", &other).end(),
             "`data.qcow2` has another digest than the manifest says",
         ),
-        (forged().member("data.qcow2", &data).end().end(), "there is more behind its end"),
+        (forged().member("data.qcow2", &data).end().end(), "there is more data after its end"),
         (
             Forgery::new(&smaller).member("data.qcow2", &smaller).end(),
             "`data.qcow2` is a disk of 536870912 bytes, and the manifest says 1073741824",
@@ -250,7 +253,7 @@ fn a_forged_archive_is_refused() {
     }
     let mut dirty = forged().member("data.qcow2", &data).end();
     dirty.tar[512 + 1000] = 1;
-    assert_eq!(dirty.refusal(), "there are bytes behind `data.qcow2`");
+    assert_eq!(dirty.refusal(), "unexpected bytes after `data.qcow2`");
     let mut cut = forged().member("data.qcow2", &data);
     cut.tar.truncate(600);
     assert_eq!(cut.refusal(), "it ends inside `data.qcow2`");
@@ -288,7 +291,10 @@ fn an_archive_that_others_could_have_written_is_refused() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let report = refusal();
         assert_eq!(report.error, format!("cannot read the archive {shown}"));
-        assert_eq!(report.causes, ["other users can write it, and what is in it becomes a machine of yours"]);
+        assert_eq!(
+            report.causes,
+            ["other users can write it, and its contents would become a machine of yours"]
+        );
         assert_eq!(
             report.hints,
             [format!("if you trust it, make it your own: `chown $(id -u) {shown} && chmod 600 {shown}`")]
@@ -364,7 +370,7 @@ proptest! {
         expected.push(("data.qcow2".to_owned(), data.clone()));
         expected.extend(nvram.clone().map(|bytes| ("nvram.fd".to_owned(), bytes)));
         let modes: Vec<bool> = files.iter().map(|file| file.executable).collect();
-        let source = Source {
+        let source = ArchiveSource {
             files,
             data: &mut data.as_slice(),
             data_size: data.len() as u64,
@@ -376,7 +382,7 @@ proptest! {
         archive.verify(&mut |_| Ok(())).unwrap();
         prop_assert_eq!(archive.checksum(), written.manifest);
         let read: Vec<bool> = archive.manifest().members.iter().filter_map(|member| match member.role {
-            Role::File { executable, .. } => Some(executable),
+            MemberKind::File { executable, .. } => Some(executable),
             _ => None,
         }).collect();
         prop_assert_eq!(read, modes);

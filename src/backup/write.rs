@@ -7,45 +7,37 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::frames::{self, Feed};
-use super::member::{Role, TRAILER, header, padding};
+use super::member::{MemberKind, TRAILER, header, padding};
 use super::part::Part;
 use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::model::Progress;
 
-/// What goes into an archive.
-pub struct Source<'a> {
-    /// The machine's files.
+pub struct ArchiveSource<'a> {
     pub files: Vec<MachineFile>,
-    /// The data disk, a qcow2 file; read once, from its beginning.
+    /// The data disk, a qcow2 file; read once, from the beginning.
     pub data: &'a mut dyn Read,
-    /// How many bytes `data` has.
     pub data_size: u64,
-    /// The variables of the machine's firmware.
     pub nvram: Option<&'a [u8]>,
 }
 
-/// An archive that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// What it is called.
     pub name: ArchiveName,
-    /// The digest of its manifest, by which an incremental one names it as its parent.
+    /// The digest of its manifest: an incremental archive names its parent by it.
     pub manifest: Checksum,
 }
 
 /// Writes the archive of a machine into a folder.
 ///
-/// It is synced, readable by its owner only, and there whole or not at all. It is named after `about.created`, or after
-/// the next second that no archive of the machine has. An error that `progress` returns ends the work.
+/// It is synced, readable by its owner only, and whole or not there at all. It is named after `about.created`, or after the
+/// next second without an archive of the machine. An error of `progress` ends the work.
 ///
-/// # Errors
-/// The data cannot be read, is no qcow2 file that stands alone or has another length than was said; the folder cannot be
-/// written, or is full; `progress` refuses to go on.
+/// The data must be a qcow2 file without a backing file, of exactly `data_size` bytes.
 pub fn write(
     folder: &Path,
     about: &About,
-    mut source: Source<'_>,
+    mut source: ArchiveSource<'_>,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Written> {
     let mut head = Vec::new();
@@ -70,27 +62,25 @@ pub fn write(
     Ok(Written { name, manifest: Checksum::of(text.as_bytes()) })
 }
 
-/// Returns the manifest, but for the digests.
-fn declare(about: &About, source: &Source<'_>, virtual_size: u64) -> Manifest {
+/// Returns the manifest without the digests.
+fn declare(about: &About, source: &ArchiveSource<'_>, virtual_size: u64) -> Manifest {
     let member = |role, size| Member { role, size, sha256: Checksum::UNKNOWN };
     let file = |file: &MachineFile| {
-        let role = Role::File { name: file.name.clone(), executable: file.executable };
+        let role = MemberKind::File { name: file.name.clone(), executable: file.executable };
         member(role, file.bytes.len() as u64)
     };
     let mut members: Vec<Member> = source.files.iter().map(file).collect();
-    members.push(member(Role::Data { virtual_size }, source.data_size));
-    members.extend(source.nvram.map(|nvram| member(Role::Nvram, nvram.len() as u64)));
+    members.push(member(MemberKind::Data { virtual_size }, source.data_size));
+    members.extend(source.nvram.map(|nvram| member(MemberKind::Nvram, nvram.len() as u64)));
     Manifest { about: about.clone(), members }
 }
 
-/// The tar archive behind the manifest, on its way.
 struct Body<'a> {
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     at: Progress,
 }
 
 impl Body<'_> {
-    /// Puts every member and the archive's end into the feed, and enters the digests into the manifest.
     fn fill(
         mut self,
         feed: &mut Feed,
@@ -103,16 +93,18 @@ impl Body<'_> {
         for member in &mut manifest.members {
             feed.put(&header(&member.path(), member.size, member.mode(), manifest.about.created)?)?;
             member.sha256 = match member.role {
-                Role::Data { .. } => self.stream(feed, data, member.size)?,
-                Role::Nvram => self.stream(feed, &mut nvram.unwrap_or_default(), member.size)?,
-                Role::File { .. } => self.stream(feed, &mut files.next().unwrap_or_default(), member.size)?,
+                MemberKind::Data { .. } => self.stream(feed, data, member.size)?,
+                MemberKind::Nvram => self.stream(feed, &mut nvram.unwrap_or_default(), member.size)?,
+                MemberKind::File { .. } => {
+                    self.stream(feed, &mut files.next().unwrap_or_default(), member.size)?
+                }
             };
             feed.put(&vec![0; usize::try_from(padding(member.size))?])?;
         }
         Ok(feed.put(&vec![0; usize::try_from(TRAILER)?])?)
     }
 
-    /// Puts all that `from` gives into the feed, which must be `size` bytes, and returns its digest.
+    /// Feeds all of `from`, which must be `size` bytes, and returns its digest.
     fn stream(&mut self, feed: &mut Feed, from: &mut dyn Read, size: u64) -> Result<Checksum> {
         let unreadable = || Failure::user("cannot read the data disk");
         let mut hash = Sha256::new();
@@ -133,7 +125,7 @@ impl Body<'_> {
         let why = if done < size {
             format!("it ended after {done} of {size} bytes")
         } else {
-            format!("it has more than the {size} bytes that it was said to have")
+            format!("it is longer than the expected {size} bytes")
         };
         Err(unreadable().because(Failure::user(why)).into())
     }
@@ -149,7 +141,7 @@ mod tests {
     /// Returns why an archive is not written of that data, and that nothing is left then.
     fn refusal(data: &mut dyn Read, data_size: u64) -> (String, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
-        let source = Source { files: Vec::new(), data, data_size, nvram: None };
+        let source = ArchiveSource { files: Vec::new(), data, data_size, nvram: None };
         let error = write(dir.path(), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let report = Report::of(&error);
@@ -166,7 +158,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&mut data.as_slice(), 299_999),
-            (cannot(), vec!["it has more than the 299999 bytes that it was said to have".to_owned()])
+            (cannot(), vec!["it is longer than the expected 299999 bytes".to_owned()])
         );
         assert_eq!(
             refusal(&mut &data[1..], 299_999),
@@ -186,8 +178,12 @@ mod tests {
     fn whoever_watches_can_end_it() {
         let dir = tempfile::tempdir().unwrap();
         let data = sample::qcow2(1 << 30, 1_000_000);
-        let source =
-            Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1_000_000, nvram: None };
+        let source = ArchiveSource {
+            files: Vec::new(),
+            data: &mut data.as_slice(),
+            data_size: 1_000_000,
+            nvram: None,
+        };
         let mut stop = |progress: Progress| {
             assert_eq!(progress.total, 1_000_000);
             if progress.done > 500_000 { Err(Failure::interrupted().into()) } else { Ok(()) }
@@ -200,7 +196,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_named() {
         let data = sample::qcow2(1 << 30, 1000);
-        let source = Source { files: Vec::new(), data: &mut data.as_slice(), data_size: 1000, nvram: None };
+        let source =
+            ArchiveSource { files: Vec::new(), data: &mut data.as_slice(), data_size: 1000, nvram: None };
         let error = write(Path::new("/nonexistent"), &sample::about(), source, &mut |_| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "cannot write an archive into /nonexistent");
     }

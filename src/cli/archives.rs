@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use crate::backup::{ArchiveName, State};
 use crate::cli::{dash, table};
 use crate::error::{Explain, Failure, Result};
-use crate::model::Moment;
+use crate::model::Timestamp;
 use crate::ops::{ListedBackup, Setup};
 
 /// Returns the folder of the archives, absolute.
@@ -26,7 +26,7 @@ pub fn listing(found: &[ListedBackup]) -> String {
 }
 
 fn row(backup: &ListedBackup) -> Vec<String> {
-    let taken = Moment::from_unix(backup.taken);
+    let taken = Timestamp::from_unix(backup.taken);
     let name = taken.map(|taken| ArchiveName { taken, machine: backup.machine.clone() }.to_string());
     let contents = backup.contents.as_ref();
     vec![

@@ -13,7 +13,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::error::Report;
 use crate::model::plain;
-use crate::nix::{Event, Progress};
+use crate::nix::{BuildProgress, Event};
 use crate::ops::Watch;
 
 use super::global::Global;
@@ -33,7 +33,7 @@ pub struct Terminal {
     /// Whether a spinner can be shown.
     lively: bool,
     spinner: RefCell<Option<ProgressBar>>,
-    progress: RefCell<Progress>,
+    progress: RefCell<BuildProgress>,
     step: RefCell<String>,
     /// What builders said to the user, to show each text once.
     told: RefCell<BTreeSet<String>>,
@@ -91,7 +91,7 @@ impl Terminal {
 
 impl Watch for Terminal {
     fn step(&self, text: &str) {
-        *self.progress.borrow_mut() = Progress::default();
+        *self.progress.borrow_mut() = BuildProgress::default();
         *self.step.borrow_mut() = plain(text);
         if self.volume > Volume::Quiet && !self.lively {
             self.line(text);
@@ -135,7 +135,7 @@ impl Watch for Terminal {
     }
 }
 
-fn build_detail(progress: &Progress) -> String {
+fn build_detail(progress: &BuildProgress) -> String {
     let mut parts = Vec::new();
     if progress.to_build > 0 {
         parts.push(format!("{}/{} built", progress.built, progress.to_build));

@@ -13,26 +13,19 @@ use crate::file;
 use crate::model::secret::MACHINE_SECRETS;
 use crate::model::{Machine, MachineName};
 
-/// A file of a machine that comes from elsewhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ArchivedFile {
-    /// What it is called: a plain name without a `/`.
+    /// A plain name without a `/`.
     pub name: String,
-    /// Whether its owner may run it.
     pub executable: bool,
-    /// What is in it; secrets, for some.
+    /// May be a secret.
     pub bytes: Vec<u8>,
 }
 
-/// Returns the machine that these files declare.
-///
-/// # Errors
-/// One of them is wrong or missing.
 pub fn from_archive(name: &MachineName, files: &[ArchivedFile]) -> Result<Machine> {
     declared(files)?.complete(name, LABEL)
 }
 
-/// How messages call the folder in the archive.
 const LABEL: &str = "the archive's machine";
 
 pub(super) fn declared(files: &[ArchivedFile]) -> Result<Declared> {
@@ -44,13 +37,10 @@ pub(super) fn declared(files: &[ArchivedFile]) -> Result<Declared> {
     })
 }
 
-/// Makes `machines/NAME` of an archive's files, byte for byte but for what `machine` has otherwise.
+/// Makes `machines/NAME` from an archive's files, byte for byte except for values that differ in `machine`.
 ///
-/// A folder that is not there appears complete or not at all. In one that is there, each file is replaced likewise; what
-/// nixvm would read and the archive does not have is removed, and every other file is left alone.
-///
-/// # Errors
-/// A file is wrong; the folder cannot be written.
+/// A new folder appears complete or not at all. In an existing one each file is replaced in the same way; files that nixvm
+/// would read and the archive lacks are deleted, and all others stay.
 pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) -> Result<()> {
     let (wanted, gone) = wanted(machine, files)?;
     let folder = workspace.machine_dir(&machine.name);
@@ -66,10 +56,7 @@ pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) 
     file::sync_folder(&folder)
 }
 
-/// Writes those of an archive's files into `folder` that are no secret, for what of them `extra.nix` names.
-///
-/// # Errors
-/// The folder cannot be written.
+/// Writes an archive's files that are no secret into `folder`, for `extra.nix` may name them.
 pub fn unpack_public(folder: &Path, files: &[ArchivedFile]) -> Result<()> {
     let public = files.iter().filter(|file| !MACHINE_SECRETS.contains(&file.name.as_str()));
     public.into_iter().try_for_each(|file| {
@@ -83,7 +70,7 @@ struct Wanted {
     executable: bool,
 }
 
-/// Returns the files that the folder is to have, and the names of those that it must not have.
+/// Returns the files that the folder is to have, and the names that it must not have.
 fn wanted(
     machine: &Machine,
     files: &[ArchivedFile],
@@ -96,7 +83,7 @@ fn wanted(
     let mut gone = Vec::new();
     for ((name, before), (_, after)) in there.files().into_iter().zip(Declared::from(machine).files()) {
         match after {
-            // As a person wrote it, with comments.
+            // Keeps the text with a person's comments.
             Some(_) if after == before => {}
             Some(text) => drop(all.insert(name.to_owned(), Wanted { bytes: text.into(), executable: false })),
             None => {

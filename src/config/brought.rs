@@ -1,4 +1,4 @@
-//! What of an archive's files acts on this host, or lets somebody in.
+//! The files of an archive that act on this host, or let somebody in.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,18 +16,13 @@ use crate::model::{MachineName, Network, ResolvConf};
 /// A file of an archive that acts, and that no machine of this workspace has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Brought {
-    /// What it is called.
     pub file: String,
-    /// What it does, in words.
     pub does: String,
 }
 
-/// Returns those of an archive's files that act and are not, byte for byte, in the folder of one of `known`.
+/// Returns those of an archive's files that have an effect and are not, byte for byte, in the folder of one of `known`.
 ///
-/// A value that does nothing, such as an empty list of keys or the network `nat`, is none of them.
-///
-/// # Errors
-/// One of the files is wrong.
+/// A value without an effect, such as an empty list of keys or the network `nat`, does not count.
 pub fn brought(
     workspace: &Workspace,
     known: &[&MachineName],
@@ -65,13 +60,12 @@ pub fn brought(
             .filter(|servers| **servers != ResolvConf::default())
             .map(|_| "the name servers that the guest asks".to_owned()),
         name if MACHINE_FILES.contains(&name) => None,
-        // What extra.nix names goes to Nix with it.
+        // Files that extra.nix names go to Nix with it.
         _ => says.extra.as_ref().map(|_| "goes to Nix with extra.nix, if that names it".to_owned()),
     };
     Ok(new.filter_map(|file| Some(Brought { file: file.name.clone(), does: does(file)? })).collect())
 }
 
-/// Returns whether the folder has that very file, as executable as it.
 fn is_there(folder: &Path, file: &ArchivedFile) -> bool {
     let path = folder.join(&file.name);
     let executable = |metadata: fs::Metadata| metadata.permissions().mode() & 0o100 != 0;
@@ -129,7 +123,7 @@ mod tests {
         .map(|(name, text)| file(name, text));
         assert_eq!(names(&[&web], &acting), acting.clone().map(|file| file.name));
 
-        // What the machine has already is no news; what differs by one byte, or may be run only there, is.
+        // A file that the machine has already is no news; one that differs by a byte, or is newly executable, is.
         for file in &acting {
             fs::write(folder.join(&file.name), &file.bytes).unwrap();
         }

@@ -1,7 +1,7 @@
-//! Changes to the files of a machine that is there.
+//! Changing the files of an existing machine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::create::replace_what_differs;
 use super::declared::Declared;
@@ -12,13 +12,10 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{Machine, MachineName};
 
-/// Changes what `machines/NAME/` says and returns the machine that it says then.
+/// Changes the values in `machines/NAME/` and returns the machine.
 ///
-/// The machine is checked whole before anything is written. Files whose value stays are left as they are, with their
-/// comments; what is not declared stays so.
-///
-/// # Errors
-/// There is no such machine; a file of it is wrong; the folder cannot be written.
+/// The machine is checked as a whole before anything is written. Files whose value does not change keep their comments;
+/// values that are not declared stay undeclared.
 pub fn change(
     workspace: &Workspace,
     name: &MachineName,
@@ -35,25 +32,19 @@ pub fn change(
     Ok(machine)
 }
 
-/// Renames `machines/OLD/` to `machines/NEW/`; nothing, where that was done before.
-///
-/// # Errors
-/// There is a folder NEW with something in it, or the folder cannot be renamed.
+/// Renames `machines/OLD/` to `machines/NEW/`, unless that has been done before.
 pub fn rename(workspace: &Workspace, old: &MachineName, new: &MachineName) -> Result<()> {
     let (from, to) = (workspace.machine_dir(old), workspace.machine_dir(new));
     if !exists(workspace, old) && exists(workspace, new) {
         return Ok(());
     }
-    // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.
+    // Renaming onto a folder works only while it is empty, so no machine is overwritten.
     fs::rename(&from, &to)
         .explain(|| Failure::user(format!("cannot rename {} to {}", from.display(), to.display())))?;
     file::sync_folder(&workspace.machines_dir())
 }
 
-/// Copies the health check of one machine to another, unless that has one; returns whether there was one to copy.
-///
-/// # Errors
-/// It is not to be trusted ([`health_check`]), or cannot be copied.
+/// Copies the health check of one machine to another that has none; returns whether it did.
 pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &MachineName) -> Result<bool> {
     let Some(source) = health_check(workspace, from)? else { return Ok(false) };
     let folder = workspace.machine_dir(to);
@@ -61,20 +52,25 @@ pub fn copy_health_check(workspace: &Workspace, from: &MachineName, to: &Machine
     if target.exists() {
         return Ok(false);
     }
-    let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
-    // Beside its place and renamed, so that a copy is whole or not there.
-    let beside = file::unfinished_in(&folder, 0o600).explain(cannot)?;
-    fs::copy(&source, beside.path()).explain(cannot)?;
-    beside.as_file().sync_all().explain(cannot)?;
-    beside.persist(&target).explain(cannot)?;
+    copy(&source, &target, &folder)?;
     file::sync_folder(&folder)?;
     Ok(true)
 }
 
-/// Copies files that stand beside one machine's `extra.nix` to another's, unless that has them; `paths` start in the folder.
-///
-/// # Errors
-/// They cannot be copied.
+/// Copies a file beside its place and renames it, so that a copy is whole or does not exist. The mode is copied too: it decides
+/// whether others, and so Nix, may read the file.
+fn copy(source: &Path, target: &Path, folder: &Path) -> Result<()> {
+    let copied = || -> std::io::Result<()> {
+        let beside = file::unfinished_in(folder, 0o600)?;
+        fs::copy(source, beside.path())?;
+        beside.as_file().sync_all()?;
+        beside.persist(target)?;
+        Ok(())
+    };
+    copied().explain(|| Failure::user(format!("cannot copy {} to {}", source.display(), target.display())))
+}
+
+/// Copies files from beside one machine's `extra.nix` to another's, unless they exist there; `paths` are relative to the folder.
 pub fn copy_beside(
     workspace: &Workspace,
     from: &MachineName,
@@ -84,17 +80,11 @@ pub fn copy_beside(
     let (from, to) = (workspace.machine_dir(from), workspace.machine_dir(to));
     for path in paths {
         let (source, target) = (from.join(path), to.join(path));
-        let cannot = || Failure::user(format!("cannot copy {} to {}", source.display(), target.display()));
-        let folder = target.parent().unwrap_or(&to);
-        if target.exists() {
-            continue;
+        if !target.exists() {
+            let folder = target.parent().unwrap_or(&to);
+            file::create_private_folder(folder)?;
+            copy(&source, &target, folder)?;
         }
-        file::create_private_folder(folder)?;
-        let beside = file::unfinished_in(folder, 0o600).explain(cannot)?;
-        // With its mode: whether others may read it decides whether Nix may.
-        fs::copy(&source, beside.path()).explain(cannot)?;
-        beside.as_file().sync_all().explain(cannot)?;
-        beside.persist(&target).explain(cannot)?;
     }
     Ok(())
 }

@@ -13,19 +13,16 @@ use crate::model::{
     PoolName, Port, Ports, ProfileName, Size, Vcpus,
 };
 
-/// What is asked of a new machine.
+/// The request for a new machine.
 ///
-/// A value given here was said on purpose and wins over one in the folder; `None` leaves what is
-/// there, and only where nothing is takes the default.
+/// A value here was given on purpose and overrides the folder's; `None` keeps the folder's value, or takes the default where
+/// there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMachine {
-    /// Its name.
     pub name: MachineName,
     /// Its profile; `core` by default.
     pub profile: Option<ProfileName>,
-    /// The pool for its disks; what the file says, if that is there.
     pub pool: Option<PoolName>,
-    /// The libvirt that has it; likewise.
     pub connection: Option<Connection>,
     /// Its memory; 2 GiB by default.
     pub memory: Option<Size>,
@@ -48,7 +45,6 @@ pub struct NewMachine {
 }
 
 impl NewMachine {
-    /// Returns a machine of which nothing is asked but its name.
     pub fn named(name: MachineName) -> Self {
         NewMachine {
             name,
@@ -70,11 +66,7 @@ impl NewMachine {
 
 /// Completes `machines/NAME/` and returns the machine; run again, it changes nothing.
 ///
-/// Files that are there are kept, those excepted whose value `new` changes. A folder that is not there appears
-/// complete or not at all.
-///
-/// # Errors
-/// A file there is wrong; there is no such profile; the folder cannot be written.
+/// Existing files are kept unless `new` changes their value. A new folder appears complete or not at all.
 pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let machine = plan(workspace, new)?;
     workspace.check_profile(&machine.profile)?;
@@ -83,7 +75,7 @@ pub fn create(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     Ok(machine)
 }
 
-/// Returns the machine that `new` and its folder make together, with a new identity where it has none.
+/// Returns the machine that `new` and its folder describe together, with a new identity where it has none.
 fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let mut files = declared(workspace, &new.name)?;
     files.profile = new.profile.clone().or(files.profile).or_else(|| Some(ProfileName::default()));
@@ -111,9 +103,6 @@ fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
 }
 
 /// Writes a machine into `machines/NAME/`: only the files whose value differs.
-///
-/// # Errors
-/// A file there is wrong; the folder cannot be written.
 pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
     let folder = workspace.machine_dir(&machine.name);
     let wanted = Declared::from(machine);
@@ -129,10 +118,7 @@ pub fn save(workspace: &Workspace, machine: &Machine) -> Result<()> {
     })
 }
 
-/// Makes the folder `machines/NAME/` of what `fill` writes into the one that it is given: it appears complete or not at all.
-///
-/// # Errors
-/// Those of `fill`; there is a folder with something in it; the folder cannot be written.
+/// Makes `machines/NAME/` from what `fill` writes into the folder it is given: it appears complete or not at all.
 pub(super) fn beside(
     workspace: &Workspace,
     name: &MachineName,
@@ -142,7 +128,7 @@ pub(super) fn beside(
     file::create_private_folder(&machines)?;
     remove::sweep(&machines, name)?;
     let cannot = || Failure::user(format!("cannot make the folder {}", folder.display()));
-    // Removed again when anything below fails; the dots keep it from ever being taken for a machine.
+    // Deleted again if anything below fails; its name with dots is never taken for a machine's.
     let beside = tempfile::Builder::new()
         .prefix(&format!(".{name}.new."))
         .permissions(Permissions::from_mode(0o700))
@@ -151,13 +137,12 @@ pub(super) fn beside(
     file::give_to_owner(beside.path())?;
     fill(beside.path())?;
     file::sync_folder(beside.path())?;
-    // Renaming onto a folder works only while it is empty: nobody's machine is overwritten.
+    // Renaming onto a folder works only while it is empty, so no machine is overwritten.
     fs::rename(beside.path(), &folder).explain(cannot)?;
     drop(beside.keep());
     file::sync_folder(&machines)
 }
 
-/// Writes the files of a folder whose value differs from what is there.
 pub(super) fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Declared) -> Result<()> {
     for ((name, before), (_, after)) in there.files().into_iter().zip(wanted.files()) {
         match after {
@@ -171,7 +156,7 @@ pub(super) fn replace_what_differs(folder: &Path, there: &Declared, wanted: &Dec
     Ok(())
 }
 
-/// Closes a folder that a person made, and the files in it that are a machine's, to other users.
+/// Closes a folder that a person made, and the machine's files in it, to other users.
 fn close(folder: &Path, there: &Declared) -> Result<()> {
     let close = |path: &Path, mode: u32| {
         let open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);

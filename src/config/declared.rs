@@ -1,4 +1,4 @@
-//! The file form of a machine: what its folder says, and what it leaves open.
+//! The file form of a machine, in which values may be missing.
 
 use super::files::Files;
 use crate::error::{Failure, Result};
@@ -7,46 +7,30 @@ use crate::model::{
     PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus,
 };
 
-/// What the files of a machine say, each of them checked; `None` where a file is missing.
+/// The checked values of a machine's files; `None` where a file is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// `profile`
     pub profile: Option<ProfileName>,
-    /// `hostname`
     pub hostname: Option<Hostname>,
-    /// `machine-id`
     pub machine_id: Option<MachineId>,
-    /// `uuid`
     pub uuid: Option<MachineId>,
-    /// `mac-address`
     pub mac: Option<MacAddress>,
-    /// `network`
     pub network: Option<Network>,
     /// `ssh_host_ed25519_key`
     pub host_key: Option<HostKey>,
     /// Whether `ssh_host_ed25519_key.pub` is there.
     pub public_key: bool,
-    /// `admin_authorized_keys`
     pub admin_keys: Option<Vec<AuthorizedKey>>,
-    /// `user_authorized_keys`
     pub user_keys: Option<Vec<AuthorizedKey>>,
-    /// `tcp_ports`
     pub tcp_ports: Option<Ports>,
-    /// `udp_ports`
     pub udp_ports: Option<Ports>,
     /// `root_password_hash`; empty, it is `Some(None)`.
     pub root_password: Option<Option<PasswordHash>>,
-    /// `resolv.conf`
     pub resolv_conf: Option<ResolvConf>,
-    /// `pool`
     pub pool: Option<PoolName>,
-    /// `connection`
     pub connection: Option<Connection>,
-    /// `memory`
     pub memory: Option<Size>,
-    /// `vcpus`
     pub vcpus: Option<Vcpus>,
-    /// `var_size`
     pub var_size: Option<Size>,
     /// `extra.nix`
     pub extra: Option<String>,
@@ -59,10 +43,7 @@ const PUBLIC_KEY: &str = "ssh_host_ed25519_key.pub";
 pub(super) const PASSWORD: &str = "root_password_hash";
 
 impl Declared {
-    /// Returns what the files say that `read` gives; `label` is the folder's name in messages.
-    ///
-    /// # Errors
-    /// A file is wrong, or two of them contradict each other.
+    /// `read` returns a file's text; `label` is the folder's name in messages.
     pub(super) fn parse(label: &str, read: impl Fn(&str) -> Result<Option<String>>) -> Result<Self> {
         let files = Files { label, read };
         let declared = Declared {
@@ -111,14 +92,11 @@ impl Declared {
         }
     }
 
-    /// Returns the machine: what is not declared has its default.
-    ///
-    /// # Errors
-    /// A file is missing for which there is no default.
+    /// Fills in the defaults.
     pub(super) fn complete(self, name: &MachineName, label: &str) -> Result<Machine> {
         let missing = |file: &str| {
             Failure::user(format!("{label}/{file} is missing")).hint(format!(
-                "put the file back; or let `nixvm create {name}` make what is missing, for a machine with a new identity"
+                "put the file back, or run `nixvm create {name}` to make the missing files, with a new identity"
             ))
         };
         Ok(Machine {
@@ -145,7 +123,7 @@ impl Declared {
         })
     }
 
-    /// Returns every file's name with its text, `None` where there is to be none.
+    /// Returns every file's name and text, `None` where there is to be no file.
     ///
     /// Equal values have equal texts, whatever comments and spellings a person used.
     pub(super) fn files(&self) -> Vec<(&'static str, Option<String>)> {
@@ -188,7 +166,6 @@ impl Declared {
     }
 }
 
-/// A machine declares all of itself.
 impl From<&Machine> for Declared {
     fn from(machine: &Machine) -> Self {
         let machine = machine.clone();

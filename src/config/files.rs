@@ -1,11 +1,10 @@
-//! How the files of a machine are read, by the shape of what they hold.
+//! Reading a machine's files of one text, one line or one item a line.
 
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
 use crate::model::lines;
 
-/// The files of one machine, by the shape of what they hold.
 pub(super) struct Files<'a, R> {
     /// The folder's name in messages.
     pub(super) label: &'a str,

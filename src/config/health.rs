@@ -1,4 +1,4 @@
-//! The user's own answer to whether a machine is well.
+//! The user's own health check of a machine.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,26 +7,22 @@ use std::path::{Path, PathBuf};
 use super::Workspace;
 use super::load::label;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::MachineName;
 
-/// A program of the user's in a machine's folder: it is never read, only run, so no image and no digest holds it.
+/// A program of the user's in a machine's folder. It is run and never read, so neither image nor digest contains it.
 pub(super) const HEALTH_CHECK: &str = "health-check";
 
 /// Returns the program `machines/NAME/health-check`, `None` where there is none.
 ///
-/// nixvm runs it with the rights of whoever calls nixvm, so nobody else may have written it.
-///
-/// # Errors
-/// It is no regular file or cannot be executed; it or its folder belongs to another user than the caller and root, or
-/// other users can write to it.
+/// It runs with the caller's rights, so nobody else may have written it.
 pub fn health_check(workspace: &Workspace, name: &MachineName) -> Result<Option<PathBuf>> {
     let folder = workspace.machine_dir(name);
     let path = folder.join(HEALTH_CHECK);
     let shown = format!("{}/{HEALTH_CHECK}", label(name));
     let cannot = || Failure::user(format!("cannot look at {shown}"));
-    let metadata = match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        metadata => metadata.explain(cannot)?,
+    let Some(metadata) = file::existing(fs::symlink_metadata(&path)).explain(cannot)? else {
+        return Ok(None);
     };
     if !metadata.is_file() {
         return Err(Failure::user(format!("{shown} is not a regular file"))
@@ -48,22 +44,22 @@ fn check_trusted(shown: &str, metadata: &Metadata) -> Result<(), Failure> {
     check_owner_and_mode(shown, metadata.uid(), metadata.mode(), me)
 }
 
-/// Refuses what somebody else than the user `me` and root could have written.
+/// Refuses what anybody but the user `me` and root could have written.
 fn check_owner_and_mode(shown: &str, owner: u32, mode: u32, me: u32) -> Result<(), Failure> {
     if owner != me && owner != 0 {
         return Err(Failure::user(format!("{shown} belongs to the user {owner}, and nixvm runs as {me}"))
-            .hint(format!("look at what is in it, and make it yours with `chown {me} {shown}`")));
+            .hint(format!("check its contents, and make it yours with `chown {me} {shown}`")));
     }
     if mode & 0o022 != 0 {
         return Err(Failure::user(format!("other users can write to {shown}"))
-            .hint(format!("look at what is in it, and close it with `chmod go= {shown}`")));
+            .hint(format!("check its contents, and close it with `chmod go= {shown}`")));
     }
     Ok(())
 }
 
 /// Closes the program to other users and leaves it executable.
 ///
-/// One that others can write to stays as it is: [`health_check`] refuses it, and somebody should look into it first.
+/// One that others can write stays as it is: [`health_check`] refuses it, so that somebody looks at its contents first.
 pub(super) fn close(folder: &Path) -> Result<()> {
     let path = folder.join(HEALTH_CHECK);
     let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(()) };

@@ -1,16 +1,13 @@
-//! A machine that is like another and is not it.
+//! Giving a machine an identity of its own.
 
 use super::{Workspace, declared, list};
 use crate::error::{Failure, Result};
 use crate::model::{HostKey, MacAddress, Machine, MachineId, MachineName, identity_of_its_own};
 
-/// Returns a machine like this one, under another name and with an identity of its own: machine-id and UUID, MAC address,
-/// host key and host name.
+/// Returns a copy of this machine under another name and with an identity of its own: machine-id and UUID, MAC address, host
+/// key and host name.
 ///
-/// Two guests with one identity get one address, and who trusts one trusts the other.
-///
-/// # Errors
-/// The system gives no random bytes for a key.
+/// Two guests with one identity get one address, and a client that trusts one trusts the other.
 pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machine> {
     Ok(Machine {
         name: name.clone(),
@@ -22,13 +19,10 @@ pub fn with_new_identity(machine: &Machine, name: &MachineName) -> Result<Machin
     })
 }
 
-/// Checks that no other machine of the workspace has part of this one's identity, as after `cp -r machines/web machines/db`.
-///
-/// # Errors
-/// One has; `machines/` cannot be read.
+/// Checks that no other machine of the workspace shares part of this one's identity, as after `cp -r machines/web machines/db`.
 pub(super) fn check_own(workspace: &Workspace, machine: &Machine) -> Result<()> {
     for other in list(workspace)?.iter().filter(|other| **other != machine.name) {
-        // One whose files are wrong is for the commands on that one to tell.
+        // Commands on that machine report its wrong files.
         let Ok(there) = declared(workspace, other) else { continue };
         let shared: Vec<&str> = [
             ("machine-id", there.machine_id.or(there.uuid) == Some(machine.machine_id)),
@@ -74,7 +68,7 @@ mod tests {
             assert!(report.hints[0].contains("rm -f machines/db/{machine-id,"), "{report:?}");
         };
         refused("machine-id, the MAC address, the ssh host key");
-        // What the hint said before left two machines with one address and one key.
+        // An earlier hint left two machines with one address and one key.
         for file in ["machine-id", "uuid"] {
             std::fs::remove_file(db.join(file)).unwrap();
         }

@@ -13,10 +13,6 @@ use crate::file;
 use crate::model::suggest::did_you_mean;
 use crate::model::{Machine, MachineId, MachineName, lines};
 
-/// Returns the machine that `machines/NAME/` declares.
-///
-/// # Errors
-/// There is no such folder; a file in it is wrong or missing; other users can read its secrets.
 pub fn load(workspace: &Workspace, name: &MachineName) -> Result<Machine> {
     if !exists(workspace, name) {
         return Err(unknown(workspace, name)?.into());
@@ -25,17 +21,14 @@ pub fn load(workspace: &Workspace, name: &MachineName) -> Result<Machine> {
 }
 
 /// Returns what `machines/NAME/` says so far; nothing, if there is no such folder.
-///
-/// # Errors
-/// A file in it is wrong; other users can read its secrets.
 pub fn declared(workspace: &Workspace, name: &MachineName) -> Result<Declared> {
     let folder = workspace.machine_dir(name);
     check_private(&folder, &label(name))?;
     Declared::parse(&label(name), |file| file::read(&folder.join(file)))
 }
 
-/// Returns whether the workspace in the folder `root` declares a machine of that name and identity; `None` where that
-/// cannot be seen.
+/// Returns whether the workspace in the folder `root` declares a machine of that name and identity; `None` where it cannot
+/// be read.
 pub fn holds(root: &Path, name: &MachineName, id: MachineId) -> Option<bool> {
     let folder = root.join(label(name));
     let read = |file: &str| match fs::read_to_string(folder.join(file)) {
@@ -53,15 +46,11 @@ pub fn holds(root: &Path, name: &MachineName, id: MachineId) -> Option<bool> {
     Some(says(&machine_id) || says(&uuid))
 }
 
-/// Returns whether there is a folder for the machine.
 pub fn exists(workspace: &Workspace, name: &MachineName) -> bool {
     workspace.machine_dir(name).is_dir()
 }
 
 /// Returns the names of all machines, sorted: every folder in `machines/` whose name can be one.
-///
-/// # Errors
-/// The folder cannot be read.
 pub fn list(workspace: &Workspace) -> Result<Vec<MachineName>> {
     let mut names: Vec<MachineName> = file_names(&workspace.machines_dir())?
         .iter()
@@ -72,7 +61,6 @@ pub fn list(workspace: &Workspace) -> Result<Vec<MachineName>> {
     Ok(names)
 }
 
-/// Returns how messages call a machine's folder.
 pub(super) fn label(name: &MachineName) -> String {
     format!("machines/{name}")
 }
@@ -88,9 +76,9 @@ pub(super) fn unknown(workspace: &Workspace, name: &MachineName) -> Result<Failu
     })
 }
 
-/// Refuses secrets that other users can read, as ssh does: whoever fixes the mode should know that they were open.
+/// Refuses secrets that other users can read, as ssh does: the user must learn that they were readable.
 ///
-/// A closed folder protects whatever is in it, so that a file's own mode counts only in an open one.
+/// In a closed folder a file's own mode does not matter.
 fn check_private(folder: &Path, label: &str) -> Result<()> {
     let open = |metadata: &Metadata| metadata.permissions().mode() & 0o077 != 0;
     if !fs::metadata(folder).is_ok_and(|folder| open(&folder)) {
@@ -243,7 +231,7 @@ mod tests {
             fs::create_dir_all(workspace.machines_dir().join(folder)).unwrap();
         }
         fs::write(workspace.machines_dir().join("file"), "").unwrap();
-        let names: Vec<String> = list(&workspace).unwrap().into_iter().map(String::from).collect();
+        let names: Vec<String> = list(&workspace).unwrap().into_iter().map(|name| name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
 

@@ -1,7 +1,7 @@
 //! The two files that say where a machine is: `pool` and `connection`.
 //!
-//! They are read before anything else of a machine, also where another of its files is wrong: what is there must be found
-//! and can be destroyed all the same.
+//! They are read before all other files, and even if another file is wrong: it must always be possible to find and destroy a
+//! machine.
 
 use super::files::Files;
 use super::load::label;
@@ -10,29 +10,20 @@ use crate::error::Result;
 use crate::file;
 use crate::model::{Connection, MachineName, PoolName};
 
-/// Where a machine's files say that it is; `None` where a file is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
-    /// `pool`
     pub pool: Option<PoolName>,
-    /// `connection`
     pub connection: Option<Connection>,
 }
 
-/// Returns where the files of a machine say that it is; nowhere, if there is no such machine.
-///
-/// # Errors
-/// One of the two files is wrong.
+/// Reads where a machine is; both values are `None` where there is no such machine.
 pub fn place(workspace: &Workspace, name: &MachineName) -> Result<Place> {
     let folder = workspace.machine_dir(name);
     let files = Files { label: &label(name), read: |file: &str| file::read(&folder.join(file)) };
     Ok(Place { pool: files.value("pool", str::parse)?, connection: files.value("connection", str::parse)? })
 }
 
-/// Writes down where a machine is that was made before its files said it; nothing where they do, or where it has none.
-///
-/// # Errors
-/// The folder cannot be read or written.
+/// Writes the two files that a machine of an older nixvm lacks; does nothing for a machine without a folder.
 pub fn record_place(
     workspace: &Workspace,
     name: &MachineName,

@@ -1,4 +1,4 @@
-//! The end of a machine's files.
+//! Deleting a machine's files.
 
 use std::fs;
 use std::path::Path;
@@ -9,37 +9,29 @@ use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::MachineName;
 
-/// Removes `machines/NAME/` with all that is in it and returns whether there was anything.
+/// Deletes `machines/NAME/` with all its contents and returns whether there was anything.
 ///
-/// The folder is renamed first, so that it is a machine or none, whatever dies in between; run again, this
-/// finishes the work.
-///
-/// # Errors
-/// The folder is a symbolic link, which nixvm never makes; it cannot be removed.
+/// The folder is renamed first, so that an interrupted deletion leaves no half machine; run again, this finishes the work.
 pub fn remove(workspace: &Workspace, name: &MachineName) -> Result<bool> {
     let (machines, folder) = (workspace.machines_dir(), workspace.machine_dir(name));
     let cannot = || Failure::user(format!("cannot remove {}", folder.display()));
-    match fs::symlink_metadata(&folder) {
-        Ok(metadata) if metadata.is_dir() => {
-            // A name of its own, should what an earlier run left not be gone yet.
-            let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
-            fs::rename(&folder, &aside).explain(cannot)?;
-            file::sync_folder(&machines)?;
-        }
-        Ok(_) => {
+    if let Some(metadata) = file::existing(fs::symlink_metadata(&folder)).explain(cannot)? {
+        if !metadata.is_dir() {
             return Err(Failure::user(format!("{} is not a folder, but a link or a file", folder.display()))
-                .hint("look where it leads, and remove it by hand")
+                .hint("look where it leads, and delete it by hand")
                 .into());
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot().because(error).into()),
+        // A unique name, for an earlier interrupted run may have left one.
+        let aside = machines.join(format!(".{name}.removed.{}", uuid::Uuid::new_v4().simple()));
+        fs::rename(&folder, &aside).explain(cannot)?;
+        file::sync_folder(&machines)?;
     }
     sweep(&machines, name)
 }
 
-/// Removes what earlier runs that died left of a machine beside its folder, and returns whether there was anything.
+/// Deletes the folders that interrupted runs left beside a machine's folder, and returns whether there were any.
 ///
-/// Half-made and half-removed folders hold keys too.
+/// Half-made and half-deleted folders contain keys too.
 pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
     let (new, removed) = (format!(".{name}.new."), format!(".{name}.removed."));
     let mut any = false;
@@ -51,10 +43,7 @@ pub(super) fn sweep(machines: &Path, name: &MachineName) -> Result<bool> {
     Ok(any)
 }
 
-/// Removes the folder of a machine in which nothing is but what nixvms that were killed left unfinished.
-///
-/// # Errors
-/// It cannot be looked into or removed.
+/// Deletes a machine's folder if it holds nothing but unfinished files of killed nixvms.
 pub fn remove_empty(workspace: &Workspace, name: &MachineName) -> Result<()> {
     let folder = workspace.machine_dir(name);
     let cannot = || Failure::user(format!("cannot look into {}", folder.display()));

@@ -1,7 +1,7 @@
 //! Whose workspace nixvm works in.
 //!
-//! A workspace decides what Nix builds, which programs are run as health checks and what a guest is made of. So one that
-//! somebody else could have put there, such as `/tmp/flake.nix` above a folder of one's own, is not taken unasked.
+//! A workspace decides what Nix builds, which health checks run on the host and what a guest is made of. So nixvm refuses
+//! one that somebody else could have put there, such as `/tmp/flake.nix` above the user's own folder.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -10,20 +10,18 @@ use std::path::{Path, PathBuf};
 use crate::error::{Explain, Failure, Result};
 use crate::exec;
 
-/// The mode bits of a folder that others may write, and of one (`/tmp`) in which nobody removes what is another's.
+/// Mode bits: others may write to the folder; and, as in `/tmp`, nobody may delete another user's files in it.
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// Whose workspaces are taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// The users who may own one beside root: whoever runs nixvm, then whoever called sudo.
+    /// The users, besides root, who may own a workspace: the one who runs nixvm, then the one who called sudo.
     pub users: Vec<u32>,
-    /// The workspaces that are taken whoever owns or writes them.
+    /// Workspaces that are accepted whoever owns or can write them.
     pub workspaces: Vec<PathBuf>,
 }
 
-/// What is wrong with a folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     Owner(u32),
@@ -32,9 +30,6 @@ enum Fault {
 
 impl Trust {
     /// Checks the folders from `start` up to the workspace `root`, both without symbolic links.
-    ///
-    /// # Errors
-    /// One of them belongs to somebody else or can be written by others, and the workspace is not among those allowed.
     pub(super) fn check(&self, root: &Path, start: &Path) -> Result<()> {
         if self.workspaces.iter().any(|allowed| allowed.canonicalize().is_ok_and(|allowed| allowed == root)) {
             return Ok(());
@@ -51,7 +46,7 @@ impl Trust {
 
     fn fault(&self, metadata: &Metadata, is_root: bool) -> Option<Fault> {
         let (owner, mode) = (metadata.uid(), metadata.mode());
-        // On the way through a folder like /tmp what is above it cannot be another's doing.
+        // In a folder like /tmp, other users cannot have put the folders above it there.
         let open = mode & OTHERS_WRITE != 0 && (is_root || mode & STICKY == 0);
         match owner {
             _ if open => Some(Fault::Writable),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Trust;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, ProfileName, quote};
 
@@ -20,9 +21,6 @@ pub struct Workspace {
 
 impl Workspace {
     /// Returns the nearest workspace, from the folder `start` upwards.
-    ///
-    /// # Errors
-    /// There is none; it, or a folder on the way to it, is not to be trusted; a folder cannot be read.
     pub fn find(start: &Path, trust: &Trust) -> Result<Self> {
         let start = canonical(start)?;
         match start.ancestors().find(|folder| is_workspace(folder)) {
@@ -37,10 +35,6 @@ impl Workspace {
         }
     }
 
-    /// Returns the workspace that is the folder `root` itself.
-    ///
-    /// # Errors
-    /// `root` is none.
     pub fn at(root: &Path) -> Result<Self> {
         let root = canonical(root)?;
         if is_workspace(&root) {
@@ -67,102 +61,93 @@ impl Workspace {
         }
     }
 
-    /// Returns the workspace's own path: absolute and without symbolic links.
+    /// Absolute and without symbolic links.
     pub fn root(&self) -> &Path {
         Path::new(&self.root)
     }
 
-    /// Returns [`root`](Self::root) as text.
     pub fn as_str(&self) -> &str {
         &self.root
     }
 
-    /// Returns the folder of all machines.
     pub fn machines_dir(&self) -> PathBuf {
         self.root().join("machines")
     }
 
-    /// Returns a machine's folder.
     pub fn machine_dir(&self, machine: &MachineName) -> PathBuf {
         self.machines_dir().join(machine.as_str())
     }
 
-    /// Returns the folder of all profiles.
     pub fn profiles_dir(&self) -> PathBuf {
         self.root().join("profiles")
     }
 
-    /// Returns a profile's file.
     pub fn profile_file(&self, profile: &ProfileName) -> PathBuf {
         self.profiles_dir().join(format!("{profile}.nix"))
     }
 
-    /// Returns the folder of what nixvm makes and can make again, backups excepted.
+    /// Everything in it can be made again, except backups.
     pub fn output_dir(&self) -> PathBuf {
         self.root().join("output")
     }
 
-    /// Returns the folder of the copy of the flake that Nix builds.
+    /// The copy of the flake that Nix builds.
     pub fn flake_dir(&self) -> PathBuf {
         self.output_dir().join("flake")
     }
 
-    /// Returns the folder of rendered machines, the flake's input `machines`.
+    /// The rendered machines, the flake's input `machines`.
     pub fn rendered_dir(&self) -> PathBuf {
         self.output_dir().join("rendered")
     }
 
-    /// Returns the folder of Nix's out links.
+    /// Nix's out links.
     pub fn build_dir(&self) -> PathBuf {
         self.output_dir().join("build")
     }
 
-    /// Returns the folder of locks and journals: who works on which machine.
+    /// Locks and journals: who works on which machine.
     pub fn work_dir(&self) -> PathBuf {
         self.output_dir().join("work")
     }
 
-    /// Returns the folder of what machines' generations were made from.
+    /// The sources of machines' generations.
     pub fn generations_dir(&self) -> PathBuf {
         self.output_dir().join("generations")
     }
 
-    /// Returns the folder of the host keys that `ssh` pins.
+    /// The host keys that `ssh` pins.
     pub fn known_hosts_dir(&self) -> PathBuf {
         self.output_dir().join("known_hosts")
     }
 
-    /// Returns the folder of public keys by which `ssh` chooses among an agent's.
+    /// Public keys by which `ssh` chooses among an agent's keys.
     pub fn keys_dir(&self) -> PathBuf {
         self.output_dir().join("keys")
     }
 
-    /// Returns the folder of backups.
     pub fn backups_dir(&self) -> PathBuf {
         self.output_dir().join("backups")
     }
 
-    /// Returns the folder that says which archives were made in this workspace: an empty file each, called by the digest of
-    /// the archive's manifest.
+    /// Records which archives were made in this workspace: one empty file each, named after the digest of the archive's
+    /// manifest.
     pub fn made_archives_dir(&self) -> PathBuf {
         self.output_dir().join("archives")
     }
 
-    /// Returns the file that names the nixpkgs this workspace builds from, where it is not the locked one.
+    /// The file that names the nixpkgs to build from, where it is not the locked one.
     pub fn base_file(&self) -> PathBuf {
         self.output_dir().join("base")
     }
 
     /// Returns the names of all profiles, sorted: every `profiles/NAME.nix` whose name can be one, and nixvm's own.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
     pub fn profile_names(&self) -> Result<Vec<ProfileName>> {
         let mut names: Vec<ProfileName> = file_names(&self.profiles_dir())?
             .iter()
             .filter_map(|name| name.strip_suffix(".nix")?.parse().ok())
             .collect();
-        // A workspace that was made from the template has modules and profiles by its flake input.
+        // A workspace made from the template gets its modules and profiles from a flake input.
         if !self.root().join("modules").is_dir() {
             names.extend(NIXVMS_OWN.iter().filter_map(|name| name.parse().ok()));
         }
@@ -171,10 +156,6 @@ impl Workspace {
         Ok(names)
     }
 
-    /// Checks that there is such a profile.
-    ///
-    /// # Errors
-    /// There is none: the hint has the one that may have been meant, or all.
     pub fn check_profile(&self, profile: &ProfileName) -> Result<()> {
         let names = self.profile_names()?;
         if names.contains(profile) {
@@ -193,12 +174,11 @@ impl Workspace {
     }
 }
 
-/// Returns the names of all that is in a folder, those excepted that are not UTF-8; none if there is no such folder.
+/// Returns the names in a folder that are UTF-8; none if the folder does not exist.
 pub(super) fn file_names(folder: &Path) -> Result<Vec<String>> {
     let cannot = || Failure::user(format!("cannot read the folder {}", folder.display()));
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.explain(cannot)?,
+    let Some(entries) = file::existing(fs::read_dir(folder)).explain(cannot)? else {
+        return Ok(Vec::new());
     };
     let mut names = Vec::new();
     for entry in entries {

@@ -1,4 +1,4 @@
-//! Files and folders that are being written beside their places, and what is left of them when a nixvm was killed.
+//! Unfinished files and folders beside their final places, and the leftovers of killed nixvms.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -8,20 +8,16 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// What stands around so many random characters in the names of what is not finished.
+/// Names of unfinished files: this many random characters between the two.
 const BEGINNING: &str = ".nixvm-";
 const ENDING: &str = ".tmp";
 const RANDOM: usize = 16;
 
-/// Returns a new file in the folder with that mode from its first moment, locked as long as somebody writes it.
+/// Makes a file in the folder with that mode from the start, locked while somebody writes it.
 ///
-/// Those that writers left behind which were killed are removed: they may hold secrets, and be in the way of whoever removes
-/// the folder.
-///
-/// # Errors
-/// The folder cannot be written.
+/// Files of killed writers are deleted first: they may hold secrets, and would keep the folder from being deleted.
 pub(super) fn create_in(folder: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
-    // What cannot be removed is in nobody's way here.
+    // A file that cannot be deleted is no obstacle here.
     let _ = sweep(folder);
     loop {
         let file = named().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder)?;
@@ -32,7 +28,7 @@ pub(super) fn create_in(folder: &Path, mode: u32) -> std::io::Result<NamedTempFi
     }
 }
 
-/// A folder that is being filled, which goes with this value unless somebody gave it another name.
+/// A folder that is being filled. It is deleted with this value unless it was renamed.
 #[derive(Debug)]
 pub struct UnfinishedFolder {
     folder: TempDir,
@@ -40,10 +36,7 @@ pub struct UnfinishedFolder {
 }
 
 impl UnfinishedFolder {
-    /// Makes one in `folder` that only its owner enters. Those that were left by nixvms which were killed are removed.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
+    /// Makes one in `folder` that only its owner may enter, and deletes those that killed nixvms left.
     pub fn create_in(folder: &Path) -> std::io::Result<Self> {
         let _ = sweep(folder);
         loop {
@@ -56,7 +49,6 @@ impl UnfinishedFolder {
         }
     }
 
-    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -72,17 +64,13 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
 }
 
-/// Locks what is new. Another process may sweep it away before; this waits for that, and the caller looks whether it did. On a
-/// file system without locks nobody finds out that it may be removed.
+/// Locks a new file. Another process may delete it first: the caller checks that. On a file system without locks no other
+/// process can delete it.
 fn lock(file: &File) {
     let _ = flock(file, FlockOperation::LockExclusive);
 }
 
-/// Removes from the folder what nixvms which were killed left unfinished; what is being written, and whatever is called
-/// otherwise, stays.
-///
-/// # Errors
-/// The folder cannot be read, or one of them not be removed.
+/// Deletes unfinished files and folders of killed nixvms. Those that are being written, and all other files, stay.
 pub fn sweep(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -91,7 +79,7 @@ pub fn sweep(folder: &Path) -> std::io::Result<()> {
             continue;
         }
         let path = entry.path();
-        // One of another user's, or gone meanwhile, is not ours to remove.
+        // Not ours to delete: it belongs to another user, or is gone.
         let Ok(opened) = open(&path) else { continue };
         if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
             match if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
@@ -103,7 +91,7 @@ pub fn sweep(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Returns whether what is called so is of nixvm's and not finished.
+/// Returns whether this is the name of an unfinished file or folder of nixvm's.
 fn is_unfinished(name: &[u8]) -> bool {
     let random =
         name.strip_prefix(BEGINNING.as_bytes()).and_then(|rest| rest.strip_suffix(ENDING.as_bytes()));

@@ -15,7 +15,7 @@ use crate::exec;
 use crate::hypervisor::{Hypervisor, Observed};
 use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
-use crate::model::{MachineId, MachineName, Moment};
+use crate::model::{MachineId, MachineName, Timestamp};
 use crate::render;
 
 /// Returns whether the machine that a domain records is this workspace's; `id` is the domain's UUID.
@@ -94,7 +94,7 @@ pub fn notice(workspace: &Workspace, host: &Hypervisor, name: &MachineName) {
     let holder = Holder {
         pid: std::process::id(),
         command: Command::new("status", [name]),
-        since: Moment::now().unix(),
+        since: Timestamp::now().unix(),
     };
     if let Ok(_lock) = Lock::take(&workspace.work_dir(), name, &holder, Duration::ZERO) {
         // What does not work now is not what was asked for.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use rand_core::{OsRng, RngCore};
+use ssh_key::rand_core::{OsRng, RngCore};
 
 use crate::error::Result;
 use crate::hypervisor::Hypervisor;

@@ -1,6 +1,6 @@
-//! Journals that nixvm wrote before steps were values: each step is the sentence that a person was shown.
+//! Journals of older nixvms, in which each step is the sentence that was shown to people.
 //!
-//! The sentences below are those of that time. They must never follow a change of what is shown today.
+//! The sentences here are those of that time: never adapt them to today's messages.
 
 use serde::Deserialize;
 
@@ -33,7 +33,7 @@ struct HolderBefore {
     since: u64,
 }
 
-/// Returns what such a journal says; `None` where the text is none.
+/// Returns `None` where the text is no such journal.
 pub(super) fn read(text: &str) -> Option<Entry> {
     let before: Before = serde_json::from_str(text).ok().filter(|before: &Before| before.format == 1)?;
     let HolderBefore { pid, command, since } = before.holder;

@@ -1,78 +1,63 @@
-//! What a command has done so far.
-
-use std::path::{Path, PathBuf};
+//! The contents of a journal.
 
 use serde::{Deserialize, Serialize};
 
-use super::before;
-use super::lock::{Holder, holder};
-use crate::error::{Explain, Failure, Result};
-use crate::file;
-use crate::model::{Connection, MachineName, PoolName};
+use super::lock::Holder;
+use crate::model::{Connection, PoolName};
 
 /// The version of the file that this nixvm writes.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 
 /// The work of one command on one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    format: u32,
-    /// Who does it.
+    pub(super) format: u32,
     pub holder: Holder,
-    /// The pool that its volumes are in; `None` where an older nixvm wrote it.
+    /// The pool of its volumes; `None` where an older nixvm wrote the journal.
     #[serde(default)]
     pub pool: Option<PoolName>,
-    /// The libvirt that it is at; likewise.
+    /// Its libvirt; likewise.
     #[serde(default)]
     pub connection: Option<Connection>,
-    /// Whether there was no domain when it began: then all of its volumes are its own.
+    /// Whether there was no domain when the work began: then it made all of its volumes.
     pub is_birth: bool,
-    /// Whether the work, once begun, can only be finished: what a deletion has deleted is gone.
+    /// Whether the work, once begun, can only be finished: a deletion cannot be undone.
     pub only_onward: bool,
-    /// Its steps, in order.
     pub steps: Vec<Recorded>,
-    /// How many of them are done.
     pub done: usize,
-    /// The volumes that the work makes or, once it is done, replaces: those of them that the machine does not refer
-    /// to are nobody's.
+    /// The volumes that the work makes and, once it is done, replaces. Those that the machine does not refer to are
+    /// orphaned.
     pub volumes: Vec<String>,
 }
 
-/// A step of a plan, as a later command finds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
-    /// What it does, for people alone.
+    /// For people alone.
     pub title: String,
-    /// What a later command acts by.
+    /// For the command that continues the work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
 }
 
-/// What a step was about to do, where a later command has to know it and nothing else remembers it.
+/// The intent of a step, where a later command has to know it and libvirt cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
-    /// The machine is started again, for it ran when the command began.
+    /// Start the machine again, which ran when the command began.
     Restart,
-    /// The domain is defined on this generation, the one of several that was chosen.
+    /// Define the domain on this generation, which was chosen among several.
     Generation(u32),
-    /// The domain is defined on this layer of data, which the command makes: from then on there is only an end to bring about.
+    /// Define the domain on this layer of data, which the command makes: from then on the work can only be finished.
     Layer(u32),
-    /// The snapshot that the command names is taken out of the record: what is left of its layer is for the same command to merge.
+    /// Take the snapshot out of the record: only the same command can merge its layer after that.
     Forget,
-    /// QEMU merges the layer `top` of the data into the layer `base` that it lies on.
-    Merge {
-        /// The layer that stays.
-        base: u32,
-        /// The layer that goes.
-        top: u32,
-    },
+    /// Merge the layer `top` of the data into the layer `base` below it.
+    Merge { base: u32, top: u32 },
 }
 
 impl Entry {
-    /// Returns the entry of a work that begins.
     pub fn new(holder: Holder, steps: Vec<Recorded>, volumes: Vec<String>) -> Self {
         Entry {
             format: FORMAT,
@@ -87,179 +72,18 @@ impl Entry {
         }
     }
 
-    /// Returns the step that was begun last; `None` at the end.
+    /// Returns the step that was begun last; `None` after the last one.
     pub fn step(&self) -> Option<&Recorded> {
         self.steps.get(self.done)
     }
 
-    /// Returns whether a step of the plan has that intent, done or not.
     pub fn intends(&self, intent: Intent) -> bool {
         self.steps.iter().any(|step| step.intent == Some(intent))
     }
 
-    /// Returns where the work stands, for people: `step 2 of 5, put the boot disk into the pool`.
+    /// Returns the progress for people: `step 2 of 5, put the boot disk into the pool`.
     pub fn place(&self) -> String {
         let title = self.step().map_or("the end", |step| &step.title);
         format!("step {} of {}, {title}", self.done + 1, self.steps.len())
-    }
-}
-
-/// The journal of a machine that this process works on.
-#[derive(Debug)]
-pub struct Journal {
-    path: PathBuf,
-    entry: Entry,
-}
-
-impl Journal {
-    /// Writes down that work begins, in place of what an earlier one left.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn begin(folder: &Path, machine: &MachineName, entry: Entry) -> Result<Self> {
-        let journal = Journal { path: path(folder, machine), entry };
-        journal.write()?;
-        Ok(journal)
-    }
-
-    /// Writes down that one more step is done, and returns how many are.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn step_done(&mut self) -> Result<usize> {
-        self.entry.done += 1;
-        self.write()?;
-        Ok(self.entry.done)
-    }
-
-    /// Writes down that all is done: there is nothing left to tell.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn finish(self) -> Result<()> {
-        file::remove(&self.path).map(drop)
-    }
-
-    fn write(&self) -> Result<()> {
-        let cannot = || Failure::user(format!("cannot write {}", self.path.display()));
-        let text = serde_json::to_string(&self.entry).explain(cannot)?;
-        file::replace(&self.path, &text)
-    }
-}
-
-/// What there is to know of a machine's work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Nobody works on it, and nothing was interrupted.
-    Idle,
-    /// A command works on it; it has written down its steps, or is not that far.
-    AtWork(Holder, Option<Entry>),
-    /// A command was interrupted.
-    Interrupted(Entry),
-}
-
-/// Returns what there is to know of a machine's work.
-///
-/// # Errors
-/// The journal cannot be read, or is of another version.
-pub fn state(folder: &Path, machine: &MachineName) -> Result<State> {
-    let at_work = holder(folder, machine);
-    let entry = read(folder, machine)?;
-    Ok(match (at_work, entry) {
-        (Some(holder), entry) => State::AtWork(holder, entry),
-        (None, Some(entry)) => State::Interrupted(entry),
-        (None, None) => State::Idle,
-    })
-}
-
-/// Returns what the journal of a machine says, whoever wrote it; `None` where nothing is left to do.
-///
-/// # Errors
-/// It cannot be read, or is of another version.
-pub fn read(folder: &Path, machine: &MachineName) -> Result<Option<Entry>> {
-    let path = path(folder, machine);
-    let Some(text) = file::read(&path)? else { return Ok(None) };
-    let entry: Option<Entry> = serde_json::from_str(&text).ok();
-    match entry.filter(|entry| entry.format == FORMAT).or_else(|| before::read(&text)) {
-        // Who died after the last step had done everything but to say so.
-        Some(entry) if entry.done >= entry.steps.len() => Ok(None),
-        Some(entry) => Ok(Some(entry)),
-        None => Err(Failure::user(format!("{} is not a journal of this nixvm's", path.display()))
-            .hint("finish the work with the nixvm that wrote it, or remove the file: volumes that nothing refers to stay in the pool then")
-            .into()),
-    }
-}
-
-/// Removes what an earlier work left in a machine's journal.
-///
-/// # Errors
-/// The file cannot be removed.
-pub fn forget(folder: &Path, machine: &MachineName) -> Result<()> {
-    file::remove(&path(folder, machine)).map(drop)
-}
-
-fn path(folder: &Path, machine: &MachineName) -> PathBuf {
-    folder.join(format!("{machine}.json"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::{Command, Lock};
-    use std::time::Duration;
-
-    fn entry() -> Entry {
-        let holder = Holder { pid: 7, command: Command::new("upgrade", ["web"]), since: 1 };
-        let step = |title: &str, intent| Recorded { title: title.into(), intent };
-        let steps = vec![step("build", None), step("swap", Some(Intent::Generation(2)))];
-        Entry::new(holder, steps, vec!["web.boot-2.qcow2".into()])
-    }
-
-    #[test]
-    fn work_that_was_interrupted_is_known_by_its_journal_without_a_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        let look = || state(dir.path(), &web).unwrap();
-        assert_eq!(look(), State::Idle);
-        let lock = Lock::take(dir.path(), &web, &entry().holder, Duration::ZERO).unwrap();
-        assert_eq!(look(), State::AtWork(entry().holder, None));
-        let mut journal = Journal::begin(dir.path(), &web, entry()).unwrap();
-        assert_eq!(journal.step_done().unwrap(), 1);
-        drop(lock);
-        let State::Interrupted(cut) = look() else { panic!("{:?}", look()) };
-        assert_eq!((cut.done, cut.place()), (1, "step 2 of 2, swap".into()));
-        journal.step_done().unwrap();
-        assert_eq!(look(), State::Idle, "all is done");
-        journal.finish().unwrap();
-        assert_eq!(look(), State::Idle);
-    }
-
-    #[test]
-    fn a_later_command_finds_the_intents_whatever_people_were_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        drop(Journal::begin(dir.path(), &web, entry()).unwrap());
-        let found = read(dir.path(), &web).unwrap().unwrap();
-        assert_eq!(found, entry());
-        assert!(found.intends(Intent::Generation(2)) && !found.intends(Intent::Generation(1)));
-        let text =
-            std::fs::read_to_string(path(dir.path(), &web)).unwrap().replace("swap", "another word for it");
-        std::fs::write(path(dir.path(), &web), text).unwrap();
-        assert!(read(dir.path(), &web).unwrap().unwrap().intends(Intent::Generation(2)));
-    }
-
-    #[test]
-    fn a_journal_of_another_version_is_not_guessed_at() {
-        let dir = tempfile::tempdir().unwrap();
-        let web: MachineName = "web".parse().unwrap();
-        for text in ["", "{", r#"{"format":3}"#, r#"{"format":1}"#] {
-            std::fs::write(dir.path().join("web.json"), text).unwrap();
-            assert!(
-                state(dir.path(), &web)
-                    .unwrap_err()
-                    .to_string()
-                    .ends_with("is not a journal of this nixvm's")
-            );
-        }
     }
 }

@@ -16,17 +16,14 @@ use crate::file;
 use crate::interrupt;
 use crate::model::MachineName;
 
-/// How often a lock that another process has is tried again.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Who has a lock.
+/// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process.
     pub pid: u32,
-    /// What it was called with.
     pub command: Command,
-    /// Since when, in seconds since 1970.
+    /// In seconds since 1970.
     pub since: u64,
 }
 
@@ -38,10 +35,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Returns the lock of a machine, waiting for it as long as `patience` if another process has it.
-    ///
-    /// # Errors
-    /// Another process still has it then; the folder cannot be written.
+    /// Takes the lock of a machine. Waits for `patience` if another process holds it.
     pub fn take(folder: &Path, machine: &MachineName, holder: &Holder, patience: Duration) -> Result<Self> {
         file::create_private_folder(folder)?;
         let path = path(folder, machine);
@@ -57,7 +51,7 @@ impl Lock {
                 file::give_to_owner_of(folder, &file).explain(cannot)?;
                 match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) if is_at(&file, &path) => return Ok(Some(file)),
-                    // Its holder removed it meanwhile: another process may have the lock of that name.
+                    // Its holder has deleted it meanwhile, and another process may hold the lock by that name.
                     Ok(()) => {}
                     Err(Errno::WOULDBLOCK) => return Ok(None),
                     Err(error) => return Err(error).explain(cannot),
@@ -72,17 +66,14 @@ impl Lock {
         Ok(Lock { path, file })
     }
 
-    /// Gives the lock up, which removes its file.
-    ///
-    /// # Errors
-    /// It cannot be removed.
+    /// Gives the lock up and deletes its file.
     pub fn remove(self) -> Result<()> {
         file::remove(&self.path).map(drop)
     }
 }
 
-/// A file is there only as long as somebody has the lock, so that a name of no machine leaves nothing. Whoever waits for the
-/// lock sees that its file is not the one at that path any more.
+/// The file exists only while the lock is held, so that commands for names without a machine leave no files. A process that
+/// waits for the lock notices that the file at the path is another one.
 impl Drop for Lock {
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) {
@@ -91,7 +82,7 @@ impl Drop for Lock {
     }
 }
 
-/// Returns whether a file that is open is the one at that path.
+/// Returns whether `file` is the one at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     match (file.metadata(), fs::metadata(path)) {
@@ -100,7 +91,6 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Returns who has the lock of a machine now.
 pub(super) fn holder(folder: &Path, machine: &MachineName) -> Option<Holder> {
     let mut file = File::open(path(folder, machine)).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -113,7 +103,7 @@ fn path(folder: &Path, machine: &MachineName) -> PathBuf {
     folder.join(format!("{machine}.lock"))
 }
 
-/// Returns what the holder wrote; it may be about to.
+/// Returns `None` where the holder has not written it yet.
 fn read(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
@@ -125,7 +115,7 @@ fn busy(machine: &MachineName, holder: Option<Holder>) -> Failure {
         || "another nixvm".to_owned(),
         |holder| format!("`nixvm {}` (process {})", holder.command, holder.pid),
     );
-    Failure::user(format!("{by} works on {machine}; nothing was changed"))
+    Failure::user(format!("{by} is working on {machine}; nothing was changed"))
         .hint("try again when it is done, or let this command wait for it with `--wait`")
 }
 
@@ -145,7 +135,10 @@ mod tests {
         let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
         assert_eq!(holder(dir.path(), &web), Some(me("upgrade web")));
         let refused = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
-        assert_eq!(refused.to_string(), "`nixvm upgrade web` (process 42) works on web; nothing was changed");
+        assert_eq!(
+            refused.to_string(),
+            "`nixvm upgrade web` (process 42) is working on web; nothing was changed"
+        );
         Lock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
         drop(first);
         assert_eq!(holder(dir.path(), &web), None);
@@ -176,7 +169,7 @@ mod tests {
         first.remove().unwrap();
         assert!(!path(dir.path(), &web).exists());
         let _second = Lock::take(dir.path(), &web, &me("create web"), Duration::ZERO).unwrap();
-        // Who opened the file before it was removed can lock that, and would be the second to have the lock.
+        // A process that opened the file before it was deleted can lock it, and would be the second holder.
         flock(&old, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(!is_at(&old, &path(dir.path(), &web)));
         let third = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();

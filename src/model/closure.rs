@@ -1,7 +1,7 @@
-//! What a system is made of, and what another one has instead.
+//! The contents of a system, and the difference to another one.
 //!
-//! Store paths are grouped into packages and versions as `nix store diff-closures` does it (Nix's
-//! `src/nix/diff-closures.cc`), so that both tell the same story about the same two systems.
+//! Store paths are grouped into packages and versions as in `nix store diff-closures` (Nix's `src/nix/diff-closures.cc`), so
+//! that both report the same difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,16 @@ use super::quote;
 use super::text::public_text;
 use crate::error::Failure;
 
-/// Where store paths are.
 const STORE: &str = "/nix/store/";
 
-/// Digits of a store path's hash, and the alphabet of them: Nix's own base 32.
+/// Length and alphabet of a store path's hash: Nix's own base 32.
 const HASH: usize = 32;
 const DIGITS: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Smallest difference in size, in bytes, that counts where the versions are the same: 8 KiB, as in Nix.
+/// Between equal versions, smaller differences in size (in bytes) do not count: 8 KiB, as in Nix.
 const NOTABLE: u64 = 8 * 1024;
 
-/// The path of a thing in Nix's store, such as `/nix/store/…-bash-5.2`.
+/// A path in Nix's store, such as `/nix/store/…-bash-5.2`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePath(String);
 
@@ -46,15 +45,15 @@ impl StorePath {
 
     /// Returns the package's name and its version, empty where it has none.
     ///
-    /// An output's name does not count, nor can it be told from a version's last word: `openssl-3.0.15-dev` is `openssl`
-    /// of version `3.0.15`.
+    /// An output's name is dropped: `openssl-3.0.15-dev` is `openssl` of version `3.0.15`. It cannot be told from the last
+    /// word of a version.
     pub fn package(&self) -> (&str, &str) {
         let name = &self.0[STORE.len() + HASH + 1..];
         let name = match name.rsplit_once('-') {
             Some((rest, output)) if is_output(output) => rest,
             _ => name,
         };
-        // `DrvName` in Nix's src/libstore/names.cc: the version begins behind the first dash that no letter follows.
+        // `DrvName` in Nix's src/libstore/names.cc: the version begins after the first dash that no letter follows.
         let dash = name
             .bytes()
             .zip(name.bytes().skip(1))
@@ -73,42 +72,34 @@ fn is_output(word: &str) -> bool {
 /// All store paths of a system, and its kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closure {
-    /// The kernel's version.
     pub kernel: String,
-    /// Each path with the bytes it takes as an archive (its NAR).
+    /// Each path with the bytes of its archive (NAR).
     pub paths: BTreeMap<StorePath, u64>,
-    /// The files of its units below `/etc/systemd/system`, each with its SHA-256; `None` where they were not written down.
+    /// The unit files below `/etc/systemd/system`, each with its SHA-256; `None` where they were not recorded.
     pub units: Option<BTreeMap<String, String>>,
 }
 
-/// What became of a package from one system to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// Only the other system has it.
     Added,
-    /// The other system does not have it.
     Removed,
-    /// Both have it, in other versions or of another size.
+    /// In version or size.
     Changed,
 }
 
 /// A package that differs between two systems.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// The package's name.
     pub package: String,
-    /// What became of it.
     pub kind: ChangeKind,
-    /// Its versions in the one system, sorted as text; one may be empty.
+    /// Versions, sorted as text; one may be empty.
     pub before: Vec<String>,
-    /// Its versions in the other.
     pub after: Vec<String>,
-    /// By how many bytes all its paths together have grown.
+    /// The growth of all its paths together.
     pub bytes: i64,
 }
 
-/// What a closure has of one package.
 #[derive(Default, PartialEq, Eq)]
 struct Package<'a> {
     versions: BTreeSet<&'a str>,
@@ -118,8 +109,8 @@ struct Package<'a> {
 impl Closure {
     /// Returns the packages in which `other`, the later system, differs from this one, sorted by name.
     ///
-    /// One that was only built again counts if its size changed by 8 KiB or more: with every change of a compiler or a
-    /// library, the hashes of all that is built with it change too.
+    /// A rebuilt package counts if its size changed by 8 KiB or more: a new compiler or library changes the hashes of
+    /// everything built with it.
     pub fn diff(&self, other: &Closure) -> Vec<Change> {
         let (before, after) = (self.packages(), other.packages());
         let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
@@ -158,7 +149,6 @@ impl Closure {
     }
 }
 
-/// Returns `after - before`, which no sizes of real files make too large for it.
 fn difference(before: u64, after: u64) -> i64 {
     let size = i64::try_from(before.abs_diff(after)).unwrap_or(i64::MAX);
     if after < before { -size } else { size }

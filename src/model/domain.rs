@@ -3,27 +3,25 @@
 use super::record::Metadata;
 use super::{MacAddress, MachineId, MachineName, Network, Size, Vcpus};
 
-/// How the names of the domains without a guest begin that nixvm copies images with.
+/// Names of the domains without a guest by which nixvm copies images begin with this.
 pub const COPIER: &str = "nixvm-copy-";
 
-/// What runs a guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// The processor itself, through `/dev/kvm`.
     Kvm,
-    /// QEMU's translator: everywhere, and some ten times slower.
+    /// QEMU's translator: available everywhere, some ten times slower.
     Tcg,
 }
 
 impl Accelerator {
-    /// Returns how many processors a guest gets for which so many are declared: emulated, it has one.
+    /// Returns the number of processors that a guest gets: an emulated guest gets one.
     ///
-    /// QEMU gives each processor a thread of its own. *Seen* on a busy host, in some 50 boots with two processors (QEMU 7.2 and
-    /// 10.0, Linux 6.12): one kernel panicked with `Oops: int3`, at an instruction that holds none any more, and one stood
-    /// still, a processor no longer woken by its timer. That is what threads do that go on with a translation of code which
-    /// another has replaced, as Linux does with its own all through a boot. It was not seen with one processor, and
-    /// libvirt has no setting that makes the threads take turns.
+    /// QEMU emulates each processor on its own thread. In some 50 boots with two processors on a busy host (QEMU 7.2 and
+    /// 10.0, Linux 6.12), one kernel panicked with `Oops: int3` where the breakpoint was already gone, and one hung because
+    /// its timer no longer woke a processor. The likely reason: a thread continues with a translation of code that another
+    /// has replaced, as Linux does with its own code during a boot. One processor never showed this, and libvirt has no
+    /// setting that makes the threads take turns.
     pub fn vcpus(self, declared: Vcpus) -> u32 {
         match self {
             Accelerator::Kvm => declared.get(),
@@ -32,18 +30,15 @@ impl Accelerator {
     }
 }
 
-/// A guest's processor architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arch {
-    /// 64-bit x86.
     X86_64,
-    /// 64-bit ARM.
     Aarch64,
 }
 
 impl Arch {
-    /// Returns the name that libvirt, QEMU and `uname -m` use.
+    /// The name that libvirt, QEMU and `uname -m` use.
     pub fn as_str(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
@@ -51,12 +46,10 @@ impl Arch {
         }
     }
 
-    /// Returns the architecture of that name, if nixvm builds for it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.as_str() == name)
     }
 
-    /// Returns Nix's name of a Linux on this architecture.
     pub fn nix_system(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64-linux",
@@ -69,23 +62,17 @@ impl Arch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DomainState {
-    /// Not known.
     NoState,
-    /// Running.
     Running,
     /// Waiting for a resource; it is up.
     Blocked,
-    /// Paused by someone.
     Paused,
-    /// On its way down, and still up.
+    /// On its way down, but still up.
     Shutdown,
-    /// Off.
     Shutoff,
-    /// Off, with the guest's memory on disk: its next start goes on from there (libvirt calls it a managed save).
+    /// Off, with the guest's memory on disk: its next start resumes from there (libvirt's managed save).
     Saved,
-    /// Off, and not by its own will.
     Crashed,
-    /// Asleep.
     PmSuspended,
 }
 
@@ -95,13 +82,12 @@ impl DomainState {
         !matches!(self, DomainState::Shutoff | DomainState::Saved | DomainState::Crashed)
     }
 
-    /// Returns whether something in the guest can answer: it is up and does not stand still.
+    /// Returns whether something in the guest can answer: it is up and not paused.
     pub fn can_answer(self) -> bool {
         self.is_active() && !matches!(self, DomainState::Paused | DomainState::PmSuspended)
     }
 }
 
-/// Writes the state as people call it.
 impl std::fmt::Display for DomainState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
@@ -120,44 +106,33 @@ impl std::fmt::Display for DomainState {
 
 /// The files of a domain: absolute paths on its host, as the pool gives them.
 ///
-/// Paths, not volumes in a pool: libvirt's AppArmor driver writes the profile that confines QEMU by the definition alone, asks no
-/// pool, and leaves a disk out that is a volume (libvirt 9.0 to 11, `src/security/virt-aa-helper.c`). QEMU is then denied the disk.
+/// libvirt's AppArmor driver writes the profile that confines QEMU from the definition alone. It asks no pool and leaves out
+/// a disk that is defined as a volume (libvirt 9.0 to 11, `src/security/virt-aa-helper.c`); QEMU could then not open the
+/// disk. So disks are defined by path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainFiles {
-    /// The boot volume of the current generation.
+    /// Of the current generation.
     pub boot: String,
-    /// The layer of data that it writes to.
+    /// The topmost layer.
     pub data: String,
-    /// The identity volume.
     pub identity: String,
-    /// The firmware's variables.
     pub nvram: String,
-    /// What the guest prints on its serial port.
     pub serial_log: String,
 }
 
 /// Everything a domain's XML is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
-    /// The domain's name.
     pub name: MachineName,
-    /// The domain's UUID.
     pub machine_id: MachineId,
-    /// The guest's architecture.
     pub arch: Arch,
-    /// What runs it.
     pub accelerator: Accelerator,
-    /// Its memory, whole MiB.
+    /// In whole MiB.
     pub memory: Size,
-    /// Its processors.
     pub vcpus: Vcpus,
-    /// Its network.
     pub network: Network,
-    /// Its network card's address.
     pub mac: MacAddress,
-    /// Its files.
     pub files: DomainFiles,
-    /// Whose it is.
     pub metadata: Metadata,
 }
 

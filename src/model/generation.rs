@@ -1,6 +1,5 @@
-//! Builds of a machine, counted.
+//! Numbered builds of a machine.
 
-/// A build of a machine: its number, and what it was made from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Generation {
     /// Counted from 1.

@@ -1,4 +1,4 @@
-//! What a guest calls itself.
+//! A guest's hostname.
 
 use super::text::public_text;
 use super::{MachineName, quote};
@@ -6,8 +6,8 @@ use crate::error::Failure;
 
 /// A guest's hostname: one label of RFC 1123, section 2.1.
 ///
-/// Letters of either case, digits and inner hyphens, 1 to 63 of them, which also keeps within
-/// the kernel's 64 bytes (`gethostname(2)`).
+/// It has 1 to 63 letters of either case, digits and inner hyphens, which is within the kernel's 64 bytes
+/// (`gethostname(2)`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hostname(String);
 

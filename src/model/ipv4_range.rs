@@ -21,35 +21,31 @@ impl Ipv4Range {
         Ipv4Range { first: address.to_bits() & mask(prefix), prefix }
     }
 
-    /// Returns the range that holds the address, by a netmask such as 255.255.255.0; `None` if that is no netmask.
+    /// As [`Ipv4Range::around`], for a netmask such as 255.255.255.0; `None` if that is no netmask.
     pub fn by_netmask(address: Ipv4Addr, netmask: Ipv4Addr) -> Option<Self> {
         let bits = netmask.to_bits();
         let prefix = u8::try_from(bits.leading_ones()).ok()?;
         (mask(prefix) == bits).then(|| Self::around(address, prefix))
     }
 
-    /// Returns how many bits all its addresses share.
     pub fn prefix(self) -> u8 {
         self.prefix
     }
 
-    /// Returns whether an address is in both.
     pub fn overlaps(self, other: Ipv4Range) -> bool {
         let mask = mask(self.prefix.min(other.prefix));
         self.first & mask == other.first & mask
     }
 
-    /// Returns whether the address is in it.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         self.overlaps(Self::around(address, 32))
     }
 
-    /// Returns its address of that number, counted from 0.
+    /// Returns the address of that number, counted from 0.
     pub fn address(self, number: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first.saturating_add(number))
     }
 
-    /// Returns its last address.
     pub fn last(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first | !mask(self.prefix))
     }

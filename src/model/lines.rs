@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
 
-/// Returns the items of a text with their line numbers, counted from 1: every line that is not blank and no `#` comment.
+/// Returns the items of a text with their line numbers, counted from 1: every line that is neither blank nor a `#` comment.
 ///
-/// Lines end in LF or CRLF. Blanks before an item are dropped; what follows it is the item's own.
+/// Lines end in LF or CRLF. Leading blanks are dropped; trailing text belongs to the item.
 pub fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
@@ -15,9 +15,6 @@ pub fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Returns every item of a text, parsed; `label` names the text in messages, most often a path.
-///
-/// # Errors
-/// An item is no `T`: the message gives label and line, the cause what is wrong.
 pub fn parse<T: FromStr<Err = Failure>>(label: &str, text: &str) -> Result<Vec<T>> {
     items(text)
         .map(|(line, item)| item.parse().explain(|| Failure::user(format!("{label}, line {line}, is wrong"))))

@@ -14,12 +14,11 @@ impl MacAddress {
     /// Returns a new address under `52:54:00`, the locally administered prefix that QEMU and libvirt use.
     pub fn generate() -> Self {
         let random = uuid::Uuid::new_v4();
-        // The octets before the version's; all of them are random.
+        // These come before the version's octet; all of them are random.
         let [a, b, c, ..] = *random.as_bytes();
         MacAddress([0x52, 0x54, 0x00, a, b, c])
     }
 
-    /// Returns the six octets in the order they are written.
     pub fn octets(self) -> [u8; 6] {
         self.0
     }

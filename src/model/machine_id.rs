@@ -1,4 +1,4 @@
-//! The one number a machine is known by, in its guest and to libvirt.
+//! The number that identifies a machine in its guest and to libvirt.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +19,6 @@ impl MachineId {
     }
 
     /// Returns the id whose UUID is written in `text`, 8-4-4-4-12 hexadecimal digits of either case.
-    ///
-    /// # Errors
-    /// `text` is anything else, or the nil UUID.
     pub fn from_uuid(text: &str) -> Result<Self, Failure> {
         uuid::Uuid::try_parse(text)
             .ok()
@@ -33,7 +30,7 @@ impl MachineId {
             })
     }
 
-    /// Returns the id of those 16 bytes, libvirt's own form of a UUID; `None` for zeros.
+    /// Takes libvirt's own form of a UUID; `None` for zeros.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         Some(uuid::Uuid::from_bytes(bytes)).filter(|id| !id.is_nil()).map(MachineId)
     }

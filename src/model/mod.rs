@@ -1,9 +1,7 @@
-//! What nixvm talks about: machines, domains and the values they are made of.
+//! The values that nixvm works with: machines, domains and their parts.
 //!
-//! Nothing here touches a file, a process or the network. A value of these
-//! types is a valid one: whatever makes it checks it, and the
-//! [`Failure`](crate::error::Failure) that refuses it quotes what was given and
-//! says what is allowed.
+//! This module touches no file, process or network. A value of these types is valid: its constructor checks it, and the
+//! [`Failure`](crate::error::Failure) quotes a refused value and says what is allowed.
 
 pub mod closure;
 pub mod domain;
@@ -27,7 +25,6 @@ mod ipv4_range;
 mod mac;
 mod machine;
 mod machine_id;
-mod moment;
 mod name;
 mod network;
 mod password;
@@ -38,6 +35,7 @@ mod resolv_conf;
 mod size;
 mod ssh;
 mod text;
+mod timestamp;
 mod vcpus;
 
 pub use generation::Generation;
@@ -46,7 +44,6 @@ pub use ipv4_range::Ipv4Range;
 pub use mac::MacAddress;
 pub use machine::{IDENTITY, Machine, identity_of_its_own};
 pub use machine_id::MachineId;
-pub use moment::{Moment, NoMoment};
 pub use name::{MachineName, ProfileName, SnapshotName};
 pub use network::{InterfaceName, Network};
 pub use observation::{Observation, System};
@@ -59,4 +56,5 @@ pub use quote::quote;
 pub use resolv_conf::ResolvConf;
 pub use size::Size;
 pub use ssh::{AuthorizedKey, HostKey, public_half};
+pub use timestamp::{NotATimestamp, Timestamp};
 pub use vcpus::Vcpus;

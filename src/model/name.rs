@@ -9,8 +9,8 @@ const LONGEST: usize = 63;
 
 /// The name of a machine: of its folder, its domain, its volumes and its flake output.
 ///
-/// Lower-case letters, digits and inner hyphens, 1 to 63 of them. It is safe as a file name, in a
-/// volume's name before a `.`, as an attribute of a flake, and can never be taken for an option.
+/// It has 1 to 63 lower-case letters, digits and inner hyphens. So it is safe as a file name, before the `.` in a volume's
+/// name and as an attribute of a flake, and is never taken for an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineName(String);
 
@@ -44,7 +44,6 @@ impl SnapshotName {
     }
 }
 
-/// What a machine is made from when nothing is said.
 impl Default for ProfileName {
     fn default() -> Self {
         ProfileName("core".to_owned())

@@ -7,14 +7,13 @@ use super::quote;
 use super::text::public_text;
 use crate::error::Failure;
 
-/// How a machine reaches the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// libvirt's network `default`: the guest reaches out, the host reaches the guest.
+    /// libvirt's network `default`: the guest reaches out, and the host reaches the guest.
     Nat,
     /// A bridge of the host: the guest is on the host's network.
     Bridge(InterfaceName),
-    /// QEMU's own network, without root: the guest reaches out, a local port is forwarded to its ssh.
+    /// QEMU's own network, which needs no root: the guest reaches out, and a local port leads to its ssh.
     User,
 }
 

@@ -1,4 +1,4 @@
-//! What can be seen of a guest from the host, and what a generation's record keeps of it.
+//! Observations of a guest from the host, and the part that a generation's record keeps.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,23 @@ use serde::{Deserialize, Serialize};
 /// Longest name of a unit, in bytes (`UNIT_NAME_MAX` in systemd's src/basic/unit-name.h).
 const UNIT_NAME: usize = 255;
 
-/// How many units are remembered of a guest: it must not fill a domain's definition.
+/// Most units that are remembered of a guest, which must not fill its domain's definition.
 const UNITS: usize = 64;
 
-/// What systemd says of the whole system (systemctl(1), `is-system-running`).
+/// systemd's state of the whole system (systemctl(1), `is-system-running`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum System {
-    /// It has not started everything yet.
     Starting,
-    /// All that was to be started was, and works.
     Running,
-    /// All that was to be started was, and some of it failed.
+    /// Everything was started, and some units failed.
     Degraded,
-    /// It gave up and waits for a person.
     Maintenance,
-    /// It is on its way down, or in a state that nixvm does not know.
+    /// Shutting down, or a state that nixvm does not know.
     Other,
 }
 
 impl System {
-    /// Returns what systemd's word means.
     pub fn from_word(word: &str) -> Self {
         match word {
             "initializing" | "starting" => System::Starting,
@@ -39,41 +35,37 @@ impl System {
     }
 }
 
-/// What can be seen of a guest from the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observation {
-    /// Whether its agent answers.
+    /// The agent answers.
     pub agent: bool,
-    /// Whether its ssh server does.
+    /// The ssh server answers.
     pub ssh: bool,
-    /// What systemd says; `None` where nobody could be asked.
+    /// `None` where systemd could not be asked.
     pub system: Option<System>,
-    /// The units that have failed.
     pub failed: BTreeSet<String>,
-    /// The units that systemd has started again since the boot because they ended.
+    /// The units that systemd has restarted since the boot because they ended.
     #[serde(default)]
     pub restarting: BTreeSet<String>,
 }
 
 impl Observation {
-    /// Returns whether anything in the guest answers.
     pub fn answers(&self) -> bool {
         self.agent || self.ssh
     }
 
-    /// Returns whether the guest has started everything, so that what was seen says how well it runs.
+    /// Returns whether the guest has started everything, so that failed units mean something.
     pub fn is_settled(&self) -> bool {
         matches!(self.system, Some(System::Running | System::Degraded))
     }
 
-    /// Returns the units that fail in it, sorted by name.
     pub fn failing(&self) -> Vec<String> {
         self.failed.iter().cloned().collect()
     }
 }
 
-/// Returns what a guest says are names of units, without those that cannot be any: a guest is not trusted.
+/// Keeps only valid names of units: a guest is not trusted.
 pub fn unit_names<'a>(said: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     said.into_iter().filter(|name| is_unit_name(name)).take(UNITS).map(str::to_owned).collect()
 }

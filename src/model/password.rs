@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rand_core::{OsRng, RngCore};
+use ssh_key::rand_core::{OsRng, RngCore};
 use yescrypt::{CustomizedPasswordHasher, Params, Yescrypt};
 
 use super::text::checked_text;
@@ -11,7 +11,7 @@ use crate::error::Failure;
 /// Longest hash, in bytes (`CRYPT_OUTPUT_SIZE` of crypt(3), with its NUL).
 const LONGEST: usize = 383;
 
-/// Longest password, in bytes, that crypt(3) takes (`CRYPT_MAX_PASSPHRASE_SIZE`, less its NUL); PAM's limit is the same.
+/// Longest password, in bytes, that crypt(3) takes (`CRYPT_MAX_PASSPHRASE_SIZE` without its NUL); PAM's limit is the same.
 const LONGEST_PASSWORD: usize = 511;
 
 /// Bytes of a salt: as many as crypt_gensalt(3) gives yescrypt.
@@ -28,17 +28,16 @@ checked_text!(PasswordHash);
 impl PasswordHash {
     /// Returns the password's hash by yescrypt, `$y$j9T$…`, with a new random salt.
     ///
-    /// The settings are crypt(5)'s own defaults, which take 16 MiB for as long as it lasts.
+    /// The settings are the defaults of crypt(5), which take 16 MiB while it runs.
     ///
-    /// # Errors
-    /// No login could ever match it: the password is empty, holds a line's end or a NUL, or is longer than 511 bytes;
-    /// or the kernel has no random bytes.
+    /// Refuses a password that no login can match: an empty one, one with a line's end or a NUL, and one of more than 511
+    /// bytes.
     pub fn yescrypt(password: &str) -> Result<Self, Failure> {
         check_password(password)?;
         let mut salt = [0; SALT];
-        OsRng
-            .try_fill_bytes(&mut salt)
-            .map_err(|error| Failure::user("cannot get random bytes for a salt").because(error))?;
+        OsRng.try_fill_bytes(&mut salt).map_err(|error| {
+            Failure::user("cannot get random bytes for a salt").because(anyhow::Error::msg(error))
+        })?;
         Self::salted(password, &salt)
     }
 
@@ -60,13 +59,13 @@ impl PasswordHash {
         {
             return Ok(());
         }
-        // What stands there may be the password itself.
+        // The message does not show the text: it may be the password itself.
         Err(Failure::user("root's password hash (not shown here) is not one of crypt(5)")
             .hint("a hash begins with a method, such as `$y$`; `nixvm passwd NAME` makes one of a password; an empty file locks root"))
     }
 }
 
-/// Refuses a password that cannot be typed at a login or is more than crypt(3) reads; no message shows it.
+/// Refuses a password that cannot be typed at a login, or that crypt(3) would cut; no message shows it.
 fn check_password(password: &str) -> Result<(), Failure> {
     let refused = |why: &str, hint: &str| Err(Failure::user(format!("the password {why}")).hint(hint));
     if password.is_empty() {
@@ -141,7 +140,7 @@ mod tests {
         }
     }
 
-    /// What crypt(3) of libxcrypt 4.4.33 made; it holds where there is nothing to compare with.
+    /// A hash by crypt(3) of libxcrypt 4.4.33, for hosts without perl to compare with.
     #[test]
     fn yescrypt_with_a_known_salt() {
         let hash = PasswordHash::salted("pleaseletmein", b"0123456789abcdef").unwrap();

@@ -4,21 +4,15 @@ use std::path::Path;
 
 use serde::Serializer;
 
-/// Serialises a path as text; what is not UTF-8 in it is shown as `U+FFFD`.
+/// Serialises a path as text; bytes that are not UTF-8 are shown as `U+FFFD`.
 ///
-/// serde refuses such a path, and the whole result with it. Every path of a result has
-/// `#[serde(serialize_with = "…")]` with this or [`texts`]; `tests/architecture` looks for one that has not.
-///
-/// # Errors
-/// Those of the serializer.
+/// serde would refuse such a path, and the whole result with it. Every path of a result has `#[serde(serialize_with = "…")]`
+/// with this or [`texts`]; `tests/architecture` finds the others.
 pub fn text<S: Serializer>(path: impl AsRef<Path>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.as_ref().display())
 }
 
 /// Serialises several paths as [`text`] does one.
-///
-/// # Errors
-/// Those of the serializer.
 pub fn texts<S: Serializer>(paths: &[impl AsRef<Path>], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(paths.iter().map(|path| path.as_ref().to_string_lossy()))
 }

@@ -4,7 +4,6 @@ use super::quote;
 use super::text::public_text;
 use crate::error::Failure;
 
-/// The name of one of libvirt's storage pools.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolName(String);
 
@@ -16,7 +15,7 @@ public_text!(PoolName);
 public_text!(Connection);
 
 impl PoolName {
-    /// A new pool's folder is called by its name.
+    /// A new pool's folder gets its name.
     fn check(text: &str) -> Result<(), Failure> {
         let odd = |c: char| c == '/' || c.is_control() || c.is_whitespace();
         if text.is_empty() || text.starts_with('.') || text.contains(odd) {
@@ -28,24 +27,22 @@ impl PoolName {
 }
 
 impl Connection {
-    /// libvirt would take other words for an alias, and what that stands for decides how guests are reached.
+    /// libvirt would take another word for an alias, and nixvm must know the real URI to know how to reach guests.
     fn check(text: &str) -> Result<(), Failure> {
         if text.contains("://") && !text.contains(|c: char| c.is_control() || c.is_whitespace()) {
             return Ok(());
         }
         Err(Failure::user(format!("{} is no libvirt URI", quote(text)))
-            .hint("such as qemu:///session, or qemu+ssh://root@server/system; of an alias `virsh -c ALIAS uri` prints it"))
+            .hint("give a URI such as qemu:///session or qemu+ssh://root@server/system; `virsh -c ALIAS uri` prints the one of an alias"))
     }
 }
 
-/// The pool of a machine that is said nothing of.
 impl Default for PoolName {
     fn default() -> Self {
         PoolName("nixvm".to_owned())
     }
 }
 
-/// The libvirt that is asked where nothing is said.
 impl Default for Connection {
     fn default() -> Self {
         Connection("qemu:///system".to_owned())

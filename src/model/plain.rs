@@ -1,13 +1,13 @@
-//! Text from elsewhere, made fit for a terminal.
+//! Making foreign text safe for a terminal.
 //!
-//! A guest, an archive or a builder may print anything, and a terminal obeys what begins with ESC: it moves the cursor over
-//! lines that were shown before, changes its title or what is pasted next.
+//! A guest, an archive or a builder may print anything, and a terminal obeys sequences that begin with ESC: they can
+//! overwrite earlier lines, change the title or prepare the next paste.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Returns whether a terminal, or whoever reads what it shows, could be led astray by the character: a control character
-/// other than a line's end and a tab, or one that turns the direction of what follows round.
+/// Returns whether the character can mislead a terminal or its reader: a control character other than a line's end and a
+/// tab, or one that changes the direction of the text.
 pub fn is_unsafe(c: char) -> bool {
     let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || (c.is_control() && c != '\n' && c != '\t')
@@ -18,7 +18,7 @@ pub fn plain(text: &str) -> String {
     filtered(text, false)
 }
 
-/// Returns the text as [`plain`] does, with its colours left: for text that nixvm coloured itself.
+/// As [`plain`], but keeps colours: for text that nixvm coloured itself.
 pub fn styled(text: &str) -> String {
     filtered(text, true)
 }
@@ -30,7 +30,7 @@ fn filtered(text: &str, colours: bool) -> String {
         match c {
             '\x1b' => escape(&mut rest, colours, &mut kept),
             '\u{9b}' => drop(parameters(&mut rest)),
-            // A line that was written over is two lines.
+            // An overwritten line becomes two lines.
             '\r' if !matches!(rest.peek(), Some('\n' | '\r')) => kept.push('\n'),
             c if is_unsafe(c) => {}
             c => kept.push(c),
@@ -39,7 +39,7 @@ fn filtered(text: &str, colours: bool) -> String {
     kept
 }
 
-/// Passes over what follows an ESC.
+/// Skips the sequence after an ESC.
 fn escape(rest: &mut Peekable<Chars<'_>>, colours: bool, kept: &mut String) {
     match rest.peek() {
         Some('[') => {
@@ -51,7 +51,7 @@ fn escape(rest: &mut Peekable<Chars<'_>>, colours: bool, kept: &mut String) {
                 kept.push_str(&sequence);
             }
         }
-        // A string for the terminal, such as its title: up to BEL or ESC \, and never beyond the line.
+        // A string for the terminal, such as its title, ends at BEL or ESC \, and at the line's end at the latest.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             while let Some(c) = rest.next_if(|c| *c != '\n') {
                 if c == '\x07' || (c == '\x1b' && rest.next_if_eq(&'\\').is_some()) {
@@ -64,7 +64,7 @@ fn escape(rest: &mut Peekable<Chars<'_>>, colours: bool, kept: &mut String) {
     }
 }
 
-/// Passes over the parameters of a sequence and the character that ends it, and returns both.
+/// Skips the parameters of a sequence and its last character, and returns both.
 fn parameters(rest: &mut Peekable<Chars<'_>>) -> String {
     let mut sequence = String::new();
     while let Some(c) = rest.next_if(|c| ('\x20'..='\x3f').contains(c)) {

@@ -15,17 +15,15 @@ pub struct Ports(Vec<u16>);
 pub struct Port(NonZeroU16);
 
 impl Ports {
-    /// Returns the TCP ports that are open when nothing is said: ssh, http and https.
+    /// ssh, http and https.
     pub fn default_tcp() -> Self {
         Ports(vec![22, 80, 443])
     }
 
-    /// Returns the ports, ascending.
     pub fn as_slice(&self) -> &[u16] {
         &self.0
     }
 
-    /// Returns these ports and `more`.
     #[must_use]
     pub fn with(self, more: &[Port]) -> Self {
         let own = self.0.into_iter().filter_map(NonZeroU16::new).map(Port);

@@ -1,13 +1,11 @@
-//! A refused value inside a message.
+//! Quoting a refused value in a message.
 
-/// Characters of a value that a message shows.
 const SHOWN: usize = 60;
 
 /// Returns `value` between backticks, fit for one line of a terminal.
 ///
-/// The value may be anything a user or a broken file holds: what is not UTF-8 is
-/// shown as `U+FFFD`, control characters are escaped, so that no message can
-/// drive the terminal, and a long value ends in `…`.
+/// The value may be anything that a user or a broken file contains: bytes that are not UTF-8 are shown as `U+FFFD`, control
+/// characters are escaped, and a long value ends in `…`.
 pub fn quote(value: impl AsRef<[u8]>) -> String {
     let text = String::from_utf8_lossy(value.as_ref());
     let mut shown = String::from("`");
@@ -16,7 +14,7 @@ pub fn quote(value: impl AsRef<[u8]>) -> String {
             shown.push('…');
             break;
         }
-        // Backslash and quotes stay as they were typed; only what cannot be seen is escaped.
+        // Backslashes and quotes stay as they were typed; only invisible characters are escaped.
         if c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {

@@ -1,45 +1,39 @@
-//! What a domain carries to say that it is nixvm's: which machine, which builds of it, which snapshots.
+//! The metadata by which a domain is nixvm's: its machine, its builds, its snapshots.
 //!
-//! It lives in the domain's own definition, so it is where the machine is, on a remote host too, and it changes
-//! together with the disks that the domain is defined on: libvirt replaces a definition whole.
+//! They are part of the domain's definition. So they are where the machine is, on a remote host too, and change together
+//! with the disks in the definition: libvirt replaces a definition as a whole.
 
 use serde::Serialize;
 
 use super::volume::VolumeStem;
 use super::{Generation, MachineName, Observation, ProfileName, SnapshotName};
 
-/// The namespace of nixvm's element in a domain's metadata.
 pub const METADATA_NAMESPACE: &str = "urn:nixvm:domain:1";
 
-/// The namespace of the element that says what nixvm defined a domain with.
+/// The namespace of the element with the values that nixvm defined a domain with.
 pub const DEFINED_NAMESPACE: &str = "urn:nixvm:defined:1";
 
-/// What a domain carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Metadata {
-    /// The machine.
     pub machine: MachineName,
-    /// The absolute path of the workspace that declares the machine.
+    /// The absolute path of the workspace.
     pub workspace: String,
-    /// How its volumes' names begin.
     pub stem: VolumeStem,
-    /// The port of the host's loopback that leads to the guest's ssh; on QEMU's user network only.
+    /// The port on the host's loopback that leads to the guest's ssh; on QEMU's user network only.
     pub ssh_port: Option<u16>,
-    /// Its builds.
     pub generations: Generations,
-    /// Its snapshots, oldest first.
+    /// The oldest first.
     pub snapshots: Vec<Snapshot>,
 }
 
 impl Metadata {
-    /// Returns the build that the domain is defined on.
     pub fn current(&self) -> &Build {
         self.generations.current()
     }
 
-    /// Returns what holds of the snapshots once the merges that were begun are known to have ended or not.
+    /// Returns the metadata with each begun merge resolved: finished or not.
     ///
-    /// `chain` are the layers below the one in use, and that itself: a layer that was merged away is not among them.
+    /// `chain` are the layer in use and those below it; a layer that was merged away is not among them.
     #[must_use]
     pub fn after_merges(&self, chain: &[u32]) -> Self {
         let mut after = self.clone();
@@ -53,7 +47,6 @@ impl Metadata {
         after
     }
 
-    /// Returns the snapshot of that name.
     pub fn snapshot(&self, name: &SnapshotName) -> Option<&Snapshot> {
         self.snapshots.iter().find(|snapshot| snapshot.name == *name)
     }
@@ -64,54 +57,46 @@ impl Metadata {
 pub struct Build {
     /// Counted from 1 over the machine's life.
     pub number: u32,
-    /// The profile it was made from.
     pub profile: ProfileName,
     /// SHA-256 of everything it was made from, in hexadecimal.
     pub digest: String,
-    /// The digest of other files that give the same system, as an upgrade found out last.
+    /// The digest of other files that give the same system, as the last upgrade found.
     pub also: Option<String>,
-    /// SHA-256 of what makes its system, whatever the files say that it is made from; `None` where an older nixvm made it.
+    /// SHA-256 of the system itself, whatever files it was made from; `None` where an older nixvm made it.
     pub fingerprint: Option<String>,
-    /// The volume of the base image that its boot volume lies on.
+    /// The volume of the base image below its boot volume.
     pub base: String,
-    /// When it was put into the pool, in seconds since 1970.
+    /// When it was uploaded, in seconds since 1970.
     pub made: u64,
-    /// How it came up.
     pub health: BuildHealth,
-    /// The nixpkgs it was built from.
     pub nixpkgs: String,
-    /// The kernel's version.
     pub kernel: String,
-    /// How the machine was with it when it was well and looked at last: what a return to it is measured by.
+    /// The machine when it was last seen well with this build: a return to the build is judged by it.
     pub seen: Option<Observation>,
 }
 
 impl Build {
-    /// Returns its number, and the digest that its image has.
     pub fn generation(&self) -> Generation {
         Generation { number: self.number, digest: self.digest.clone() }
     }
 
-    /// Returns whether files with that digest give this build.
     pub fn is_made_from(&self, digest: &str) -> bool {
         self.digest == digest || self.also.as_deref() == Some(digest)
     }
 }
 
-/// How a build came up when it was booted last.
+/// The result of a build's last boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildHealth {
-    /// Nobody has looked yet.
     Untried,
-    /// As well as the one before it.
     Healthy,
-    /// Not as well; an upgrade went back from it.
+    /// An upgrade went back from it.
     Unhealthy,
 }
 
 impl BuildHealth {
-    /// Returns the word that stands for it in the metadata.
+    /// The word in the metadata.
     pub fn as_str(self) -> &'static str {
         match self {
             BuildHealth::Untried => "untried",
@@ -120,7 +105,6 @@ impl BuildHealth {
         }
     }
 
-    /// Returns the health that the word stands for.
     pub fn from_word(word: &str) -> Option<Self> {
         [BuildHealth::Untried, BuildHealth::Healthy, BuildHealth::Unhealthy]
             .into_iter()
@@ -143,12 +127,11 @@ pub struct Generations {
 }
 
 impl Generations {
-    /// Returns a machine's first build.
     pub fn first(build: Build) -> Self {
         Generations { current: build.number, all: vec![build] }
     }
 
-    /// Returns these builds; `None` if the number `current` is not among them, or one is there twice.
+    /// Returns `None` if the number `current` is missing, or a number stands twice.
     pub fn new(current: u32, mut all: Vec<Build>) -> Option<Self> {
         all.sort_by_key(|build| build.number);
         let twice = all.windows(2).any(|pair| pair[0].number == pair[1].number);
@@ -157,36 +140,33 @@ impl Generations {
 
     /// Returns the build that the domain is defined on.
     pub fn current(&self) -> &Build {
-        // `new` has seen that it is there; the first one is what an error here could do least harm with.
+        // `new` has checked that it is there; if not, the first build does the least harm.
         self.get(self.current).unwrap_or(&self.all[0])
     }
 
-    /// Returns the build of that number.
     pub fn get(&self, number: u32) -> Option<&Build> {
         self.all.iter().find(|build| build.number == number)
     }
 
-    /// Returns the latest build that is made from what has that digest.
+    /// Returns the latest build that files with that digest give.
     pub fn with_digest(&self, digest: &str) -> Option<&Build> {
         self.all.iter().rev().find(|build| build.is_made_from(digest))
     }
 
-    /// Returns all builds, by number.
     pub fn all(&self) -> &[Build] {
         &self.all
     }
 
-    /// Returns the number for the next build.
     pub fn next(&self) -> u32 {
         self.all.last().map_or(1, |build| build.number + 1)
     }
 
-    /// Returns the latest build before `number` that is not known to be unhealthy: where a rollback leads.
+    /// Returns the target of a rollback: the latest build before `number` that is not known to be unhealthy.
     pub fn before(&self, number: u32) -> Option<&Build> {
         self.all.iter().rev().find(|build| build.number < number && build.health != BuildHealth::Unhealthy)
     }
 
-    /// Returns the builds with `build` among them and current; one of the same number is replaced.
+    /// Adds `build`, or replaces the one of its number, and makes it current.
     #[must_use]
     pub fn with(&self, build: Build) -> Self {
         let current = build.number;
@@ -196,34 +176,33 @@ impl Generations {
         Generations { current, all }
     }
 
-    /// Returns the builds with that one current and untried. One that is there already keeps what is known of it: what lies in
-    /// the pool under its number is what was made then.
+    /// Makes a build current and untried. A build that exists already keeps its record: the volumes under its number were
+    /// made then.
     #[must_use]
     pub fn with_untried(&self, build: Build) -> Self {
         let known = self.get(build.number).filter(|known| known.digest == build.digest).cloned();
         self.with(Build { health: BuildHealth::Untried, ..known.unwrap_or(build) })
     }
 
-    /// Returns the builds with that one current; the same, if there is none of that number.
+    /// Makes a build current; changes nothing if there is none of that number.
     #[must_use]
     pub fn at(&self, number: u32) -> Self {
         let current = self.get(number).map_or(self.current, |build| build.number);
         Generations { current, all: self.all.clone() }
     }
 
-    /// Returns the builds with what is known of one's health.
     #[must_use]
     pub fn judged(&self, number: u32, health: BuildHealth) -> Self {
         self.changed(number, |build| build.health = health)
     }
 
-    /// Returns the builds with what was seen of one that is well.
+    /// Records an observation of a build that is well.
     #[must_use]
     pub fn seen(&self, number: u32, seen: &Observation) -> Self {
         self.changed(number, |build| build.seen = Some(seen.clone()))
     }
 
-    /// Returns the builds with the digest of other files that give the same system as one of them.
+    /// Records the digest of other files that give the same system.
     #[must_use]
     pub fn also_from(&self, number: u32, digest: &str) -> Self {
         self.changed(number, |build| build.also = Some(digest.to_owned()))
@@ -235,7 +214,7 @@ impl Generations {
         changed
     }
 
-    /// Returns the builds without those that `keep` turns down; the current one always stays.
+    /// Drops the builds that `keep` refuses, but never the current one.
     #[must_use]
     pub fn retain(&self, keep: impl Fn(&Build) -> bool) -> Self {
         let stays = |build: &&Build| build.number == self.current || keep(build);
@@ -243,23 +222,21 @@ impl Generations {
     }
 }
 
-/// A point in a machine's life that can be gone back to.
+/// A point to which a machine can return.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
-    /// Its name.
     pub name: SnapshotName,
-    /// When it was taken, in seconds since 1970.
+    /// In seconds since 1970.
     pub taken: u64,
     /// The layer of data that it froze.
     pub layer: u32,
-    /// The layer below, from before `layer` is merged into it until that is written down: once `layer` is no part of the
-    /// chain in use any more, that one is the snapshot's.
+    /// The layer below, set from before `layer` is merged into it until the merge is recorded. Once `layer` is missing from
+    /// the chain in use, this layer is the snapshot's.
     pub merging: Option<u32>,
-    /// Whether the firmware's variables were kept beside it.
+    /// Whether the firmware's variables were kept too.
     pub nvram: bool,
-    /// The generation that ran.
     pub generation: u32,
-    /// Whether nothing was half written: the guest was off, or held still through its agent.
+    /// Whether the guest was off, or frozen through its agent, so that nothing was half written.
     pub consistent: bool,
 }
 

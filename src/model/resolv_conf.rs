@@ -35,7 +35,7 @@ fn refuse(message: String) -> Failure {
     )
 }
 
-/// Checks what the C library would silently skip or misread.
+/// Refuses lines that the C library would silently skip or misread.
 fn check_line(line: &str) -> Result<(), &'static str> {
     if line.contains(|c: char| c.is_control() && c != '\t') {
         return Err("holds a control character (the lines must end in LF alone)");
@@ -58,7 +58,7 @@ fn check_line(line: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Cloudflare's resolvers, as in the original.
+/// Cloudflare's resolvers.
 impl Default for ResolvConf {
     fn default() -> Self {
         ResolvConf("nameserver 1.1.1.1\nnameserver 1.0.0.1\n".to_owned())

@@ -1,4 +1,4 @@
-//! What looks like a secret, and so goes to no place where others read it.
+//! Recognising secrets, which must not get where others can read them.
 
 use std::ffi::OsStr;
 
@@ -28,10 +28,10 @@ pub const MACHINE_FILES: [&str; 22] = [
     "health-check",
 ];
 
-/// Those of them that are secret, wherever somebody puts a copy.
+/// Those that are secret, wherever somebody puts a copy.
 pub const MACHINE_SECRETS: [&str; 2] = ["ssh_host_ed25519_key", "root_password_hash"];
 
-/// Words in a name that say that what is in the file, or in the folder, is nobody else's business.
+/// Words in the name of a file or folder that mark its contents as secret.
 const WORDS: [&str; 10] = [
     "secret",
     "secrets",
@@ -45,13 +45,13 @@ const WORDS: [&str; 10] = [
     "private",
 ];
 
-/// How the names of keys, key stores and nixvm's archives end.
+/// Endings of the names of keys, key stores and nixvm's archives.
 const ENDINGS: [&str; 8] = [".key", ".pem", ".p12", ".pfx", ".jks", ".kdbx", ".keytab", ".tar.zst"];
 
-/// How private keys are called by ssh-keygen(1).
+/// Names that ssh-keygen(1) gives to private keys.
 const BEGINNINGS: [&str; 4] = ["id_rsa", "id_ed25519", "id_ecdsa", "id_dsa"];
 
-/// How a PEM file begins (RFC 7468), up to what it holds.
+/// The beginning of a PEM file (RFC 7468), up to its label.
 const PEM: &[u8] = b"-----BEGIN ";
 
 /// Returns whether a file or folder holds a secret by its name; sources in Nix and Rust never do.

@@ -12,12 +12,12 @@ const TIB: u64 = 1 << 40;
 
 /// A number of bytes.
 ///
-/// What a person writes goes through [`Size::parse_memory`] or
-/// [`Size::parse_disk`], which know the unit of a bare number and what is sane.
+/// Text that a person wrote goes through [`Size::parse_memory`] or [`Size::parse_disk`], which know the unit of a bare
+/// number and the sensible limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Size(u64);
 
-/// What one kind of size may be.
+/// The limits of one kind of size.
 struct Rule {
     what: &'static str,
     bare: u64,
@@ -30,7 +30,7 @@ const MEMORY: Rule = Rule {
     what: "memory",
     bare: MIB,
     bare_unit: "MiB",
-    // Below this a stock kernel and its initrd do not come up.
+    // With less, a stock kernel and its initrd do not boot.
     least: Size(128 * MIB),
     most: Size(64 * TIB),
 };
@@ -39,52 +39,44 @@ const DISK: Rule = Rule {
     what: "a disk",
     bare: GIB,
     bare_unit: "GiB",
-    // Below this ext4's journal leaves no room.
+    // With less, ext4's journal leaves no space.
     least: Size(64 * MIB),
-    // Debian 12's mkfs.ext4 takes minutes and gigabytes of metadata above.
+    // With more, Debian 12's mkfs.ext4 takes minutes and gigabytes of metadata.
     most: Size(64 * TIB),
 };
 
 impl Size {
-    /// A machine's memory when nothing is said.
     pub const DEFAULT_MEMORY: Size = Size(2048 * MIB);
-    /// The size of a machine's data disk when nothing is said.
     pub const DEFAULT_DISK: Size = Size(20 * GIB);
 
-    /// Returns the size of so many bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Size(bytes)
     }
 
-    /// Returns the memory that `text` names: a number with `K`, `M`, `G` or `T` (powers of 1024), or of MiB.
-    ///
-    /// # Errors
-    /// `text` is something else, or not a whole number of MiB from 128 MiB to 64 TiB.
+    /// Parses a size of memory: a number with `K`, `M`, `G` or `T` (powers of 1024), or of MiB. It must be a whole number of
+    /// MiB, from 128 MiB to 64 TiB.
     pub fn parse_memory(text: &str) -> Result<Self, Failure> {
         MEMORY.parse(text)
     }
 
-    /// Returns the size of the disk that `text` names: a number with `K`, `M`, `G` or `T` (powers of 1024), or of GiB.
-    ///
-    /// # Errors
-    /// `text` is something else, or not a whole number of MiB from 64 MiB to 64 TiB.
+    /// Parses the size of a disk: a number with `K`, `M`, `G` or `T` (powers of 1024), or of GiB. It must be a whole number
+    /// of MiB, from 64 MiB to 64 TiB.
     pub fn parse_disk(text: &str) -> Result<Self, Failure> {
         DISK.parse(text)
     }
 
-    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// Returns the number of whole MiB.
+    /// Rounds down to whole MiB.
     pub const fn mib(self) -> u64 {
         self.0 / MIB
     }
 
-    /// Returns the size as it is written into files, such as `20G`: exact, and read alike by both parsers.
+    /// Returns the size for files, such as `20G`: exact, and both parsers read it alike.
     ///
-    /// A size that is no whole number of KiB comes out in bytes, which neither reads.
+    /// A size that is not a whole number of KiB comes out in bytes, which neither parser reads.
     pub fn exact(self) -> String {
         for (unit, letter) in [(TIB, "T"), (GIB, "G"), (MIB, "M"), (KIB, "K")] {
             if self.0 >= unit && self.0.is_multiple_of(unit) {

@@ -2,7 +2,7 @@
 
 /// Returns the candidate nearest to `given`, if one is near enough to have been meant.
 pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters wrong is a slip; more is another word.
+    // With a third of the letters wrong it is a slip; with more it is another word.
     let limit = (given.chars().count() / 3).max(1);
     candidates
         .into_iter()

@@ -1,8 +1,8 @@
-//! What all types have in common that are a checked piece of text.
+//! The shared parts of all types that are a checked piece of text.
 
-/// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` the ways in and out.
+/// Gives a `struct NAME(String)` with a `fn check(&str) -> Result<(), Failure>` its conversions from and to text.
 ///
-/// Every way in goes through `check`, deserialising too.
+/// Every conversion from text, deserialising too, calls `check`.
 macro_rules! checked_text {
     ($name:ident) => {
         impl $name {
@@ -26,18 +26,6 @@ macro_rules! checked_text {
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 $name::check(&text)?;
                 Ok($name(text))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                value.0
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
             }
         }
     };

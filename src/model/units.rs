@@ -9,14 +9,12 @@ use super::closure::ChangeKind;
 /// A unit that differs between two systems.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnitChange {
-    /// The unit's name.
     pub unit: String,
-    /// What became of it.
     pub kind: ChangeKind,
 }
 
-/// Returns the units in which `after` differs from `before`, sorted by name: the files below `/etc/systemd/system`, each with
-/// a digest.
+/// Returns the units in which two systems differ, sorted by name. The maps are the files below `/etc/systemd/system` with
+/// their digests.
 pub fn diff(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<UnitChange> {
     let (before, after) = (by_unit(before), by_unit(after));
     let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
@@ -32,7 +30,7 @@ pub fn diff(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>)
     names.into_iter().filter_map(change).collect()
 }
 
-/// Returns the files by the unit whose they are: its own, what adds to it (`NAME.d/`), and that another one wants it.
+/// Groups files by unit: its own, its drop-ins (`NAME.d/`), and the links by which others want it.
 fn by_unit(files: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeMap<&str, &str>> {
     let mut units: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for (file, digest) in files {

@@ -1,4 +1,4 @@
-//! How many processors a guest sees.
+//! A guest's number of processors.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,8 @@ use crate::error::Failure;
 pub struct Vcpus(u16);
 
 impl Vcpus {
-    /// What a machine gets when nothing is said.
     pub const DEFAULT: Vcpus = Vcpus(2);
 
-    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0.into()
     }

@@ -1,16 +1,16 @@
-//! Volumes in a pool, and how they are called.
+//! Volumes in a pool, and their names.
 //!
-//! A name is a machine's stem, a `.` and what the volume is to the machine. No stem holds a `.`, so `web`'s
-//! volumes never meet those of `web-prod`.
+//! A name is a machine's stem, a `.` and the volume's role. No stem contains a `.`, so the names of `web`'s volumes never
+//! collide with those of `web-prod`.
 
 use super::{MachineName, quote};
 use crate::error::Failure;
 use crate::model::text::public_text;
 
-/// How the names of a machine's volumes begin: with the name it was created under.
+/// The beginning of the names of a machine's volumes: the name under which the machine was created.
 ///
-/// libvirt cannot rename a volume, so a machine that is renamed keeps its volumes as they are; whoever takes its
-/// old name then gets a stem with a number, `web_2`.
+/// libvirt cannot rename a volume, so a renamed machine keeps its volumes' names; a new machine of the old name gets a stem
+/// with a number, `web_2`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeStem(String);
 
@@ -41,31 +41,29 @@ impl From<&MachineName> for VolumeStem {
     }
 }
 
-/// What a volume is to its machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The system of that generation: a thin disk over its profile's base image.
     Boot(u32),
-    /// A layer of the machine's data, counted from 1 in the order they were made; what is below a layer is frozen.
+    /// A layer of the machine's data, counted from 1 in the order they were made; the layers below it are frozen.
     Data(u32),
-    /// The machine's secrets, written anew at every start.
+    /// The machine's secrets.
     Identity,
-    /// The firmware's variables.
     Nvram,
     /// The firmware's variables as they were when that layer of data was frozen.
     FrozenNvram(u32),
-    /// The firmware's variables that are to be put in force before the machine is started on that layer of data.
+    /// The firmware's variables to be put in force before the machine is started on that layer of data.
     NextNvram(u32),
-    /// What the guest printed on its serial port; libvirt rotates it, and then there are older parts with a number.
+    /// The output of the guest's serial port. libvirt rotates it; older parts have a number.
     SerialLog(Option<u32>),
-    /// The target of a backup that runs, or that was interrupted.
+    /// The target of a running or interrupted backup.
     Backup,
-    /// A volume that is being uploaded, or was when nixvm died.
+    /// An upload that runs or was interrupted.
     Part,
 }
 
 impl Role {
-    /// Returns the name of the volume that is this to the machine with that stem.
+    /// Returns the volume's name.
     pub fn of(&self, stem: &VolumeStem) -> String {
         match self {
             Role::Boot(generation) => format!("{stem}.boot-{generation}.qcow2"),
@@ -81,14 +79,14 @@ impl Role {
         }
     }
 
-    /// Returns whether nixvm makes it as a qcow2 file. All others are raw, whatever they begin with.
+    /// Returns whether nixvm makes it as a qcow2 file. All others are raw, whatever their first bytes are.
     fn is_qcow2(&self) -> bool {
         match self {
             Role::Boot(_) | Role::Data(_) | Role::Backup => true,
             Role::Identity | Role::Nvram | Role::FrozenNvram(_) | Role::NextNvram(_) | Role::SerialLog(_) => {
                 false
             }
-            // Its header is written last, under its own name; a copy that is being filled lies on none.
+            // A copy gets its header last, under its final name, so a copy in progress has no backing file.
             Role::Part => false,
         }
     }
@@ -114,19 +112,20 @@ impl Role {
     }
 }
 
-/// Largest file of a firmware's variables, in bytes: a bank of flash of QEMU's machine `virt` (`VIRT_FLASH` in its
-/// hw/arm/virt.c, half of which is the variables'), and the length of AAVMF's file in Debian. OVMF's have 128 or 528 KiB.
+/// Largest file of a firmware's variables, in bytes: a flash bank of QEMU's machine `virt` (`VIRT_FLASH` in its
+/// hw/arm/virt.c, half of which is for variables), and the length of AAVMF's file in Debian. OVMF's files have 128 or 528
+/// KiB.
 pub const LARGEST_NVRAM: u64 = 64 << 20;
 
-/// Returns whether a volume of that name may be a qcow2 file, and so may lie on another.
+/// Returns whether a volume of that name may be a qcow2 file, and so may have a backing file.
 ///
-/// The name decides, and not the first bytes: a guest writes those of its serial log and of its firmware's variables, and
-/// could put a header there that names any file of the host. A volume that is not nixvm's may be anything.
+/// The name decides, not the first bytes: a guest writes those of its serial log and of its firmware's variables, and could
+/// put a header there that names any file of the host. A volume that is not nixvm's may be anything.
 pub fn may_be_qcow2(volume: &str) -> bool {
     parse(volume).is_none_or(|(_, role)| role.is_qcow2())
 }
 
-/// Returns whose volume that is and what it is to its machine; `None` for a base image, and for what is not nixvm's.
+/// Returns a volume's machine and role; `None` for a base image, and for a volume that is not nixvm's.
 pub fn parse(volume: &str) -> Option<(VolumeStem, Role)> {
     let (stem, role) = volume.split_once('.')?;
     Some((stem.parse().ok()?, Role::parse(role)?))

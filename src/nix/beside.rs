@@ -11,7 +11,7 @@ pub const FOLDER: &str = "/opt/nixvm/nix";
 /// Longest wait for the mirrors: the first time apt fetches lists of some 10 MB.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is known of the Nix in a folder.
+/// The updates for the Nix in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Updates {
     /// The host's apt knows nothing newer, or cannot be asked.
@@ -22,8 +22,8 @@ pub enum Updates {
     Newer(Vec<String>),
 }
 
-/// Returns what is known of the Nix in `folder`; `None` where there is none. Asks the mirrors of its own sources for at most
-/// 10 seconds.
+/// Looks for newer packages of the Nix in `folder`; `None` where there is none. Asks the mirrors of its own sources for at
+/// most 10 seconds.
 pub fn updates(folder: &Path) -> Option<Updates> {
     if !folder.join("bin/nix").exists() {
         return None;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
@@ -13,15 +12,14 @@ use crate::interrupt;
 use super::log::{self, Event};
 use super::{daemon, reference};
 
-/// What to do where there is no Nix.
 pub const MISSING: &str =
     "install Nix 2.18 or newer (`./quickstart` does it), see https://nixos.org/download";
 
-/// Where Nix is installed beside the folders that every `PATH` names; quickstart puts it into the first.
+/// Where Nix may be although `PATH` does not name it; quickstart installs into the first.
 const PLACES: [&str; 3] =
     ["/usr/local/bin", "/nix/var/nix/profiles/default/bin", "/run/current-system/sw/bin"];
 
-/// Returns what to do where Nix is not found: cron, `env -i` and the like name few folders in `PATH`.
+/// The hint where Nix is not found: under cron or `env -i`, `PATH` names few folders.
 pub(super) fn missing() -> String {
     match PLACES.into_iter().find(|place| Path::new(place).join("nix").exists()) {
         Some(place) => {
@@ -36,16 +34,14 @@ pub(super) fn missing() -> String {
 /// A staged flake together with the inputs that nixvm gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flake {
-    /// The staged copy, in Nix's store.
     pub folder: PathBuf,
-    /// The folder of rendered machines, in Nix's store too: nobody writes to it while Nix reads.
+    /// The rendered machines, in Nix's store too, so that nobody writes to them while Nix reads.
     pub machines: PathBuf,
     /// A flake reference to use in place of the locked nixpkgs.
     pub nixpkgs: Option<String>,
 }
 
 impl Flake {
-    /// Returns the installable that stands for one of the flake's outputs.
     fn installable(&self, attribute: &str) -> String {
         format!("{}#{attribute}", reference::of_path(&self.folder))
     }
@@ -53,7 +49,7 @@ impl Flake {
     fn command(&self, verb: &str) -> Command {
         let mut command = nix()
             .arg(verb)
-            // The lock in the workspace is the user's; a build does not rewrite it.
+            // A build does not rewrite the lock in the workspace, which is the user's.
             .arg("--no-write-lock-file")
             .args(["--override-input", "machines"])
             .arg(reference::of_path(&self.machines));
@@ -70,17 +66,10 @@ impl Flake {
             .arg(out_link)
             .arg(self.installable(attribute))
     }
-
-    fn evaluate_command(&self, attribute: &str) -> Command {
-        self.command("eval").arg("--json").arg(self.installable(attribute))
-    }
 }
 
-/// Builds one of the flake's outputs, leaves a link to it (and so a garbage collector's root) at `out_link`, and tells `watch` what happens meanwhile.
-/// Returns the path in the store: another command may soon make the link lead elsewhere.
-///
-/// # Errors
-/// There is no Nix, or it fails; the end of what it said is the cause.
+/// Builds one of the flake's outputs, makes `out_link` lead to it (which protects it from the garbage collector), and passes
+/// Nix's events to `watch`. Returns the path in the store: another command may soon change the link.
 pub fn build(
     flake: &Flake,
     attribute: &str,
@@ -96,47 +85,30 @@ pub fn build(
             watch(event);
             kept
         }
-        // What is not in the log's format is somebody's own words; the rest of the format is noise.
+        // Lines outside the log's format come from programs or people; the rest of the format is noise.
         None => (!line.starts_with(log::MARK)).then(|| line.to_owned()),
     });
-    // ^C reaches Nix too, and how that ends says less than that it was asked for.
+    // ^C reaches Nix too: report the request, not the status with which Nix ended.
     interrupt::check()?;
     let printed = answered(built).explain(|| {
         Failure::user(format!("cannot build `{attribute}`; nothing was changed"))
-            .hint("fix what Nix says and run the same command again; `-vv` shows what builders print")
+            .hint("fix the error above and run the same command again; `-vv` shows the builders' output")
     })?;
     file::give_to_owner(out_link)?;
     store_path(&printed, "build")
 }
 
-/// Returns the value of one of the flake's outputs.
-///
-/// # Errors
-/// There is no Nix, or the output cannot be evaluated.
-pub fn evaluate(flake: &Flake, attribute: &str) -> Result<Value> {
-    let printed = answered(flake.evaluate_command(attribute).output())?;
-    serde_json::from_slice(&printed)
-        .explain(|| Failure::bug(format!("`nix eval` of `{attribute}` gave no JSON")))
-}
-
-/// Returns the command that opens the development shell of the flake, in the folder `workspace`.
 pub fn develop(flake: &Flake, workspace: &Path) -> Command {
     flake.command("develop").arg(flake.installable("default")).current_dir(workspace)
 }
 
-/// Copies a folder to Nix's store and returns its path there.
-///
-/// What Nix builds from that path is what was copied, whatever is written to the folder meanwhile.
-///
-/// # Errors
-/// There is no Nix, or the store cannot be written.
+/// Copies a folder to Nix's store and returns its path there, which later writes to the folder do not change.
 pub fn add_to_store(folder: &Path) -> Result<PathBuf> {
-    // By the name `source` Nix takes a folder of its store for a flake's input as it is, without another copy.
+    // Nix takes a store path named `source` for a flake's input as it is, without another copy.
     let command = nix().args(["store", "add-path", "--name", "source"]).arg(folder);
     store_path(&answered(command.output())?, "store add-path")
 }
 
-/// Returns the one path that Nix printed.
 fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
     let path = String::from_utf8_lossy(printed).trim().to_owned();
     if path.starts_with('/') && !path.contains('\n') {
@@ -145,11 +117,7 @@ fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
     Err(Failure::bug(format!("`nix {verb}` printed `{path}`, which is no path")).into())
 }
 
-/// Returns the flake that a reference leads to now, as a reference to exactly that: with its revision, or else its copy in the
-/// store.
-///
-/// # Errors
-/// There is no Nix, or no flake.
+/// Returns a reference to exactly the flake that `reference` leads to now: with its revision, or to its copy in the store.
 pub fn pinned(reference: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -171,14 +139,11 @@ pub fn pinned(reference: &str) -> Result<String> {
     })
 }
 
-/// Writes the lock of those inputs of the flake in `folder` that `flake.lock` there does not lock yet.
-///
-/// # Errors
-/// There is no Nix, or an input cannot be fetched.
+/// Locks those inputs of the flake in `folder` that its `flake.lock` does not lock yet.
 pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
     let mut command = nix()
         .args(["flake", "lock"])
-        // Else Nix takes what a branch led to within the last hour for what it leads to now.
+        // Otherwise Nix answers with the state of a branch within the last hour.
         .args(["--option", "tarball-ttl", "0"])
         .arg(reference::of_path(folder));
     if let Some(nixpkgs) = nixpkgs {
@@ -187,7 +152,7 @@ pub fn lock(folder: &Path, nixpkgs: Option<&str>) -> Result<()> {
     answered(command.output()).map(drop)
 }
 
-/// Says of a command that failed whether it was for Nix's daemon.
+/// Explains a failure that comes from a daemon closed to this user.
 fn answered<T>(result: Result<T>) -> Result<T> {
     match daemon::closed_to_all_but() {
         Some(group) if result.is_err() => result.explain(|| {
@@ -225,9 +190,10 @@ mod tests {
     fn a_path_of_any_name_reaches_nix_as_one_reference() {
         let odd = Flake { folder: "/a b/é#1".into(), machines: "/a?b^%41".into(), nixpkgs: None };
         assert_eq!(
-            odd.evaluate_command("lib.profiles").to_string(),
-            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
-             --override-input machines path:/a%3Fb%5E%2541 --json path:/a%20b/%C3%A9%231#lib.profiles"
+            odd.build_command("vm-web", Path::new("/out")).to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
+             --override-input machines path:/a%3Fb%5E%2541 --log-format internal-json --print-build-logs \
+             --print-out-paths --out-link /out path:/a%20b/%C3%A9%231#vm-web"
         );
         let shell = develop(&odd, Path::new("/a b")).to_string();
         assert!(shell.ends_with("path:/a%20b/%C3%A9%231#default"), "{shell}");
@@ -236,9 +202,10 @@ mod tests {
     #[test]
     fn the_locked_nixpkgs_is_the_default() {
         assert_eq!(
-            flake(None).evaluate_command("lib.profiles").to_string(),
-            "nix --extra-experimental-features 'nix-command flakes' eval --no-write-lock-file \
-             --override-input machines path:/w/rendered --json path:/w/flake#lib.profiles"
+            flake(None).build_command("vm-web", Path::new("/out")).to_string(),
+            "nix --extra-experimental-features 'nix-command flakes' build --no-write-lock-file \
+             --override-input machines path:/w/rendered --log-format internal-json --print-build-logs \
+             --print-out-paths --out-link /out path:/w/flake#vm-web"
         );
     }
 }

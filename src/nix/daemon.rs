@@ -1,4 +1,4 @@
-//! Whether Nix's daemon lets this user at it.
+//! Access to Nix's daemon.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,13 +12,13 @@ use rustix::fs::{Access, access};
 const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 const GROUPS: &str = "/etc/group";
 
-/// Returns the group whose members alone Nix's daemon answers, where this user is none of them: Debian keeps everybody
-/// else out of the folder of its socket.
+/// Returns the group to which Nix's daemon is restricted, where this user is not a member: Debian closes the folder of its
+/// socket to everybody else.
 pub fn closed_to_all_but() -> Option<String> {
     closed_by(Path::new(SOCKET), &fs::read_to_string(GROUPS).unwrap_or_default())
 }
 
-/// Returns what lets a user at the daemon who is not in `group`.
+/// The hint for a user who is not in `group`.
 pub fn joining(group: &str) -> String {
     format!("sudo usermod -aG {group} $USER, then log in anew")
 }

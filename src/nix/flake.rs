@@ -1,20 +1,17 @@
 //! The copy of the workspace's flake that Nix is given.
 //!
-//! Nix copies a flake's whole folder to the world-readable store: of a git tree
-//! what git tracks, of any other folder everything, `machines/` with its
-//! secrets and `target/` included. So Nix never sees the workspace itself but a
-//! copy of what `listing` finds, which was read once: what is hashed here is
-//! what is built, whatever is written to the workspace meanwhile.
+//! Nix copies a flake's folder to the world-readable store: of a git tree what git tracks, of any other folder everything,
+//! including `machines/` with its secrets and `target/`. So Nix gets a copy of the files that `listing` finds. They are read
+//! once: the hash is that of the built files, whatever is written to the workspace meanwhile.
 //!
-//! The copy is made in a new folder that only its owner enters. Nothing in the
-//! workspace can lead the copying elsewhere: a link is never read, and what was
-//! in the place of the copy before is only ever renamed and deleted.
+//! The copy is made in a new folder that only its owner may enter. Nothing in the workspace can redirect the copying: links
+//! are never read through, and an old copy is only renamed and deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
@@ -23,32 +20,29 @@ use crate::error::{Explain, Failure, Result};
 use crate::file::{self, UnfinishedFolder};
 use crate::model::secret::is_private_key;
 
+use super::links::{target_of, without_links_above};
 use super::listing::{self, Listing};
 
-/// Most bytes of a workspace that are copied to Nix's store at every change. What is larger is no text, and likely not
-/// meant to be there.
+/// Most bytes of a workspace that are copied to Nix's store at every change. Larger contents are hardly text, and probably
+/// not there on purpose.
 const LARGEST: u64 = 512 << 20;
 
-/// Bytes that are read at a time.
 const START: u64 = 64 << 10;
 
-/// A copy of a flake.
 #[derive(Debug)]
 pub struct Staged {
     folder: UnfinishedFolder,
-    /// What each file's digest is made of.
     digests: BTreeMap<PathBuf, [u8; 32]>,
-    /// What looks like a secret and was left out, by its path in the workspace.
+    /// Files that look like secrets and were left out, by their paths in the workspace.
     pub left_out: BTreeSet<PathBuf>,
 }
 
 impl Staged {
-    /// Returns the copy's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Returns the SHA-256 of its files' names, contents and execute bits, in hexadecimal.
+    /// SHA-256 of the files' names, contents and execute bits, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
         for (path, of_file) in &self.digests {
@@ -59,10 +53,7 @@ impl Staged {
         format!("{:x}", digest.finalize())
     }
 
-    /// Reads the copy's lock file anew, which Nix has written.
-    ///
-    /// # Errors
-    /// It cannot be read.
+    /// Reads the copy's lock file again after Nix has changed it.
     pub fn lock_changed(&mut self) -> Result<()> {
         let path = self.folder().join(LOCK);
         let bytes = fs::read(&path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))?;
@@ -70,55 +61,19 @@ impl Staged {
         Ok(())
     }
 
-    /// Puts the copy at `target` for people to look at, in place of what is there.
-    ///
-    /// # Errors
-    /// The folder cannot be renamed.
+    /// Moves the copy to `target`, for people to look at, and replaces what is there.
     pub fn publish(self, target: &Path) -> Result<()> {
         file::give_folder_to_owner(self.folder.path())?;
         file::replace_folder(self.folder.path(), target)
     }
 }
 
-/// The flake's lock file.
 const LOCK: &str = "flake.lock";
 
-/// Checks that the folder of nixvm's output is one that nixvm made, and makes it where it is missing.
-///
-/// # Errors
-/// It is a link or a file, belongs to another user, or cannot be made.
-pub fn require_own_output(workspace: &Path, output: &Path) -> Result<()> {
-    let shown = output.display();
-    let cannot = || Failure::user(format!("cannot make the folder `{shown}`"));
-    let found = match fs::symlink_metadata(output) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return file::create_folder(output);
-        }
-        found => found.explain(cannot)?,
-    };
-    if !found.is_dir() {
-        return Err(Failure::user(format!("`{shown}` is a link or a file, and not a folder of nixvm's"))
-            .hint("whoever gave you this workspace decided where it leads: look, and remove it; nixvm makes a folder in its place")
-            .into());
-    }
-    let (me, owner) = (rustix::process::geteuid().as_raw(), found.uid());
-    let of_workspace = fs::metadata(workspace).explain(cannot)?.uid();
-    if owner != me && owner != of_workspace {
-        return Err(Failure::user(format!("`{shown}` belongs to the user {owner}, and nixvm runs as {me}"))
-            .hint("remove it, or make it yours: nixvm keeps nothing there that it cannot make again, but backups")
-            .into());
-    }
-    Ok(())
-}
-
 /// Copies the flake in `workspace` to a new folder in `output`.
-///
-/// # Errors
-/// The workspace has no `flake.nix`; a link in it leads to what Nix may not see; it is too large; a file cannot be read or
-/// written.
 pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
     if !workspace.join("flake.nix").is_file() {
-        return Err(Failure::user(format!("`{}` holds no flake.nix", workspace.display()))
+        return Err(Failure::user(format!("`{}` has no flake.nix", workspace.display()))
             .hint("run nixvm in a workspace, or name one with `-C DIR`; `nix flake init` makes one")
             .into());
     }
@@ -140,7 +95,7 @@ pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
             staged.left_out.insert(path);
         }
     }
-    // Last, for they lead to what is there by now.
+    // Links come last, because their targets must be there.
     for path in links {
         if let Some(target) = target_of(&workspace, &path, &staged.digests)? {
             let place = staged.folder().join(&path);
@@ -151,30 +106,6 @@ pub fn stage(workspace: &Path, output: &Path) -> Result<Staged> {
         }
     }
     Ok(staged)
-}
-
-/// Returns those files whose folders are folders. Git goes on listing what it tracks in one that was replaced by a link.
-fn without_links_above(workspace: &Path, files: BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
-    let mut folders: BTreeMap<PathBuf, bool> = BTreeMap::new();
-    let mut kept = BTreeSet::new();
-    for path in files {
-        let folder = workspace.join(path.parent().unwrap_or(Path::new("")));
-        let is_itself = match folders.get(&folder) {
-            Some(known) => *known,
-            None => {
-                let found = folder
-                    .canonicalize()
-                    .explain(|| Failure::user(format!("cannot enter `{}`", folder.display())))?;
-                // As components, for the workspace's own path has a slash behind it here.
-                folders.insert(folder.clone(), found == folder);
-                found == folder
-            }
-        };
-        if is_itself {
-            kept.insert(path);
-        }
-    }
-    Ok(kept)
 }
 
 fn check_size(workspace: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
@@ -211,7 +142,7 @@ fn copy(source: &Path, target: &Path) -> Result<Option<[u8; 32]>> {
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(source).explain(cannot)?;
     let metadata = file.metadata().explain(cannot)?;
     if !metadata.is_file() {
-        return Err(cannot().because(Failure::user("it is not a regular file any more")).into());
+        return Err(cannot().because(Failure::user("it is no longer a regular file")).into());
     }
     let executable = metadata.mode() & 0o100 != 0;
     let mut start = Vec::new();
@@ -240,36 +171,11 @@ fn copy(source: &Path, target: &Path) -> Result<Option<[u8; 32]>> {
         .explain(|| Failure::user(format!("cannot copy `{}` to `{}`", source.display(), target.display())))
 }
 
-/// Returns where the link `path` is to lead in the copy; `None` for one that leads nowhere, as editors make to mark a file.
-fn target_of(workspace: &Path, path: &Path, staged: &BTreeMap<PathBuf, [u8; 32]>) -> Result<Option<PathBuf>> {
-    let Ok(found) = workspace.join(path).canonicalize() else { return Ok(None) };
-    let refused = |leads: String| {
-        Failure::user(format!("`{}` is a link that leads {leads}, which Nix may not see", path.display()))
-            .hint("Nix copies what it sees to its store, where every user of this host reads it: put the file itself in the link's place, or remove the link")
-    };
-    let Ok(inside) = found.strip_prefix(workspace) else {
-        return Err(refused(format!("out of the workspace, to `{}`", found.display())).into());
-    };
-    if !staged.keys().any(|file| file.starts_with(inside)) {
-        return Err(refused(format!("to `{}`", inside.display())).into());
-    }
-    Ok(Some(relative(path.parent().unwrap_or(Path::new("")), inside)))
-}
-
-/// Returns the path that leads from one folder to another place; both are relative to the same root.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let (from, to): (Vec<Component>, Vec<Component>) =
-        (from.components().collect(), to.components().collect());
-    let common = from.iter().zip(&to).take_while(|(one, other)| one == other).count();
-    let up = std::iter::repeat_n(Component::ParentDir, from.len() - common);
-    let path: PathBuf = up.chain(to[common..].iter().copied()).collect();
-    if path.as_os_str().is_empty() { PathBuf::from(".") } else { path }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Report;
+    use crate::nix::require_own_output;
     use std::os::unix::fs::PermissionsExt;
 
     /// Returns a workspace with an empty `output/`.
@@ -399,19 +305,6 @@ mod tests {
         assert_eq!(staged.left_out, ["profiles/a", "profiles/b"].map(PathBuf::from).into());
         assert!(staged.folder().join("profiles/cert").exists());
         assert!(!staged.folder().join("profiles/a").exists());
-    }
-
-    #[test]
-    fn an_output_that_is_not_nixvms_is_refused() {
-        let (dir, output) = workspace();
-        let elsewhere = tempfile::tempdir().unwrap();
-        fs::remove_dir(&output).unwrap();
-        symlink(elsewhere.path(), &output).unwrap();
-        let error = require_own_output(dir.path(), &output).unwrap_err().to_string();
-        assert!(error.ends_with("is a link or a file, and not a folder of nixvm's"), "{error}");
-        fs::remove_file(&output).unwrap();
-        require_own_output(dir.path(), &output).unwrap();
-        require_own_output(dir.path(), &output).unwrap();
     }
 
     #[test]

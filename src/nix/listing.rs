@@ -1,7 +1,7 @@
-//! Which files of a workspace Nix may see.
+//! The files of a workspace that Nix may see.
 //!
-//! What Nix sees it copies to its store, where every local user reads it. So this errs on the side of leaving out: a file
-//! that is missed fails the build with its name; a secret that is there fails nothing.
+//! Nix copies them to its store, where every local user can read them. So this rather leaves out too much: a missing file
+//! fails the build with its name, while a secret too many fails nothing.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,19 +15,18 @@ use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::secret::{MACHINE_SECRETS, is_secret_name};
 
-/// Top-level folders that hold secrets, or what was made of the rest.
+/// Top-level folders that hold secrets or build results.
 pub(super) const NEVER: [&str; 3] = ["machines", "output", "target"];
 
 /// Environment variables by which git looks at another repository than the one around its folder.
 const GIT_ELSEWHERE: [&str; 5] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES"];
 
-/// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing {
     /// Files and links, by their paths in the workspace.
     pub files: BTreeSet<PathBuf>,
-    /// What looks like a secret, and so is not among them.
+    /// Files that look like secrets and are left out.
     pub secret: BTreeSet<PathBuf>,
 }
 
@@ -51,22 +50,19 @@ impl Listing {
 
 /// Lists the files of a workspace that Nix may see.
 ///
-/// In a git tree: what git tracks, and what it does not ignore, so that a file that was just written need not be added
-/// first. Elsewhere: everything that is neither hidden nor secret by its name. Never `machines/`, `output/` and `target/`.
-///
-/// # Errors
-/// There is a git tree and no git, or git refuses to look at it; a folder cannot be read; `output/` is tracked by git.
+/// In a git tree: the files that git tracks or does not ignore, so that a new file need not be added first. Elsewhere: all
+/// files that are neither hidden nor secret by their names. Never `machines/`, `output/` and `target/`.
 pub(super) fn list(workspace: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     if in_git(workspace) {
         add_git(workspace, Path::new(""), &mut listing)?;
     }
-    // A tree around the workspace that ignores it, such as one of a home's dotfiles, has nothing to say of it.
+    // A surrounding tree that ignores the workspace, such as one of dotfiles, does not count.
     if !listing.files.contains(Path::new("flake.nix")) {
         listing = Listing::default();
         add_all(workspace, Path::new(""), &mut listing)?;
     }
-    // A flake without these two is another flake, whatever is ignored.
+    // These two are always part of the flake, even if git ignores them.
     for name in ["flake.nix", "flake.lock"] {
         if fs::symlink_metadata(workspace.join(name)).is_ok() {
             listing.files.insert(name.into());
@@ -84,23 +80,23 @@ fn is_repository(folder: &Path) -> bool {
     git.is_file() || git.join("HEAD").exists()
 }
 
-/// Adds what git tracks or does not ignore in the folder `below` of the workspace.
+/// Adds the files in the folder `below` that git tracks or does not ignore.
 fn add_git(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> {
     let folder = workspace.join(below);
     for (tracked, path) in git_files(&folder)? {
         if tracked && below.as_os_str().is_empty() && path.starts_with("output") {
             return Err(Failure::user(format!("git tracks `{}`", path.display()))
-                .hint("`output/` is what nixvm makes: take it out with `git rm -r --cached output`, and list it in .gitignore")
+                .hint("nixvm makes `output/`: take it out of git with `git rm -r --cached output`, and list it in .gitignore")
                 .into());
         }
         let inside = below.join(&path);
         match fs::symlink_metadata(folder.join(&path)) {
-            // A submodule, or a repository in the repository.
+            // A submodule, or a repository inside the repository.
             Ok(metadata) if metadata.is_dir() && is_repository(&folder.join(&path)) && !is_never(&inside) => {
                 add_git(workspace, &inside, listing)?;
             }
             Ok(metadata) if metadata.is_file() || metadata.is_symlink() => listing.add(inside, tracked),
-            // Deleted and not committed yet; or a socket.
+            // Deleted but not committed yet, or a socket.
             _ => {}
         }
     }
@@ -111,11 +107,11 @@ fn is_never(path: &Path) -> bool {
     NEVER.iter().any(|name| path.starts_with(name))
 }
 
-/// Returns the files that git lists in a folder, and whether it tracks them.
+/// Returns each file that git lists, and whether git tracks it.
 fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     let mut git = Command::new("git")
-        .missing("install git: this folder is in a git tree, and only git can say what of it is ignored")
-        // Else a program that the tree's configuration names would run.
+        .missing("install git: this folder is in a git tree, and only git knows which files are ignored")
+        // Otherwise git runs a program that the tree's configuration names.
         .args(["-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"])
         .args(["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"])
         .env("GIT_DISCOVERY_ACROSS_FILESYSTEM", "1")
@@ -125,14 +121,13 @@ fn git_files(folder: &Path) -> Result<Vec<(bool, PathBuf)>> {
     }
     let printed = git.output().explain(|| {
         Failure::user(format!("cannot tell which files of `{}` are to be built", folder.display()))
-            .hint("git has to list them, for what it ignores is not given to Nix; do what it says above")
+            .hint("git must list them, because ignored files are not given to Nix; fix git's error above")
     })?;
     // `H name` is tracked, as are most other letters; `? name` is not.
     let entries = printed.split(|byte| *byte == 0).filter_map(|entry| entry.split_at_checked(2));
     Ok(entries.map(|(tag, name)| (tag != b"? ", PathBuf::from(OsStr::from_bytes(name)))).collect())
 }
 
-/// Adds everything in the folder `below` of a workspace that is in no git tree.
 fn add_all(workspace: &Path, below: &Path, listing: &mut Listing) -> Result<()> {
     let root = workspace.join(below);
     let wanted = |entry: &DirEntry| {
@@ -154,7 +149,7 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".")
 }
 
-/// Returns whether it is what `nix build` leaves, or what belongs to git or direnv.
+/// Links that `nix build` leaves, and files of git and direnv.
 fn is_scratch(name: &OsStr) -> bool {
     name == "result" || name.as_bytes().starts_with(b"result-") || name == ".git" || name == ".direnv"
 }
@@ -227,8 +222,8 @@ mod tests {
         git(dir.path(), &["init", "-q"]);
         assert_eq!(names(dir.path()), SEEN, "nothing was added yet");
         write(".gitignore", "/machines\n/output\nprofiles/motd.txt\nlib.nix\nflake.lock\n");
-        // What somebody gave to git is no secret to them, but for those of machines; and what was added although it is
-        // ignored is tracked.
+        // A file that the user committed is no secret to them, except a machine's secrets; an ignored file that was added
+        // by force is tracked.
         git(dir.path(), &["add", "-f", "keys", ".gitignore", "lib.nix", "copy", "profiles/core.nix"]);
         fs::remove_file(dir.path().join("profiles/core.nix")).unwrap();
         let expected: Vec<&str> = [

@@ -9,45 +9,39 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Explain, Failure, Result};
 
-/// The input that nixvm replaces at every build by the folder of rendered machines.
+/// The input that nixvm overrides at every build with the folder of rendered machines.
 const MACHINES: &str = "machines";
 
-/// What a flake's inputs are locked to.
+/// A flake's locked inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock(Value);
 
-/// What one input is locked to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Locked {
-    /// The commit, or where there is none the hash of the contents.
+    /// The commit, or the hash of the contents where there is none.
     pub revision: String,
-    /// When it was last changed, in seconds since 1970.
+    /// Last modification, in seconds since 1970.
     pub modified: Option<u64>,
 }
 
-/// An input that is locked to something else than before.
+/// An input whose lock has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {
-    /// Its name in the flake.
     pub input: String,
-    /// What it was locked to, if it was.
     pub from: Option<Locked>,
-    /// What it is locked to now; `None` for one that is no input any more.
+    /// `None` for an input that was removed.
     pub to: Option<Locked>,
 }
 
 impl Lock {
-    /// Returns what a lock file says; of a flake that has none, that nothing is locked.
-    ///
-    /// # Errors
-    /// The text is no lock file.
+    /// A flake without a lock file has nothing locked.
     pub fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text else {
             return Ok(Lock(json!({ "nodes": { "root": {} }, "root": "root", "version": 7 })));
         };
         let wrong = || {
             Failure::user("flake.lock is not a lock file")
-                .hint("remove it, and nixvm locks every input anew; or get the old one back from git")
+                .hint("delete it, and nixvm locks every input anew; or restore it from git")
         };
         let lock = Lock(serde_json::from_str(text).explain(wrong)?);
         if lock.edges().is_none() && lock.root().is_none() {
@@ -56,7 +50,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Returns the text of the file, as Nix writes it.
+    /// The file's text, as Nix writes it.
     pub fn text(&self) -> String {
         format!("{:#}\n", self.0)
     }
@@ -65,12 +59,12 @@ impl Lock {
         self.0["nodes"][self.0["root"].as_str()?].as_object()
     }
 
-    /// Returns which node, or which other input, stands for each input of the flake.
+    /// Returns the node, or the path of another input, for each input of the flake.
     fn edges(&self) -> Option<&Map<String, Value>> {
         self.root()?.get("inputs")?.as_object()
     }
 
-    /// Returns the names of the flake's inputs that are locked, but for the one that nixvm itself gives.
+    /// Returns the names of the locked inputs, except the one that nixvm itself gives.
     pub fn inputs(&self) -> Vec<&str> {
         let names = self.edges().into_iter().flat_map(Map::keys).map(String::as_str);
         names.filter(|name| *name != MACHINES).collect()
@@ -81,7 +75,6 @@ impl Lock {
         self.0["nodes"].get(self.edges()?.get(input)?.as_str()?)
     }
 
-    /// Returns what an input is locked to.
     pub fn locked(&self, input: &str) -> Option<Locked> {
         let locked = &self.node(input)?["locked"];
         let text = |key: &str| locked[key].as_str().map(str::to_owned);
@@ -91,7 +84,7 @@ impl Lock {
         })
     }
 
-    /// Returns the lock with these inputs not locked; with none of them, if `names` is empty.
+    /// Unlocks these inputs, or all of them if `names` is empty.
     #[must_use]
     pub fn without(&self, names: &[String]) -> Self {
         let mut rest = self.clone();
@@ -113,8 +106,7 @@ impl Lock {
         self.root_mut()?.get_mut("inputs")?.as_object_mut()
     }
 
-    /// Returns this lock with the input as `before` has it: for one that was replaced while this lock was made, and that the
-    /// user's file is to keep as it was.
+    /// Returns this lock with the input as `before` has it, for an input that was only overridden while this lock was made.
     #[must_use]
     pub fn with_input_of(&self, before: &Lock, input: &str) -> Self {
         let mut lock = self.clone();
@@ -126,7 +118,7 @@ impl Lock {
             nodes.remove(name);
         }
         let kept = before.edges().and_then(|edges| edges.get(input)).zip(before.node(input));
-        // One with inputs of its own would bring nodes whose names may be others here: it is locked anew when it is needed.
+        // An input with inputs of its own would bring nodes whose names may clash: Nix locks it anew when needed.
         if let Some((edge, node)) = kept.filter(|(_, node)| node.get("inputs").is_none())
             && let Some(name) = edge.as_str().filter(|name| lock.0["nodes"].get(*name).is_none())
         {
@@ -138,14 +130,14 @@ impl Lock {
         lock
     }
 
-    /// Returns whether a node stands for an input of any other.
+    /// Returns whether any node has this one as an input.
     fn refers_to(&self, name: &str) -> bool {
         let nodes = self.0["nodes"].as_object().into_iter().flat_map(Map::values);
         let mut edges = nodes.filter_map(|node| node.get("inputs")?.as_object()).flat_map(Map::values);
         edges.any(|edge| edge == name)
     }
 
-    /// Returns which inputs this lock has otherwise than `before`.
+    /// Returns the inputs in which this lock differs from `before`.
     pub fn moved_since(&self, before: &Lock) -> Vec<Moved> {
         let names = before.inputs().into_iter().chain(self.inputs());
         let moved = names.map(|name| (name.to_owned(), (before.locked(name), self.locked(name))));

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-/// How a line in this format begins.
 pub const MARK: &str = "@nix ";
 
 const COPY_PATH: u64 = 100;
@@ -18,36 +17,27 @@ const BUILD: u64 = 105;
 const BUILD_LOG_LINE: u64 = 101;
 const PROGRESS: u64 = 105;
 
-/// Nix's verbosity levels up to which a message matters to whoever waits: errors and warnings.
+/// Nix's verbosity level up to which messages are shown: errors and warnings.
 const WARNING: u64 = 1;
 
-/// One thing that Nix said.
+/// Something that Nix reports; `id` is Nix's number of an activity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An activity began.
     Start {
-        /// Nix's number for it.
         id: u64,
-        /// What it does, if it is something worth showing.
         activity: Activity,
     },
-    /// An activity is over.
     Stop {
-        /// Nix's number for it.
         id: u64,
     },
-    /// How far an activity has come.
     Done {
-        /// Nix's number for it.
         id: u64,
         /// Units done: derivations or bytes.
         done: u64,
         /// Units in all, as far as Nix knows by now.
         expected: u64,
     },
-    /// A builder printed a line.
     BuildLine(String),
-    /// Nix itself has something to say.
     Message {
         /// 0 is an error, 1 a warning, more is talk.
         level: u64,
@@ -56,21 +46,19 @@ pub enum Event {
     },
 }
 
-/// What an activity does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
-    /// Builds one derivation, named without its hash.
+    /// One derivation, named without its hash.
     Build(String),
-    /// Builds everything that was asked for; its progress counts derivations.
+    /// The whole build; its progress counts derivations.
     Builds,
-    /// Brings a path or a file from elsewhere; its progress counts bytes.
+    /// A download or copy; its progress counts bytes.
     Fetch,
-    /// Something nobody waits for.
     Other,
 }
 
 impl Event {
-    /// Returns what a builder of nixvm's own has to say to whoever waits: its lines that begin with `nixvm: `.
+    /// Returns a message of one of nixvm's own builders to the user: a line that begins with `nixvm: `.
     pub fn told(&self) -> Option<&str> {
         match self {
             Event::BuildLine(text) => text.strip_prefix("nixvm: "),
@@ -78,7 +66,7 @@ impl Event {
         }
     }
 
-    /// Returns what of this event explains a failure, should there be one.
+    /// Returns the text of this event that could explain a failure.
     pub fn worth_keeping(&self) -> Option<String> {
         match self {
             Event::Message { level: 0..=WARNING, text } | Event::BuildLine(text) => Some(text.clone()),
@@ -87,7 +75,7 @@ impl Event {
     }
 }
 
-/// Returns the event on one line of Nix's standard error; `None` for lines that are not in the format, and for events of no use here.
+/// Parses a line of Nix's standard error; `None` for lines not in the format, and for events that nixvm does not use.
 pub fn parse(line: &str) -> Option<Event> {
     let object: Value = serde_json::from_str(line.strip_prefix(MARK)?).ok()?;
     let number = |key: &str| object[key].as_u64();
@@ -108,7 +96,7 @@ pub fn parse(line: &str) -> Option<Event> {
         },
         "msg" => {
             let text = plain(object["msg"].as_str()?);
-            // nixvm gives the inputs by hand and keeps the lock as it is: nothing to warn of, at every single build.
+            // nixvm overrides inputs and keeps the lock as it is, so this warning would come with every build.
             (!text.contains("not writing modified lock file"))
                 .then_some(Event::Message { level: number("level")?, text })
         }
@@ -136,23 +124,18 @@ fn plain(text: &str) -> String {
     console::strip_ansi_codes(text).into_owned()
 }
 
-/// How far a build has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Derivations built so far.
+pub struct BuildProgress {
     pub built: u64,
-    /// Derivations to build in all.
     pub to_build: u64,
-    /// Bytes fetched so far.
+    /// In bytes.
     pub fetched: u64,
-    /// Names of what is being built now.
     pub building: Vec<String>,
     activities: HashMap<u64, Activity>,
     transfers: BTreeMap<u64, u64>,
 }
 
-impl Progress {
-    /// Takes one more event into account.
+impl BuildProgress {
     pub fn take(&mut self, event: &Event) {
         match event {
             Event::Start { id, activity } => {
@@ -204,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_real_log_gives_what_is_built_and_how_far_it_is() {
-        let mut progress = Progress::default();
+        let mut progress = BuildProgress::default();
         let events: Vec<Event> = LOG.lines().filter_map(parse).collect();
         events.iter().for_each(|event| progress.take(event));
         assert_eq!(
@@ -237,7 +220,7 @@ mod tests {
 
     #[test]
     fn bytes_of_several_transfers_add_up() {
-        let mut progress = Progress::default();
+        let mut progress = BuildProgress::default();
         for id in [1, 2] {
             progress.take(&Event::Start { id, activity: Activity::Fetch });
             progress.take(&Event::Done { id, done: 10, expected: 20 });

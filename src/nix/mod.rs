@@ -1,17 +1,20 @@
-//! Nix: what is given to it, what it says while it works, and what it is.
+//! Running Nix: its input, its log, its version.
 
 pub mod beside;
 mod build;
 pub mod daemon;
 mod flake;
+mod links;
 mod listing;
 mod lock;
 mod log;
+mod output;
 pub mod reference;
 mod version;
 
-pub use build::{Flake, MISSING, add_to_store, build, develop, evaluate, lock, pinned};
-pub use flake::{Staged, require_own_output, stage};
+pub use build::{Flake, MISSING, add_to_store, build, develop, lock, pinned};
+pub use flake::{Staged, stage};
 pub use lock::{Lock, Locked, Moved};
-pub use log::{Event, Progress};
+pub use log::{BuildProgress, Event};
+pub use output::require_own_output;
 pub use version::{Version, build_folder, features, isolation_off, require, version};

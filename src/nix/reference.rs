@@ -1,13 +1,13 @@
 //! Flake references: the one place where a path becomes one.
 //!
-//! A reference is a URL. In a path that stands in it unencoded, Nix takes `#` for the beginning of an output's name, `?`
-//! for that of parameters and `^` for that of outputs, decodes `%41`, and refuses a blank, `é`, `\` or `[`.
+//! A reference is a URL. In an unencoded path Nix takes `#` for the beginning of an output's name, `?` for that of
+//! parameters and `^` for that of outputs, decodes `%41`, and refuses a blank, `é`, `\` or `[`.
 
 use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
-/// What is encoded in a path: all but the unreserved characters of RFC 3986 and the slash.
+/// Characters to encode in a path: all but the unreserved ones of RFC 3986 and the slash.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Returns the flake reference of a folder; `path` is absolute.
@@ -15,10 +15,10 @@ pub fn of_path(path: &Path) -> String {
     format!("path:{}", percent_encode(path.as_os_str().as_encoded_bytes(), ENCODED))
 }
 
-/// Returns a reference that a person wrote as Nix takes it; `base` is the folder that a relative path starts from.
+/// Turns a reference that a person wrote into one for Nix; `base` is the folder that a relative path starts from.
 ///
-/// A person writes paths as they are called, so of `path:/my base` it is clear what is meant. What leads to a folder as Nix
-/// reads it is left alone, and so is everything that is no path on this computer.
+/// A person writes a path literally, such as `path:/my base`. A reference that leads to a folder as Nix reads it is left
+/// alone, and so is everything that is not a path on this computer.
 pub fn typed(reference: &str, base: &Path) -> String {
     let (path, scheme) = match reference.strip_prefix("path:") {
         Some(path) => (path, true),
@@ -37,7 +37,7 @@ pub fn typed(reference: &str, base: &Path) -> String {
         (false, true) => (literally, None),
         (false, false) => return reference.to_owned(),
     };
-    // Of a git tree without `path:` Nix takes what git tracks: only what it could not read is changed.
+    // Of a git tree without `path:` Nix takes the tracked files, so only unreadable references are changed.
     if !scheme && !reference.contains(['#', '?', '%', '^']) && reference.starts_with('/') {
         return reference.to_owned();
     }

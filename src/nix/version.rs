@@ -1,4 +1,4 @@
-//! Which Nix there is, and whether it can do what nixvm asks of it.
+//! The version and settings of Nix.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,12 +19,10 @@ pub struct Version {
 }
 
 impl Version {
-    /// Returns whether nixvm can work with it.
     pub fn is_supported(self) -> bool {
         self >= OLDEST
     }
 
-    /// Returns the oldest version that nixvm can work with.
     pub fn oldest() -> Self {
         OLDEST
     }
@@ -36,20 +34,13 @@ impl fmt::Display for Version {
     }
 }
 
-/// Returns the version of the Nix on `PATH`.
-///
-/// # Errors
-/// There is none, or what it prints names no version.
 pub fn version() -> Result<Version> {
     let printed = Command::new("nix").arg("--version").missing(missing()).output()?;
     let text = String::from_utf8_lossy(&printed);
-    parse(&text).ok_or_else(|| Failure::user(format!("`nix --version` printed `{}`", text.trim())).into())
+    parse(&text)
+        .ok_or_else(|| Failure::user(format!("`nix --version` printed no version: `{}`", text.trim())).into())
 }
 
-/// Checks that there is a Nix that nixvm can work with.
-///
-/// # Errors
-/// There is none, or it is too old.
 pub fn require() -> Result<()> {
     let version = version()?;
     if version.is_supported() {
@@ -58,35 +49,29 @@ pub fn require() -> Result<()> {
     Err(Failure::user(format!("Nix {version} is older than {OLDEST}")).hint(MISSING).into())
 }
 
-/// Returns which of the experimental features that nixvm needs are switched off.
-///
-/// # Errors
-/// There is no Nix, or its settings cannot be read.
+/// Returns the experimental features that nixvm needs and that are switched off.
 pub fn features() -> Result<Vec<&'static str>> {
     let settings = settings()?;
-    // `value` is what is in force for this call; `nix-command` was forced on above, so only flakes are asked for.
+    // `value` is what is in force for this call; the call itself forces `nix-command`, so only flakes are checked.
     let on = settings["experimental-features"]["value"].as_array().cloned().unwrap_or_default();
     Ok(["flakes"].into_iter().filter(|feature| !on.iter().any(|f| f == feature)).collect())
 }
 
-/// Returns the folder that Nix builds in, where a setting or its version names one.
+/// Returns the folder in which Nix builds, where a setting or its version determines one.
 pub fn build_folder() -> Option<PathBuf> {
     let set = settings().ok()?["build-dir"]["value"].as_str().map(PathBuf::from);
-    // Since 2.30 Nix has one of its own; before, it takes `TMPDIR` of who builds.
+    // Since 2.30 Nix has a folder of its own; before, it took the builder's `TMPDIR`.
     let own =
         || version().ok().filter(|it| (it.major, it.minor) >= (2, 30)).map(|_| "/nix/var/nix/builds".into());
     set.or_else(own)
 }
 
-/// Returns what of Nix's isolation of builders is switched off, as settings that a person would write.
-///
-/// # Errors
-/// There is no Nix, or its settings cannot be read.
+/// Returns the parts of Nix's isolation of builders that are switched off, as lines of nix.conf.
 pub fn isolation_off() -> Result<Vec<&'static str>> {
     Ok(off(&settings()?, rustix::process::geteuid().is_root()))
 }
 
-/// An ordinary user's Nix has no users of its own to build as: where it needs some, that is the daemon's affair.
+/// Only root's Nix builds without a daemon, and so needs build users of its own.
 fn off(settings: &serde_json::Value, root: bool) -> Vec<&'static str> {
     let sandbox = settings["sandbox"]["value"] == false;
     let as_root = root && settings["build-users-group"]["value"] == "";
@@ -95,7 +80,7 @@ fn off(settings: &serde_json::Value, root: bool) -> Vec<&'static str> {
 }
 
 fn settings() -> Result<serde_json::Value> {
-    // The feature is given on the command line, or a Nix without it could not even answer.
+    // Without this option, a Nix in which the feature is off could not even answer.
     let printed = Command::new("nix")
         .args(["--extra-experimental-features", "nix-command", "config", "show", "--json"])
         .missing(missing())

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rnix::ast::{Attrpath, Entry, Expr, HasEntry};
+use rnix::ast::{AstNode, Attrpath, Entry, Expr, HasEntry};
 use rnix::{NodeOrToken, SyntaxKind};
-use rowan::ast::AstNode;
 
 /// Returns what a module defines: the path of each option, or of a name in its `let`, with the expression it has; `None`
 /// where the text is not Nix.
@@ -46,13 +45,13 @@ fn collect(expression: &Expr, path: &str, found: &mut BTreeMap<String, String>) 
         Expr::AttrSet(set) if set.entries().next().is_some() => entries(set, path, found),
         Expr::Apply(call) => match call.argument() {
             Some(Expr::AttrSet(set)) if set.entries().next().is_some() => {
-                let function = call.lambda().map(|lambda| words(lambda.syntax())).unwrap_or_default();
+                let function = call.lambda().map(|lambda| words_of(&lambda)).unwrap_or_default();
                 define(found, path, function);
                 entries(&set, path, found);
             }
-            _ => define(found, path, words(expression.syntax())),
+            _ => define(found, path, words_of(expression)),
         },
-        _ => define(found, path, words(expression.syntax())),
+        _ => define(found, path, words_of(expression)),
     }
 }
 
@@ -64,9 +63,9 @@ fn entries(set: &impl HasEntry, path: &str, found: &mut BTreeMap<String, String>
                 collect(&value, &below(path, &name_of(&name)), found);
             }
             Entry::Inherit(inherit) => {
-                let from = inherit.from().map(|from| words(from.syntax())).unwrap_or_default();
+                let from = inherit.from().map(|from| words_of(&from)).unwrap_or_default();
                 for attribute in inherit.attrs() {
-                    let name = words(attribute.syntax());
+                    let name = words_of(&attribute);
                     define(found, &below(path, &name), format!("inherit {from}").trim_end().to_owned());
                 }
             }
@@ -75,7 +74,7 @@ fn entries(set: &impl HasEntry, path: &str, found: &mut BTreeMap<String, String>
 }
 
 fn name_of(path: &Attrpath) -> String {
-    path.attrs().map(|attribute| words(attribute.syntax())).collect::<Vec<_>>().join(".")
+    path.attrs().map(|attribute| words_of(&attribute)).collect::<Vec<_>>().join(".")
 }
 
 /// Returns a path below another; `config` at the top is where a module's definitions stand if it has others beside them.
@@ -93,6 +92,11 @@ fn define(found: &mut BTreeMap<String, String>, path: &str, value: String) {
         Some(there) => *there = format!("{there}, {value}"),
         None => drop(found.insert(path.to_owned(), value)),
     }
+}
+
+// The bound brings `syntax` into scope: the trait with this method belongs to `rowan`, and rnix does not export it.
+fn words_of(node: &impl AstNode) -> String {
+    words(node.syntax())
 }
 
 /// Returns the words of a piece of Nix.

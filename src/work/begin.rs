@@ -8,7 +8,7 @@ use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, ownership, pool_of};
 use crate::hypervisor::Hypervisor;
 use crate::journal::{self, Command, Entry, Holder, Lock};
-use crate::model::{MachineName, Moment};
+use crate::model::{MachineName, Timestamp};
 use crate::work::Work;
 
 /// How long `--wait` waits for another command on the same machine.
@@ -53,7 +53,7 @@ impl<'a> Work<'a> {
         watch: &'a dyn Watch,
     ) -> Result<Self> {
         let host = setup.hypervisor()?;
-        let holder = Holder { pid: std::process::id(), command, since: Moment::now().unix() };
+        let holder = Holder { pid: std::process::id(), command, since: Timestamp::now().unix() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         ownership::follow(&setup.workspace, &host, name)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config;
 use crate::error::{Failure, Report, Result};
 use crate::host::{Call, Setup};
-use crate::journal::{self, State};
+use crate::journal::{self, WorkState};
 use crate::model::record::Metadata;
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, SnapshotName};
@@ -54,7 +54,7 @@ pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotNa
 
 /// Returns whether an earlier command was interrupted: then only the next command can judge what there is of the machine.
 pub fn is_interrupted(setup: &Setup, name: &MachineName) -> Result<bool> {
-    Ok(journal::state(&setup.workspace.work_dir(), name)? != State::Idle)
+    Ok(journal::state(&setup.workspace.work_dir(), name)? != WorkState::Idle)
 }
 
 /// Returns the refusal of a snapshot that a machine does not have.

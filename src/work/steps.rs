@@ -13,7 +13,7 @@ use crate::hypervisor::Hypervisor;
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{Machine, Moment, Network};
+use crate::model::{Machine, Network, Timestamp};
 use crate::render;
 use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
@@ -101,7 +101,7 @@ pub fn record(machine: &Machine, built: &BuiltMachine) -> Build {
         also: None,
         fingerprint: Some(built.image.fingerprint.clone()),
         base: built.image.base_volume.clone(),
-        made: Moment::now().unix(),
+        made: Timestamp::now().unix(),
         health: BuildHealth::Untried,
         nixpkgs: built.image.nixpkgs_revision.clone(),
         kernel: built.image.kernel.clone(),

@@ -94,7 +94,7 @@ fn a_file_imports_only_from_the_floors_below() {
 fn no_file_imports_one_that_imports_it_back() {
     let mut circles = circles(&Imports::of_folder(Path::new("src")));
     // Of these it is not true yet.
-    circles.retain(|circle| !["src/hypervisor/", "src/journal/"].iter().any(|old| circle.starts_with(old)));
+    circles.retain(|circle| !["src/hypervisor/"].iter().any(|old| circle.starts_with(old)));
     assert_eq!(circles, [""; 0]);
 }
 

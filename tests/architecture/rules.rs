@@ -5,7 +5,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-/// What root makes there must be the owner's, and `src/file.rs` sees to that; whoever makes one elsewhere gives it away himself.
+/// What root makes there must be the owner's, and `src/file` sees to that; whoever makes one elsewhere gives it away himself.
 #[test]
 fn files_and_folders_of_the_workspace_are_made_in_one_place() {
     let makers =

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use nixvm::backup::{About, ArchiveName, MachineFile, Parent, Source, State, machine_files, write};
-use nixvm::model::{Generation, Moment};
+use nixvm::backup::{About, ArchiveName, ArchiveSource, MachineFile, Parent, State, machine_files, write};
+use nixvm::model::{Generation, Timestamp};
 
 use crate::sandbox::Sandbox;
 
@@ -23,7 +23,7 @@ fn about(machine: &str, created: &str, parent: Option<Parent>) -> About {
         machine: machine.parse().unwrap(),
         profile: "core".parse().unwrap(),
         machine_id: "0b5f0e4c5a4b4c7e9f570d6f6f1f8a11".parse().unwrap(),
-        created: created.parse::<Moment>().unwrap(),
+        created: created.parse::<Timestamp>().unwrap(),
         nixvm: "0.1.0".into(),
         generation: Generation { number: 3, digest: "d".repeat(64) },
         nixpkgs_revision: "8eeec".into(),
@@ -36,8 +36,12 @@ fn about(machine: &str, created: &str, parent: Option<Parent>) -> About {
 /// Writes an archive with these files and returns the `parent` of an archive that builds on it.
 fn archive(folder: &Path, about: &About, files: Vec<MachineFile>) -> Parent {
     let data = data(300_000);
-    let source =
-        Source { files, data: &mut data.as_slice(), data_size: data.len() as u64, nvram: Some(b"nvram") };
+    let source = ArchiveSource {
+        files,
+        data: &mut data.as_slice(),
+        data_size: data.len() as u64,
+        nvram: Some(b"nvram"),
+    };
     let written = write(folder, about, source, &mut |_| Ok(())).unwrap();
     Parent { archive: written.name, manifest: written.manifest }
 }
@@ -140,7 +144,7 @@ fn a_bad_archive_changes_nothing() {
         refused(&file, "the archive");
     }
     fs::write(&file, good.repeat(2)).unwrap();
-    refused(&file, "there is more behind its end");
+    refused(&file, "there is more data after its end");
     fs::write(&file, &good).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o622)).unwrap();
     refused(&file, "other users can write it");

@@ -1,6 +1,6 @@
 use crate::cli::{Shown, Terminal, table};
 use crate::error::Result;
-use crate::model::Moment;
+use crate::model::Timestamp;
 use crate::nix::{Locked, Moved};
 use crate::ops::{self, Call, Updated};
 
@@ -40,7 +40,7 @@ fn text(updated: &Updated) -> String {
 /// Returns the revision and its day.
 fn cells(locked: Option<&Locked>) -> Vec<String> {
     let Some(locked) = locked else { return vec!["-".to_owned(); 2] };
-    let day = locked.modified.and_then(Moment::from_unix);
+    let day = locked.modified.and_then(Timestamp::from_unix);
     let day = day.map_or_else(|| "-".to_owned(), |day| day.in_words().chars().take(10).collect());
     vec![locked.revision.chars().take(REVISION).collect(), day]
 }

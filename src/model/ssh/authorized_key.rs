@@ -6,25 +6,19 @@ use crate::error::Failure;
 use crate::model::quote;
 use crate::model::text::public_text;
 
-/// The options that sshd takes before a key; sshd(8), AUTHORIZED_KEYS FILE FORMAT.
+/// The options that sshd accepts before a key; sshd(8), AUTHORIZED_KEYS FILE FORMAT.
 ///
-/// sshd refuses a key with an option it does not know, and says so only in the guest's journal.
-const FLAGS: [&str; 16] = [
+/// sshd ignores a key with an unknown option, and reports that only in the guest's journal.
+const FLAGS: [&str; 2] = ["cert-authority", "restrict"];
+
+/// Options that sshd also accepts with `no-` before them.
+const SWITCHES: [&str; 7] = [
     "agent-forwarding",
-    "cert-authority",
-    "no-agent-forwarding",
-    "no-port-forwarding",
-    "no-pty",
-    "no-touch-required",
-    "no-user-rc",
-    "no-x11-forwarding",
     "port-forwarding",
     "pty",
-    "restrict",
     "touch-required",
     "user-rc",
     "verify-required",
-    "no-verify-required",
     "x11-forwarding",
 ];
 const SETTINGS: [&str; 8] =
@@ -33,9 +27,8 @@ const SETTINGS: [&str; 8] =
 /// Longest line that sshd reads (`SSH_MAX_PUBKEY_BYTES` in OpenSSH's authfile.h).
 const LONGEST: usize = 16384;
 
-/// Who may log in: one line of an `authorized_keys` file, kept byte for byte.
-///
-/// It holds a key that sshd(8) accepts, options before it and a comment after it where there are any.
+/// One line of an `authorized_keys` file, kept byte for byte: a key that sshd(8) accepts, with optional options before it
+/// and a comment after it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AuthorizedKey(String);
 
@@ -48,17 +41,10 @@ impl AuthorizedKey {
         rest.split_ascii_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether it lets in by certificates that its key has signed, and not by the key.
+    /// Returns whether its key signs certificates that let people in (`cert-authority`).
     pub fn is_authority(&self) -> bool {
-        let mut options = split(&self.0).map_or("", |(options, _)| options);
-        while !options.is_empty() {
-            let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
-            if options[..end].eq_ignore_ascii_case("cert-authority") {
-                return true;
-            }
-            options = options[end..].strip_prefix(',').unwrap_or_default();
-        }
-        false
+        let options = split(&self.0).map_or("", |(options, _)| options);
+        each(options).any(|option| option.eq_ignore_ascii_case("cert-authority"))
     }
 
     fn check(line: &str) -> Result<(), Failure> {
@@ -87,7 +73,7 @@ impl AuthorizedKey {
 
 /// Returns a line's options, empty where there are none, and the rest from the key's type on.
 ///
-/// As sshd does: what begins with a key has no options; else they reach to the first blank outside quotes.
+/// As in sshd: a line that begins with a key has no options; otherwise they end at the first blank outside quotes.
 fn split(line: &str) -> Option<(&str, &str)> {
     if check_key(line).is_ok() {
         return Some(("", line));
@@ -95,7 +81,7 @@ fn split(line: &str) -> Option<(&str, &str)> {
     let end = unquoted(line, |b| b == b' ' || b == b'\t')?;
     let (options, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
-    // Without a key behind them the "options" are a broken key, and the message should say so.
+    // Without a key after them, the "options" are a broken key, and the message should say so.
     Some(if rest.contains([' ', '\t']) && looks_like_type(rest) { (options, rest) } else { ("", line) })
 }
 
@@ -103,7 +89,7 @@ fn looks_like_type(rest: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| rest.starts_with(prefix))
 }
 
-/// Returns where the first byte outside quotes is that `stops`, or the end; `None` if a quote is left open.
+/// Returns the place of the first byte outside quotes for which `stops` holds, or the end; `None` if a quote is left open.
 fn unquoted(text: &str, stops: impl Fn(u8) -> bool) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut inside) = (0, false);
@@ -125,7 +111,7 @@ fn check_key(text: &str) -> Result<(), &'static str> {
         return Err("there is no key");
     };
     if kind.ends_with("-cert-v01@openssh.com") {
-        // sshd compares such a line with nothing (auth2-pubkeyfile.c): nobody could log in with it.
+        // sshd never matches such a line (auth2-pubkeyfile.c), so nobody could log in with it.
         return Err(
             "sshd lets nobody in by a certificate here; give the plain key, or `cert-authority` and the key that signs",
         );
@@ -139,26 +125,32 @@ fn check_key(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Returns the first option that sshd does not know as the error.
-fn check_options(mut options: &str) -> Result<(), &str> {
-    while !options.is_empty() {
-        let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
-        let option = &options[..end];
-        let known = match option.split_once('=') {
-            Some((name, value)) => {
-                SETTINGS.iter().any(|known| name.eq_ignore_ascii_case(known))
-                    && value.len() >= 2
-                    && value.starts_with('"')
-                    && value.ends_with('"')
-            }
-            None => FLAGS.iter().any(|known| option.eq_ignore_ascii_case(known)),
-        };
-        if !known {
-            return Err(option);
+/// The error is the first option that sshd does not know.
+fn check_options(options: &str) -> Result<(), &str> {
+    each(options).find(|option| !is_known(option)).map_or(Ok(()), Err)
+}
+
+fn is_known(option: &str) -> bool {
+    let option = option.to_ascii_lowercase();
+    match option.split_once('=') {
+        Some((name, value)) => {
+            SETTINGS.contains(&name) && value.len() >= 2 && value.starts_with('"') && value.ends_with('"')
         }
-        options = options[end..].strip_prefix(',').unwrap_or_default();
+        None => {
+            FLAGS.contains(&option.as_str())
+                || SWITCHES.contains(&option.strip_prefix("no-").unwrap_or(&option))
+        }
     }
-    Ok(())
+}
+
+/// Returns the options, which commas outside quotes separate.
+fn each(mut options: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let end = unquoted(options, |b| b == b',').unwrap_or(options.len());
+        let (option, rest) = options.split_at(end);
+        options = rest.strip_prefix(',').unwrap_or_default();
+        (!option.is_empty() || !rest.is_empty()).then_some(option)
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 
 use crate::error::{Explain, Failure, Result};
 
-/// Returns the public half, `TYPE BASE64`, of the text of a private key file of OpenSSH's format, which shows it whether or not
-/// there is a passphrase; `None` where it is none.
+/// Returns the public half, `TYPE BASE64`, of a private key in OpenSSH's format, which contains it in plain text even if
+/// there is a passphrase; `None` where the text is no such key.
 pub fn public_half(private: &str) -> Option<String> {
     let mut public = PrivateKey::from_openssh(private).ok()?.public_key().clone();
     public.set_comment("");
@@ -19,28 +20,23 @@ pub fn public_half(private: &str) -> Option<String> {
 /// `Debug` shows the public half only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostKey {
-    /// The file as it is or will be: text that a user made is kept byte for byte.
+    /// The file's text: a user's own file is kept byte for byte.
     private: String,
     public: PublicKey,
 }
 
 impl HostKey {
-    /// Returns a new key with that comment.
-    ///
-    /// # Errors
-    /// The system gives no randomness.
     pub fn generate(comment: &str) -> Result<Self> {
         let no_key = || Failure::user("cannot make an ssh host key");
-        let mut key = PrivateKey::random(&mut rand_core::OsRng, Algorithm::Ed25519).explain(no_key)?;
+        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).explain(no_key)?;
         key.set_comment(comment);
         let text = key.to_openssh(LineEnding::LF).explain(no_key)?;
         Ok(HostKey { private: text.to_string(), public: key.public_key().clone() })
     }
 
-    /// Returns the key in the text of an OpenSSH private key file.
+    /// Parses an OpenSSH private key file.
     ///
-    /// # Errors
-    /// The text is none, or one with a passphrase, or of another type than ed25519. No message shows any of it.
+    /// Refuses a key with a passphrase, and every type but ed25519. No message shows any of the text.
     pub fn from_private(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| {
             Failure::user(format!("the ssh host key (not shown here) {why}"))
@@ -57,18 +53,18 @@ impl HostKey {
         Ok(HostKey { private: text.to_owned(), public: key.public_key().clone() })
     }
 
-    /// Returns the text of the private key file. It is a secret.
+    /// The text of the private key file, a secret.
     pub fn private(&self) -> &str {
         &self.private
     }
 
     /// Returns the public half in one line, `ssh-ed25519 AAAA… COMMENT`.
     pub fn public_line(&self) -> String {
-        // What was read or made is always written again; an empty line would only fail to match.
+        // A key that was read or made can be written again; an empty line would only fail to match.
         self.public.to_openssh().unwrap_or_default()
     }
 
-    /// Returns whether a line, such as the `.pub` file's, holds the public half of this key, whatever its comment.
+    /// Returns whether a line holds the public half of this key, whatever its comment.
     pub fn matches(&self, public_line: &str) -> bool {
         PublicKey::from_openssh(public_line).is_ok_and(|other| other.key_data() == self.public.key_data())
     }

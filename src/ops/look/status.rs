@@ -13,7 +13,7 @@ use crate::guest::listeners::{OpenPorts, without_listener};
 use crate::guest::{Place, place};
 use crate::host::{Setup, open_pool, ownership};
 use crate::hypervisor::{Hypervisor, Seen};
-use crate::journal::{self, State};
+use crate::journal::{self, WorkState};
 use crate::model::domain::DomainState;
 use crate::model::volume::{self, VolumeStem};
 use crate::model::{Connection, MachineName, PoolName};
@@ -168,13 +168,13 @@ fn whose(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Option<Strin
 
 fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>> {
     Ok(match journal::state(&setup.workspace.work_dir(), name)? {
-        State::Idle => None,
-        State::AtWork(holder, entry) => Some(WorkInHand {
+        WorkState::Idle => None,
+        WorkState::AtWork(holder, entry) => Some(WorkInHand {
             place: entry.map_or_else(|| "preparing".into(), |entry| entry.place()),
             command: holder.command.to_string(),
             pid: Some(holder.pid),
         }),
-        State::Interrupted(entry) => {
+        WorkState::Interrupted(entry) => {
             Some(WorkInHand { place: entry.place(), command: entry.holder.command.to_string(), pid: None })
         }
     })

@@ -7,7 +7,7 @@ use crate::disks::layers::{LONGEST, Layers};
 use crate::error::Result;
 use crate::host::{Setup, open_pool};
 use crate::model::volume::Role;
-use crate::model::{MachineName, Moment, SnapshotName};
+use crate::model::{MachineName, SnapshotName, Timestamp};
 
 /// The snapshots of a machine.
 #[derive(Debug, Clone, Serialize)]
@@ -61,7 +61,7 @@ pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
         snapshots.push(ListedSnapshot {
             name: snapshot.name.clone(),
             taken: snapshot.taken,
-            taken_utc: Moment::from_unix(snapshot.taken).map(Moment::in_words).unwrap_or_default(),
+            taken_utc: Timestamp::from_unix(snapshot.taken).map(Timestamp::in_words).unwrap_or_default(),
             generation: snapshot.generation,
             consistent: snapshot.consistent,
             bytes: pool.usage(&volume)?.map(|usage| usage.allocation),

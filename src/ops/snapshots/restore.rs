@@ -17,7 +17,7 @@ use crate::hypervisor::Owned;
 use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{MachineName, Moment, SnapshotName};
+use crate::model::{MachineName, SnapshotName, Timestamp};
 use crate::storage::Pool;
 use crate::work::known::no_snapshot;
 use crate::work::power::{on_again, power_on};
@@ -197,7 +197,7 @@ fn restore(
     };
     metadata.snapshots.extend(before.clone().map(|name| Snapshot {
         name,
-        taken: Moment::now().unix(),
+        taken: Timestamp::now().unix(),
         layer: old,
         merging: None,
         nvram,

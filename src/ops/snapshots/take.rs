@@ -19,7 +19,7 @@ use crate::hypervisor::Owned;
 use crate::journal::Command;
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{MachineName, Moment, SnapshotName};
+use crate::model::{MachineName, SnapshotName, Timestamp};
 use crate::render;
 use crate::storage::Pool;
 use crate::work::merges::{self, Deleted};
@@ -129,7 +129,7 @@ fn take(
         domain.end_merge()?;
     }
     let layers = Layers::of(pool, &domain)?;
-    let name = free_name(&layers.metadata, wanted, Moment::now())?;
+    let name = free_name(&layers.metadata, wanted, Timestamp::now())?;
     check_length(&work.name, layers.chain.len())?;
 
     let (stem, layer) = (&layers.stem, layer_of(&domain)?);
@@ -140,7 +140,7 @@ fn take(
     let mut seconds = None;
     let mut snapshot = Snapshot {
         name,
-        taken: Moment::now().unix(),
+        taken: Timestamp::now().unix(),
         layer,
         merging: None,
         nvram,
@@ -193,7 +193,7 @@ fn with(metadata: &Metadata, snapshot: &Snapshot) -> Metadata {
 }
 
 /// Returns the name for a snapshot: `wanted`, or the first moment from `now` on that no other is named after.
-fn free_name(metadata: &Metadata, wanted: Option<&SnapshotName>, now: Moment) -> Result<SnapshotName> {
+fn free_name(metadata: &Metadata, wanted: Option<&SnapshotName>, now: Timestamp) -> Result<SnapshotName> {
     if let Some(wanted) = wanted {
         if metadata.snapshot(wanted).is_some() {
             let machine = &metadata.machine;
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_name_is_given_once() {
         let metadata = layers(&[3, 2, 1], &[], &[("20260121-171147", 1), ("a", 2)]).metadata;
-        let now = Moment::from_unix(1_769_015_507).unwrap();
+        let now = Timestamp::from_unix(1_769_015_507).unwrap();
         let name = |wanted: Option<&str>| {
             free_name(&metadata, wanted.map(|name| name.parse().unwrap()).as_ref(), now)
                 .map(|name| name.to_string())

@@ -204,7 +204,7 @@ fn check_place(wanted: &Restore, domain: Option<&Owned>) -> Result<()> {
 
 fn virtual_size(archive: &Archive) -> u64 {
     let sizes = archive.manifest().members.iter().filter_map(|member| match member.role {
-        backup::Role::Data { virtual_size } => Some(virtual_size),
+        backup::MemberKind::Data { virtual_size } => Some(virtual_size),
         _ => None,
     });
     sizes.max().unwrap_or_default()
@@ -307,7 +307,7 @@ impl Job<'_> {
             ));
         }
         let newest = self.chain.last().map(Archive::manifest);
-        let is_nvram = |member: &backup::Member| matches!(member.role, backup::Role::Nvram);
+        let is_nvram = |member: &backup::Member| matches!(member.role, backup::MemberKind::Nvram);
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
             running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
@@ -324,7 +324,7 @@ impl Job<'_> {
     /// Puts the data of one archive of the chain into the pool.
     fn data(&self, archive: usize, volume: &str, on: Option<&str>) -> Result<()> {
         self.work.watch.step(&format!("Copying the data of {} into the pool", self.machine.name));
-        let is_data = |role: &backup::Role| matches!(role, backup::Role::Data { .. });
+        let is_data = |role: &backup::MemberKind| matches!(role, backup::MemberKind::Data { .. });
         self.member(archive, is_data, |bytes, length| {
             let incoming = Incoming { bytes, length, on };
             self.pool.pour(volume, incoming, &mut moved(self.work.watch)).map(drop)
@@ -335,7 +335,7 @@ impl Job<'_> {
         self.pool.delete(volume)?;
         self.member(
             self.chain.len() - 1,
-            |role| matches!(role, backup::Role::Nvram),
+            |role| matches!(role, backup::MemberKind::Nvram),
             |bytes, length| {
                 let mut nvram = Vec::new();
                 bytes.take(length).read_to_end(&mut nvram)?;
@@ -348,7 +348,7 @@ impl Job<'_> {
     fn member(
         &self,
         archive: usize,
-        is: impl Fn(&backup::Role) -> bool,
+        is: impl Fn(&backup::MemberKind) -> bool,
         take: impl FnOnce(&mut dyn Read, u64) -> Result<()>,
     ) -> Result<()> {
         let none = || Failure::bug("the archive has no such member");

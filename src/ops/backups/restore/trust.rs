@@ -75,7 +75,7 @@ pub(super) fn files_of(archive: &Archive) -> Result<Vec<ArchivedFile>> {
     let mut members = archive.members()?;
     while let Some(mut entry) = members.advance()? {
         // They come first; what is behind them is not read here.
-        let backup::Role::File { name, executable } = &entry.member().role else { break };
+        let backup::MemberKind::File { name, executable } = &entry.member().role else { break };
         let (name, executable) = (name.as_str().to_owned(), *executable);
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::host::{accelerator, moved};
 use crate::hypervisor::BackupRequest;
 use crate::interrupt;
-use crate::model::Moment;
+use crate::model::Timestamp;
 use crate::ops::backups::take::run::{Job, Taken};
 use crate::work::Work;
 
@@ -88,7 +88,7 @@ impl Job<'_> {
     /// Has QEMU copy the data, or what changed since the parent's checkpoint.
     fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Taken> {
         let [_, path] = self.target(volume, top, parent.is_none())?;
-        let created = Moment::now();
+        let created = Timestamp::now();
         let checkpoint = self.series.as_ref().map(|series| format!("{}{created}", series.prefix));
         if let Some(checkpoint) = &checkpoint {
             // Of this very second, and so of a try that failed.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::backup::{self, About, Parent, Source, State, Written, machine_files};
+use crate::backup::{self, About, ArchiveSource, Parent, State, Written, machine_files};
 use crate::config;
 use crate::disks::{layer_of, nvram};
 use crate::error::{Explain, Failure, Result};
@@ -14,7 +14,7 @@ use crate::host::{Setup, Watch, exposure, moved};
 use crate::hypervisor::{Owned, Paused};
 use crate::interrupt;
 use crate::model::volume::Role;
-use crate::model::{Machine, MachineName, Moment, Progress};
+use crate::model::{Machine, MachineName, Progress, Timestamp};
 use crate::storage::{Pool, VolumeReader};
 use crate::work::Work;
 
@@ -135,7 +135,7 @@ fn facts(pool: &Pool, domain: &Owned, incremental: bool) -> Result<Facts> {
 
 /// The data at one instant.
 pub(super) struct Taken {
-    pub(super) created: Moment,
+    pub(super) created: Timestamp,
     pub(super) state: State,
     pub(super) parent: Option<Parent>,
     pub(super) checkpoint: Option<String>,
@@ -145,7 +145,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Returns what holds for a machine that is off from now on.
     pub(super) fn off() -> Self {
-        Taken { created: Moment::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
+        Taken { created: Timestamp::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
     }
 }
 
@@ -214,7 +214,7 @@ impl Job<'_> {
         };
         let mut data = open()?;
         let data_size = data.length();
-        let source = Source { files, data: &mut data, data_size, nvram: nvram.as_deref() };
+        let source = ArchiveSource { files, data: &mut data, data_size, nvram: nvram.as_deref() };
         let mut shown = moved(self.work.watch);
         let written = backup::write(self.folder, &about, source, &mut |progress| {
             shown(Progress { done: progress.done, total: progress.total })

@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::host::Setup;
-use crate::journal::{self, State};
+use crate::journal::{self, WorkState};
 use crate::model::record::Metadata;
 use crate::model::{MachineName, ProfileName};
 
@@ -54,7 +54,7 @@ pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
         let machine = name.strip_suffix(".lock").and_then(|name| name.parse::<MachineName>().ok());
         // A lock that somebody has may be of a machine that is about to be there.
         match machine.filter(|machine| !lives(machine)) {
-            Some(machine) if journal::state(&workspace.work_dir(), &machine)? == State::Idle => {
+            Some(machine) if journal::state(&workspace.work_dir(), &machine)? == WorkState::Idle => {
                 found.push(files(&machine, path)?);
             }
             _ => {}
