@@ -14,9 +14,9 @@ use zstd::stream::read::Decoder;
 
 use super::front::{self, Front, LARGEST_WINDOW};
 use super::member::{Role, TRAILER, compare, header, padding};
-use super::{Checksum, Manifest, Member, qcow2};
+use super::{Checksum, Manifest, Member};
 use crate::error::{Explain, Failure, Result};
-use crate::model::Progress;
+use crate::model::{Progress, qcow2};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 128 << 10;
@@ -177,7 +177,7 @@ impl<'a> Members<'a> {
             return Err(Failure::user(format!("it ends inside `{}`", reading.member)).into());
         }
         reading.hash.update(chunk);
-        let wanted = qcow2::HEAD - reading.head.len();
+        let wanted = qcow2::STANDALONE - reading.head.len();
         reading.head.extend(chunk.iter().take(wanted));
         reading.left -= length as u64;
         if reading.left == 0 {
@@ -193,7 +193,7 @@ impl<'a> Members<'a> {
             return Err(Failure::user(format!("`{member}` has another digest than the manifest says")).into());
         }
         if let Role::Data { virtual_size } = member.role {
-            let found = qcow2::virtual_size(&head)?;
+            let found = qcow2::standalone_size(&head)?;
             if found != virtual_size {
                 let why =
                     format!("`{member}` is a disk of {found} bytes, and the manifest says {virtual_size}");

@@ -10,8 +10,8 @@ use crate::error::{Explain, Failure, Result};
 use crate::model::record::{Build, Generations};
 use crate::model::{Generation, Machine, MachineName, ProfileName};
 use crate::nix;
+use crate::nix::image::{self, Image};
 use crate::render::{self, Rendered};
-use crate::storage::image::{self, Image};
 
 use super::sources::Sources;
 use super::{Setup, Watch};

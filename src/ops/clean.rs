@@ -14,10 +14,9 @@ use crate::file;
 use crate::hypervisor::Hypervisor;
 use crate::model::MachineName;
 use crate::model::record::Metadata;
-use crate::model::volume::Role;
+use crate::model::volume::{Role, is_base_volume};
 use crate::render;
 use crate::storage::Pool;
-use crate::storage::image::is_base_volume;
 
 use super::generations::{remove, superfluous};
 use super::upgrade::running;

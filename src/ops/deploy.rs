@@ -16,8 +16,8 @@ use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::{self, Role, VolumeStem};
 use crate::model::{Machine, MachineName, Network, PoolName, Progress, Size};
+use crate::nix::image::Image;
 use crate::render;
-use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
 
 use super::accelerator::accelerator;

@@ -11,8 +11,8 @@ use crate::file;
 use crate::model::MachineName;
 use crate::model::closure::Change;
 use crate::model::units::{self, UnitChange};
+use crate::nix::image;
 use crate::render::{MODULE, Rendered};
-use crate::storage::image;
 
 use super::build::build_machine;
 use super::sources::SourceChange;

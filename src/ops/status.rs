@@ -11,8 +11,8 @@ use crate::journal::{self, State};
 use crate::model::domain::DomainState;
 use crate::model::volume::{self, VolumeStem};
 use crate::model::{Connection, MachineName, PoolName};
+use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
-use crate::storage::image::read_not_carried_out;
 
 use super::address::{Place, place};
 use super::deploy::open_pool;

@@ -7,7 +7,7 @@
 use crate::error::{Failure, Result};
 use crate::hypervisor::Owned;
 use crate::model::volume::Role;
-use crate::storage::image::Image;
+use crate::nix::image::Image;
 use crate::storage::{Link, Pool};
 
 use super::deploy;

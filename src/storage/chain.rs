@@ -12,12 +12,12 @@ use virt::error::ErrorNumber;
 use super::Pool;
 use super::look::Described;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::{beginning, overwrite};
 use super::xml::backing;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
+use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
 /// One volume of a chain.
@@ -145,7 +145,7 @@ impl Pool {
         self.chain(on)?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let mut head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
-        qcow2::lay_on_another(&mut head, on).explain(say)?;
+        qcow2::change_backing(&mut head, on).explain(say)?;
         overwrite(&self.connection, &found, &head).explain(say)
     }
 

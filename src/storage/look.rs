@@ -14,12 +14,12 @@ use virt::storage_vol::StorageVol;
 
 use super::Pool;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::beginning;
 use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{Say, code};
+use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
 /// How long a pool in which a volume is being made is waited for, and how often it is tried.
@@ -138,12 +138,12 @@ impl Pool {
                 return Ok(Described { capacity: info.capacity, allocation: info.allocation, below: None });
             }
             let mut head = beginning(&self.connection, found, HEAD as usize)?;
-            let wanted = qcow2::end_of_name(&head).filter(|&end| end > head.len());
+            let wanted = qcow2::backing_end(&head).filter(|&end| end > head.len());
             if let Some(end) = wanted {
                 head = beginning(&self.connection, found, end)?;
             }
-            let below = qcow2::below(&head);
-            let capacity = qcow2::capacity(&head).unwrap_or(info.capacity);
+            let below = qcow2::backing(&head);
+            let capacity = qcow2::virtual_size(&head).unwrap_or(info.capacity);
             Ok(Described { capacity, allocation: info.allocation, below })
         };
         match told() {

@@ -4,7 +4,6 @@
 
 pub mod data;
 pub mod identity;
-pub mod image;
 
 mod blank;
 mod chain;
@@ -14,7 +13,6 @@ mod look;
 mod pool;
 mod pour;
 mod put;
-mod qcow2;
 mod reader;
 mod sparse;
 #[cfg(test)]

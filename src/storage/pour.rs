@@ -8,12 +8,11 @@ use virt::sys;
 
 use super::Pool;
 use super::put::{HEAD, Part, Stored};
-use super::qcow2;
 use super::sparse::{CHUNK, send_all};
 use super::xml::volume_xml;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, said, send_hole};
-use crate::model::Progress;
+use crate::model::{Progress, qcow2};
 
 /// A qcow2 file that comes byte by byte.
 pub struct Incoming<'a> {
@@ -49,7 +48,7 @@ impl Pool {
         (&mut incoming.bytes).take(HEAD.min(incoming.length)).read_to_end(&mut head).explain(say)?;
         if let Some(on) = incoming.on {
             self.chain(on)?;
-            qcow2::lay_on(&mut head, on).explain(say)?;
+            qcow2::set_backing(&mut head, on).explain(say)?;
         }
         let part = Part::of(self, name);
         let volume =

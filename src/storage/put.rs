@@ -34,14 +34,14 @@ use virt::error::{Error, ErrorNumber};
 use virt::storage_vol::StorageVol;
 use virt::sys;
 
+use super::Pool;
 use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
-use super::{Pool, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{Say, code};
 use crate::model::volume::{self, Role};
-use crate::model::{Progress, Size};
+use crate::model::{Progress, Size, qcow2};
 
 /// The bytes written last.
 pub(super) const HEAD: u64 = 4096;
@@ -123,7 +123,7 @@ impl Pool {
     /// another volume of the pool, nor where the volume takes more than its disk could hold.
     pub(super) fn sync(&self, name: &str, head: &[u8]) -> bool {
         let synced = || -> Result<bool> {
-            match qcow2::capacity(head) {
+            match qcow2::virtual_size(head) {
                 Some(capacity) => self.grow_now(name, Size::from_bytes(capacity)),
                 None => Ok(false),
             }

@@ -8,11 +8,11 @@ use virt::sys;
 
 use super::Pool;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::beginning;
 use super::xml::{length, stamp};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Received, Say, receive, said};
+use crate::model::qcow2;
 
 /// The bytes of a volume's file, from its beginning; holes read as zeros and are not sent.
 pub struct VolumeReader {

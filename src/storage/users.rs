@@ -13,12 +13,11 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::Pool;
-use super::image::is_base_volume;
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::{Found, text_at, walk};
 use crate::model::domain::COPIER;
-use crate::model::volume::{self, VolumeStem};
+use crate::model::volume::{self, VolumeStem, is_base_volume};
 
 /// What one definition of a domain says of the volumes it needs.
 #[derive(Debug, Default, PartialEq, Eq)]
