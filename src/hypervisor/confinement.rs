@@ -71,7 +71,7 @@ impl Hypervisor {
     /// # Errors
     /// libvirt does not answer.
     pub fn confinement(&self) -> Result<Confinement> {
-        confinement(&self.connection).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
+        confinement(self.connection()).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
     }
 }
 

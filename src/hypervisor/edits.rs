@@ -7,11 +7,11 @@
 //! nixvm records in the definition what it defined. A value that is neither recorded nor rendered now was changed by hand; one
 //! that is recorded is only out of date, for the machine's files or its host have changed since.
 
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 
 use super::definition::{BOOT, DATA, IDENTITY};
-use super::escape;
 use crate::error::{Explain, Failure, Result};
+use crate::libvirt::xml::{child as grandchild, escape, read};
 use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
 
 /// What nixvm or libvirt chooses anew at each definition: the emulator and the firmware that fit, what an image lies on, and
@@ -65,35 +65,38 @@ pub(super) struct Merged {
 /// # Errors
 /// One of the two is no XML.
 pub(super) fn merge(rendered: &str, present: &str) -> Result<Merged> {
-    let parse = |xml| Document::parse(xml).explain(|| Failure::bug("cannot read a domain's XML"));
-    let (ours, theirs) = (parse(rendered)?, parse(present)?);
-    let records = [&ours, &theirs].map(|document| record(document));
-    let mut merge = Merge {
-        record: records[1],
-        cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
-        xml: String::new(),
-        set_back: Vec::new(),
-    };
-    merge.element("domain", "", ours.root_element(), theirs.root_element());
-    Ok(Merged { xml: merge.xml + "\n", set_back: merge.set_back })
+    let merged = read(rendered, |ours| read(present, |theirs| Merge::of(ours, theirs)));
+    merged.and_then(|merged| merged).explain(|| Failure::bug("cannot read a domain's XML"))
 }
 
 /// Returns the element in which nixvm wrote down what it defined.
-fn record<'a>(document: &'a Document<'_>) -> Option<Node<'a, 'a>> {
-    document.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
+fn record<'a, 'input>(root: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
+    root.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
 }
 
 /// A merge on its way.
-struct Merge<'a> {
+struct Merge<'a, 'input> {
     /// What nixvm wrote down when it last defined the machine; an older nixvm wrote nothing.
-    record: Option<Node<'a, 'a>>,
+    record: Option<Node<'a, 'input>>,
     /// The addresses of the machine's network card, before and now.
     cards: Vec<&'a str>,
     xml: String,
     set_back: Vec<String>,
 }
 
-impl Merge<'_> {
+impl<'a, 'input> Merge<'a, 'input> {
+    fn of(ours: Node<'a, 'input>, theirs: Node<'a, 'input>) -> Merged {
+        let records = [ours, theirs].map(record);
+        let mut merge = Merge {
+            record: records[1],
+            cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
+            xml: String::new(),
+            set_back: Vec::new(),
+        };
+        merge.element("domain", "", ours, theirs);
+        Merged { xml: merge.xml + "\n", set_back: merge.set_back }
+    }
+
     /// Writes an element that both definitions have: as it is rendered, with what only `theirs` has.
     fn element(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
         let of_another_kind = |name| ours.attribute(name) != theirs.attribute(name);
@@ -337,10 +340,6 @@ fn text(node: Node<'_, '_>) -> String {
         (Ok(kib), "KiB") if kib % 1024 == 0 => format!("{} MiB", kib / 1024),
         _ => format!("{text} {unit}"),
     }
-}
-
-fn grandchild<'a, 'b>(node: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
-    node.children().find(|child| child.has_tag_name(name))
 }
 
 /// Returns the serial number of a disk of nixvm's.

@@ -196,7 +196,7 @@ impl Shared {
             true => sys::VIR_STREAM_EVENT_READABLE,
             false => sys::VIR_STREAM_EVENT_READABLE | sys::VIR_STREAM_EVENT_WRITABLE,
         };
-        self.stream.event_update_callback(events).map_err(|error| said(&error))?;
+        self.stream.event_update_callback(events).said()?;
         Ok(None)
     }
 

@@ -5,6 +5,7 @@
 
 mod alive;
 mod events;
+pub mod metadata;
 mod sys;
 #[cfg(test)]
 mod trials;
@@ -168,6 +169,12 @@ pub trait Say<T> {
     /// The failure, where there was an error.
     fn say(self, say: impl FnOnce() -> Failure) -> Result<T>;
 
+    /// Returns the value, or what libvirt said.
+    ///
+    /// # Errors
+    /// The error that [`said`] makes.
+    fn said(self) -> Result<T>;
+
     /// Returns the value, or `None` where libvirt's answer is that code.
     ///
     /// # Errors
@@ -177,7 +184,11 @@ pub trait Say<T> {
 
 impl<T> Say<T> for std::result::Result<T, Error> {
     fn say(self, say: impl FnOnce() -> Failure) -> Result<T> {
-        self.map_err(|error| said(&error)).explain(say)
+        self.said().explain(say)
+    }
+
+    fn said(self) -> Result<T> {
+        self.map_err(|error| said(&error))
     }
 
     fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error> {

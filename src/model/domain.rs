@@ -17,6 +17,22 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
+    /// Returns libvirt's type of a domain that runs on it.
+    pub fn domain_type(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "qemu",
+        }
+    }
+
+    /// Returns libvirt's mode of the fullest processor that it can give a guest.
+    pub fn cpu_mode(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "host-passthrough",
+            Accelerator::Tcg => "maximum",
+        }
+    }
+
     /// Returns how many processors a guest gets for which so many are declared: emulated, it has one.
     ///
     /// QEMU gives each processor a thread of its own. *Seen* on a busy host, in some 50 boots with two processors (QEMU 7.2 and
@@ -54,6 +70,14 @@ impl Arch {
     /// Returns the architecture of that name, if nixvm builds for it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.as_str() == name)
+    }
+
+    /// Returns QEMU's machine type for machines on this architecture.
+    pub fn machine_type(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "q35",
+            Arch::Aarch64 => "virt",
+        }
     }
 
     /// Returns Nix's name of a Linux on this architecture.

@@ -20,7 +20,6 @@ use crate::model::record::{Metadata, Snapshot};
 use crate::model::suggest::did_you_mean;
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{MachineName, SnapshotName};
-use crate::render;
 use crate::storage::Pool;
 
 use super::layers::{Layers, Merge};
@@ -277,8 +276,7 @@ fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Mer
 }
 
 fn write(domain: &mut Owned, metadata: &Metadata) -> Result<()> {
-    let xml = render::metadata_xml(metadata)?;
-    domain.set_metadata(metadata.clone(), &xml)
+    domain.set_metadata(metadata.clone())
 }
 
 /// Returns the refusal of a snapshot that a machine does not have.

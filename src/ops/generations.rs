@@ -6,7 +6,6 @@ use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::model::record::{Build, BuildHealth, Metadata};
 use crate::model::volume::Role;
-use crate::render;
 
 use super::upgrade::running;
 use super::work::{Plan, Work};
@@ -144,8 +143,7 @@ pub(super) fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
             let old = domain.metadata().clone();
             let generations = old.generations.retain(|build| !numbers.contains(&build.number));
             let metadata = Metadata { generations, ..old };
-            let xml = render::metadata_xml(&metadata)?;
-            domain.set_metadata(metadata, &xml)
+            domain.set_metadata(metadata)
         }
         Step::Volume(volume) => pool.delete(volume).map(drop),
         Step::Kept(number) => kept::forget(work.setup, &work.name, *number),

@@ -16,7 +16,6 @@ use crate::hypervisor::{Hypervisor, Observed};
 use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Moment};
-use crate::render;
 
 use super::Setup;
 
@@ -90,7 +89,7 @@ pub fn follow(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()
     let Ok(mut domain) = host.own(name) else { return Ok(()) };
     let here = setup.workspace.as_str();
     if domain.metadata().workspace != here && is_ours(setup, domain.metadata(), found.id) {
-        domain.record_workspace(here, render::metadata_xml)?;
+        domain.record_workspace(here)?;
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use crate::interrupt;
 use crate::journal::{self, Command, Entry, Holder, Intent, Journal, Lock, Recorded};
 use crate::model::MachineName;
 use crate::model::volume::{self, Role};
-use crate::render;
 use crate::storage::Pool;
 
 use super::deploy::{self, open_pool};
@@ -293,8 +292,7 @@ impl<'a> Work<'a> {
             // libvirt may still be at what the dead command asked for, such as to go on in one of its volumes, and
             // until then its answers are those of before. It writes down what is written down already after that only.
             let same = domain.metadata().clone();
-            let xml = render::metadata_xml(&same)?;
-            domain.set_metadata(same, &xml)?;
+            domain.set_metadata(same)?;
         }
         // A domain that somebody removed meanwhile no longer says what it referred to: then nothing is nobody's.
         if domain.is_some() || entry.is_birth {

@@ -15,10 +15,9 @@ pub(super) trait Context: Serialize {
     const TARGET: &'static str;
 }
 
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("machine.nix", include_str!("../../templates/machine.nix.j2")),
     ("domain.xml", include_str!("../../templates/domain.xml.j2")),
-    ("metadata.xml", include_str!("../../templates/metadata.xml.j2")),
     ("pool.xml", include_str!("../../templates/pool.xml.j2")),
     ("network.xml", include_str!("../../templates/network.xml.j2")),
 ];

@@ -11,7 +11,7 @@ use super::put::{HEAD, Part, Stored};
 use super::sparse::{CHUNK, send_all};
 use super::xml::volume_xml;
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Say, said, send_hole};
+use crate::libvirt::{Say, send_hole};
 use crate::model::{Progress, qcow2};
 
 /// A qcow2 file that comes byte by byte.
@@ -68,12 +68,12 @@ impl Pool {
         if incoming.length <= HEAD {
             return Ok(());
         }
-        let stream = Stream::new(&self.connection, 0).map_err(|error| said(&error))?;
+        let stream = Stream::new(&self.connection, 0).said()?;
         let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
-        volume.upload(&stream, HEAD, incoming.length - HEAD, flags).map_err(|error| said(&error))?;
+        volume.upload(&stream, HEAD, incoming.length - HEAD, flags).said()?;
         match send(&stream, incoming, progress) {
             // The other side's last errors, a full disk among them, come with this.
-            Ok(()) => stream.finish().map_err(|error| said(&error)),
+            Ok(()) => stream.finish().said(),
             Err(error) => {
                 // Else the daemon would keep the stream open as long as the connection.
                 let _ = stream.abort();
@@ -100,7 +100,7 @@ fn send(
             return Err(Failure::user(format!("it ends after {done} of {total} bytes")).into());
         }
         if chunk.iter().all(|&byte| byte == 0) {
-            send_hole(stream, chunk.len() as u64).map_err(|error| said(&error))?;
+            send_hole(stream, chunk.len() as u64).said()?;
         } else {
             send_all(stream, chunk)?;
         }

@@ -11,7 +11,7 @@ use super::put::HEAD;
 use super::sparse::beginning;
 use super::xml::{length, stamp};
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Received, Say, receive, said};
+use crate::libvirt::{Received, Say, receive};
 use crate::model::qcow2;
 
 /// The bytes of a volume's file, from its beginning; holes read as zeros and are not sent.
@@ -106,9 +106,9 @@ impl Pool {
     }
 
     fn stream(&self, volume: &StorageVol) -> Result<Stream> {
-        let stream = Stream::new(&self.connection, 0).map_err(|error| said(&error))?;
+        let stream = Stream::new(&self.connection, 0).said()?;
         let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-        volume.download(&stream, 0, 0, flags).map_err(|error| said(&error))?;
+        volume.download(&stream, 0, 0, flags).said()?;
         Ok(stream)
     }
 }
@@ -122,9 +122,9 @@ impl VolumeReader {
     /// Closes what was read to its end, and sees that it is what the file was from beginning to end.
     fn end(&mut self) -> Result<()> {
         // A file that libvirt could not read to its end is told only here.
-        self.stream.take().map_or(Ok(()), Stream::finish).map_err(|error| said(&error))?;
+        self.stream.take().map_or(Ok(()), Stream::finish).said()?;
         let Some((volume, before)) = &self.still else { return Ok(()) };
-        let xml = volume.xml_desc(0).map_err(|error| said(&error))?;
+        let xml = volume.xml_desc(0).said()?;
         if stamp(&xml).as_ref() == Some(&before.0) {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl Read for VolumeReader {
                 return Ok(self.zeros(buffer));
             }
             let Some(stream) = &self.stream else { return Ok(0) };
-            match receive(stream, buffer).map_err(|error| io::Error::other(said(&error)))? {
+            match receive(stream, buffer).said().map_err(io::Error::other)? {
                 Received::Data(length) => return Ok(length),
                 Received::Hole(length) => self.hole = length,
                 Received::End => self.end().map_err(io::Error::other)?,

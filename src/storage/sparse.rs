@@ -12,7 +12,7 @@ use virt::sys;
 
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Received, Say, receive, said, send_hole};
+use crate::libvirt::{Received, Say, receive, send_hole};
 use crate::model::Progress;
 
 use super::Pool;
@@ -85,12 +85,12 @@ fn download(
     start: u64,
     take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
 ) -> Result<u64> {
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-    volume.download(&stream, start, 0, flags).map_err(|error| said(&error))?;
+    volume.download(&stream, start, 0, flags).said()?;
     match receive_all(&stream, take) {
         // A file that libvirt could not read to its end is told only here.
-        Ok(length) => stream.finish().map(|()| length).map_err(|error| said(&error)),
+        Ok(length) => stream.finish().map(|()| length).said(),
         Err(error) => {
             let _ = stream.abort();
             Err(error)
@@ -103,7 +103,7 @@ fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -
     let mut length = 0;
     loop {
         interrupt::check()?;
-        let piece = match receive(stream, &mut buffer).map_err(|error| said(&error))? {
+        let piece = match receive(stream, &mut buffer).said()? {
             Received::Data(filled) => Piece::Data(buffer.get(..filled).unwrap_or_default()),
             Received::Hole(hole) => Piece::Hole(hole),
             Received::End => return Ok(length),
@@ -129,12 +129,12 @@ pub(super) fn upload(
     if start >= end {
         return Ok(());
     }
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
-    volume.upload(&stream, start, end - start, flags).map_err(|error| said(&error))?;
+    volume.upload(&stream, start, end - start, flags).said()?;
     match send(&stream, source, (start, end), progress) {
         // The other side's last errors, a full disk among them, come with this.
-        Ok(()) => stream.finish().map_err(|error| said(&error)),
+        Ok(()) => stream.finish().said(),
         Err(error) => {
             // Else the daemon would keep the stream open as long as the connection.
             let _ = stream.abort();
@@ -145,10 +145,10 @@ pub(super) fn upload(
 
 /// Writes `bytes` over the volume's first ones; zeros too, which a sparse upload would leave as they are.
 pub(super) fn overwrite(connection: &Connect, volume: &StorageVol, bytes: &[u8]) -> Result<()> {
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
-    volume.upload(&stream, 0, bytes.len() as u64, 0).map_err(|error| said(&error))?;
+    let stream = Stream::new(connection, 0).said()?;
+    volume.upload(&stream, 0, bytes.len() as u64, 0).said()?;
     match send_all(&stream, bytes) {
-        Ok(()) => stream.finish().map_err(|error| said(&error)),
+        Ok(()) => stream.finish().said(),
         Err(error) => {
             let _ = stream.abort();
             Err(error)
@@ -169,7 +169,7 @@ fn send(
         progress(at)?;
         let data = next_data(source, at).explain(unreadable)?.map_or(end, |data| data.min(end));
         if data > at {
-            send_hole(stream, data - at).map_err(|error| said(&error))?;
+            send_hole(stream, data - at).said()?;
             at = data;
             continue;
         }
@@ -181,7 +181,7 @@ fn send(
         }
         // A file that came out of an archive has zeros where it once had holes.
         if chunk.iter().all(|&byte| byte == 0) {
-            send_hole(stream, chunk.len() as u64).map_err(|error| said(&error))?;
+            send_hole(stream, chunk.len() as u64).said()?;
         } else {
             send_all(stream, chunk)?;
         }
@@ -192,7 +192,7 @@ fn send(
 
 pub(super) fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        let length = stream.send(bytes).map_err(|error| said(&error))?;
+        let length = stream.send(bytes).said()?;
         bytes = bytes.get(length.unsigned_abs()..).unwrap_or_default();
     }
     Ok(())

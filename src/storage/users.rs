@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use roxmltree::Node;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::{Error, ErrorNumber};
@@ -15,7 +16,7 @@ use virt::sys;
 use super::Pool;
 use crate::error::{Failure, Result};
 use crate::libvirt::Say;
-use crate::libvirt::xml::{Found, text_at, walk};
+use crate::libvirt::xml::{all, at, read, text, text_at};
 use crate::model::domain::COPIER;
 use crate::model::volume::{self, VolumeStem, is_base_volume};
 
@@ -31,24 +32,23 @@ struct Needs {
 }
 
 impl Needs {
-    /// Reads a domain's XML. Of nixvm's element only the stem is read: what a later nixvm wrote protects its volumes too.
+    /// Reads a domain's XML. Of nixvm's element only the stem is read, so that the volumes of a machine of a later nixvm,
+    /// whose element this one may not understand, are protected too.
     fn parse(xml: &str) -> Result<Self> {
-        let mut needs = Needs::default();
-        let mut texts = String::new();
-        walk(xml, &mut |place, found| match found {
-            Found::Element(element) => {
-                let (ours, local) = (place.strip_prefix("domain/metadata/"), place.rsplit(['/', ':']).next());
-                if ours.is_some_and(|ours| !ours.contains('/')) && local == Some("machine") {
-                    needs.stem = element.attribute("volumes").and_then(|stem| stem.parse().ok());
-                }
-                needs.files.extend(element.attribute("file"));
-                needs.volumes.extend(element.attribute("pool").zip(element.attribute("volume")));
+        read(xml, |root| {
+            let values =
+                |name| root.descendants().filter_map(move |node| node.attribute(name)).map(str::to_owned);
+            let volume = |node: Node<'_, '_>| {
+                Some((node.attribute("pool")?.to_owned(), node.attribute("volume")?.to_owned()))
+            };
+            let nvram = at(root, "domain/os/nvram").map(text).filter(|path| !path.is_empty());
+            let stems = all(root, "domain/metadata/machine");
+            Needs {
+                stem: stems.iter().find_map(|machine| machine.attribute("volumes")?.parse().ok()),
+                files: values("file").chain(nvram).collect(),
+                volumes: root.descendants().filter_map(volume).collect(),
             }
-            Found::Text(text) if place == "domain/os/nvram" => texts.push_str(text),
-            Found::Text(_) => {}
-        })?;
-        needs.files.extend(Some(texts.trim().to_owned()).filter(|path| !path.is_empty()));
-        Ok(needs)
+        })
     }
 
     /// Returns the volumes in the pool `name` that it names.

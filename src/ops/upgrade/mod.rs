@@ -18,7 +18,6 @@ use crate::interrupt;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Observation, System};
-use crate::render;
 
 use super::build::build_machine;
 use super::health::{self, Judged};
@@ -418,6 +417,5 @@ pub(super) fn record_health(
         generations = generations.seen(number, seen);
     }
     let metadata = Metadata { generations, ..domain.metadata().clone() };
-    let xml = render::metadata_xml(&metadata)?;
-    domain.set_metadata(metadata, &xml)
+    domain.set_metadata(metadata)
 }

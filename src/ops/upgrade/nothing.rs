@@ -4,7 +4,6 @@ use crate::error::Result;
 use crate::model::System;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::ops::{health, kept};
-use crate::render;
 
 use super::plan::Facts;
 use super::{Outcome, Upgrade, Upgraded, record_health};
@@ -15,8 +14,7 @@ impl Upgrade<'_> {
         let mut domain = self.work.domain()?;
         let generations = domain.metadata().generations.also_from(self.target(), &self.built.inputs);
         let metadata = Metadata { generations, ..domain.metadata().clone() };
-        let xml = render::metadata_xml(&metadata)?;
-        domain.set_metadata(metadata, &xml)?;
+        domain.set_metadata(metadata)?;
         self.old = domain.metadata().clone();
         kept::keep(self.work.setup, &self.built)
     }
