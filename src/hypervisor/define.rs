@@ -31,7 +31,7 @@ impl Hypervisor {
             return Ok(Vec::new());
         };
         let present = domain.xml_desc(flags).say(say)?;
-        let edits::Merged { xml, mut set_back } = edits::merge(xml, &present)?;
+        let edits::MergedDefinition { xml, mut set_back } = edits::merge(xml, &present)?;
         let kept = "additions made by hand are kept in the definition, and one of them may not fit any more";
         let domain =
             define(&xml).say(|| say().hint(format!("{kept}: `virsh -c {} edit {name}`", self.uri())))?;

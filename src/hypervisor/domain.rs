@@ -15,7 +15,7 @@ use crate::model::{MachineId, MachineName};
 
 /// A domain as libvirt has it now, nixvm's or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
+pub struct ObservedDomain {
     /// The name of a foreign domain can be any text.
     pub name: String,
     pub id: MachineId,
@@ -28,8 +28,8 @@ impl Hypervisor {
     /// Returns every domain, sorted by name.
     ///
     /// This takes five calls, and more for each domain: libvirt hands out metadata only one by one.
-    pub fn domains(&self) -> Result<Vec<Observed>> {
-        let list = || -> std::result::Result<Vec<Observed>, Error> {
+    pub fn domains(&self) -> Result<Vec<ObservedDomain>> {
+        let list = || -> std::result::Result<Vec<ObservedDomain>, Error> {
             let states = self.states()?;
             let mut domains = Vec::new();
             for domain in self.connection().list_all_domains(0)? {
@@ -100,12 +100,12 @@ impl Hypervisor {
     }
 
     /// Returns the domain of that name, nixvm's or not.
-    pub fn find(&self, name: &MachineName) -> Result<Option<Observed>> {
+    pub fn find(&self, name: &MachineName) -> Result<Option<ObservedDomain>> {
         self.observed(self.connection().lookup_domain_by_name(name.as_str()), name)
     }
 
     /// Returns the domain of that UUID, nixvm's or not.
-    pub fn find_id(&self, id: MachineId) -> Result<Option<Observed>> {
+    pub fn find_id(&self, id: MachineId) -> Result<Option<ObservedDomain>> {
         self.observed(self.connection().lookup_domain_by_uuid_string(&id.to_uuid()), id)
     }
 
@@ -113,7 +113,7 @@ impl Hypervisor {
         &self,
         found: std::result::Result<Domain, Error>,
         what: impl std::fmt::Display,
-    ) -> Result<Option<Observed>> {
+    ) -> Result<Option<ObservedDomain>> {
         found
             .and_then(|domain| observe(&domain, None))
             .unless(ErrorNumber::NoDomain)
@@ -128,9 +128,12 @@ pub(super) fn foreign(name: &MachineName) -> Failure {
 }
 
 /// Returns the domain as it is now; `known` is its state, where the caller knows it already.
-pub(super) fn observe(domain: &Domain, known: Option<DomainState>) -> std::result::Result<Observed, Error> {
+pub(super) fn observe(
+    domain: &Domain,
+    known: Option<DomainState>,
+) -> std::result::Result<ObservedDomain, Error> {
     let bytes = domain.uuid()?.into_bytes();
-    Ok(Observed {
+    Ok(ObservedDomain {
         name: domain.name()?,
         id: MachineId::from_bytes(bytes).ok_or_else(Error::last_error)?,
         state: known.map_or_else(|| state(domain), Ok)?,

@@ -1,11 +1,11 @@
-//! What people changed in a machine's definition by hand, with `virsh edit`, `virsh attach-disk --config` or virt-manager.
+//! Changes made to a machine's definition by hand, with `virsh edit`, `virsh attach-disk --config` or virt-manager.
 //!
-//! nixvm renders a machine's whole definition from its files whenever it defines it. What is rendered holds; everything else
-//! that is there already stays as it is: devices, tuning, descriptions, and what libvirt itself has added, so that a device
-//! keeps its PCI address. Where a value that nixvm defines was changed by hand, it is set back, and told.
+//! nixvm renders a machine's whole definition from its files whenever it defines it. Rendered values win; everything else in
+//! the present definition is kept: devices, tuning, descriptions, and additions of libvirt itself, so that a device keeps its
+//! PCI address. If a value that nixvm renders was changed by hand, it is set back, and the user is told.
 //!
-//! nixvm records in the definition what it defined. A value that is neither recorded nor rendered now was changed by hand; one
-//! that is recorded is only out of date, for the machine's files or its host have changed since.
+//! nixvm records the values it defined in the definition. A value that differs from the record and from the rendered one was
+//! changed by hand; one that equals the record is only out of date, because the machine's files or its host changed.
 
 use roxmltree::Node;
 
@@ -14,8 +14,8 @@ use crate::error::{Explain, Failure, Result};
 use crate::libvirt::xml::{child as grandchild, escape, read};
 use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
 
-/// What nixvm or libvirt chooses anew at each definition: the emulator and the firmware that fit, what an image lies on, and
-/// what follows from something else (the balloon from the memory, a console's log from its serial port's).
+/// Elements that nixvm or libvirt chooses anew at each definition: the fitting emulator and firmware, backing files, and
+/// values that follow from others (the balloon from the memory, a console's log from its serial port's).
 const CHOSEN: [&str; 8] = [
     "domain/currentMemory",
     "domain/os/loader",
@@ -27,11 +27,11 @@ const CHOSEN: [&str; 8] = [
     "domain/devices/console/log",
 ];
 
-/// Elements of which nothing is kept: what is in them belongs together.
+/// Elements that are replaced as a whole, because their contents belong together.
 const WHOLE: [&str; 3] = ["domain/os/nvram", "domain/devices/disk/source", "domain/devices/interface/source"];
 
-/// What libvirt writes in other words than nixvm: the machine type with a version, bytes in another unit. And where images are,
-/// which is looked at before a command begins.
+/// Values that libvirt writes differently: the machine type with a version, bytes in another unit. And the places of images,
+/// which each command checks before it begins.
 const REWORDED: [&str; 4] = [
     "domain/os/type@machine",
     "domain/memory@unit",
@@ -39,7 +39,7 @@ const REWORDED: [&str; 4] = [
     "domain/devices/disk/source@file",
 ];
 
-/// Where a definition has the values that come from a machine's files and its host, and what the record calls them.
+/// The places of values that come from a machine's files and its host, with their names in the record.
 const RECORDED: [(&str, &str); 8] = [
     ("domain@type", "type"),
     ("domain/cpu@mode", "cpu"),
@@ -53,39 +53,34 @@ const RECORDED: [(&str, &str); 8] = [
 
 /// A definition to give to libvirt.
 #[derive(Debug)]
-pub(super) struct Merged {
-    /// The XML.
+pub(super) struct MergedDefinition {
     pub xml: String,
-    /// The values that somebody had changed and that nixvm sets back: "memory from 1024 MiB to 2048 MiB".
+    /// The values changed by hand that nixvm sets back: "memory from 1024 MiB to 2048 MiB".
     pub set_back: Vec<String>,
 }
 
-/// Returns the definition `rendered` with all that `present`, as libvirt gives it, has beside it.
-///
-/// # Errors
-/// One of the two is no XML.
-pub(super) fn merge(rendered: &str, present: &str) -> Result<Merged> {
+/// Returns the definition `rendered`, with everything that only `present`, as libvirt gives it, has.
+pub(super) fn merge(rendered: &str, present: &str) -> Result<MergedDefinition> {
     let merged = read(rendered, |ours| read(present, |theirs| Merge::of(ours, theirs)));
     merged.and_then(|merged| merged).explain(|| Failure::bug("cannot read a domain's XML"))
 }
 
-/// Returns the element in which nixvm wrote down what it defined.
+/// Returns the element in which nixvm recorded the values it defined.
 fn record<'a, 'input>(root: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
     root.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
 }
 
-/// A merge on its way.
 struct Merge<'a, 'input> {
-    /// What nixvm wrote down when it last defined the machine; an older nixvm wrote nothing.
+    /// The record of the last definition; older versions of nixvm wrote none.
     record: Option<Node<'a, 'input>>,
-    /// The addresses of the machine's network card, before and now.
+    /// The MAC addresses of the machine's network card, recorded and rendered.
     cards: Vec<&'a str>,
     xml: String,
     set_back: Vec<String>,
 }
 
 impl<'a, 'input> Merge<'a, 'input> {
-    fn of(ours: Node<'a, 'input>, theirs: Node<'a, 'input>) -> Merged {
+    fn of(ours: Node<'a, 'input>, theirs: Node<'a, 'input>) -> MergedDefinition {
         let records = [ours, theirs].map(record);
         let mut merge = Merge {
             record: records[1],
@@ -94,10 +89,10 @@ impl<'a, 'input> Merge<'a, 'input> {
             set_back: Vec::new(),
         };
         merge.element("domain", "", ours, theirs);
-        Merged { xml: merge.xml + "\n", set_back: merge.set_back }
+        MergedDefinition { xml: merge.xml + "\n", set_back: merge.set_back }
     }
 
-    /// Writes an element that both definitions have: as it is rendered, with what only `theirs` has.
+    /// Writes an element that both definitions have: as rendered, with everything that only `theirs` has.
     fn element(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
         let of_another_kind = |name| ours.attribute(name) != theirs.attribute(name);
         let whole = match place {
@@ -118,7 +113,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             self.attribute(attribute.name(), attribute.value());
         }
         for attribute in theirs.attributes().filter(|attribute| !ours.has_attribute(attribute.name())) {
-            // It counts the processors that were there before, and may be more than there are now.
+            // It counts processors out of the old number, and may exceed the new one.
             if place == "domain/vcpu" && attribute.name() == "current" && text_changed {
                 continue;
             }
@@ -138,12 +133,12 @@ impl<'a, 'input> Merge<'a, 'input> {
         let orders: Vec<&str> = ours.descendants().filter_map(boot_order).collect();
         for child in ours.children().filter(Node::is_element) {
             let at = format!("{place}/{}", child.tag_name().name());
-            // nixvm renders that there are none of a kind; devices of it that somebody added win.
+            // nixvm renders that there is no device of a kind; one added by hand wins.
             if is_none(child) && left.iter().any(|other| kind(*other) == kind(child) && !is_none(*other)) {
                 continue;
             }
             self.xml.push('\n');
-            // nixvm's own elements are not mixed with what they said before.
+            // nixvm's own elements are not mixed with their older versions.
             let index = if place == "domain/metadata" { None } else { self.counterpart(&at, child, &left) };
             let Some(index) = index else {
                 self.copy(child);
@@ -181,10 +176,10 @@ impl<'a, 'input> Merge<'a, 'input> {
         self.xml.push('\n');
     }
 
-    /// Returns which of the elements `left` is the one that nixvm renders as `child`.
+    /// Returns the index of the element in `left` that nixvm renders as `child`.
     fn counterpart(&self, at: &str, child: Node<'_, '_>, left: &[Node<'_, '_>]) -> Option<usize> {
         left.iter().position(|other| self.is_same(at, child, *other)).or_else(|| {
-            // A card with another address on the network that nixvm gave the machine: its address was changed.
+            // A card with another address on the network that nixvm gave the machine: the address was changed by hand.
             let record = self.record.filter(|_| at == "domain/devices/interface")?;
             let is_changed = |other: &Node<'_, '_>| {
                 let source = grandchild(*other, "source");
@@ -216,7 +211,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         same && other.tag_name().name() == child.tag_name().name()
     }
 
-    /// Tells where values that nixvm renders were changed by hand, and returns whether the element's text is another one.
+    /// Records values that were changed by hand, and returns whether the element's text differs.
     fn compare(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) -> bool {
         for attribute in ours.attributes() {
             let (at, now) = (format!("{place}@{}", attribute.name()), attribute.value());
@@ -236,7 +231,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         true
     }
 
-    /// Tells a value that is set back, if somebody changed it.
+    /// Records a value that is set back, if it was changed by hand.
     fn tell(&mut self, at: &str, what: &str, there: &str, now: &str) {
         let by_hand = match RECORDED.iter().find(|(place, _)| *place == at) {
             Some((_, name)) => self.record.is_some_and(|record| record.attribute(*name) != Some(there)),
@@ -247,7 +242,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Leaves an element out, and tells where somebody had written into it what nothing else says.
+    /// Leaves an element out, and records that if somebody had written a value of their own into it.
     fn leave_out(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
         let memory = theirs.parent().and_then(|domain| grandchild(domain, "memory"));
         let told = match at {
@@ -260,7 +255,7 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Writes QEMU's own arguments: nixvm's as they are rendered, and those that somebody added.
+    /// Writes QEMU's own arguments: nixvm's as rendered, and those added by hand.
     fn command_line(&mut self, ours: Option<Node<'_, '_>>, theirs: Node<'_, '_>) {
         let added: Vec<Node<'_, '_>> = theirs.children().filter(Node::is_element).collect();
         let mut kept = Vec::new();
@@ -318,18 +313,18 @@ impl<'a, 'input> Merge<'a, 'input> {
     }
 }
 
-/// Returns an element as it is written.
+/// Returns an element's XML.
 fn source<'a>(node: Node<'a, '_>) -> &'a str {
     &node.document().input_text()[node.range()]
 }
 
-/// Returns an element's name as it is written, with its prefix.
+/// Returns an element's name with its prefix.
 fn qualified<'a>(node: Node<'a, '_>) -> &'a str {
     let tag = &source(node)[1..];
     &tag[..tag.find(|c: char| c.is_whitespace() || "/>".contains(c)).unwrap_or(tag.len())]
 }
 
-/// Returns an element's text; an amount of memory in whole MiB where that is possible.
+/// Returns an element's text; an amount of memory in MiB if it is a whole number of them.
 fn text(node: Node<'_, '_>) -> String {
     if node.children().any(|child| child.is_element()) {
         return String::new();
@@ -342,24 +337,24 @@ fn text(node: Node<'_, '_>) -> String {
     }
 }
 
-/// Returns the serial number of a disk of nixvm's.
+/// Returns a disk's serial number if it is one of nixvm's.
 fn serial<'a>(disk: Node<'a, '_>) -> Option<&'a str> {
     let serial = grandchild(disk, "serial")?.text()?.trim();
     [BOOT, DATA, IDENTITY].contains(&serial).then_some(serial)
 }
 
-/// Returns a network card's address.
+/// Returns a network card's MAC address.
 fn card<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
     grandchild(interface, "mac")?.attribute("address")
 }
 
-/// Returns what tells a device from others of its name, where its kind does that.
+/// Returns what distinguishes a controller from others: name, type and index.
 fn kind<'a>(node: Node<'a, '_>) -> (&'a str, Option<&'a str>, &'a str) {
     let index = node.attribute("index").unwrap_or("0");
     (node.tag_name().name(), node.attribute("type"), index)
 }
 
-/// Returns whether a device says that there is none of its kind.
+/// Returns whether the element says that the machine has no device of this kind.
 fn is_none(node: Node<'_, '_>) -> bool {
     match node.tag_name().name() {
         "controller" => node.attribute("model") == Some("none"),
@@ -372,7 +367,7 @@ fn boot_order<'a>(node: Node<'a, '_>) -> Option<&'a str> {
     node.attribute("order").filter(|_| node.has_tag_name("boot"))
 }
 
-/// Returns whether that is the title that nixvm gives to a domain; see `templates/domain.xml.j2`.
+/// Returns whether nixvm wrote this title; see `templates/domain.xml.j2`.
 fn is_own_title(title: Node<'_, '_>) -> bool {
     text(title).contains(" (nixvm, profile ")
 }
@@ -381,7 +376,7 @@ fn is_own_metadata(node: Node<'_, '_>) -> bool {
     node.tag_name().namespace().is_some_and(|of| [METADATA_NAMESPACE, DEFINED_NAMESPACE].contains(&of))
 }
 
-/// Returns what a message calls a child of what it calls `label`.
+/// Returns the label of a child in messages.
 fn sublabel(label: &str, child: Node<'_, '_>) -> String {
     match child.tag_name().name() {
         "devices" => label.to_owned(),

@@ -1,6 +1,6 @@
 //! The computer that runs machines, seen through libvirt.
 //!
-//! From below: [`Hypervisor`] is the connection and finds domains ([`Observed`]). A domain that carries nixvm's metadata is
+//! From below: [`Hypervisor`] is the connection and finds domains ([`ObservedDomain`]). A domain that carries nixvm's metadata is
 //! [`Seen`] and can be looked at. Only a machine of the workspace that nixvm was called in is [`Owned`], and everything that
 //! changes a domain is a method of that.
 
@@ -36,7 +36,7 @@ pub use confinement::Confinement;
 pub use connection::{Hypervisor, Owner};
 pub use console::ConsoleEnd;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
-pub use domain::Observed;
+pub use domain::ObservedDomain;
 pub use memory::LiveSize;
 pub use network::{Ensured, VirtualNetwork};
 pub use owned::{Owned, Seen};

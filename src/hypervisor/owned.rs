@@ -8,7 +8,7 @@ use virt::sys;
 
 use super::definition::Definition;
 use super::domain::{foreign, metadata_of, observe, state};
-use super::{Hypervisor, Observed};
+use super::{Hypervisor, ObservedDomain};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, metadata};
 use crate::model::MachineName;
@@ -79,7 +79,7 @@ impl Seen {
     }
 
     /// Returns the domain as it is now.
-    pub fn observe(&self) -> Result<Observed> {
+    pub fn observe(&self) -> Result<ObservedDomain> {
         observe(&self.domain, None).say(|| self.cannot("look at"))
     }
 

@@ -24,9 +24,6 @@ const ASK: (i32, u32) = (5, 5);
 /// for as long as TCP does, or for ever.
 ///
 /// Calls that wait and streams fail then, and so does whatever is asked later.
-///
-/// # Errors
-/// libvirt refuses.
 pub(super) fn expect_signs(connection: &Connect) -> Result<(), Error> {
     events::serve()?;
     connection.set_keep_alive(ASK.0, ASK.1)

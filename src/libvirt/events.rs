@@ -32,9 +32,6 @@ impl Turn {
 }
 
 /// Has the loop run from now on whenever nobody else runs it, by a thread of its own.
-///
-/// # Errors
-/// libvirt's.
 pub(super) fn serve() -> Result<(), Error> {
     static SERVED: OnceLock<Result<(), Error>> = OnceLock::new();
     let begin = || -> Result<(), Error> {

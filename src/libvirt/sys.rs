@@ -47,9 +47,6 @@ pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
 }
 
 /// Fills `buffer` from a sparse stream that blocks.
-///
-/// # Errors
-/// libvirt's.
 pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
     /// What `virStreamRecvFlags` answers at a hole.
     const AT_HOLE: c_int = -3;
@@ -105,9 +102,6 @@ pub struct DomainJob {
 /// Returns the domain's job, or its last one with `VIR_DOMAIN_JOB_STATS_COMPLETED` among `flags`.
 ///
 /// `virt` 0.5's `Domain::job_stats` takes a null pointer for an array where there is no job.
-///
-/// # Errors
-/// libvirt's.
 pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
     let (mut kind, mut list, mut length) = (0, ptr::null_mut(), 0);
     // SAFETY: libvirt sets `list` to an array of `length` parameters, or to null with a length of 0, and leaves it to
@@ -135,9 +129,6 @@ pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
 /// Returns the bytes that the guest sees of its disk.
 ///
 /// `virt` 0.5's `Domain::block_info` does not look whether the call failed.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     let disk = CString::new(disk)?;
     let mut info = sys::virDomainBlockInfo { capacity: 0, allocation: 0, physical: 0 };
@@ -149,9 +140,6 @@ pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
 /// Lets the running guest use so many KiB of the memory that it was started with.
 ///
 /// `virt` 0.5's `Domain::set_memory_flags` does not look whether the call failed.
-///
-/// # Errors
-/// libvirt's.
 pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
     let kib = c_ulong::try_from(kib).unwrap_or(c_ulong::MAX);
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
@@ -162,9 +150,6 @@ pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
 /// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.
 ///
 /// `flags` are `virDomainBlockCommitFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u32) -> Result<(), Error> {
     let (disk, base, top) = (CString::new(disk)?, CString::new(base)?, CString::new(top)?);
     // SAFETY: all pointers are valid during the call, which keeps none.
@@ -175,9 +160,6 @@ pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u
 }
 
 /// Returns the job on the disk, if there is one.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error> {
     let disk = CString::new(disk)?;
     let mut job = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
@@ -187,9 +169,6 @@ pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error>
 }
 
 /// Ends the job on the disk; `flags` are `virDomainBlockJobAbortFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Error> {
     let disk = CString::new(disk)?;
     // SAFETY: all pointers are valid during the call, which keeps none.
@@ -199,9 +178,6 @@ pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Er
 /// Begins the backup that `backup` describes, and makes the checkpoint that `checkpoint` describes at the same instant.
 ///
 /// `flags` are `virDomainBackupBeginFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn backup_begin(
     domain: &Domain,
     backup: &str,
@@ -238,9 +214,6 @@ pub fn security_model(connection: &Connect) -> Result<String, Error> {
 }
 
 /// Returns the names of the domain's checkpoints, each behind its parent.
-///
-/// # Errors
-/// libvirt's.
 pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
     let mut list = ptr::null_mut();
     let flags = sys::VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL;

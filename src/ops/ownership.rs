@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::{self, Workspace};
 use crate::error::{Failure, Result};
 use crate::exec;
-use crate::hypervisor::{Hypervisor, Observed};
+use crate::hypervisor::{Hypervisor, ObservedDomain};
 use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Moment};
@@ -62,7 +62,7 @@ pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Res
 /// It is another workspace's, or libvirt does not answer.
 pub fn require_own(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<()> {
     match host.find(name)? {
-        Some(Observed { id, metadata: Some(recorded), .. }) => require(&setup.workspace, &recorded, id),
+        Some(ObservedDomain { id, metadata: Some(recorded), .. }) => require(&setup.workspace, &recorded, id),
         _ => Ok(()),
     }
 }

@@ -33,9 +33,6 @@ pub struct Link {
 
 impl Pool {
     /// Returns the absolute path of the pool's folder on its host.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn path(&self) -> Result<String> {
         let say = || self.cannot("look up", "the folder");
         let xml = self.pool.xml_desc(0).say(say)?;
@@ -44,9 +41,6 @@ impl Pool {
     }
 
     /// Returns the absolute path of a volume on the pool's host.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
     pub fn volume_path(&self, volume: &str) -> Result<String> {
         let say = || self.cannot("look up the path of", volume);
         match self.look_for(volume)? {
@@ -96,9 +90,6 @@ impl Pool {
 
     /// Returns the name of the volume that this one lies on, or its path where it is outside the pool; `None` where it stands
     /// alone or is not there.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn below(&self, volume: &str) -> Result<Option<String>> {
         let say = || self.cannot("tell what lies below", volume);
         let Some(found) = self.look_for(volume)? else { return Ok(None) };
@@ -113,9 +104,6 @@ impl Pool {
     /// Returns every volume that lies on another, with the name of that; on its path, if that is outside the pool.
     ///
     /// One call, and one for each volume: libvirt describes volumes only one by one.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn backing_of_all(&self) -> Result<BTreeMap<String, String>> {
         let say = || self.cannot("list", "the backing files");
         self.refresh()?;
@@ -150,9 +138,6 @@ impl Pool {
     }
 
     /// Returns the volumes that lie on this one, directly or not.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn lying_on(&self, volume: &str) -> Result<BTreeSet<String>> {
         Ok(above(&self.backing_of_all()?, volume))
     }

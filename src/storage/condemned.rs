@@ -44,9 +44,6 @@ pub struct Condemned<'a> {
 
 impl Pool {
     /// Puts a mark beside a volume: who finds the volume from now on waits until the returned value is dropped.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn condemn(&self, volume: &str) -> Result<Condemned<'_>> {
         let say = || self.cannot("delete", volume);
         let mark = Part::of(self, &format!("{volume}.{MARK}"));
@@ -87,9 +84,6 @@ impl Pool {
 
     /// Returns the time by the clock that the pool's volumes have their times from, in seconds since 1970; `None` where
     /// libvirt does not say. A volume of one byte is made for it, and deleted.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn now(&self) -> Result<Option<u64>> {
         let say = || self.cannot("look at", "the clock");
         // No machine's volume begins like this.

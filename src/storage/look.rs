@@ -49,9 +49,6 @@ impl Pool {
     }
 
     /// Does the same with another limit.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
     pub(super) fn refresh_within(&self, limit: Duration) -> Result<()> {
         // What libvirt knew before is no answer: by that volumes are deleted.
         self.refreshed(limit, POLL)?.ok_or_else(|| {
@@ -77,9 +74,6 @@ impl Pool {
     }
 
     /// Returns the volume; one that libvirt does not know is looked for.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
     pub(super) fn look_for(&self, volume: &str) -> Result<Option<StorageVol>> {
         let say = || self.cannot("look for", volume);
         match self.known(volume)? {
@@ -93,9 +87,6 @@ impl Pool {
     }
 
     /// Returns whether there is a volume of that name; one that libvirt does not know is looked for.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
     pub fn has(&self, volume: &str) -> Result<bool> {
         self.look_for(volume).map(|found| found.is_some())
     }
@@ -124,9 +115,6 @@ impl Pool {
 
     /// Returns what the volume's file says of itself now; `None` where the file is gone. Of one that is raw by its name the
     /// first bytes say nothing, for a guest may have written them.
-    ///
-    /// # Errors
-    /// libvirt cannot read it.
     pub(super) fn describe(
         &self,
         found: &StorageVol,

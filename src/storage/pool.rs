@@ -106,9 +106,6 @@ impl Pool {
     }
 
     /// Returns the names of all volumes, sorted, by one call.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn volumes(&self) -> Result<Vec<String>> {
         // Not `list_volumes`: `virt` 0.5 cuts that off after 1,024 names.
         let volumes = self.pool.list_all_volumes(0).say(|| self.cannot("list", "the volumes"))?;
@@ -118,9 +115,6 @@ impl Pool {
     }
 
     /// Returns what the volume takes; `None` where there is none of that name.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn usage(&self, volume: &str) -> Result<Option<Usage>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
@@ -135,9 +129,6 @@ impl Pool {
     }
 
     /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` where there is none.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn written(&self, volume: &str) -> Result<Option<u64>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
@@ -146,9 +137,6 @@ impl Pool {
     }
 
     /// Returns what the pool's file system has.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn space(&self) -> Result<Space> {
         // Without this libvirt answers what was so when it last looked. It does not look while a volume is being made.
         let _ = self.pool.refresh(0);
@@ -206,9 +194,6 @@ impl Pool {
 
     /// Does the same where it can be done at once, and returns whether it was: not while libvirt copies a volume of the pool
     /// and has not looked at this one since it was made.
-    ///
-    /// # Errors
-    /// As [`Pool::grow`].
     pub fn grow_now(&self, volume: &str, capacity: Size) -> Result<bool> {
         if !self.is_taken_for_qcow2(volume)? && !self.refresh_now()? {
             return Ok(false);

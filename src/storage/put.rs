@@ -133,9 +133,6 @@ impl Pool {
     }
 
     /// Stores `bytes` as [`Pool::put`] does a file. They touch no disk of this host on their way.
-    ///
-    /// # Errors
-    /// As [`Pool::put`].
     pub fn put_bytes(&self, name: &str, bytes: &[u8]) -> Result<Stored> {
         let memory = || Failure::user("cannot hold an image in memory");
         let fd = rustix::fs::memfd_create("nixvm", rustix::fs::MemfdFlags::CLOEXEC).explain(memory)?;
@@ -145,17 +142,11 @@ impl Pool {
     }
 
     /// Returns whether the volume is there and whole.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn is_whole(&self, name: &str) -> Result<bool> {
         self.look(name).say(|| self.cannot("look at", name)).map(|seen| seen == Seen::Whole)
     }
 
     /// Returns whether the volume is there and lacks its first bytes: it was never finished, or they were lost in a power cut.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn is_headless(&self, name: &str) -> Result<bool> {
         self.look(name).say(|| self.cannot("look at", name)).map(|seen| seen == Seen::Partial)
     }

@@ -33,17 +33,11 @@ pub struct Stamp([String; 3]);
 
 impl Pool {
     /// Returns the volume's file for reading.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
     pub fn reader(&self, volume: &str) -> Result<VolumeReader> {
         self.open(volume).map(|(reader, _)| reader)
     }
 
     /// Returns whether there is such a volume, and its file is those bytes.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn holds(&self, volume: &str, bytes: &[u8]) -> Result<bool> {
         if !self.is_whole(volume)? {
             return Ok(false);
@@ -73,9 +67,6 @@ impl Pool {
     /// file since the stamp was taken.
     ///
     /// It shows no more than that: a file that was being written may have been half written by then.
-    ///
-    /// # Errors
-    /// As [`Pool::reader`].
     pub fn still_reader(&self, volume: &str, stamp: Stamp) -> Result<VolumeReader> {
         let (mut reader, found) = self.open(volume)?;
         reader.still = Some((found, stamp));
@@ -84,9 +75,6 @@ impl Pool {
 
     /// Returns whether the volume's file is as a copy of its disk would be: qcow2 on no other, with nothing else in it, and
     /// with few holes.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
     pub fn is_compact(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("look at", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;

@@ -39,9 +39,6 @@ impl Pool {
     }
 
     /// Gives `take` the volume's file from the byte at `start` to its end; returns how many bytes that were.
-    ///
-    /// # Errors
-    /// As [`Pool::read`].
     pub fn read_from(
         &self,
         volume: &str,

@@ -81,9 +81,6 @@ impl Folder {
 
 /// Returns the name of the pool whose folder the file at that absolute path is in, whether it runs or not; `None` where it is
 /// in none.
-///
-/// # Errors
-/// libvirt does not answer.
 pub fn pool_with(connection: &Connect, file: &str) -> Result<Option<String>> {
     let say = || Failure::user(format!("cannot tell the pool of `{file}`"));
     for pool in connection.list_all_storage_pools(0).say(say)? {
