@@ -1,4 +1,4 @@
-//! What `virt` 0.5 has no safe wrapper for, and all the unsafe code there is.
+//! Calls that `virt` 0.5 does not wrap safely. All unsafe code of nixvm is here.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
@@ -11,32 +11,28 @@ use virt::error::Error;
 use virt::stream::Stream;
 use virt::sys;
 
-/// What a sparse stream has next.
+/// The next piece of a sparse stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, now in the buffer.
+    /// This many bytes, now in the buffer.
     Data(usize),
-    /// So many bytes that read as zeros and were not sent.
+    /// This many bytes that read as zeros and were not sent.
     Hole(u64),
-    /// Nothing any more.
     End,
 }
 
 /// A job that works on a running guest's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockJob {
-    /// Its kind (`virDomainBlockJobType`).
+    /// `virDomainBlockJobType`.
     pub kind: u32,
-    /// How far it is, in bytes or another unit of the job's.
+    /// In bytes or another unit of the job's.
     pub done: u64,
-    /// Where it will be done; moves while the guest writes.
+    /// In the same unit; grows while the guest writes.
     pub total: u64,
 }
 
 /// Tells the stream's other side to skip `length` bytes, which then read as zeros.
-///
-/// # Errors
-/// libvirt's, such as a full disk on the other side.
 pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: the pointer is valid as long as `stream` is borrowed.
@@ -48,7 +44,7 @@ pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
 
 /// Fills `buffer` from a sparse stream that blocks.
 pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
-    /// What `virStreamRecvFlags` answers at a hole.
+    /// `virStreamRecvFlags` returns this at a hole.
     const AT_HOLE: c_int = -3;
     let (data, length) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len());
     // SAFETY: libvirt writes `length` bytes at most to `data`; the stream is valid as long as it is borrowed.
@@ -65,10 +61,9 @@ pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
     }
 }
 
-/// Has the guest's agent freeze all its file systems; each command to the agent is given `limit` seconds from now on.
+/// Has the guest's agent freeze all its file systems; from now on each command to the agent may take `limit` seconds.
 ///
-/// # Errors
-/// libvirt's: there is no agent, or it cannot freeze. It may still do so after the limit.
+/// After a timeout the agent may still freeze them.
 pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
     unsafe {
@@ -78,9 +73,6 @@ pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
 }
 
 /// Has the guest's agent thaw all its file systems, and returns how many were frozen.
-///
-/// # Errors
-/// libvirt's: there is no agent, or it cannot.
 pub fn thaw(domain: &Domain) -> Result<i32, Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
     check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) })
@@ -89,13 +81,13 @@ pub fn thaw(domain: &Domain) -> Result<i32, Error> {
 /// A job that works on a whole domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainJob {
-    /// How it goes or went (`virDomainJobType`).
+    /// `virDomainJobType`.
     pub kind: u32,
-    /// What it does (`virDomainJobOperation`).
+    /// `virDomainJobOperation`.
     pub operation: u32,
-    /// Bytes done.
+    /// In bytes.
     pub done: u64,
-    /// Bytes in all.
+    /// In bytes.
     pub total: u64,
 }
 
@@ -128,7 +120,7 @@ pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
 
 /// Returns the bytes that the guest sees of its disk.
 ///
-/// `virt` 0.5's `Domain::block_info` does not look whether the call failed.
+/// `virt` 0.5's `Domain::block_info` does not check whether the call failed.
 pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     let disk = CString::new(disk)?;
     let mut info = sys::virDomainBlockInfo { capacity: 0, allocation: 0, physical: 0 };
@@ -137,9 +129,9 @@ pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     Ok(info.capacity)
 }
 
-/// Lets the running guest use so many KiB of the memory that it was started with.
+/// Lets the running guest use this many KiB of the memory that it was started with.
 ///
-/// `virt` 0.5's `Domain::set_memory_flags` does not look whether the call failed.
+/// `virt` 0.5's `Domain::set_memory_flags` does not check whether the call failed.
 pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
     let kib = c_ulong::try_from(kib).unwrap_or(c_ulong::MAX);
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
@@ -147,7 +139,7 @@ pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
         .map(drop)
 }
 
-/// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.
+/// Begins to merge the image at the path `top` of the disk's chain, and those between, into the one at `base`.
 ///
 /// `flags` are `virDomainBlockCommitFlags`.
 pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u32) -> Result<(), Error> {
@@ -175,7 +167,7 @@ pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Er
     check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), flags) }).map(drop)
 }
 
-/// Begins the backup that `backup` describes, and makes the checkpoint that `checkpoint` describes at the same instant.
+/// Begins the backup described by `backup`, and makes the checkpoint described by `checkpoint` at the same instant.
 ///
 /// `flags` are `virDomainBackupBeginFlags`.
 pub fn backup_begin(
@@ -191,19 +183,13 @@ pub fn backup_begin(
     check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) }).map(drop)
 }
 
-/// Ends the domain's job, such as a backup.
-///
-/// # Errors
-/// libvirt's; that there is no job among them.
+/// Cancels the domain's job, such as a backup; it is an error if there is none.
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
     check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
 }
 
-/// Returns the name of what libvirt confines QEMU with, beside users and groups: `apparmor`, `selinux` or `none`.
-///
-/// # Errors
-/// libvirt's; that its driver knows no such thing among them.
+/// Returns the name of the system by which libvirt confines QEMU: `apparmor`, `selinux` or `none`.
 pub fn security_model(connection: &Connect) -> Result<String, Error> {
     let mut model = sys::virSecurityModel { model: [0; 257], doi: [0; 257] };
     // SAFETY: the pointers are valid during the call; libvirt ends the text that it writes with a zero.
@@ -236,9 +222,6 @@ pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
 }
 
 /// Returns the XML of the checkpoint of that name; `flags` are `virDomainCheckpointXMLFlags`.
-///
-/// # Errors
-/// libvirt's; that there is none of that name among them.
 pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String, Error> {
     let name = CString::new(name)?;
     // SAFETY: the pointers are valid during the calls. The checkpoint, and the text that libvirt leaves to the caller, are
@@ -249,9 +232,10 @@ pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String,
             return Err(Error::last_error());
         }
         let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
-        let described = match xml.is_null() {
-            true => Err(Error::last_error()),
-            false => Ok(CStr::from_ptr(xml).to_string_lossy().into_owned()),
+        let described = if xml.is_null() {
+            Err(Error::last_error())
+        } else {
+            Ok(CStr::from_ptr(xml).to_string_lossy().into_owned())
         };
         libc::free(xml.cast());
         sys::virDomainCheckpointFree(checkpoint);
@@ -259,10 +243,7 @@ pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String,
     }
 }
 
-/// Deletes the checkpoint of that name with what tracks it in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
-///
-/// # Errors
-/// libvirt's; that there is none of that name among them.
+/// Deletes the checkpoint of that name and its bitmaps in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
 pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), Error> {
     let name = CString::new(name)?;
     // SAFETY: the pointers are valid during the calls; the checkpoint is freed once, after its use.
@@ -277,7 +258,7 @@ pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), 
     }
 }
 
-/// Returns what a call returned, or libvirt's error where that is negative.
+/// Returns a call's result, or libvirt's error if it is negative.
 fn check(returned: c_int) -> Result<c_int, Error> {
     if returned < 0 { Err(Error::last_error()) } else { Ok(returned) }
 }

@@ -42,9 +42,6 @@ impl template::Context for Domain<'_> {
 }
 
 /// Returns the XML of a domain; see <https://libvirt.org/formatdomain.html>.
-///
-/// # Errors
-/// A path or name holds a character that XML cannot.
 pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
     let (interface_type, bridge) = match &spec.network {
         Network::Nat => ("network", ""),
@@ -94,9 +91,6 @@ impl template::Context for Pool<'_> {
 }
 
 /// Returns the XML of a pool that is a folder of the host; `path` is absolute.
-///
-/// # Errors
-/// Name or path holds a character that XML cannot.
 pub fn pool_xml(name: &str, path: &str) -> Result<String> {
     template::render(&Pool { name, path })
 }
@@ -116,10 +110,7 @@ impl template::Context for DefaultNetwork<'_> {
 
 /// Returns the XML of libvirt's network `default`: NAT and DHCP on the 256 addresses of `range`, behind `bridge`.
 ///
-/// libvirt's own has `virbr0` and 192.168.122.0/24. A host that is itself a guest of such a network needs another range.
-///
-/// # Errors
-/// The bridge's name holds a character that XML cannot.
+/// libvirt ships it with `virbr0` and 192.168.122.0/24. A host that is itself a guest of such a network needs another range.
 pub fn network_xml(bridge: &str, range: Ipv4Range) -> Result<String> {
     let address = |number| range.address(number).to_string();
     template::render(&DefaultNetwork {

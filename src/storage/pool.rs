@@ -17,33 +17,31 @@ use crate::model::{MachineId, MachineName, Size};
 pub struct Pool {
     pub(super) connection: Connect,
     pub(super) pool: StoragePool,
-    /// The machine that is worked on: the volumes of its domain may be deleted though it needs them.
+    /// The machine that a command works on: it may delete volumes that this machine's own domain needs.
     pub(super) machine: Option<(MachineName, Option<MachineId>)>,
     name: String,
 }
 
-/// What a volume takes.
+/// The size of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
-    /// Bytes of the disk that a guest sees of it; of a raw file, its length.
+    /// Bytes of the disk that a guest sees; the length of a raw file.
     pub capacity: u64,
-    /// Bytes that it occupies in the pool.
+    /// Bytes that the volume occupies in the pool.
     pub allocation: u64,
 }
 
-/// What a pool's file system has.
+/// The size of a pool's file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Space {
-    /// Bytes in all.
     pub capacity: u64,
-    /// Bytes that are free.
     pub available: u64,
 }
 
 impl Pool {
-    /// Returns where nixvm's pool belongs: `data_home` is the user's (`$XDG_DATA_HOME`) for a session, `None` for the system.
+    /// Returns the default folder of nixvm's pool: for a session in the user's `data_home` (`$XDG_DATA_HOME`).
     ///
-    /// Both are below libvirt's own places, which SELinux and AppArmor let QEMU use.
+    /// SELinux and AppArmor let QEMU use both folders, which are inside libvirt's own.
     pub fn default_path(data_home: Option<&Path>) -> PathBuf {
         match data_home {
             Some(home) => home.join("libvirt/images/nixvm"),
@@ -51,27 +49,21 @@ impl Pool {
         }
     }
 
-    /// Returns the pool `name`, running; `None` where there is none.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the pool does not start.
+    /// Returns the pool `name`, started if necessary; `None` if there is none.
     pub fn find(connection: &Connect, name: &str) -> Result<Option<Self>> {
         let say = || cannot_start(name);
         let found =
             connection.lookup_storage_pool_by_name(name).unless(ErrorNumber::NoStoragePool).say(say)?;
         let Some(pool) = found else { return Ok(None) };
         if !pool.is_active().say(say)? {
-            // Not built anew: where its folder is missing, a disk may not be mounted, and the machines are on that disk.
+            // The pool is not built: if its folder is missing, the disk with the machines may just not be mounted.
             start(&pool, StoragePool::create)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
         Ok(Some(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }))
     }
 
-    /// Returns the pool `name`, running now and whenever libvirt starts; made from `xml` where there is none.
-    ///
-    /// # Errors
-    /// libvirt refuses the XML, or the pool's folder cannot be made.
+    /// Returns the pool `name`, started now and whenever libvirt starts; made from `xml` if there is none.
     pub fn ensure(connection: &Connect, name: &str, xml: &str) -> Result<Self> {
         if let Some(pool) = Self::find(connection, name)? {
             return Ok(pool);
@@ -79,7 +71,7 @@ impl Pool {
         let say = || cannot_start(name);
         let pool = match connection.define_storage_pool_xml(xml, 0) {
             Ok(pool) => pool,
-            // Another nixvm may have been quicker.
+            // Another nixvm may have defined it first.
             Err(error) => return Self::find(connection, name)?.map_or_else(|| Err(error).say(say), Ok),
         };
         let built = start(&pool, StoragePool::build)
@@ -93,42 +85,41 @@ impl Pool {
         Ok(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() })
     }
 
-    /// Returns the pool for work on a machine: what its own domain needs may be deleted. That is the domain of its UUID, where
-    /// it has one by now, whatever its name becomes; or else the one that the work defines under its name.
+    /// Returns the pool for work on a machine, whose own domain does not keep volumes from being deleted. That is the domain of
+    /// the UUID `id`, whatever its name; for a machine without a domain yet, it is the one that gets the name.
     #[must_use]
     pub fn of_machine(self, name: MachineName, id: Option<MachineId>) -> Self {
         Pool { machine: Some((name, id)), ..self }
     }
 
-    /// Returns the pool's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the names of all volumes, sorted, by one call.
+    /// Returns the names of all volumes, sorted, in one call.
     pub fn volumes(&self) -> Result<Vec<String>> {
-        // Not `list_volumes`: `virt` 0.5 cuts that off after 1,024 names.
+        // Not `list_volumes`: `virt` 0.5 truncates that to 1,024 names.
         let volumes = self.pool.list_all_volumes(0).say(|| self.cannot("list", "the volumes"))?;
         let mut names: Vec<String> = volumes.iter().filter_map(|volume| volume.name().ok()).collect();
         names.sort();
         Ok(names)
     }
 
-    /// Returns what the volume takes; `None` where there is none of that name.
+    /// Returns the size of the volume; `None` if there is none of that name.
     pub fn usage(&self, volume: &str) -> Result<Option<Usage>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
         let Some(info) = found.info().unless(ErrorNumber::NoStorageVolume).say(say)? else { return Ok(None) };
         let mut usage = Usage { capacity: info.capacity, allocation: info.allocation };
         if !may_be_qcow2(volume) {
-            // libvirt says what a header claims, which a guest may have written there.
+            // libvirt believes a header, which a guest may have written there.
             let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
             usage.capacity = xml.as_deref().and_then(super::xml::length).unwrap_or(usage.capacity);
         }
         Ok(Some(usage))
     }
 
-    /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` where there is none.
+    /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` if there is none.
     pub fn written(&self, volume: &str) -> Result<Option<u64>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
@@ -136,18 +127,14 @@ impl Pool {
         Ok(xml.as_deref().and_then(super::xml::written))
     }
 
-    /// Returns what the pool's file system has.
     pub fn space(&self) -> Result<Space> {
-        // Without this libvirt answers what was so when it last looked. It does not look while a volume is being made.
+        // libvirt knows the space as of the last refresh. It refuses one while a volume is being made.
         let _ = self.pool.refresh(0);
         let info = self.pool.info().say(|| self.cannot("look at", "the free space"))?;
         Ok(Space { capacity: info.capacity, available: info.available })
     }
 
     /// Checks that `bytes` more fit into the pool.
-    ///
-    /// # Errors
-    /// They do not.
     pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
         let available = self.space()?.available;
         if bytes <= available {
@@ -164,10 +151,11 @@ impl Pool {
 
     /// Deletes the volume and returns whether there was one.
     ///
-    /// libvirt does not ask whether a guest uses it: whether the machine of this pool does is the caller's to know.
+    /// libvirt does not check whether a guest uses it. This checks all domains except that of the pool's own machine, which
+    /// is up to the caller.
     ///
     /// # Errors
-    /// Another domain needs it, it is in use by libvirt itself, or cannot be deleted.
+    /// Another domain needs the volume, libvirt is copying it, or it cannot be deleted.
     pub fn delete(&self, volume: &str) -> Result<bool> {
         if self.volume(volume).say(|| self.cannot("look at", volume))?.is_none() {
             return Ok(false);
@@ -182,9 +170,6 @@ impl Pool {
     }
 
     /// Makes the disk in a qcow2 volume larger; no running guest may use it.
-    ///
-    /// # Errors
-    /// There is no such volume, it is larger already, or the pool has no space.
     pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
         if !self.is_taken_for_qcow2(volume)? {
             self.refresh()?;
@@ -192,8 +177,8 @@ impl Pool {
         self.resize(volume, capacity)
     }
 
-    /// Does the same where it can be done at once, and returns whether it was: not while libvirt copies a volume of the pool
-    /// and has not looked at this one since it was made.
+    /// Makes the disk in a qcow2 volume larger if that needs no waiting, and returns whether it did. It waits if the pool was
+    /// not refreshed since the volume was made and libvirt is copying another volume.
     pub fn grow_now(&self, volume: &str, capacity: Size) -> Result<bool> {
         if !self.is_taken_for_qcow2(volume)? && !self.refresh_now()? {
             return Ok(false);
@@ -201,7 +186,7 @@ impl Pool {
         self.resize(volume, capacity).map(|()| true)
     }
 
-    /// libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
+    /// Until a refresh libvirt takes the volume for a raw one, as it was made, and would only append zeros to the file.
     fn is_taken_for_qcow2(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("grow", volume);
         let xml =
@@ -215,7 +200,7 @@ impl Pool {
         found.resize(capacity.bytes(), 0).say(say)
     }
 
-    /// Returns the handle of a volume that libvirt knows, if there is one.
+    /// Returns libvirt's handle of the volume, if libvirt knows it.
     pub(super) fn volume(&self, volume: &str) -> std::result::Result<Option<StorageVol>, Error> {
         self.pool.lookup_storage_vol_by_name(volume).unless(ErrorNumber::NoStorageVolume)
     }
@@ -229,7 +214,7 @@ fn cannot_start(name: &str) -> Failure {
     Failure::user(format!("cannot use libvirt's pool `{name}`"))
 }
 
-/// Takes a step on the way to a running pool; that another process has just brought it there is as good.
+/// Takes a step towards a running pool; it does not matter if another process has just started the pool instead.
 fn start(
     pool: &StoragePool,
     step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> std::result::Result<(), Error>,
