@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use roxmltree::Node;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::definition::{Definition, Disk};
@@ -16,7 +16,7 @@ use super::{Confinement, Frozen, Owned, Seen};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::xml::{all, escape, read};
-use crate::libvirt::{self, Say, code};
+use crate::libvirt::{self, Answer, Say, code};
 use crate::model::Progress;
 
 /// The beginning of the names of nixvm's checkpoints; eight hexadecimal digits, `-` and more follow.
@@ -182,7 +182,7 @@ fn end(domain: &Domain) -> Result<bool> {
     Ok(found)
 }
 
-fn is_backed_up(domain: &Domain) -> std::result::Result<bool, Error> {
+fn is_backed_up(domain: &Domain) -> Answer<bool> {
     // A domain that is off has no job either.
     let job = libvirt::domain_job(domain, 0).unless(ErrorNumber::OperationInvalid)?;
     Ok(job.is_some_and(|job| {
@@ -206,7 +206,7 @@ pub(super) fn single_xml(target: &str, path: &str) -> String {
 /// Returns the XML of a backup of the data disk alone; see <https://libvirt.org/formatbackup.html>.
 fn backup_xml(disks: &Definition, data: &str, request: &BackupRequest<'_>) -> String {
     let since = request.since.map(|name| format!("<incremental>{}</incremental>", escape(name)));
-    let disks = each_disk(disks, |target| {
+    let disks = disks.each(|target| {
         if target != data {
             return format!("<disk name='{target}' backup='no'/>");
         }
@@ -220,7 +220,7 @@ fn backup_xml(disks: &Definition, data: &str, request: &BackupRequest<'_>) -> St
 
 /// Returns the XML of a checkpoint of the data disk alone; see <https://libvirt.org/formatcheckpoint.html>.
 fn checkpoint_xml(disks: &Definition, data: &str, name: &str) -> String {
-    let disks = each_disk(disks, |target| {
+    let disks = disks.each(|target| {
         let kind = if target == data { "bitmap" } else { "no" };
         format!("<disk name='{target}' checkpoint='{kind}'/>")
     });
@@ -236,10 +236,6 @@ fn changed(xml: &str) -> Result<u64> {
         return Err(Failure::user("libvirt does not say").into());
     }
     Ok(sizes.iter().sum())
-}
-
-fn each_disk(disks: &Definition, element: impl Fn(&str) -> String) -> String {
-    disks.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use virt::error::{Error, ErrorNumber};
 
 use super::{Hypervisor, Owned};
 use crate::error::{Failure, Result};
-use crate::libvirt::{self, Say, code};
+use crate::libvirt::{self, Answer, Say, code};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
@@ -112,7 +112,7 @@ impl Owned {
     }
 }
 
-fn confinement(connection: &Connect) -> std::result::Result<Confinement, Error> {
+fn confinement(connection: &Connect) -> Answer<Confinement> {
     let model = libvirt::security_model(connection).unless(ErrorNumber::NoSupport)?;
     Ok(match model.as_deref() {
         Some("apparmor") => Confinement::AppArmor,

@@ -1,13 +1,13 @@
 //! A domain's definition: written, and checked against all others before.
 
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::domain::foreign;
 use super::{Hypervisor, edits};
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
 use crate::libvirt::xml::{child, read, text_at};
+use crate::libvirt::{Answer, Say};
 use crate::model::{MacAddress, MachineId, MachineName, identity_of_its_own};
 
 impl Hypervisor {
@@ -32,7 +32,7 @@ impl Hypervisor {
         };
         let present = domain.xml_desc(flags).say(say)?;
         let edits::MergedDefinition { xml, mut set_back } = edits::merge(xml, &present)?;
-        let kept = "additions made by hand are kept in the definition, and one of them may not fit any more";
+        let kept = "additions made by hand are kept in the definition, and one of them may no longer fit";
         let domain =
             define(&xml).say(|| say().hint(format!("{kept}: `virsh -c {} edit {name}`", self.uri())))?;
         let emulator = |xml: &str| text_at(xml, "domain/devices/emulator").unwrap_or_default();
@@ -78,7 +78,7 @@ impl Hypervisor {
         let say = || Failure::user("cannot ask libvirt whose a MAC address is");
         let mac = mac.to_string();
         for domain in self.connection().list_all_domains(0).say(say)? {
-            let other = || -> std::result::Result<(String, String, String), Error> {
+            let other = || -> Answer<(String, String, String)> {
                 Ok((domain.uuid()?.to_string(), domain.name()?, domain.xml_desc(0)?))
             };
             let Some((uuid, other, xml)) = other().unless(ErrorNumber::NoDomain).say(say)? else { continue };

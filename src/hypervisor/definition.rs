@@ -7,7 +7,7 @@
 use roxmltree::Node;
 
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::xml::{all, at, child, read, text};
+use crate::libvirt::xml::{all, at, child, escape, read, text};
 
 /// The serial number of the boot disk, as `templates/domain.xml.j2` has it.
 pub const BOOT: &str = "nixvm-boot";
@@ -57,6 +57,11 @@ impl Definition {
     pub(super) fn data(&self) -> Result<&Disk> {
         let none = || Failure::user(format!("it has no disk with the serial number `{DATA}`"));
         Ok(self.disk(DATA).ok_or_else(none)?)
+    }
+
+    /// Returns the XML that `element` makes of each disk's escaped target.
+    pub(super) fn each(&self, element: impl Fn(&str) -> String) -> String {
+        self.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
     }
 
     pub(super) fn parse(xml: &str) -> Result<Self> {

@@ -8,7 +8,7 @@ use virt::sys;
 
 use super::Hypervisor;
 use crate::error::{Failure, Result};
-use crate::libvirt::{Say, metadata};
+use crate::libvirt::{Answer, Say, metadata};
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
 use crate::model::{MachineId, MachineName};
@@ -29,7 +29,7 @@ impl Hypervisor {
     ///
     /// This takes five calls, and more for each domain: libvirt hands out metadata only one by one.
     pub fn domains(&self) -> Result<Vec<ObservedDomain>> {
-        let list = || -> std::result::Result<Vec<ObservedDomain>, Error> {
+        let list = || -> Answer<Vec<ObservedDomain>> {
             let states = self.states()?;
             let mut domains = Vec::new();
             for domain in self.connection().list_all_domains(0)? {
@@ -45,7 +45,7 @@ impl Hypervisor {
 
     /// Returns the metadata of all domains of nixvm: of their next start, and of what runs.
     ///
-    /// Whoever deletes volumes that no domain refers to asks for this, so metadata that cannot be read is an error here.
+    /// This is for deleting volumes that no domain refers to, so metadata that cannot be read is an error.
     ///
     /// # Errors
     /// A domain carries nixvm's element and this nixvm cannot read it; libvirt does not answer.
@@ -53,7 +53,7 @@ impl Hypervisor {
         let say = || Failure::user("cannot read what all domains refer to");
         let mut records = Vec::new();
         for domain in self.connection().list_all_domains(0).say(say)? {
-            // One that was undefined, or that ended, since the list was made refers to nothing any more.
+            // One that was undefined, or that ended, since the list was made no longer refers to anything.
             let Some(elements) = elements(&domain).unless(ErrorNumber::NoDomain).say(say)? else { continue };
             let read = |element: Option<String>| -> Result<Option<Metadata>> {
                 let unreadable = || {
@@ -80,7 +80,7 @@ impl Hypervisor {
     }
 
     /// Returns the state of every domain that is in one of the usual states.
-    fn states(&self) -> std::result::Result<HashMap<[u8; 16], DomainState>, Error> {
+    fn states(&self) -> Answer<HashMap<[u8; 16], DomainState>> {
         let mut states = HashMap::new();
         for (state, flag) in [
             (DomainState::Running, sys::VIR_CONNECT_LIST_DOMAINS_RUNNING),
@@ -111,7 +111,7 @@ impl Hypervisor {
 
     fn observed(
         &self,
-        found: std::result::Result<Domain, Error>,
+        found: Answer<Domain>,
         what: impl std::fmt::Display,
     ) -> Result<Option<ObservedDomain>> {
         found
@@ -128,10 +128,7 @@ pub(super) fn foreign(name: &MachineName) -> Failure {
 }
 
 /// Returns the domain as it is now; `known` is its state, where the caller knows it already.
-pub(super) fn observe(
-    domain: &Domain,
-    known: Option<DomainState>,
-) -> std::result::Result<ObservedDomain, Error> {
+pub(super) fn observe(domain: &Domain, known: Option<DomainState>) -> Answer<ObservedDomain> {
     let bytes = domain.uuid()?.into_bytes();
     Ok(ObservedDomain {
         name: domain.name()?,
@@ -144,7 +141,7 @@ pub(super) fn observe(
 /// Returns the domain's state.
 ///
 /// By `virDomainGetInfo`: `virt` 0.5's `Domain::state` drops libvirt's error.
-pub(super) fn state(domain: &Domain) -> std::result::Result<DomainState, Error> {
+pub(super) fn state(domain: &Domain) -> Answer<DomainState> {
     use virt::domain::DomainState as Raw;
     Ok(match domain.info()?.state.known() {
         Some(Raw::Running) => DomainState::Running,
@@ -167,17 +164,14 @@ struct Elements {
     is_persistent: bool,
 }
 
-fn elements(domain: &Domain) -> std::result::Result<Elements, Error> {
+fn elements(domain: &Domain) -> Answer<Elements> {
     let now = element(domain, sys::VIR_DOMAIN_AFFECT_CURRENT)?;
     let is_persistent = domain.is_persistent()?;
     let next = if is_persistent { element(domain, sys::VIR_DOMAIN_AFFECT_CONFIG)? } else { None };
     Ok(Elements { now, next, is_persistent })
 }
 
-fn element(
-    domain: &Domain,
-    which: sys::virDomainModificationImpact,
-) -> std::result::Result<Option<String>, Error> {
+fn element(domain: &Domain, which: sys::virDomainModificationImpact) -> Answer<Option<String>> {
     let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
     domain.metadata(kind, Some(METADATA_NAMESPACE), which).unless(ErrorNumber::NoDomainMetadata)
 }
@@ -186,7 +180,7 @@ fn element(
 pub(super) fn metadata_of(
     domain: &Domain,
     which: sys::virDomainModificationImpact,
-) -> std::result::Result<Option<Metadata>, Error> {
+) -> Answer<Option<Metadata>> {
     Ok(element(domain, which)?.as_deref().and_then(metadata::read))
 }
 

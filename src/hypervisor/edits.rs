@@ -7,14 +7,18 @@
 //! nixvm records the values it defined in the definition. A value that differs from the record and from the rendered one was
 //! changed by hand; one that equals the record is only out of date, because the machine's files or its host changed.
 
+mod node;
+
 use roxmltree::Node;
 
-use super::definition::{BOOT, DATA, IDENTITY};
+use self::node::{
+    boot_order, card, is_none, is_own_metadata, is_own_title, kind, qualified, serial, source, text,
+};
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::xml::{child as grandchild, escape, read};
-use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
+use crate::libvirt::xml::{self, escape, read};
+use crate::model::record::DEFINED_NAMESPACE;
 
-/// Elements that nixvm or libvirt chooses anew at each definition: the fitting emulator and firmware, backing files, and
+/// Elements that nixvm or libvirt chooses again at each definition: the fitting emulator and firmware, backing files, and
 /// values that follow from others (the balloon from the memory, a console's log from its serial port's).
 const CHOSEN: [&str; 8] = [
     "domain/currentMemory",
@@ -182,7 +186,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             // A card with another address on the network that nixvm gave the machine: the address was changed by hand.
             let record = self.record.filter(|_| at == "domain/devices/interface")?;
             let is_changed = |other: &Node<'_, '_>| {
-                let source = grandchild(*other, "source");
+                let source = xml::child(*other, "source");
                 let network = source.and_then(|of| of.attribute("network").or(of.attribute("bridge")));
                 other.has_tag_name("interface")
                     && other.attribute("type") == record.attribute("interface")
@@ -200,7 +204,7 @@ impl<'a, 'input> Merge<'a, 'input> {
             }
             "domain/devices/controller" => kind(other) == kind(child),
             "domain/devices/channel" => {
-                let [there, now] = [other, child].map(|channel| grandchild(channel, "target"));
+                let [there, now] = [other, child].map(|channel| xml::child(channel, "target"));
                 there.map(|target| target.attribute("name")) == now.map(|target| target.attribute("name"))
             }
             "domain/clock/timer" | "domain/os/firmware/feature" => {
@@ -215,9 +219,8 @@ impl<'a, 'input> Merge<'a, 'input> {
     fn compare(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) -> bool {
         for attribute in ours.attributes() {
             let (at, now) = (format!("{place}@{}", attribute.name()), attribute.value());
-            if let Some(there) =
-                theirs.attribute(attribute.name()).filter(|_| !REWORDED.contains(&at.as_str()))
-            {
+            let there = theirs.attribute(attribute.name());
+            if let Some(there) = there.filter(|_| !REWORDED.contains(&at.as_str())) {
                 self.tell(&at, &join(label, attribute.name()), there, now);
             }
         }
@@ -242,40 +245,34 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
     }
 
-    /// Leaves an element out, and records that if somebody had written a value of their own into it.
+    /// Leaves an element out, and records that if its value was changed by hand.
     fn leave_out(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
-        let memory = theirs.parent().and_then(|domain| grandchild(domain, "memory"));
-        let told = match at {
-            "domain/currentMemory" => memory.is_some_and(|memory| text(memory) != text(theirs)),
-            "domain/os/boot" => true,
-            _ => false,
-        };
-        if told {
+        let memory = || theirs.parent().and_then(|domain| xml::child(domain, "memory"));
+        let by_hand = at == "domain/os/boot"
+            || at == "domain/currentMemory" && memory().is_some_and(|memory| text(memory) != text(theirs));
+        if by_hand {
             self.set_back.push(join(label, theirs.tag_name().name()));
         }
     }
 
     /// Writes QEMU's own arguments: nixvm's as rendered, and those added by hand.
     fn command_line(&mut self, ours: Option<Node<'_, '_>>, theirs: Node<'_, '_>) {
-        let added: Vec<Node<'_, '_>> = theirs.children().filter(Node::is_element).collect();
-        let mut kept = Vec::new();
-        let mut at = 0;
-        while let Some(argument) = added.get(at) {
-            let value = |node: Option<&Node<'_, '_>>| {
-                node.and_then(|node| node.attribute("value")).unwrap_or_default().to_owned()
-            };
-            let (option, of) = (value(Some(argument)), value(added.get(at + 1)));
-            if option == "-netdev" && of.contains(",id=nixvm,")
-                || option == "-device" && of.contains(",netdev=nixvm,")
-            {
-                at += 2;
-                continue;
-            }
-            kept.push(*argument);
-            at += 1;
-        }
         let own = ours.into_iter().flat_map(|ours| ours.children().filter(Node::is_element));
-        let all: Vec<&str> = own.map(source).chain(kept.into_iter().map(source)).collect();
+        let mut all: Vec<&str> = own.map(source).collect();
+        let mut added = theirs.children().filter(Node::is_element).peekable();
+        while let Some(argument) = added.next() {
+            let of = added.peek().and_then(|next| next.attribute("value")).unwrap_or_default();
+            let is_own = match argument.attribute("value") {
+                Some("-netdev") => of.contains(",id=nixvm,"),
+                Some("-device") => of.contains(",netdev=nixvm,"),
+                _ => false,
+            };
+            if is_own {
+                added.next();
+            } else {
+                all.push(source(argument));
+            }
+        }
         if !all.is_empty() {
             self.xml += &format!("\n<qemu:commandline>\n{}\n</qemu:commandline>", all.join("\n"));
         }
@@ -284,13 +281,11 @@ impl<'a, 'input> Merge<'a, 'input> {
     fn declare_namespaces(&mut self, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
         let mut declared = Vec::new();
         for namespace in ours.namespaces().chain(theirs.namespaces()) {
-            let Some(prefix) =
-                namespace.name().filter(|prefix| *prefix != "xml" && !declared.contains(prefix))
-            else {
-                continue;
-            };
-            declared.push(prefix);
-            self.attribute(&format!("xmlns:{prefix}"), namespace.uri());
+            let new = namespace.name().filter(|prefix| *prefix != "xml" && !declared.contains(prefix));
+            if let Some(prefix) = new {
+                declared.push(prefix);
+                self.attribute(&format!("xmlns:{prefix}"), namespace.uri());
+            }
         }
     }
 
@@ -311,69 +306,6 @@ impl<'a, 'input> Merge<'a, 'input> {
         }
         self.xml += &input[from..node.range().end];
     }
-}
-
-/// Returns an element's XML.
-fn source<'a>(node: Node<'a, '_>) -> &'a str {
-    &node.document().input_text()[node.range()]
-}
-
-/// Returns an element's name with its prefix.
-fn qualified<'a>(node: Node<'a, '_>) -> &'a str {
-    let tag = &source(node)[1..];
-    &tag[..tag.find(|c: char| c.is_whitespace() || "/>".contains(c)).unwrap_or(tag.len())]
-}
-
-/// Returns an element's text; an amount of memory in MiB if it is a whole number of them.
-fn text(node: Node<'_, '_>) -> String {
-    if node.children().any(|child| child.is_element()) {
-        return String::new();
-    }
-    let text = node.text().unwrap_or_default().trim();
-    let Some(unit) = node.attribute("unit") else { return text.to_owned() };
-    match (text.parse::<u64>(), unit) {
-        (Ok(kib), "KiB") if kib % 1024 == 0 => format!("{} MiB", kib / 1024),
-        _ => format!("{text} {unit}"),
-    }
-}
-
-/// Returns a disk's serial number if it is one of nixvm's.
-fn serial<'a>(disk: Node<'a, '_>) -> Option<&'a str> {
-    let serial = grandchild(disk, "serial")?.text()?.trim();
-    [BOOT, DATA, IDENTITY].contains(&serial).then_some(serial)
-}
-
-/// Returns a network card's MAC address.
-fn card<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
-    grandchild(interface, "mac")?.attribute("address")
-}
-
-/// Returns what distinguishes a controller from others: name, type and index.
-fn kind<'a>(node: Node<'a, '_>) -> (&'a str, Option<&'a str>, &'a str) {
-    let index = node.attribute("index").unwrap_or("0");
-    (node.tag_name().name(), node.attribute("type"), index)
-}
-
-/// Returns whether the element says that the machine has no device of this kind.
-fn is_none(node: Node<'_, '_>) -> bool {
-    match node.tag_name().name() {
-        "controller" => node.attribute("model") == Some("none"),
-        "video" => grandchild(node, "model").is_some_and(|model| model.attribute("type") == Some("none")),
-        _ => false,
-    }
-}
-
-fn boot_order<'a>(node: Node<'a, '_>) -> Option<&'a str> {
-    node.attribute("order").filter(|_| node.has_tag_name("boot"))
-}
-
-/// Returns whether nixvm wrote this title; see `templates/domain.xml.j2`.
-fn is_own_title(title: Node<'_, '_>) -> bool {
-    text(title).contains(" (nixvm, profile ")
-}
-
-fn is_own_metadata(node: Node<'_, '_>) -> bool {
-    node.tag_name().namespace().is_some_and(|of| [METADATA_NAMESPACE, DEFINED_NAMESPACE].contains(&of))
 }
 
 /// Returns the label of a child in messages.

@@ -16,7 +16,7 @@ pub struct VirtualNetwork {
     pub name: String,
     /// The host's bridge that connects its guests.
     pub bridge: Option<String>,
-    /// How traffic leaves it (`nat`, `route`, `bridge`, …); `None` where it does not.
+    /// How traffic leaves it (`nat`, `route`, `bridge`, …); `None` for an isolated network.
     pub forward: Option<String>,
     /// The host's own address on it.
     pub address: Option<Ipv4Addr>,

@@ -3,14 +3,14 @@
 use std::ops::Deref;
 
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::definition::Definition;
 use super::domain::{foreign, metadata_of, observe, state};
 use super::{Hypervisor, ObservedDomain};
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Say, metadata};
+use crate::libvirt::{Answer, Say, metadata};
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::model::record::{METADATA_NAMESPACE, Metadata};
@@ -142,7 +142,7 @@ impl Owned {
         &self,
         metadata: &Metadata,
         which: sys::virDomainModificationImpact,
-    ) -> Result<std::result::Result<(), Error>> {
+    ) -> Result<Answer<()>> {
         let kind = sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
         let element = metadata::write(metadata).explain(|| self.cannot("write down the state of"))?;
         let set =

@@ -1,6 +1,4 @@
-//! A machine's power: switched on and off, and waited for.
-
-use std::time::{Duration, Instant};
+//! A machine's power, switched on and off.
 
 use virt::domain::{Domain, DomainShutoffReason, DomainStateReason};
 use virt::enumutil::Enum;
@@ -9,11 +7,8 @@ use virt::sys;
 use super::domain::state;
 use super::{Owned, Seen};
 use crate::error::{Failure, Result};
-use crate::libvirt::{Say, said};
+use crate::libvirt::{Answer, Say, said};
 use crate::model::domain::DomainState;
-
-/// How often a change of state is looked for.
-const POLL: Duration = Duration::from_millis(200);
 
 /// How a guest that is off went off (`virDomainShutoffReason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -29,19 +24,6 @@ pub enum Ended {
 }
 
 impl Seen {
-    /// Waits until `reached` holds for the domain's state, `limit` at most, and returns the last state seen.
-    pub fn wait_until(&self, reached: impl Fn(DomainState) -> bool, limit: Duration) -> Result<DomainState> {
-        let start = Instant::now();
-        loop {
-            let state = self.state()?;
-            let left = limit.saturating_sub(start.elapsed());
-            if reached(state) || left.is_zero() {
-                return Ok(state);
-            }
-            std::thread::sleep(POLL.min(left));
-        }
-    }
-
     /// Returns how the guest went off; `None` while it is up.
     pub fn ended(&self) -> Result<Option<Ended>> {
         if self.state()?.is_active() {
@@ -113,11 +95,7 @@ impl Owned {
         self.domain.undefine_flags(flags).say(|| self.cannot("remove"))
     }
 
-    fn while_up(
-        &self,
-        verb: &str,
-        act: impl FnOnce(&Domain) -> std::result::Result<(), virt::error::Error>,
-    ) -> Result<bool> {
+    fn while_up(&self, verb: &str, act: impl FnOnce(&Domain) -> Answer<()>) -> Result<bool> {
         if !self.state()?.is_active() {
             return Ok(false);
         }

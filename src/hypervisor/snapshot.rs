@@ -6,14 +6,13 @@
 use std::time::{Duration, Instant};
 
 use virt::domain_snapshot::DomainSnapshot;
-use virt::error::Error;
 use virt::sys;
 
 use super::definition::Definition;
 use super::{Owned, Seen};
 use crate::error::{Explain, Result};
-use crate::libvirt::Say;
 use crate::libvirt::xml::escape;
+use crate::libvirt::{Answer, Say};
 
 /// How a machine was switched to another image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Seen {
         let flags = sys::VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL
             | if external { sys::VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL } else { 0 };
         let names = || self.domain.list_all_snapshots(flags)?.iter().map(DomainSnapshot::name).collect();
-        let names: std::result::Result<Vec<String>, Error> = names();
+        let names: Answer<Vec<String>> = names();
         names.say(|| self.cannot("list the snapshots of"))
     }
 }
@@ -69,20 +68,15 @@ impl Owned {
 
 /// Returns the XML of a snapshot of the data disk alone; see <https://libvirt.org/formatsnapshot.html>.
 fn snapshot_xml(disks: &Definition, data: &str, overlay_path: &str) -> String {
-    let mut xml = "<domainsnapshot><disks>".to_owned();
-    for disk in &disks.disks {
-        let target = escape(&disk.target);
-        xml += &if disk.target == data {
-            let path = escape(overlay_path);
-            format!(
-                "<disk name='{target}' snapshot='external' type='file'><driver type='qcow2'/><source file='{path}'/></disk>"
-            )
-        } else {
+    let disks = disks.each(|target| {
+        if target != data {
             // Else libvirt would take one of every disk.
-            format!("<disk name='{target}' snapshot='no'/>")
-        };
-    }
-    xml + "</disks></domainsnapshot>"
+            return format!("<disk name='{target}' snapshot='no'/>");
+        }
+        let path = escape(overlay_path);
+        format!("<disk name='{target}' snapshot='external' type='file'><driver type='qcow2'/><source file='{path}'/></disk>")
+    });
+    format!("<domainsnapshot><disks>{disks}</disks></domainsnapshot>")
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub use sys::{
 };
 pub use uri::{Exposure, Remote, is_local, is_session};
 
+/// The answer of a call to libvirt.
+pub type Answer<T> = std::result::Result<T, Error>;
+
 /// How long another host may take to let this user in, who may have to type a password.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -74,7 +77,7 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
 }
 
 /// Returns a new connection, and the system's error if it failed, which only the thread that opened it can ask for.
-fn open(uri: &str) -> (std::result::Result<Connect, Error>, Option<io::ErrorKind>) {
+fn open(uri: &str) -> (Answer<Connect>, Option<io::ErrorKind>) {
     let opened = Connect::open(Some(uri));
     let errno = opened.as_ref().err().and_then(|_| sys::last_errno());
     (opened, errno)
@@ -85,7 +88,7 @@ fn open(uri: &str) -> (std::result::Result<Connect, Error>, Option<io::ErrorKind
 /// Without this libvirt would print each error to standard error, and a connection supports
 /// non-blocking streams only if there is an event loop when it is opened.
 fn prepare() -> Result<()> {
-    static READY: OnceLock<std::result::Result<(), Error>> = OnceLock::new();
+    static READY: OnceLock<Answer<()>> = OnceLock::new();
     let ready = READY.get_or_init(|| {
         virt::error::clear_error_callback();
         virt::event::event_register_default_impl()
@@ -127,7 +130,7 @@ fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Optio
     } else {
         (
             "start libvirt: `sudo systemctl start libvirtd`, or where no systemd runs `sudo virtlogd -d && sudo libvirtd -d`",
-            "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`",
+            "join the group `libvirt` and log in again: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`",
         )
     };
     // If libvirt cannot ask polkit, as without a system bus, it reports an internal error.
@@ -169,10 +172,10 @@ pub trait Say<T> {
     fn said(self) -> Result<T>;
 
     /// Returns the value, or `None` if libvirt's error has that code.
-    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error>;
+    fn unless(self, answer: ErrorNumber) -> Answer<Option<T>>;
 }
 
-impl<T> Say<T> for std::result::Result<T, Error> {
+impl<T> Say<T> for Answer<T> {
     fn say(self, say: impl FnOnce() -> Failure) -> Result<T> {
         self.said().explain(say)
     }
@@ -181,7 +184,7 @@ impl<T> Say<T> for std::result::Result<T, Error> {
         self.map_err(|error| said(&error))
     }
 
-    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error> {
+    fn unless(self, answer: ErrorNumber) -> Answer<Option<T>> {
         match self {
             Ok(value) => Ok(Some(value)),
             Err(error) if code(&error) == Some(answer) => Ok(None),

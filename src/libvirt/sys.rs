@@ -223,28 +223,33 @@ pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
 
 /// Returns the XML of the checkpoint of that name; `flags` are `virDomainCheckpointXMLFlags`.
 pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String, Error> {
-    let name = CString::new(name)?;
-    // SAFETY: the pointers are valid during the calls. The checkpoint, and the text that libvirt leaves to the caller, are
-    // freed once, after their use.
-    unsafe {
-        let checkpoint = sys::virDomainCheckpointLookupByName(domain.as_ptr(), name.as_ptr(), 0);
-        if checkpoint.is_null() {
-            return Err(Error::last_error());
+    with_checkpoint(domain, name, |checkpoint| {
+        // SAFETY: the checkpoint is valid. libvirt leaves the text to the caller; it is freed once, after its use.
+        unsafe {
+            let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
+            if xml.is_null() {
+                return Err(Error::last_error());
+            }
+            let text = CStr::from_ptr(xml).to_string_lossy().into_owned();
+            libc::free(xml.cast());
+            Ok(text)
         }
-        let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
-        let described = if xml.is_null() {
-            Err(Error::last_error())
-        } else {
-            Ok(CStr::from_ptr(xml).to_string_lossy().into_owned())
-        };
-        libc::free(xml.cast());
-        sys::virDomainCheckpointFree(checkpoint);
-        described
-    }
+    })
 }
 
 /// Deletes the checkpoint of that name and its bitmaps in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
 pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), Error> {
+    // SAFETY: the checkpoint is valid.
+    let delete = |checkpoint| check(unsafe { sys::virDomainCheckpointDelete(checkpoint, flags) }).map(drop);
+    with_checkpoint(domain, name, delete)
+}
+
+/// Gives `act` a checkpoint, which is valid during that call.
+fn with_checkpoint<T>(
+    domain: &Domain,
+    name: &str,
+    act: impl FnOnce(sys::virDomainCheckpointPtr) -> Result<T, Error>,
+) -> Result<T, Error> {
     let name = CString::new(name)?;
     // SAFETY: the pointers are valid during the calls; the checkpoint is freed once, after its use.
     unsafe {
@@ -252,9 +257,9 @@ pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), 
         if checkpoint.is_null() {
             return Err(Error::last_error());
         }
-        let deleted = check(sys::virDomainCheckpointDelete(checkpoint, flags));
+        let acted = act(checkpoint);
         sys::virDomainCheckpointFree(checkpoint);
-        deleted.map(drop)
+        acted
     }
 }
 
@@ -265,7 +270,7 @@ fn check(returned: c_int) -> Result<c_int, Error> {
 
 /// Returns the kind of the operating system's error behind this thread's last error of libvirt, if there is one.
 pub(super) fn last_errno() -> Option<io::ErrorKind> {
-    // SAFETY: the pointer is null or to this thread's own error, which stands until libvirt is called again.
+    // SAFETY: the pointer is null or to this thread's own error, which stays valid until libvirt is called again.
     // `int1` is `errno` for errors that libvirt makes with virReportSystemError (src/util/virerror.c).
     let errno = unsafe { sys::virGetLastError().as_ref() }?.int1;
     (errno > 0).then(|| io::Error::from_raw_os_error(errno).kind())

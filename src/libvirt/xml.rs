@@ -9,8 +9,8 @@ use crate::model::quote;
 
 /// Gives `see` the root element of a document and returns its result.
 ///
-/// libvirt prints the metadata of domains as somebody wrote it, also with prefixes that are declared nowhere. They are taken
-/// for declared here: a domain of another tool must not keep nixvm from reading what all domains use.
+/// libvirt prints the metadata of domains as its author wrote it, even with prefixes that are declared nowhere. They are treated
+/// as declared here: a domain of another tool must not keep nixvm from reading which volumes all domains use.
 ///
 /// # Errors
 /// It is no XML.
@@ -59,7 +59,7 @@ pub fn text(node: Node<'_, '_>) -> String {
     pieces.collect::<String>().trim().to_owned()
 }
 
-/// Returns the text of the first element at a place of a document; `None` where there is none, or no XML.
+/// Returns the text of the first element at a place of a document; `None` if there is none, or no XML.
 pub fn text_at(xml: &str, place: &str) -> Option<String> {
     read(xml, |root| at(root, place).map(text)).ok().flatten()
 }

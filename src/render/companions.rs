@@ -38,7 +38,7 @@ pub struct Companion {
 impl Companion {
     /// Opens the file; also returns whether it is executable.
     fn open(&self) -> Result<(File, bool)> {
-        let cannot = || Failure::user(format!("cannot read `{}`", self.source.display()));
+        let cannot = || self.unreadable();
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.source).explain(cannot)?;
         let metadata = file.metadata().explain(cannot)?;
@@ -51,18 +51,19 @@ impl Companion {
     fn read(&self) -> Result<(Vec<u8>, bool)> {
         let (mut file, executable) = self.open()?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .explain(|| Failure::user(format!("cannot read `{}`", self.source.display())))?;
+        file.read_to_end(&mut bytes).explain(|| self.unreadable())?;
         Ok((bytes, executable))
     }
 
     fn is_private_key(&self) -> Result<bool> {
         let mut start = Vec::new();
         let (file, _) = self.open()?;
-        file.take(START)
-            .read_to_end(&mut start)
-            .explain(|| Failure::user(format!("cannot read `{}`", self.source.display())))?;
+        file.take(START).read_to_end(&mut start).explain(|| self.unreadable())?;
         Ok(is_private_key(&start))
+    }
+
+    fn unreadable(&self) -> Failure {
+        Failure::user(format!("cannot read `{}`", self.source.display()))
     }
 }
 

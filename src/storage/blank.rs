@@ -15,7 +15,7 @@ use crate::exec::Command;
 impl Pool {
     /// Makes the volume `name` as an empty overlay of the volume `on`, unless it exists.
     ///
-    /// `on` must not be written any more. It is named without a folder, so that a pool can be moved.
+    /// `on` must no longer be written. It is named without a folder, so that a pool can be moved.
     ///
     /// # Errors
     /// The volume exists with another backing file, `on` or `qemu-img` is missing, or libvirt fails.

@@ -17,7 +17,7 @@ use super::sparse::beginning;
 use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Say, code};
+use crate::libvirt::{Answer, Say, code};
 use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
@@ -74,7 +74,7 @@ impl Pool {
         let say = || self.cannot("look for", volume);
         match self.known(volume)? {
             None => {
-                // QEMU made the file, or somebody put it there by hand.
+                // QEMU may have made the file, or a person.
                 self.refresh()?;
                 self.volume(volume).say(say)
             }
@@ -92,8 +92,7 @@ impl Pool {
         if self.known(volume).ok()?.is_none() {
             self.refresh_now().ok()?;
         }
-        let xml = self.volume(volume).ok()??.xml_desc(0).ok()?;
-        super::xml::length(&xml)
+        super::xml::length(&self.xml_of(volume).ok()??)
     }
 
     /// Returns the volume if libvirt knows it and its file is still there.
@@ -109,11 +108,7 @@ impl Pool {
 
     /// Returns the volume according to its own file; `None` if the file no longer exists. If it is raw by its name, its first
     /// bytes are not looked at, for a guest may have written them.
-    pub(super) fn describe(
-        &self,
-        found: &StorageVol,
-        name: &str,
-    ) -> std::result::Result<Option<Described>, virt::error::Error> {
+    pub(super) fn describe(&self, found: &StorageVol, name: &str) -> Answer<Option<Described>> {
         let told = || {
             let info = found.info()?;
             if !may_be_qcow2(name) {

@@ -1,15 +1,13 @@
 //! A libvirt storage pool and the volumes in it.
 
-use std::path::{Path, PathBuf};
-
 use virt::connect::Connect;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::sys;
 
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
+use crate::libvirt::{Answer, Say};
 use crate::model::volume::may_be_qcow2;
 use crate::model::{MachineId, MachineName, Size};
 
@@ -39,16 +37,6 @@ pub struct Space {
 }
 
 impl Pool {
-    /// Returns the default folder of nixvm's pool: for a session in the user's `data_home` (`$XDG_DATA_HOME`).
-    ///
-    /// SELinux and AppArmor let QEMU use both folders, which are inside libvirt's own.
-    pub fn default_path(data_home: Option<&Path>) -> PathBuf {
-        match data_home {
-            Some(home) => home.join("libvirt/images/nixvm"),
-            None => PathBuf::from("/var/lib/libvirt/images/nixvm"),
-        }
-    }
-
     /// Returns the pool `name`, started if necessary; `None` if there is none.
     pub fn find(connection: &Connect, name: &str) -> Result<Option<Self>> {
         let say = || cannot_start(name);
@@ -60,7 +48,11 @@ impl Pool {
             start(&pool, StoragePool::create)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
-        Ok(Some(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }))
+        Ok(Some(Self::new(connection, pool, name)))
+    }
+
+    fn new(connection: &Connect, pool: StoragePool, name: &str) -> Self {
+        Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }
     }
 
     /// Returns the pool `name`, started now and whenever libvirt starts; made from `xml` if there is none.
@@ -82,7 +74,7 @@ impl Pool {
             let _ = pool.undefine();
             return Err(error).say(say);
         }
-        Ok(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() })
+        Ok(Self::new(connection, pool, name))
     }
 
     /// Returns the pool for work on a machine, whose own domain does not keep volumes from being deleted. That is the domain of
@@ -113,7 +105,7 @@ impl Pool {
         let mut usage = Usage { capacity: info.capacity, allocation: info.allocation };
         if !may_be_qcow2(volume) {
             // libvirt believes a header, which a guest may have written there.
-            let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+            let xml = self.xml_of(volume).say(say)?;
             usage.capacity = xml.as_deref().and_then(super::xml::length).unwrap_or(usage.capacity);
         }
         Ok(Some(usage))
@@ -121,9 +113,7 @@ impl Pool {
 
     /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` if there is none.
     pub fn written(&self, volume: &str) -> Result<Option<u64>> {
-        let say = || self.cannot("look at", volume);
-        let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
-        let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+        let xml = self.xml_of(volume).say(|| self.cannot("look at", volume))?;
         Ok(xml.as_deref().and_then(super::xml::written))
     }
 
@@ -164,7 +154,7 @@ impl Pool {
         self.delete_raw(volume).say(|| self.cannot("delete", volume))
     }
 
-    pub(super) fn delete_raw(&self, volume: &str) -> std::result::Result<bool, Error> {
+    pub(super) fn delete_raw(&self, volume: &str) -> Answer<bool> {
         let Some(found) = self.volume(volume)? else { return Ok(false) };
         Ok(found.delete(0).unless(ErrorNumber::NoStorageVolume)?.is_some())
     }
@@ -188,10 +178,8 @@ impl Pool {
 
     /// Until a refresh libvirt takes the volume for a raw one, as it was made, and would only append zeros to the file.
     fn is_taken_for_qcow2(&self, volume: &str) -> Result<bool> {
-        let say = || self.cannot("grow", volume);
-        let xml =
-            self.pool.lookup_storage_vol_by_name(volume).and_then(|found| found.xml_desc(0)).say(say)?;
-        Ok(super::xml::format(&xml).as_deref() == Some("qcow2"))
+        let xml = self.xml_of(volume).say(|| self.cannot("grow", volume))?;
+        Ok(xml.as_deref().and_then(super::xml::format).as_deref() == Some("qcow2"))
     }
 
     fn resize(&self, volume: &str, capacity: Size) -> Result<()> {
@@ -201,8 +189,14 @@ impl Pool {
     }
 
     /// Returns libvirt's handle of the volume, if libvirt knows it.
-    pub(super) fn volume(&self, volume: &str) -> std::result::Result<Option<StorageVol>, Error> {
+    pub(super) fn volume(&self, volume: &str) -> Answer<Option<StorageVol>> {
         self.pool.lookup_storage_vol_by_name(volume).unless(ErrorNumber::NoStorageVolume)
+    }
+
+    /// Returns libvirt's description of the volume, if libvirt knows it.
+    pub(super) fn xml_of(&self, volume: &str) -> Answer<Option<String>> {
+        let Some(found) = self.volume(volume)? else { return Ok(None) };
+        found.xml_desc(0).unless(ErrorNumber::NoStorageVolume)
     }
 
     pub(super) fn cannot(&self, verb: &str, what: &str) -> Failure {
@@ -217,8 +211,8 @@ fn cannot_start(name: &str) -> Failure {
 /// Takes a step towards a running pool; it does not matter if another process has just started the pool instead.
 fn start(
     pool: &StoragePool,
-    step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> std::result::Result<(), Error>,
-) -> std::result::Result<(), Error> {
+    step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> Answer<()>,
+) -> Answer<()> {
     step(pool, 0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
 }
 

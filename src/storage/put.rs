@@ -39,7 +39,7 @@ use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Say, code};
+use crate::libvirt::{Answer, Say, code};
 use crate::model::volume::{self, Role};
 use crate::model::{Progress, Size, qcow2};
 
@@ -53,7 +53,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// A volume counts as left behind if more looks in a row than this find it without its header.
 const GRACE: u32 = 3;
 
-/// A part that was not written for this long has no writer any more: a living one writes all the time.
+/// A part that was not written for this long has no writer: a living one writes all the time.
 const STALE: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Pool {
         })
     }
 
-    fn look(&self, name: &str) -> std::result::Result<Seen, Error> {
+    fn look(&self, name: &str) -> Answer<Seen> {
         let Some(volume) = self.volume(name)? else { return Ok(Seen::Missing) };
         match beginning(&self.connection, &volume, HEAD as usize) {
             Ok(bytes) if bytes.iter().any(|&byte| byte != 0) => Ok(Seen::Whole),
@@ -210,7 +210,7 @@ impl Pool {
     }
 
     /// Has libvirt copy the part. That takes as long as the part is large; an interruption does not wait for it.
-    fn copy(&self, part: &StorageVol, xml: String) -> Result<std::result::Result<StorageVol, Error>> {
+    fn copy(&self, part: &StorageVol, xml: String) -> Result<Answer<StorageVol>> {
         let (pool, part) = (self.pool.clone(), part.clone());
         let copied = interrupt::attended(Duration::MAX, move || {
             match StorageVol::create_xml_from(&pool, &xml, &part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
@@ -225,7 +225,7 @@ impl Pool {
 
     /// Deletes the parts of uploads that were killed, given a part that was just made: its time is that of the pool's clock,
     /// which need not be this host's.
-    pub(super) fn sweep(&self, newest: &StorageVol) -> std::result::Result<(), Error> {
+    pub(super) fn sweep(&self, newest: &StorageVol) -> Answer<()> {
         let Some(now) = written(&newest.xml_desc(0)?) else { return Ok(()) };
         for volume in self.pool.list_all_volumes(0)? {
             if !volume.name()?.ends_with(PART) {

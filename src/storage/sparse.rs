@@ -12,7 +12,7 @@ use virt::sys;
 
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Received, Say, receive, send_hole};
+use crate::libvirt::{Answer, Received, Say, receive, send_hole};
 use crate::model::Progress;
 
 use super::Pool;
@@ -198,12 +198,8 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Returns the volume's first `length` bytes, or fewer where it is shorter.
-pub(super) fn beginning(
-    connection: &Connect,
-    volume: &StorageVol,
-    length: usize,
-) -> std::result::Result<Vec<u8>, virt::error::Error> {
+/// Returns the volume's first `length` bytes, or fewer if it is shorter.
+pub(super) fn beginning(connection: &Connect, volume: &StorageVol, length: usize) -> Answer<Vec<u8>> {
     let stream = Stream::new(connection, 0)?;
     volume.download(&stream, 0, length as u64, 0)?;
     let mut bytes = vec![0; length];

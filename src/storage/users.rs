@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use roxmltree::Node;
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::Pool;
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
 use crate::libvirt::xml::{all, at, read, text, text_at};
+use crate::libvirt::{Answer, Say};
 use crate::model::domain::COPIER;
 use crate::model::volume::{self, VolumeStem, is_base_volume};
 
@@ -146,7 +146,7 @@ impl Pool {
     }
 
     /// Returns a domain's next and live definitions, with its name; none for the pool's own machine.
-    fn needs_of(&self, domain: &Domain) -> std::result::Result<Vec<(String, String)>, Error> {
+    fn needs_of(&self, domain: &Domain) -> Answer<Vec<(String, String)>> {
         let name = domain.name()?;
         let own = self.machine.as_ref().is_some_and(|(machine, id)| match id {
             Some(id) => domain.uuid().is_ok_and(|uuid| uuid.to_string() == id.to_uuid()),
