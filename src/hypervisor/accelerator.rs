@@ -25,13 +25,10 @@ use crate::model::domain::{Accelerator, Arch, DomainState};
 /// How long the firmware may take to print: on two busy cores it takes seven seconds even without KVM.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long it may take without KVM.
 const CONTROL_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often the guest's state is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Probe {
     pub accelerator: Accelerator,

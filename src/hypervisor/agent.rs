@@ -26,7 +26,6 @@ const FREEZE_PATIENCE: u16 = 30;
 /// The most bytes of an answer. libvirt has the same limit (`VIR_NET_MESSAGE_STRING_MAX`), but only where a daemon is in between.
 const LONGEST_ANSWER: usize = 4 << 20;
 
-/// How often a command in the guest is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How often thawing is tried: a guest that stays frozen looks dead.
@@ -39,7 +38,6 @@ const THAWS: u32 = 3;
 const DEAD_MANS_SWITCH: &str =
     "sleep 60; PATH=$PATH:/run/current-system/sw/bin:/usr/sbin:/sbin fsfreeze --unfreeze /var";
 
-/// The result of a command in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentOutput {
     /// The exit code; 128 plus the signal's number if it was killed, as in a shell.

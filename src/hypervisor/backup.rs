@@ -22,13 +22,11 @@ use crate::model::Progress;
 /// The beginning of the names of nixvm's checkpoints; eight hexadecimal digits, `-` and more follow.
 pub const CHECKPOINTS: &str = "nixvm-";
 
-/// How often a backup is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
 /// How long QEMU may take to end a backup that is no longer wanted.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to copy, and where to.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupRequest<'a> {
     /// The absolute path, on the hypervisor, of the qcow2 file to write: empty, as large as the disk, without a backing file.
@@ -163,7 +161,6 @@ impl Drop for Run<'_> {
     }
 }
 
-/// Ends the domain's backup and returns whether there was one.
 fn end(domain: &Domain) -> Result<bool> {
     let mut found = false;
     let started = Instant::now();

@@ -16,7 +16,6 @@ use crate::interrupt;
 use crate::libvirt::{self, Say, code, said};
 use crate::model::{Progress, Size};
 
-/// The outcome of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merged {
     Yes,
@@ -29,7 +28,6 @@ pub enum Merged {
     Denied,
 }
 
-/// How often a job is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
 impl Owned {

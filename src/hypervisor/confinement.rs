@@ -65,7 +65,6 @@ impl Confinement {
 }
 
 impl Hypervisor {
-    /// Returns what confines QEMU on the host.
     pub fn confinement(&self) -> Result<Confinement> {
         confinement(self.connection()).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
     }

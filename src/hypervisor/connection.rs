@@ -50,7 +50,6 @@ impl Hypervisor {
         libvirt::is_local(&self.uri)
     }
 
-    /// Returns the memory of the hypervisor's host.
     pub fn memory(&self) -> Result<Size> {
         let node = self.connection.node_info().say(|| Failure::user("cannot ask libvirt for its memory"))?;
         // In KiB (virNodeInfo).

@@ -15,7 +15,6 @@ const LEAVE: u8 = 0x1d;
 /// How often this looks for a signal to end; ^C goes to the guest.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Why a console session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsoleEnd {
     /// `^]` was typed.

@@ -12,13 +12,10 @@ use crate::libvirt::xml::{all, at, child, escape, read, text};
 /// The serial number of the boot disk, as `templates/domain.xml.j2` has it.
 pub const BOOT: &str = "nixvm-boot";
 
-/// The serial number of the data disk.
 pub const DATA: &str = "nixvm-data";
 
-/// The serial number of the identity disk.
 pub const IDENTITY: &str = "nixvm-identity";
 
-/// The disks and firmware variables of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
     pub disks: Vec<Disk>,
@@ -26,7 +23,6 @@ pub struct Definition {
     pub nvram: Option<String>,
 }
 
-/// A disk of a domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Disk {
     /// The serial number that the guest sees.
@@ -44,12 +40,10 @@ pub struct Disk {
 }
 
 impl Definition {
-    /// Returns the disk of that serial number.
     pub fn disk(&self, serial: &str) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.serial.as_deref() == Some(serial))
     }
 
-    /// Returns the name of the volume of the disk of that serial number.
     pub fn volume(&self, serial: &str) -> Option<&str> {
         self.disk(serial)?.volume.as_deref()
     }

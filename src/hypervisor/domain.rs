@@ -121,7 +121,6 @@ impl Hypervisor {
     }
 }
 
-/// Returns the refusal of a domain without nixvm's metadata.
 pub(super) fn foreign(name: &MachineName) -> Failure {
     Failure::user(format!("the domain `{name}` is not nixvm's"))
         .hint("nixvm touches no domain that it did not make; give the machine another name, or remove the domain with the tool that made it")

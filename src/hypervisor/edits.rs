@@ -55,7 +55,6 @@ const RECORDED: [(&str, &str); 8] = [
     ("domain/devices/interface/mac@address", "mac"),
 ];
 
-/// A definition to give to libvirt.
 #[derive(Debug)]
 pub(super) struct MergedDefinition {
     pub xml: String,
@@ -297,7 +296,6 @@ impl<'a, 'input> Merge<'a, 'input> {
         self.xml += source(node);
     }
 
-    /// Writes an element without its children of that name.
     fn copy_without(&mut self, node: Node<'_, '_>, name: &str) {
         let (input, mut from) = (node.document().input_text(), node.range().start);
         for child in node.children().filter(|child| child.has_tag_name(name)) {

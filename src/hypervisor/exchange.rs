@@ -28,7 +28,6 @@ const WOULD_BLOCK: isize = -2;
 /// With this many bytes waiting to be sent, no more input is read.
 const FULL: usize = 64 * 1024;
 
-/// Why an exchange is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// The guest closed its side, so it is off.
@@ -45,7 +44,6 @@ pub(super) type Filter = fn(&[u8]) -> (&[u8], ControlFlow<()>);
 /// Takes the bytes that the guest printed; returns whether to continue.
 pub(super) type Receiver = Box<dyn FnMut(&[u8]) -> Result<ControlFlow<()>>>;
 
-/// An open serial port.
 pub(super) struct Exchange {
     // `virt` 0.5's `Drop` removes the callback a second time and panics. So each session leaks its stream.
     stream: ManuallyDrop<Box<Stream>>,

@@ -10,7 +10,6 @@ use crate::error::{Failure, Result};
 use crate::libvirt::{Say, code, said, xml};
 use crate::model::Ipv4Range;
 
-/// One of libvirt's networks, as its definition says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VirtualNetwork {
     pub name: String,

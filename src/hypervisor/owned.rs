@@ -78,7 +78,6 @@ impl Seen {
         &self.metadata
     }
 
-    /// Returns the domain as it is now.
     pub fn observe(&self) -> Result<ObservedDomain> {
         observe(&self.domain, None).say(|| self.cannot("look at"))
     }
@@ -112,7 +111,6 @@ impl Seen {
 }
 
 impl Owned {
-    /// Writes the metadata into the domain's definition.
     pub fn set_metadata(&mut self, metadata: Metadata) -> Result<()> {
         let written = self.write_metadata(&metadata, sys::VIR_DOMAIN_AFFECT_CONFIG)?;
         written.say(|| self.cannot("write down the state of"))?;

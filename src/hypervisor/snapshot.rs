@@ -14,7 +14,6 @@ use crate::error::{Explain, Result};
 use crate::libvirt::xml::escape;
 use crate::libvirt::{Answer, Say};
 
-/// How a machine was switched to another image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switched {
     pub took: Duration,

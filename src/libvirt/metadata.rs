@@ -24,9 +24,6 @@ pub fn write(metadata: &Metadata) -> Result<String> {
 }
 
 /// Returns the element as it stands in a whole definition, with its namespace.
-///
-/// # Errors
-/// As [`write`].
 pub fn write_qualified(metadata: &Metadata) -> Result<String> {
     element(metadata, "nixvm:", Some(METADATA_NAMESPACE.to_owned()))
 }

@@ -11,7 +11,6 @@ use virt::error::Error;
 use virt::stream::Stream;
 use virt::sys;
 
-/// The next piece of a sparse stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// This many bytes, now in the buffer.
@@ -44,7 +43,6 @@ pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
 
 /// Fills `buffer` from a sparse stream that blocks.
 pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
-    /// `virStreamRecvFlags` returns this at a hole.
     const AT_HOLE: c_int = -3;
     let (data, length) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len());
     // SAFETY: libvirt writes `length` bytes at most to `data`; the stream is valid as long as it is borrowed.
@@ -151,7 +149,6 @@ pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u
     .map(drop)
 }
 
-/// Returns the job on the disk, if there is one.
 pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error> {
     let disk = CString::new(disk)?;
     let mut job = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };

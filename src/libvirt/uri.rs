@@ -61,10 +61,8 @@ fn value_in(query: &str, name: &str) -> Option<String> {
 /// Another host with libvirt, and how to log in there according to its URI. The user's own ssh configuration gives the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remote {
-    /// A name or address.
     pub host: String,
     pub user: Option<String>,
-    /// The port of its ssh server.
     pub port: Option<u16>,
     /// The program to use instead of ssh (`command`).
     pub program: Option<String>,

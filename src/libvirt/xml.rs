@@ -43,12 +43,10 @@ pub fn all<'a, 'input>(root: Node<'a, 'input>, place: &str) -> Vec<Node<'a, 'inp
     found
 }
 
-/// Returns the first element at a place.
 pub fn at<'a, 'input>(root: Node<'a, 'input>, place: &str) -> Option<Node<'a, 'input>> {
     all(root, place).into_iter().next()
 }
 
-/// Returns the first child of that name.
 pub fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
     node.children().find(|child| child.has_tag_name(name))
 }

@@ -29,7 +29,6 @@ const START: u64 = 128;
 /// A file that goes to Nix with `extra.nix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Companion {
-    /// The path in the machine's folder.
     pub path: PathBuf,
     /// Where the file is read, with all links resolved.
     source: PathBuf,

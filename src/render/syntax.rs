@@ -44,7 +44,6 @@ pub fn doc_comment(text: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// Returns an error's byte offset and description.
 fn describe(error: &ParseError, text: &str) -> (usize, String) {
     let end = text.trim_end().len();
     let list = |kinds: &[SyntaxKind]| kinds.iter().copied().map(name).collect::<Vec<_>>().join(" or ");
@@ -78,7 +77,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
-/// Returns a token's name for people.
 fn name(kind: SyntaxKind) -> String {
     use SyntaxKind::*;
     match kind {

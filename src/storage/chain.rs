@@ -20,7 +20,6 @@ use crate::libvirt::xml::text_at;
 use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
-/// One volume of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Link {
     pub volume: String,
@@ -39,7 +38,6 @@ impl Pool {
         path.ok_or_else(|| say().because(Failure::user("it is no pool of files")).into())
     }
 
-    /// Returns the absolute path of a volume on the pool's host.
     pub fn volume_path(&self, volume: &str) -> Result<String> {
         let say = || self.cannot("look up the path of", volume);
         match self.look_for(volume)? {

@@ -6,7 +6,6 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
 use crate::error::{Explain, Failure, Result};
 
-/// The volume's label, for people.
 pub const LABEL: &str = "NIXVM-ID";
 
 /// Bytes of the image: enough for some small files, and a usual size for FAT12.

@@ -20,7 +20,6 @@ pub struct Pool {
     name: String,
 }
 
-/// The size of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
     /// Bytes of the disk that a guest sees; the length of a raw file.
@@ -124,7 +123,6 @@ impl Pool {
         Ok(Space { capacity: info.capacity, available: info.available })
     }
 
-    /// Checks that `bytes` more fit into the pool.
     pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
         let available = self.space()?.available;
         if bytes <= available {

@@ -17,7 +17,6 @@ use crate::model::{Progress, qcow2};
 /// A qcow2 file that is read once, from its beginning.
 pub struct Incoming<'a> {
     pub bytes: &'a mut dyn Read,
-    /// The number of bytes.
     pub length: u64,
     /// The volume that becomes its backing file; its own header names none.
     pub on: Option<&'a str>,

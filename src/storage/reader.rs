@@ -98,12 +98,10 @@ impl Pool {
 }
 
 impl VolumeReader {
-    /// Returns the length of the file, in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Closes the stream at its end, and checks the stamp.
     fn end(&mut self) -> Result<()> {
         // Only this reports a file that libvirt could not read to its end.
         self.stream.take().map_or(Ok(()), Stream::finish).said()?;

@@ -20,7 +20,6 @@ use super::Pool;
 /// Bytes of one message that every version of libvirt accepts (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
 pub(super) const CHUNK: usize = 262_120;
 
-/// A piece of a volume's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
     Data(&'a [u8]),

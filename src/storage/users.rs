@@ -25,7 +25,6 @@ use crate::model::volume::{self, VolumeStem, is_base_volume};
 struct Needs {
     /// The stem of the volumes of nixvm's machine: no disk names its older generations and snapshots, but they are needed.
     stem: Option<VolumeStem>,
-    /// Absolute paths of all files in the definition.
     files: BTreeSet<String>,
     /// Volumes in the definition, each with its pool.
     volumes: BTreeSet<(String, String)>,

@@ -59,7 +59,6 @@ pub(super) fn stamp(xml: &str) -> Option<[String; 3]> {
     Some([mtime?, ctime?, length?])
 }
 
-/// Returns the length of a volume's file, in bytes.
 pub(super) fn length(xml: &str) -> Option<u64> {
     text_at(xml, "volume/physical")?.parse().ok()
 }

@@ -6,7 +6,6 @@ use crate::hypervisor::definition::{BOOT, DATA, IDENTITY};
 use crate::libvirt::xml;
 use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
 
-/// Returns an element's XML.
 pub(super) fn source<'a>(node: Node<'a, '_>) -> &'a str {
     &node.document().input_text()[node.range()]
 }
@@ -36,7 +35,6 @@ pub(super) fn serial<'a>(disk: Node<'a, '_>) -> Option<&'a str> {
     [BOOT, DATA, IDENTITY].contains(&serial).then_some(serial)
 }
 
-/// Returns a network card's MAC address.
 pub(super) fn card<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
     xml::child(interface, "mac")?.attribute("address")
 }
