@@ -17,7 +17,6 @@ mod manifest;
 mod member;
 mod name;
 mod part;
-mod qcow2;
 mod read;
 #[cfg(test)]
 mod sample;

@@ -14,10 +14,10 @@ use zstd::stream::read::Decoder;
 
 use super::front::{self, Front, LARGEST_WINDOW};
 use super::member::{MemberKind, TRAILER, compare, header, padding};
-use super::{Checksum, Manifest, Member, qcow2};
+use super::{Checksum, Manifest, Member};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
-use crate::model::Progress;
+use crate::model::{Progress, qcow2};
 
 const CHUNK: usize = 128 << 10;
 
@@ -158,7 +158,7 @@ impl<'a> Members<'a> {
             return Err(Failure::user(format!("it ends inside `{}`", reading.member)).into());
         }
         reading.hash.update(chunk);
-        let wanted = qcow2::HEAD - reading.head.len();
+        let wanted = qcow2::STANDALONE - reading.head.len();
         reading.head.extend(chunk.iter().take(wanted));
         reading.left -= length as u64;
         if reading.left == 0 {
@@ -174,7 +174,7 @@ impl<'a> Members<'a> {
             return Err(Failure::user(format!("`{member}` has another digest than the manifest says")).into());
         }
         if let MemberKind::Data { virtual_size } = member.role {
-            let found = qcow2::virtual_size(&head)?;
+            let found = qcow2::standalone_size(&head)?;
             if found != virtual_size {
                 let why =
                     format!("`{member}` is a disk of {found} bytes, and the manifest says {virtual_size}");

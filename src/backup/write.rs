@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use super::frames::{self, Feed};
 use super::member::{MemberKind, TRAILER, header, padding};
 use super::part::Part;
-use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front, qcow2};
+use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front};
 use crate::error::{Explain, Failure, Result};
-use crate::model::Progress;
+use crate::model::{Progress, qcow2};
 
 pub struct ArchiveSource<'a> {
     pub files: Vec<MachineFile>,
@@ -42,9 +42,9 @@ pub fn write(
 ) -> Result<Written> {
     let mut head = Vec::new();
     let unreadable = || Failure::user("cannot read the data disk");
-    source.data.take(qcow2::HEAD as u64).read_to_end(&mut head).explain(unreadable)?;
+    source.data.take(qcow2::STANDALONE as u64).read_to_end(&mut head).explain(unreadable)?;
     source.files.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut manifest = declare(about, &source, qcow2::virtual_size(&head)?);
+    let mut manifest = declare(about, &source, qcow2::standalone_size(&head)?);
     let room = front::room(manifest.text()?.len());
 
     let part = Part::create(folder)?;

@@ -11,8 +11,8 @@ use crate::host::{Setup, Watch};
 use crate::model::record::{Build, Generations};
 use crate::model::{Generation, Machine, MachineName};
 use crate::nix;
+use crate::nix::image::Image;
 use crate::render::{self, Rendered};
-use crate::storage::image::Image;
 
 /// A machine whose image was built.
 #[derive(Debug, Clone, Serialize)]

@@ -12,11 +12,10 @@ use std::time::Duration;
 use crate::config::{self, Workspace};
 use crate::error::{Failure, Result};
 use crate::exec;
-use crate::hypervisor::{Hypervisor, Observed};
+use crate::hypervisor::{Hypervisor, ObservedDomain};
 use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Timestamp};
-use crate::render;
 
 /// Returns whether the machine that a domain records is this workspace's; `id` is the domain's UUID.
 pub fn is_ours(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> bool {
@@ -57,7 +56,7 @@ pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Res
 /// It is another workspace's, or libvirt does not answer.
 pub fn require_own(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> Result<()> {
     match host.find(name)? {
-        Some(Observed { id, metadata: Some(recorded), .. }) => require(workspace, &recorded, id),
+        Some(ObservedDomain { id, metadata: Some(recorded), .. }) => require(workspace, &recorded, id),
         _ => Ok(()),
     }
 }
@@ -84,7 +83,7 @@ pub fn follow(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> R
     let Ok(mut domain) = host.own(name) else { return Ok(()) };
     let here = workspace.as_str();
     if domain.metadata().workspace != here && is_ours(workspace, domain.metadata(), found.id) {
-        domain.record_workspace(here, render::metadata_xml)?;
+        domain.record_workspace(here)?;
     }
     Ok(())
 }

@@ -1,16 +1,14 @@
-//! Does KVM run a guest here, or is there only a `/dev/kvm`?
+//! Whether KVM really runs guests on this host.
 //!
-//! Nested virtualization that is half there opens the device, and then its
-//! guests die or hang. So a guest decides: the firmware that machines boot
-//! with, and no disks. It prints on its serial port within a second or two
-//! where KVM works.
+//! With incomplete nested virtualization `/dev/kvm` can be opened, and then
+//! guests die or hang. So a probe guest decides: the firmware that machines boot
+//! with, and no disks. Where KVM works, it prints on its serial port within a
+//! second or two.
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
 use virt::error::Error;
 use virt::sys;
 
@@ -20,38 +18,30 @@ use super::{Hypervisor, exchange};
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
+use crate::libvirt::xml::{read, text};
 use crate::model::MachineId;
 use crate::model::domain::{Accelerator, Arch, DomainState};
 
-/// The longest time the firmware is waited for: on two busy cores it takes seven seconds even without KVM.
+/// How long the firmware may take to print: on two busy cores it takes seven seconds even without KVM.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The longest time it is waited for without KVM.
 const CONTROL_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often the guest is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Probe {
-    /// What guests have to run on.
     pub accelerator: Accelerator,
-    /// Why, for people.
     pub reason: String,
-    /// Whether the next probe would find the same: a guest that came up under neither says nothing of KVM.
+    /// Whether the result is reliable: if the guest does not come up without KVM either, the probe shows nothing about KVM.
     pub certain: bool,
 }
 
 impl Hypervisor {
-    /// Returns what runs guests of `arch` here: KVM only if a guest under it shows a sign of life.
+    /// Returns what guests of `arch` should run on: KVM only if a probe guest comes up under it.
     ///
-    /// Takes a second or two where KVM works, 10 seconds where it hangs; where it fails, the same guest is tried without it,
-    /// for another few seconds. The probe's guest has no disk
-    /// and no network, and libvirt ends it if this process dies.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or an interruption.
+    /// Takes a second or two where KVM works and 10 seconds where it hangs; where it fails, the same guest is tried without
+    /// it for some more seconds. The probe's guest has no disk and no network, and libvirt ends it if this process dies.
     pub fn probe_accelerator(&self, arch: Arch) -> Result<Probe> {
         let offered = self.connection().domain_capabilities(None, Some(arch.as_str()), None, Some("kvm"), 0);
         if let Err(error) = offered {
@@ -70,22 +60,25 @@ impl Hypervisor {
             Life::Died(_) => "the guest died under KVM".into(),
             Life::Silent => format!("a guest hung under KVM for {} s", LIMIT.as_secs()),
         };
-        // A host without memory to spare, or too busy, fails every guest.
+        // On a host that is too busy, or has too little memory, every guest fails.
         let certain = matches!(self.life_under(arch, Accelerator::Tcg, CONTROL_LIMIT), Ok(Life::Seen(_)));
         interrupt::check()?;
-        let again =
-            if certain { "" } else { "; nor did one without KVM come up, so the next command tries again" };
+        let again = if certain {
+            ""
+        } else {
+            "; a guest without KVM did not come up either, so the next command tries again"
+        };
         Ok(Probe { accelerator: Accelerator::Tcg, reason: reason + again, certain })
     }
 
-    /// Returns whether guests of `arch` can boot by UEFI: whether libvirt knows a firmware for them.
+    /// Returns whether libvirt knows UEFI firmware for guests of `arch`.
     ///
     /// # Errors
-    /// libvirt does not answer, or has no QEMU for that architecture.
+    /// libvirt has no QEMU for that architecture, or does not answer.
     pub fn has_uefi(&self, arch: Arch) -> Result<bool> {
         let capabilities = self
             .connection()
-            .domain_capabilities(None, Some(arch.as_str()), Some(machine_type(arch)), None, 0)
+            .domain_capabilities(None, Some(arch.as_str()), Some(arch.machine_type()), None, 0)
             .say(|| {
                 Failure::user("cannot ask libvirt what it runs")
                     .hint("install QEMU: `./quickstart --no-machine`")
@@ -93,11 +86,11 @@ impl Hypervisor {
         Ok(offers_uefi(&capabilities))
     }
 
-    /// Returns what to do about a `/dev/kvm` of this host that QEMU's user cannot open.
+    /// Returns a hint if QEMU's user cannot open this host's `/dev/kvm`, as on a host without udev.
     ///
-    /// Such a device costs more than KVM. libvirt's own probe runs with more rights than its guests, finds KVM, sees that
-    /// guests have none, throws its probe away and begins again, for every call: 57 seconds to start a guest instead of
-    /// one. A host without udev has such a device.
+    /// Guests without KVM are not the only cost. libvirt's own probe runs with more rights than its guests and finds KVM; then
+    /// libvirt sees that guests have none, discards the probe and repeats it, at every call: a guest takes 57 seconds to
+    /// start instead of one.
     pub fn kvm_device_hint(&self) -> Option<&'static str> {
         if !self.is_local() || self.is_session() {
             return None;
@@ -112,7 +105,7 @@ impl Hypervisor {
     fn life_under(&self, arch: Arch, accelerator: Accelerator, limit: Duration) -> Result<Life> {
         let say = || Failure::user("cannot try out KVM");
         let xml = probe_xml(arch, accelerator, std::process::id(), MachineId::generate());
-        // Paused, so that nothing is printed before someone listens.
+        // Paused, so that nothing is printed before this listens.
         let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_PAUSED;
         let _cleaner = Cleaner { hypervisor: self, xml: &xml };
         let domain = match self.connection().create_domain_xml(&xml, flags) {
@@ -147,23 +140,23 @@ enum Life {
     Silent,
 }
 
-/// Returns whether neither everybody may read and write nor the group `kvm`, in which every distribution has QEMU.
+/// Returns whether QEMU cannot open the device: neither the group `kvm`, which it has in every distribution, nor everybody may.
 fn is_closed(mode: u32, group: u32, kvm: Option<u32>) -> bool {
     let by_group = mode & 0o060 == 0o060 && kvm.is_none_or(|kvm| kvm == group);
     !by_group && mode & 0o006 != 0o006
 }
 
-/// Returns the number of the group `kvm`, from a file as group(5) describes it.
+/// Returns the number of the group `kvm` in a file as group(5) describes it.
 fn kvm_group(file: &str) -> Option<u32> {
     file.lines().find_map(|line| line.strip_prefix("kvm:")?.split(':').nth(1)?.parse().ok())
 }
 
-/// Returns the beginning of a message, which may quote all that QEMU said.
+/// Returns the first line of a message, which may quote all of QEMU's output.
 fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
 }
 
-/// Ends the probe's guest when dropped, and removes what libvirt keeps of it.
+/// Ends the probe's guest when dropped, and removes its NVRAM file.
 struct Cleaner<'a> {
     hypervisor: &'a Hypervisor,
     xml: &'a str,
@@ -171,8 +164,8 @@ struct Cleaner<'a> {
 
 impl Drop for Cleaner<'_> {
     fn drop(&mut self) {
-        // A transient domain's NVRAM file outlives it, even where QEMU never started; undefining removes the file, and
-        // takes a definition. Where this fails, libvirt still ends the guest with the connection.
+        // A transient domain's NVRAM file outlives it, even if QEMU never started. Undefining removes the file, and needs a
+        // definition. If this fails, libvirt still ends the guest with the connection.
         if let Ok(domain) = self.hypervisor.connection().define_domain_xml(self.xml) {
             let _ = domain.destroy();
             let _ = domain.undefine_flags(sys::VIR_DOMAIN_UNDEFINE_NVRAM);
@@ -180,38 +173,21 @@ impl Drop for Cleaner<'_> {
     }
 }
 
-fn machine_type(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "q35",
-        Arch::Aarch64 => "virt",
-    }
-}
-
-/// Returns whether a document of domain capabilities lists `efi` among the firmwares that libvirt chooses from.
+/// Returns whether domain capabilities list `efi` among the firmwares that libvirt chooses from.
 fn offers_uefi(capabilities: &str) -> bool {
-    let mut reader = Reader::from_str(capabilities);
-    let mut in_firmware = false;
-    loop {
-        match reader.read_event() {
-            Ok(Event::Start(element)) if element.name().as_ref() == b"enum" => {
-                let name = element.try_get_attribute("name").ok().flatten();
-                in_firmware = name.is_some_and(|name| name.value.as_ref() == b"firmware");
-            }
-            Ok(Event::End(element)) if element.name().as_ref() == b"enum" => in_firmware = false,
-            Ok(Event::Text(text)) if in_firmware && text.as_ref() == b"efi" => return true,
-            Ok(Event::Eof) | Err(_) => return false,
-            Ok(_) => {}
-        }
-    }
+    let offers = read(capabilities, |root| {
+        let mut enums = root.descendants().filter(|node| node.has_tag_name("enum"));
+        enums.any(|list| {
+            list.attribute("name") == Some("firmware") && list.children().any(|value| text(value) == "efi")
+        })
+    });
+    offers.unwrap_or(false)
 }
 
-/// Returns the probe's domain: as machines have it in what depends on the accelerator, and else as small as can be.
+/// Returns the probe's domain: like a machine's in everything that depends on the accelerator, and minimal otherwise.
 pub(super) fn probe_xml(arch: Arch, accelerator: Accelerator, pid: u32, id: MachineId) -> String {
-    let (kind, cpu) = match accelerator {
-        Accelerator::Kvm => ("kvm", "host-passthrough"),
-        Accelerator::Tcg => ("qemu", "maximum"),
-    };
-    let machine = machine_type(arch);
+    let (kind, cpu) = (accelerator.domain_type(), accelerator.cpu_mode());
+    let machine = arch.machine_type();
     let (arch, uuid) = (arch.as_str(), id.to_uuid());
     format!(
         "<domain type='{kind}'>

@@ -1,4 +1,4 @@
-//! Addresses of a guest's network card, by who knows them.
+//! The addresses of a guest's network card, from the guest's agent and from the host.
 
 use std::net::IpAddr;
 
@@ -10,25 +10,25 @@ use super::Seen;
 use super::agent::{Return, parse};
 use crate::model::MacAddress;
 
-/// Addresses of one card. Each is asked for its ssh at the same time as the others, and a guest may name as many as it likes.
+/// The most addresses of one card. All are tried by ssh at the same time, and a guest may name any number.
 const MOST: usize = 16;
 
 impl Seen {
-    /// Returns the addresses that the guest says its network card `mac` has, IPv4 before IPv6; empty where it has none that
-    /// another computer could use. `None` where its agent does not answer: `patience` seconds, and five at most for the
-    /// agent to be heard at all, are waited for that.
+    /// Returns the addresses of the network card `mac` according to the guest's agent, IPv4 before IPv6, without those that
+    /// another computer cannot use. `None` if the agent does not answer within `patience` seconds, and five more for libvirt
+    /// to find the agent.
     ///
-    /// Bridges and bonds in the guest that took over the card's hardware address count as the card.
+    /// Bridges and bonds in the guest with the card's hardware address count as the card.
     pub fn addresses(&self, mac: MacAddress, patience: i32) -> Option<Vec<IpAddr>> {
         let answer = self.ask_within(&json!({ "execute": "guest-network-get-interfaces" }), patience).ok()?;
         let answer: Return<Vec<Interface>> = parse(&answer).ok()?;
         Some(in_order(answer.value.iter().flat_map(|interface| interface.addresses_of(mac)).collect()))
     }
 
-    /// Returns the addresses that the host has seen the network card `mac` use: the leases of libvirt's network, then the host's
-    /// neighbour table.
+    /// Returns the addresses of the network card `mac` that the host knows: from the leases of libvirt's network, then from
+    /// the host's neighbour table.
     ///
-    /// They may be of an earlier boot, and of a guest that boots they are: what answers there decides.
+    /// They may be from an earlier boot, and while a guest boots they are: the caller must see who answers there.
     pub fn traces(&self, mac: MacAddress) -> Vec<IpAddr> {
         let sources =
             [sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP];
@@ -65,7 +65,7 @@ impl Interface {
     }
 }
 
-/// Returns the addresses, each once and IPv4 first, and no more than can all be tried.
+/// Returns the addresses, each once and IPv4 first, at most [`MOST`].
 fn in_order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut ordered: Vec<IpAddr> = Vec::new();
     for ip in addresses.iter().filter(|ip| ip.is_ipv4()).chain(addresses.iter().filter(|ip| ip.is_ipv6())) {
@@ -90,7 +90,7 @@ mod tests {
 
     const MAC: &str = "52:54:00:00:00:01";
 
-    /// What qemu-ga 7.2 says in a guest with Docker, shortened.
+    /// From qemu-ga 7.2 in a guest with Docker, shortened.
     const ANSWER: &str = r#"{"return": [
         {"name": "lo", "ip-addresses": [{"ip-address-type": "ipv4", "ip-address": "127.0.0.1", "prefix": 8}],
          "statistics": {"tx-packets": 1}, "hardware-address": "00:00:00:00:00:00"},

@@ -1,7 +1,7 @@
-//! The agent in the guest (`qemu-ga`): commands for it, and still file systems.
+//! The QEMU guest agent (`qemu-ga`): runs commands in the guest and freezes its file systems.
 //!
-//! The agent may be missing, busy or the guest's own fake, so every request has
-//! a limit and every answer is checked.
+//! The agent may be missing, busy or a fake of the guest's, so every request has
+//! a time limit and every answer is checked.
 
 use std::time::{Duration, Instant};
 
@@ -14,55 +14,49 @@ use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{self, Say};
 
-/// Seconds that an agent is given to answer at all.
+/// Seconds within which an agent must answer.
 const PATIENCE: i32 = 5;
 
-/// How long a guest is given to write out what is dirty while its writers go on.
+/// How long a guest may take to write out dirty data before it is frozen.
 const SYNC_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Seconds that an agent is given to freeze or thaw: it writes out what is dirty first.
+/// Seconds that an agent may take to freeze or thaw: it writes out dirty data first.
 const FREEZE_PATIENCE: u16 = 30;
 
-/// Bytes of an answer. libvirt passes on 4 MiB (`VIR_NET_MESSAGE_STRING_MAX`), but only where a daemon is in between.
+/// The most bytes of an answer. libvirt has the same limit (`VIR_NET_MESSAGE_STRING_MAX`), but only where a daemon is in between.
 const LONGEST_ANSWER: usize = 4 << 20;
 
-/// How often a command in the guest is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How often thawing is tried: a guest that stays frozen looks dead.
 const THAWS: u32 = 3;
 
-/// What the guest does by itself a minute after it was to be frozen, should nobody have thawed it by then: nixvm may have
-/// been killed, and this host with it. No error where nothing is frozen.
+/// Thaws the guest from inside after a minute, in case nixvm was killed meanwhile, or this host. It does no harm if nothing
+/// is frozen.
 ///
-/// The agent freezes what is mounted from disks and can be written, which is `/var` alone. Its own `PATH` is short.
+/// The agent freezes writable file systems on disks, which is `/var` alone. The agent's own `PATH` is short.
 const DEAD_MANS_SWITCH: &str =
     "sleep 60; PATH=$PATH:/run/current-system/sw/bin:/usr/sbin:/sbin fsfreeze --unfreeze /var";
 
-/// How a command in the guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentOutput {
-    /// Its exit code; 128 and the signal's number where it was killed, as in a shell.
+    /// The exit code; 128 plus the signal's number if it was killed, as in a shell.
     pub code: i32,
-    /// What it printed; what is no UTF-8 is replaced.
+    /// Invalid UTF-8 is replaced.
     pub stdout: String,
-    /// What it printed to standard error, likewise.
     pub stderr: String,
 }
 
 impl Owned {
-    /// Returns whether the guest's agent answers, after some seconds at most.
+    /// Returns whether the guest's agent answers within some seconds.
     pub fn agent_answers(&self) -> bool {
         self.ask(&json!({ "execute": "guest-ping" })).is_ok()
     }
 
-    /// Runs a command in the guest as root and returns how it ended.
+    /// Runs a command in the guest as root, without a shell, and returns its result.
     ///
-    /// No shell takes part. A name without `/` is looked for on the agent's own `PATH`. At the limit and at an
-    /// interruption the command is left running: the agent can end none.
-    ///
-    /// # Errors
-    /// The agent does not answer, refuses, finds no such program, or the command did not end within `limit`.
+    /// A name without `/` is looked for on the agent's own `PATH`. After `limit`, and after an interruption, this fails and
+    /// the command keeps running: the agent cannot end it.
     pub fn agent_run(&self, argv: &[&str], limit: Duration) -> Result<AgentOutput> {
         let say = || self.cannot("run a command in");
         let (path, arguments) =
@@ -83,45 +77,39 @@ impl Owned {
         })
     }
 
-    /// Has the guest write out and freeze its file systems until the guard is dropped.
+    /// Has the guest write out dirty data and freeze its file systems until the guard is dropped.
     ///
-    /// The guest's writers stand still meanwhile: keep it short. Were nixvm killed, the guest would thaw itself after a
-    /// minute.
-    ///
-    /// # Errors
-    /// The agent does not answer or cannot freeze; nothing is frozen then.
+    /// Programs in the guest that write are blocked meanwhile: keep it short. If nixvm is killed, the guest thaws itself
+    /// after a minute. After an error nothing is frozen.
     pub fn freeze(&self) -> Result<Frozen<'_>> {
-        // First, so that a slow guest is not busy beginning it while its writers stand still already.
+        // First, so that a slow guest does not start it while its file systems are already frozen.
         let switch = json!({
             "execute": "guest-exec",
             "arguments": { "path": "/bin/sh", "arg": ["-c", DEAD_MANS_SWITCH] },
         });
         self.ask(&switch).explain(|| self.cannot("freeze the file systems of"))?;
         self.write_out();
-        // Made before, so that it also undoes what an agent does after libvirt has stopped waiting for it.
+        // Made before, so that dropping it also undoes a freeze that an agent carries out after libvirt stopped waiting.
         let mut frozen = Frozen { machine: self, since: Some(Instant::now()) };
         libvirt::freeze(&self.domain, FREEZE_PATIENCE).say(|| self.cannot("freeze the file systems of"))?;
         frozen.since = Some(Instant::now());
         Ok(frozen)
     }
 
-    /// Has the guest write out what is dirty while its writers go on.
+    /// Has the guest write out dirty data now, so that less is left for the freeze, which blocks the guest's programs.
     ///
-    /// A file system that freezes does so while they stand still. If this fails, they stand still for longer.
+    /// If this fails, the freeze takes longer.
     pub(super) fn write_out(&self) {
         let _ = self.agent_run(&["/bin/sh", "-c", "sync"], SYNC_PATIENCE);
     }
 
-    /// Returns whether the guest's file systems are frozen; `None` where its agent does not say.
+    /// Returns whether the guest's file systems are frozen; `None` if its agent does not say.
     pub fn is_frozen(&self) -> Option<bool> {
         let answer = self.ask(&json!({ "execute": "guest-fsfreeze-status" })).ok()?;
         Some(parse::<Return<String>>(&answer).ok()?.value == "frozen")
     }
 
     /// Has the guest thaw its file systems, and returns whether one was frozen.
-    ///
-    /// # Errors
-    /// The agent does not answer.
     pub fn thaw(&self) -> Result<bool> {
         let mut tried = 0;
         loop {
@@ -139,8 +127,7 @@ impl Seen {
         self.ask_within(request, PATIENCE)
     }
 
-    /// Asks the agent and gives it `patience` seconds; libvirt sees before that whether it answers at all, for five seconds
-    /// at most.
+    /// Asks the agent and waits `patience` seconds for the answer, after libvirt has waited up to five seconds for any sign of it.
     pub(super) fn ask_within(&self, request: &serde_json::Value, patience: i32) -> Result<String> {
         let answer = self
             .domain
@@ -158,11 +145,11 @@ pub struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Thaws the guest and returns for how long it was frozen; `None` where it was not any more, so that nothing can be said
-    /// of what was done meanwhile.
+    /// Thaws the guest and returns for how long it was frozen; `None` if it was no longer frozen, so that work done meanwhile
+    /// may not be consistent.
     ///
     /// # Errors
-    /// The agent does not answer any more: the guest may still be frozen.
+    /// The agent no longer answers: the guest may still be frozen.
     pub fn thaw(mut self) -> Result<Option<Duration>> {
         let since = self.since.take();
         let was_frozen = self.machine.thaw()?;
@@ -173,13 +160,13 @@ impl Frozen<'_> {
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
         if self.since.take().is_some() {
-            // An error is on its way already, and says more.
+            // The caller already returns an error that says more.
             let _ = self.machine.thaw();
         }
     }
 }
 
-/// An answer of the agent's (docs/interop/qemu-ga-ref in QEMU).
+/// An answer of the agent (docs/interop/qemu-ga-ref in QEMU).
 #[derive(Deserialize)]
 pub(super) struct Return<T> {
     #[serde(rename = "return")]

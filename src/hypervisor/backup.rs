@@ -1,63 +1,59 @@
 //! Copies of a running machine's data disk as it was at one instant.
 //!
-//! QEMU writes them: what the guest is about to overwrite is copied first, so
-//! that the copy shows the disk as it was when it began. A checkpoint is the
-//! name of such an instant; from then on QEMU notes in the disk what changes.
+//! QEMU writes them: it copies old data before the guest overwrites it, so the
+//! copy shows the disk as it was when it began. A checkpoint is the name of such
+//! an instant; from then on QEMU notes in the disk what changes.
 
 use std::time::{Duration, Instant};
 
+use roxmltree::Node;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::definition::{DATA, Definition, Disk};
-use super::{Confinement, Frozen, Owned, Seen, escape};
+use super::definition::{Definition, Disk};
+use super::{Confinement, Frozen, Owned, Seen};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::xml::{Found, walk};
-use crate::libvirt::{self, Say, code, said};
+use crate::libvirt::xml::{all, escape, read};
+use crate::libvirt::{self, Answer, Say, code};
 use crate::model::Progress;
 
-/// How the names of nixvm's checkpoints begin; eight hexadecimal digits, `-` and more follow.
+/// The beginning of the names of nixvm's checkpoints; eight hexadecimal digits, `-` and more follow.
 pub const CHECKPOINTS: &str = "nixvm-";
 
-/// How often a backup is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long QEMU is given to end a backup that is not wanted any more.
+/// How long QEMU may take to end a backup that is no longer wanted.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to copy, and where to.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupRequest<'a> {
-    /// The absolute path, on the hypervisor, of the qcow2 file to write: empty, as large as the disk, on no other.
+    /// The absolute path, on the hypervisor, of the qcow2 file to write: empty, as large as the disk, without a backing file.
     ///
-    /// libvirt would make one too, and let an increment lie on the very image that the guest writes.
+    /// libvirt could make the file too, but would make the image that the guest writes the backing file of an increment.
     pub path: &'a str,
-    /// The checkpoint since which changes are copied; `None` for everything.
+    /// Only changes since this checkpoint are copied; `None` for everything.
     pub since: Option<&'a str>,
-    /// The name of a checkpoint to make at the instant of the copy.
+    /// The name of a checkpoint to make at the same instant.
     pub checkpoint: Option<&'a str>,
 }
 
 impl Seen {
     /// Returns the names of the machine's checkpoints, oldest first.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn checkpoints(&self) -> Result<Vec<String>> {
         libvirt::checkpoints(&self.domain).say(|| self.cannot("list the checkpoints of"))
     }
 }
 
 impl Owned {
-    /// Copies the running machine's data disk, and returns for how long its guest stood still.
+    /// Copies the running machine's data disk, and returns for how long its guest was frozen.
     ///
-    /// `None` where its agent does not answer or cannot freeze: the copy is then as after a power cut. An error of `progress` or an
-    /// interruption ends the copy; the file is then not whole, and the checkpoint stays.
+    /// `None` where the guest's agent does not answer or cannot freeze it: the copy is then as after a power cut. An error of
+    /// `progress` or an interruption ends the copy; the file is then not whole, and the checkpoint stays.
     ///
     /// # Errors
-    /// The machine is off, has a job already, has no such checkpoint, there is no space, or `progress` refuses to go on.
+    /// The machine is off, has a job already, has no such checkpoint, there is no space, or `progress` returns one.
     pub fn backup_data(
         &self,
         request: BackupRequest<'_>,
@@ -65,31 +61,27 @@ impl Owned {
     ) -> Result<Option<Duration>> {
         let say = || self.cannot("back up the data disk of");
         let disks = self.live_disks()?;
-        let none = || say().because(Failure::user(format!("it has no disk with the serial number `{DATA}`")));
-        let data = &disks.disk(DATA).ok_or_else(none)?.target;
+        let data = &disks.data().explain(say)?.target;
         let backup = backup_xml(&disks, data, &request);
         let checkpoint = request.checkpoint.map(|name| checkpoint_xml(&disks, data, name));
 
         let frozen = if self.agent_answers() { self.freeze().ok() } else { None };
         let run = Run::begin(&self.domain, &backup, checkpoint.as_deref()).explain(say)?;
-        let stood = frozen.map(Frozen::thaw).transpose().explain(say)?.flatten();
+        let frozen_for = frozen.map(Frozen::thaw).transpose().explain(say)?.flatten();
         run.follow(progress).explain(say)?;
-        Ok(stood)
+        Ok(frozen_for)
     }
 
-    /// Ends a backup that a nixvm which was killed left behind, and returns whether there was one.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or QEMU does not end it.
+    /// Ends the backup of a nixvm that was killed, and returns whether there was one.
     pub fn end_backup(&self) -> Result<bool> {
         end(&self.domain).explain(|| self.cannot("end the backup of"))
     }
 
-    /// Returns how many bytes of the machine's data disk were written since that checkpoint, as QEMU counts them: in whole
-    /// pieces of some KiB.
+    /// Returns how many bytes of the machine's data disk were written since that checkpoint, as QEMU counts them: in units
+    /// of some KiB.
     ///
     /// # Errors
-    /// The machine is off, has no such checkpoint, or QEMU has lost what it noted, as after a crash.
+    /// The machine is off, has no such checkpoint, or QEMU has lost its notes, as after a crash.
     pub fn changed_since(&self, checkpoint: &str) -> Result<u64> {
         let say = || self.cannot(&format!("tell what changed since the checkpoint `{checkpoint}` of"));
         let flags = sys::VIR_DOMAIN_CHECKPOINT_XML_SIZE;
@@ -97,36 +89,26 @@ impl Owned {
         changed(&xml).explain(say)
     }
 
-    /// Deletes the checkpoint and returns whether there was one; what it noted is kept by the one before it.
+    /// Deletes the checkpoint of a running machine and returns whether it did; the checkpoint before it takes over its notes.
     ///
-    /// One that reaches down into a snapshot's layer stays where AppArmor keeps QEMU from writing there (see
+    /// A checkpoint that reaches down into a snapshot's layer stays where AppArmor keeps QEMU from writing there (see
     /// [`Merged::Denied`](super::Merged::Denied)). It costs a little at every write, and is deleted when the machine is off.
-    ///
-    /// # Errors
-    /// The machine is off, or libvirt does not answer.
     pub fn delete_checkpoint(&self, name: &str) -> Result<bool> {
-        let deleted = match libvirt::checkpoint_delete(&self.domain, name, 0) {
-            // Its notes are gone from the disk, and nothing is left but what libvirt knows.
-            Err(error)
-                if code(&error) == Some(ErrorNumber::InternalError) && self.changed_since(name).is_err() =>
-            {
+        let deleted = libvirt::checkpoint_delete(&self.domain, name, 0);
+        if deleted.as_ref().is_err_and(|error| code(error) == Some(ErrorNumber::InternalError)) {
+            if self.changed_since(name).is_err() {
+                // The notes are gone from the disk, and only libvirt's record of the checkpoint is left.
                 return self.forget_checkpoint(name);
             }
-            Err(error)
-                if code(&error) == Some(ErrorNumber::InternalError)
-                    && self.confinement() == Confinement::AppArmor =>
-            {
+            if self.confinement() == Confinement::AppArmor {
                 return Ok(false);
             }
-            deleted => deleted.unless(ErrorNumber::NoDomainCheckpoint),
-        };
+        }
+        let deleted = deleted.unless(ErrorNumber::NoDomainCheckpoint);
         Ok(deleted.say(|| self.cannot(&format!("delete the checkpoint `{name}` of")))?.is_some())
     }
 
-    /// Forgets a checkpoint that the disk does not know any more.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Deletes libvirt's record of a checkpoint whose notes are no longer in the disk.
     pub fn forget_checkpoint(&self, name: &str) -> Result<bool> {
         let flags = sys::VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY;
         let forgotten = libvirt::checkpoint_delete(&self.domain, name, flags);
@@ -135,25 +117,23 @@ impl Owned {
     }
 }
 
-/// A copy on its way; ended when dropped before its end.
+/// A running copy; cancelled if dropped before its end.
 pub(super) struct Run<'a> {
     domain: &'a Domain,
     over: bool,
 }
 
 impl<'a> Run<'a> {
-    /// Begins what the XML describes.
     pub(super) fn begin(domain: &'a Domain, backup: &str, checkpoint: Option<&str>) -> Result<Self> {
         let flags = sys::VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL;
-        libvirt::backup_begin(domain, backup, checkpoint, flags).map_err(|error| said(&error))?;
+        libvirt::backup_begin(domain, backup, checkpoint, flags).said()?;
         Ok(Run { domain, over: false })
     }
 
-    /// Waits until all is copied.
     pub(super) fn follow(mut self, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         loop {
             interrupt::check()?;
-            let job = libvirt::domain_job(self.domain, 0).map_err(|error| said(&error))?;
+            let job = libvirt::domain_job(self.domain, 0).said()?;
             if job.kind == sys::VIR_DOMAIN_JOB_NONE {
                 break;
             }
@@ -162,9 +142,9 @@ impl<'a> Run<'a> {
         }
         self.over = true;
         let ended = libvirt::domain_job(self.domain, sys::VIR_DOMAIN_JOB_STATS_COMPLETED);
-        match ended.map_err(|error| said(&error))?.kind {
+        match ended.said()?.kind {
             sys::VIR_DOMAIN_JOB_COMPLETED => Ok(()),
-            sys::VIR_DOMAIN_JOB_CANCELLED => Err(Failure::user("somebody ended it").into()),
+            sys::VIR_DOMAIN_JOB_CANCELLED => Err(Failure::user("somebody cancelled it").into()),
             _ => Err(Failure::user("QEMU could not write the copy")
                 .hint("see that the pool has space, and what QEMU says in /var/log/libvirt/qemu")
                 .into()),
@@ -175,32 +155,31 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         if !self.over {
-            // What cannot be ended now is ended before the next backup.
+            // If this fails, the next backup does it first.
             let _ = end(self.domain);
         }
     }
 }
 
-/// Ends the domain's backup and returns whether there was one.
 fn end(domain: &Domain) -> Result<bool> {
     let mut found = false;
     let started = Instant::now();
-    while is_backed_up(domain).map_err(|error| said(&error))? {
+    while is_backed_up(domain).said()? {
         if started.elapsed() > PATIENCE {
             return Err(Failure::user("QEMU does not end it").into());
         }
         if !found {
             let ended = libvirt::abort_job(domain).unless(ErrorNumber::OperationInvalid);
-            ended.map_err(|error| said(&error))?;
+            ended.said()?;
         }
         found = true;
-        // Not through an interruption: this is how one ends.
+        // No check for an interruption: this is how an interrupted backup ends.
         std::thread::sleep(POLL);
     }
     Ok(found)
 }
 
-fn is_backed_up(domain: &Domain) -> std::result::Result<bool, Error> {
+fn is_backed_up(domain: &Domain) -> Answer<bool> {
     // A domain that is off has no job either.
     let job = libvirt::domain_job(domain, 0).unless(ErrorNumber::OperationInvalid)?;
     Ok(job.is_some_and(|job| {
@@ -208,7 +187,7 @@ fn is_backed_up(domain: &Domain) -> std::result::Result<bool, Error> {
     }))
 }
 
-/// Returns whether a checkpoint of that name is nixvm's; other tools keep theirs for backups of their own.
+/// Returns whether a checkpoint of that name is nixvm's; other tools use checkpoints for their own backups.
 pub fn is_own_checkpoint(name: &str) -> bool {
     let rest = name.strip_prefix(CHECKPOINTS).and_then(|rest| rest.split_once('-'));
     rest.is_some_and(|(place, _)| place.len() == 8 && place.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -224,19 +203,21 @@ pub(super) fn single_xml(target: &str, path: &str) -> String {
 /// Returns the XML of a backup of the data disk alone; see <https://libvirt.org/formatbackup.html>.
 fn backup_xml(disks: &Definition, data: &str, request: &BackupRequest<'_>) -> String {
     let since = request.since.map(|name| format!("<incremental>{}</incremental>", escape(name)));
-    let disks = each_disk(disks, |target| match target == data {
-        true => format!(
-            "<disk name='{target}' backup='yes' type='file'><target file='{}'/><driver type='qcow2'/></disk>",
-            escape(request.path)
-        ),
-        false => format!("<disk name='{target}' backup='no'/>"),
+    let disks = disks.each(|target| {
+        if target != data {
+            return format!("<disk name='{target}' backup='no'/>");
+        }
+        let path = escape(request.path);
+        format!(
+            "<disk name='{target}' backup='yes' type='file'><target file='{path}'/><driver type='qcow2'/></disk>"
+        )
     });
     format!("<domainbackup mode='push'>{}<disks>{disks}</disks></domainbackup>", since.unwrap_or_default())
 }
 
 /// Returns the XML of a checkpoint of the data disk alone; see <https://libvirt.org/formatcheckpoint.html>.
 fn checkpoint_xml(disks: &Definition, data: &str, name: &str) -> String {
-    let disks = each_disk(disks, |target| {
+    let disks = disks.each(|target| {
         let kind = if target == data { "bitmap" } else { "no" };
         format!("<disk name='{target}' checkpoint='{kind}'/>")
     });
@@ -245,20 +226,13 @@ fn checkpoint_xml(disks: &Definition, data: &str, name: &str) -> String {
 
 /// Returns the bytes that a checkpoint's XML says have changed on all its disks.
 fn changed(xml: &str) -> Result<u64> {
-    let mut sizes = Vec::new();
-    walk(xml, &mut |place, found| {
-        if let ("domaincheckpoint/disks/disk", Found::Element(disk)) = (place, found) {
-            sizes.extend(disk.attribute("size").and_then(|size| size.parse::<u64>().ok()));
-        }
-    })?;
+    let size = |disk: &Node<'_, '_>| disk.attribute("size")?.parse::<u64>().ok();
+    let sizes: Vec<u64> =
+        read(xml, |root| all(root, "domaincheckpoint/disks/disk").iter().filter_map(size).collect())?;
     if sizes.is_empty() {
         return Err(Failure::user("libvirt does not say").into());
     }
     Ok(sizes.iter().sum())
-}
-
-fn each_disk(disks: &Definition, element: impl Fn(&str) -> String) -> String {
-    disks.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
 }
 
 #[cfg(test)]

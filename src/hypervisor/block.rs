@@ -1,8 +1,8 @@
 //! Work on the images of a machine's data disk while QEMU has them open.
 //!
 //! A merge changes the lower image at once and the chain at its end. Until then
-//! the chain shows what it showed, also after an abort or a crash; the lower
-//! image alone shows nothing sensible any more.
+//! the chain shows the same disk as before, also after an abort or a crash; the
+//! lower image alone no longer holds a usable disk.
 
 use std::time::Duration;
 
@@ -13,38 +13,33 @@ use super::definition::DATA;
 use super::{Confinement, Owned};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{self, BlockJob, Say, code, said};
+use crate::libvirt::{self, Say, code, said};
 use crate::model::{Progress, Size};
 
-/// What became of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merged {
-    /// It is done.
     Yes,
-    /// It could not begin, and AppArmor is why: the chain is as it was.
+    /// It could not begin because of AppArmor: the chain is as it was.
     ///
-    /// libvirt has a profile deny writing to all that a disk lies on (`virt-aa-helper`, until libvirt 12.1:
-    /// <https://gitlab.com/libvirt/libvirt/-/work_items/806>), and what is denied no later rule allows, so QEMU cannot
-    /// write to the lower image of a merge. Only what was made by snapshots since the machine was started can be merged,
-    /// and that only until libvirt writes the profile anew.
+    /// libvirt's profile denies writing to the backing files of a disk (`virt-aa-helper`, until libvirt 12.1:
+    /// <https://gitlab.com/libvirt/libvirt/-/work_items/806>), and no later rule can allow what one denies, so QEMU cannot
+    /// write to the lower image of a merge. Only layers that snapshots made since the machine was started can be merged,
+    /// and these only until libvirt writes the profile again.
     Denied,
 }
 
-/// How often a job is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
 impl Owned {
-    /// Merges the image at the path `top` of the running data disk's chain, and what lies between, into the one at `base`.
+    /// Merges the image at the path `top` of the running data disk's chain, and those between, into the one at `base`.
     ///
-    /// Where `top` is the image that is written, the machine writes to `base` from then on. The definition follows.
-    /// `base` is no snapshot any more from the beginning on; `top` is not used any more at the end, and stays. A merge
-    /// that was left behind by a nixvm that was killed is ended first. An error of `progress` or an interruption ends
-    /// the merge, and the chain is as it was.
+    /// If the machine writes to `top`, it writes to `base` afterwards. The definition follows. `base` is no longer a usable
+    /// snapshot once this begins; the file `top` stays, and is unused afterwards. The merge of a nixvm that was killed is
+    /// cancelled first. An error of `progress` or an interruption cancels the merge, and the chain is as it was.
     ///
     /// # Errors
-    /// The machine is off, a path is not in its chain, the merge fails for lack of space, or `progress` refuses to go on.
-    ///
-    /// [`Merged::Denied`] is none: with QEMU [paused](Owned::paused) the same merge can be made.
+    /// The machine is off, a path is not in its chain, the pool has no space, or `progress` returns one. [`Merged::Denied`]
+    /// is no error: with QEMU [paused](Owned::paused) the same merge can be made.
     pub fn commit_data(
         &self,
         base: &str,
@@ -69,11 +64,11 @@ impl Owned {
             Err(error) => return Err(error).say(say),
         }
         if let Err(error) = self.follow(&disk, progress) {
-            // At worst it goes on, and the next merge ends it.
+            // At worst it continues, and the next merge cancels it.
             let _ = libvirt::block_job_abort(&self.domain, &disk, 0);
             return Err(error).explain(say);
         }
-        // A job that failed is gone like one that is done.
+        // A job that failed disappears like one that is done.
         match self.live_disks()?.disk(DATA) {
             Some(disk) if !disk.chain.iter().any(|image| image == file_name(top)) => Ok(Merged::Yes),
             _ => Err(say()
@@ -83,23 +78,21 @@ impl Owned {
         }
     }
 
-    /// Ends a merge that a nixvm which was killed left behind, and returns whether there was one; the chain is as it was.
+    /// Cancels the merge of a nixvm that was killed, and returns whether there was one; the chain is as it was. The machine
+    /// must be up.
     ///
-    /// While there is one, the data disk cannot be switched, and a guest's writes go to both images.
-    ///
-    /// # Errors
-    /// The machine is off, or libvirt does not answer.
+    /// During a merge the data disk cannot be switched, and a guest's writes go to both images.
     pub fn end_merge(&self) -> Result<bool> {
         let say = || self.cannot("end a merge of the data disk of");
         let disk = self.data_target()?;
-        let found = self.block_job(&disk).explain(say)?.is_some();
+        let found = libvirt::block_job(&self.domain, &disk).say(say)?.is_some();
         if found {
             libvirt::block_job_abort(&self.domain, &disk, 0).say(say)?;
         }
         Ok(found)
     }
 
-    /// Makes the running machine's data disk larger, for the guest to see at once.
+    /// Makes the running machine's data disk larger; the guest sees that at once.
     ///
     /// # Errors
     /// The machine is off, the disk is larger already, or the pool has no space.
@@ -107,21 +100,18 @@ impl Owned {
         let say = || self.cannot("grow the data disk of");
         let disk = self.data_target()?;
         let has = libvirt::block_capacity(&self.domain, &disk).say(say)?;
-        // libvirt would cut off what is behind the new end, and only versions after 10 can be told not to.
+        // libvirt would cut off everything behind the new end, and only versions after 10 can be told not to.
         if capacity.bytes() < has {
             return Err(say().because(Failure::user(format!("it has {has} bytes already"))).into());
         }
         self.domain.block_resize(&disk, capacity.bytes(), sys::VIR_DOMAIN_BLOCK_RESIZE_BYTES).say(say)
     }
 
-    /// Starts QEMU for a machine that is off and leaves its guest standing before the first instruction.
+    /// Starts QEMU for a machine that is off, with its guest paused before the first instruction.
     ///
-    /// For merges, which need QEMU and no guest. When the guard is dropped the machine is off again; also when nixvm is
-    /// killed, as libvirt ends it with the connection. AppArmor does not confine this QEMU: it may write to what the disk
-    /// lies on, which no profile allows (see [`Merged::Denied`]), and no guest is there that could make use of it.
-    ///
-    /// # Errors
-    /// The machine is up, or QEMU does not start.
+    /// Merges need QEMU and no guest. The machine is off again when the guard is dropped, and also when nixvm is killed,
+    /// for libvirt ends it with the connection. AppArmor does not confine this QEMU, so that it may write to backing files
+    /// (see [`Merged::Denied`]); no guest runs that could misuse this.
     pub fn paused(&self) -> Result<Paused<'_>> {
         const VERB: &str = "open the disks of";
         let say = || self.cannot(VERB);
@@ -130,7 +120,7 @@ impl Owned {
         if self.confinement() == Confinement::AppArmor {
             xml = unconfined(&xml);
         }
-        // libvirt runs this instead of the definition, and has that again when the domain is off.
+        // libvirt uses this instead of the definition until the domain is off.
         let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_AUTODESTROY;
         let connection = self.domain.connect().say(say)?;
         let started = connection.create_domain_xml(&xml, flags);
@@ -138,13 +128,13 @@ impl Owned {
         Ok(Paused(self))
     }
 
-    /// Waits for the job on the disk, and has QEMU write to the lower image where it asks for that.
+    /// Waits for the job on the disk, and has QEMU switch to the lower image where the job ends like this.
     fn follow(&self, disk: &str, progress: &mut dyn FnMut(Progress) -> Result<()>) -> Result<()> {
         loop {
             interrupt::check()?;
-            let Some(job) = self.block_job(disk)? else { return Ok(()) };
+            let Some(job) = libvirt::block_job(&self.domain, disk).said()? else { return Ok(()) };
             progress(Progress { done: job.done, total: job.total })?;
-            // libvirt keeps the two apart until the images are equal.
+            // libvirt refuses to switch until the images are equal.
             if job.kind == sys::VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT && job.done == job.total {
                 let pivot = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
                 match libvirt::block_job_abort(&self.domain, disk, pivot) {
@@ -157,23 +147,25 @@ impl Owned {
         }
     }
 
-    fn block_job(&self, disk: &str) -> Result<Option<BlockJob>> {
-        libvirt::block_job(&self.domain, disk).map_err(|error| said(&error))
+    /// Returns libvirt's name of the running machine's data disk.
+    fn data_target(&self) -> Result<String> {
+        let disks = self.live_disks()?;
+        disks.data().map(|disk| disk.target.clone()).explain(|| self.cannot("find the data disk of"))
     }
 }
 
-/// A machine whose disks QEMU has open and whose guest does not run; off when dropped.
+/// A machine whose disks QEMU has open while its guest is paused; off when dropped.
 #[must_use = "the machine is off again when this is dropped"]
 pub struct Paused<'a>(&'a Owned);
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        // If this fails, libvirt does it when the connection ends.
+        // If this fails, libvirt does it when the connection closes.
         let _ = self.0.force_off();
     }
 }
 
-/// Returns a domain's XML with AppArmor switched off for it, unless the XML itself says how it is confined.
+/// Returns a domain's XML with AppArmor switched off, unless the XML itself says how the domain is confined.
 fn unconfined(xml: &str) -> String {
     match xml.rsplit_once("</domain>") {
         Some((domain, rest)) if !xml.contains("<seclabel ") => {

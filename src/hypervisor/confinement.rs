@@ -1,7 +1,7 @@
-//! What keeps QEMU from files, beside their owners and modes: AppArmor on Debian, Ubuntu and openSUSE, SELinux on Fedora.
+//! How QEMU is confined beyond users and modes: by AppArmor on Debian, Ubuntu and openSUSE, by SELinux on Fedora.
 //!
-//! libvirt lets it at what a domain's definition names, and at what that lies on. Where this fails, QEMU says no more than
-//! "Permission denied".
+//! libvirt gives QEMU access to the files that a domain's definition names, and to their backing files. Where this fails,
+//! QEMU reports only "Permission denied".
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,20 @@ use virt::error::{Error, ErrorNumber};
 
 use super::{Hypervisor, Owned};
 use crate::error::{Failure, Result};
-use crate::libvirt::{self, Say, code};
-use crate::model::uri;
+use crate::libvirt::{self, Answer, Say, code};
+use crate::model::uri::{is_local, is_session};
 
-/// What confines QEMU on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// Nothing but users and modes.
+    /// Only users and modes.
     None,
-    /// AppArmor: a profile for each domain, which names paths.
+    /// A profile for each domain, which names paths.
     AppArmor,
-    /// SELinux: labels, which libvirt gives to files.
+    /// Labels, which libvirt gives to files.
     SeLinux,
 }
 
-/// How the paths begin that `virt-aa-helper` gives to no domain to write to (its `valid_path`, libvirt 9.0 to 11).
+/// The beginnings of paths that `virt-aa-helper` lets no domain write to (its `valid_path`, libvirt 9.0 to 11).
 const RESERVED: [&str; 19] = [
     "/bin/",
     "/boot/",
@@ -48,42 +47,38 @@ const RESERVED: [&str; 19] = [
     "/vmlinuz",
 ];
 
-/// What a profile gives a meaning in a path (apparmor.d(5), "Globbing"), or takes for its end.
+/// Characters with a meaning in a profile's paths (apparmor.d(5), "Globbing"), or that end one.
 const GLOB: [char; 9] = ['"', '\\', '*', '?', '[', ']', '{', '}', '\n'];
 
 impl Confinement {
-    /// Returns why no machine could start whose disks are in that folder; `None` where nothing is against it.
+    /// Returns why no machine with disks in that folder could start; `None` if one can.
     pub fn refuses(self, folder: &str) -> Option<String> {
         if self != Confinement::AppArmor {
             return None;
         }
         if let Some(glob) = folder.chars().find(|c| GLOB.contains(c)) {
-            return Some(format!("`{}` in a path means something else to AppArmor", glob.escape_default()));
+            return Some(format!("`{}` in a path has a special meaning to AppArmor", glob.escape_default()));
         }
         let inside = format!("{folder}/");
         let reserved = RESERVED.iter().find(|start| inside.starts_with(**start))?;
-        Some(format!("libvirt has AppArmor keep machines from all that begins with `{reserved}`"))
+        Some(format!("libvirt lets AppArmor give machines no path that begins with `{reserved}`"))
     }
 }
 
 impl Hypervisor {
-    /// Returns what confines QEMU on the host.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn confinement(&self) -> Result<Confinement> {
-        confinement(&self.connection).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
+        confinement(self.connection()).say(|| Failure::user("cannot ask libvirt what it confines QEMU with"))
     }
 }
 
 impl Owned {
-    /// Returns what confines the machine's QEMU; nothing, where libvirt does not tell.
+    /// Returns what confines the machine's QEMU; [`Confinement::None`] if libvirt does not tell.
     pub(super) fn confinement(&self) -> Confinement {
         let asked = self.domain.connect().and_then(|connection| confinement(&connection));
         asked.unwrap_or(Confinement::None)
     }
 
-    /// Returns the failure to start QEMU, with what to look at where QEMU itself said no and this host may have told it to.
+    /// Returns the failure to start QEMU, with a hint where QEMU itself failed and a missing permission may be the reason.
     pub(super) fn cannot_start(&self, verb: &str, error: &Error) -> Failure {
         let failure = self.cannot(verb);
         let by_qemu = [ErrorNumber::InternalError, ErrorNumber::OperationFailed, ErrorNumber::SystemError];
@@ -105,11 +100,11 @@ impl Owned {
         }
     }
 
-    /// Returns the first folder on the way to the machine's files that QEMU's user cannot pass, as far as this host's modes tell.
+    /// Returns the first folder on the path to the machine's files that QEMU's user cannot pass, according to its mode.
     fn closed_folder(&self) -> Option<PathBuf> {
         let uri = self.domain.connect().and_then(|connection| connection.uri()).ok()?;
-        // In a session QEMU is the user's own; what another host has cannot be seen from here.
-        if !uri::is_local(&uri) || uri::is_session(&uri) {
+        // In a session QEMU runs as the user; the folders of another host cannot be seen from here.
+        if !is_local(&uri) || is_session(&uri) {
             return None;
         }
         let nvram = self.disks().ok()?.nvram?;
@@ -117,7 +112,7 @@ impl Owned {
     }
 }
 
-fn confinement(connection: &Connect) -> std::result::Result<Confinement, Error> {
+fn confinement(connection: &Connect) -> Answer<Confinement> {
     let model = libvirt::security_model(connection).unless(ErrorNumber::NoSupport)?;
     Ok(match model.as_deref() {
         Some("apparmor") => Confinement::AppArmor,
@@ -126,7 +121,7 @@ fn confinement(connection: &Connect) -> std::result::Result<Confinement, Error> 
     })
 }
 
-/// Returns the uppermost of the folder and those above it that others than its owner and group cannot pass.
+/// Returns the uppermost of the folder and its parents that only its owner and group can pass.
 fn closed(folder: &Path) -> Option<PathBuf> {
     let mut way: Vec<&Path> = folder.ancestors().collect();
     way.reverse();

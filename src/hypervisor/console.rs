@@ -12,25 +12,22 @@ use crate::interrupt;
 /// The byte that leaves the console: `^]`.
 const LEAVE: u8 = 0x1d;
 
-/// How often it is looked whether somebody asked the process to end; ^C goes to the guest.
+/// How often this looks for a signal to end; ^C goes to the guest.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How a session at the console ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsoleEnd {
     /// `^]` was typed.
     Left,
-    /// The input came to its end.
     InputClosed,
-    /// The guest went off.
     GuestGone,
 }
 
 impl Owned {
-    /// Joins `input` and `output` to the guest's serial console and returns how the session ended.
+    /// Connects `input` and `output` to the guest's serial console until the session ends.
     ///
-    /// The terminal is the caller's: in raw mode every key but `^]` reaches the guest. `force` takes the console
-    /// over from another session.
+    /// The caller sets up the terminal: in raw mode every key but `^]` reaches the guest. `force` takes over the console
+    /// of another session.
     ///
     /// # Errors
     /// The guest is off, another session has the console, `output` cannot be written, or an interruption.
@@ -82,7 +79,7 @@ fn write_all(output: impl std::os::fd::AsFd, mut bytes: &[u8]) -> rustix::io::Re
         match rustix::io::write(&output, bytes) {
             Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
-            // Standard output shares its open file, and so O_NONBLOCK, with whoever else has the terminal.
+            // Standard output shares its open file, and so O_NONBLOCK, with other users of the terminal.
             Err(rustix::io::Errno::AGAIN) => std::thread::sleep(std::time::Duration::from_millis(5)),
             Err(error) => return Err(error),
         }

@@ -1,24 +1,22 @@
-//! Images copied by a QEMU that is started for it and has no guest.
+//! Copies of images, made by a QEMU without a guest.
 //!
-//! Unlike `qemu-img` run by libvirt it writes into a file that has its mode
-//! already, says how far it is, can be stopped, and ends with nixvm.
+//! Unlike `qemu-img` run by libvirt it writes into a file whose mode is set
+//! already, reports its progress, can be stopped, and ends with nixvm.
 
 use virt::sys;
 
+use super::Hypervisor;
 use super::backup::{Run, single_xml};
-use super::{Hypervisor, escape};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
+use crate::libvirt::xml::escape;
 use crate::model::domain::{Accelerator, Arch, COPIER};
 use crate::model::{MachineId, Progress};
 
 impl Hypervisor {
-    /// Fills the empty qcow2 image at the path `to` with what the one at `from`, and all that it lies on, shows.
+    /// Copies the disk in the image at the path `from` and its backing files into the empty qcow2 image at `to`.
     ///
-    /// Both are on the hypervisor, and no guest writes to either. An error of `progress` or an interruption ends it.
-    ///
-    /// # Errors
-    /// An image cannot be opened, there is no space, or `progress` refuses to go on.
+    /// Both are on the hypervisor, and no guest may write to either. An error of `progress` or an interruption ends it.
     pub fn copy_image(
         &self,
         accelerator: Accelerator,
@@ -28,26 +26,19 @@ impl Hypervisor {
     ) -> Result<()> {
         let say = || Failure::user(format!("cannot copy the image `{from}`"));
         let xml = copier_xml(self.arch()?, accelerator, MachineId::generate(), from);
-        // It never runs: opening the image is enough.
+        // The guest never runs: QEMU only has to open the image.
         let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_PAUSED;
         let domain = self.connection().create_domain_xml(&xml, flags).say(say)?;
         let copied = Run::begin(&domain, &single_xml("vda", to), None).and_then(|run| run.follow(progress));
-        // If this fails, libvirt does it when the connection ends.
+        // If this fails, libvirt does it when the connection closes.
         let _ = domain.destroy();
         copied.explain(say)
     }
 }
 
-/// Returns a domain with a disk that is only read, and no firmware of its own that would leave a file behind.
+/// Returns a domain with a read-only disk, and without UEFI firmware, which would leave an NVRAM file behind.
 pub(super) fn copier_xml(arch: Arch, accelerator: Accelerator, id: MachineId, from: &str) -> String {
-    let kind = match accelerator {
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "qemu",
-    };
-    let machine = match arch {
-        Arch::X86_64 => "q35",
-        Arch::Aarch64 => "virt",
-    };
+    let (kind, machine) = (accelerator.domain_type(), arch.machine_type());
     let (arch, uuid, from) = (arch.as_str(), id.to_uuid(), escape(from));
     format!(
         "<domain type='{kind}'>

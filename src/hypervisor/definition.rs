@@ -1,145 +1,99 @@
-//! What a domain is made of, read back from its XML.
+//! The disks and firmware variables that a domain's XML names.
 //!
 //! libvirt rewrites a disk's source as it sees fit: from a volume in a pool to
 //! a file when a snapshot or a merge changed it. So disks are known by their
 //! serial numbers, and their images by the file's name alone.
 
-use virt::sys;
+use roxmltree::Node;
 
-use super::Seen;
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::Say;
-use crate::libvirt::xml::{Element, Found, walk};
+use crate::libvirt::xml::{all, at, child, escape, read, text};
 
 /// The serial number of the boot disk, as `templates/domain.xml.j2` has it.
 pub const BOOT: &str = "nixvm-boot";
 
-/// The serial number of the data disk.
 pub const DATA: &str = "nixvm-data";
 
-/// The serial number of the identity disk.
 pub const IDENTITY: &str = "nixvm-identity";
 
-/// The disks and firmware variables of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
-    /// Its disks, in their order.
     pub disks: Vec<Disk>,
-    /// The absolute path, on the hypervisor, of the file with its firmware's variables.
+    /// The absolute path, on the hypervisor, of the file with the firmware's variables.
     pub nvram: Option<String>,
 }
 
-/// A disk of a domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Disk {
     /// The serial number that the guest sees.
     pub serial: Option<String>,
-    /// libvirt's name of it: `vdb`.
+    /// libvirt's name for the disk: `vdb`.
     pub target: String,
-    /// The file's name of the image it writes to; the volume's name in a pool of files.
+    /// The file name of the image that the disk writes to; in a pool of files this is the volume's name.
     pub volume: Option<String>,
     /// The absolute path of that file; `None` where the definition names a volume.
     pub file: Option<String>,
     /// The pool in which the definition names the image as a volume; `None` where it names a file.
     pub pool: Option<String>,
-    /// That name, and those of what it lies on as far as libvirt says: all of them while the machine runs.
+    /// The file names of that image and of its backing files, as far as libvirt says: all of them while the machine runs.
     pub chain: Vec<String>,
 }
 
 impl Definition {
-    /// Returns the disk of that serial number, if there is one.
     pub fn disk(&self, serial: &str) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.serial.as_deref() == Some(serial))
     }
 
-    /// Returns the name of the volume of the disk of that serial number, if there is one.
     pub fn volume(&self, serial: &str) -> Option<&str> {
         self.disk(serial)?.volume.as_deref()
     }
 
+    pub(super) fn data(&self) -> Result<&Disk> {
+        let none = || Failure::user(format!("it has no disk with the serial number `{DATA}`"));
+        Ok(self.disk(DATA).ok_or_else(none)?)
+    }
+
+    /// Returns the XML that `element` makes of each disk's escaped target.
+    pub(super) fn each(&self, element: impl Fn(&str) -> String) -> String {
+        self.disks.iter().map(|disk| element(&escape(&disk.target))).collect()
+    }
+
     pub(super) fn parse(xml: &str) -> Result<Self> {
-        let mut definition = Definition { disks: Vec::new(), nvram: None };
-        walk(xml, &mut |place, found| match found {
-            Found::Element(element) => definition.open(place, &element),
-            Found::Text(text) => definition.fill(place, text),
-        })
-        .explain(|| Failure::bug("cannot read a domain's XML"))?;
-        Ok(definition)
-    }
-
-    /// Takes what attributes say.
-    fn open(&mut self, place: &str, element: &Element<'_>) {
-        match place {
-            "domain/devices/disk" => self.disks.push(Disk::default()),
-            "domain/os/nvram/source" => self.nvram = element.attribute("file"),
-            _ => {}
-        }
-        let Some(disk) = self.disks.last_mut() else { return };
-        match place.strip_prefix("domain/devices/disk/") {
-            Some("target") => disk.target = element.attribute("dev").unwrap_or_default(),
-            Some(place) if is_chain(place) => {
-                let file = || Some(element.attribute("file")?.rsplit('/').next()?.to_owned());
-                let image = element.attribute("volume").or_else(file);
-                if place == "source" {
-                    disk.volume.clone_from(&image);
-                    disk.pool = element.attribute("pool");
-                    disk.file = element.attribute("file");
-                }
-                disk.chain.extend(image);
-            }
-            _ => {}
-        }
-    }
-
-    fn fill(&mut self, place: &str, text: &str) {
-        match (place, self.disks.last_mut()) {
-            ("domain/devices/disk/serial", Some(disk)) => disk.serial.get_or_insert_default().push_str(text),
-            ("domain/os/nvram", _) if !text.trim().is_empty() => {
-                self.nvram.get_or_insert_default().push_str(text);
-            }
-            _ => {}
-        }
+        let definition = read(xml, |root| Definition {
+            disks: all(root, "domain/devices/disk").into_iter().map(disk).collect(),
+            nvram: at(root, "domain/os/nvram").and_then(nvram),
+        });
+        definition.explain(|| Failure::bug("cannot read a domain's XML"))
     }
 }
 
-impl Seen {
-    /// Returns the disks that the machine has at its next start.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn disks(&self) -> Result<Definition> {
-        self.read_definition(sys::VIR_DOMAIN_XML_INACTIVE)
-    }
-
-    /// Returns the disks that the machine has now; those of its next start where it is off.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the domain is gone.
-    pub fn live_disks(&self) -> Result<Definition> {
-        self.read_definition(0)
-    }
-
-    fn read_definition(&self, flags: sys::virDomainXMLFlags) -> Result<Definition> {
-        Definition::parse(&self.domain.xml_desc(flags).say(|| self.cannot("look at"))?)
-    }
-
-    /// Returns libvirt's name of the running machine's data disk.
-    pub(super) fn data_target(&self) -> Result<String> {
-        match self.live_disks()?.disk(DATA) {
-            Some(disk) => Ok(disk.target.clone()),
-            None => {
-                let none = Failure::user(format!("it has no disk with the serial number `{DATA}`"));
-                Err(self.cannot("find the data disk of").because(none).into())
-            }
-        }
+fn nvram(node: Node<'_, '_>) -> Option<String> {
+    match child(node, "source") {
+        Some(source) => source.attribute("file").map(str::to_owned),
+        None => Some(text(node)).filter(|path| !path.is_empty()),
     }
 }
 
-/// Returns whether that is the source of an image of the chain; a `mirror` has one too, which is not.
-fn is_chain(place: &str) -> bool {
-    place
-        .strip_suffix("source")
-        .is_some_and(|above| above.split_terminator('/').all(|name| name == "backingStore"))
+fn disk(node: Node<'_, '_>) -> Disk {
+    let source = child(node, "source");
+    let attribute = |name| source.and_then(|source| source.attribute(name)).map(str::to_owned);
+    let levels = std::iter::successors(Some(node), |level| child(*level, "backingStore"));
+    Disk {
+        serial: child(node, "serial").map(text),
+        target: child(node, "target")
+            .and_then(|target| target.attribute("dev"))
+            .unwrap_or_default()
+            .to_owned(),
+        volume: source.and_then(image),
+        file: attribute("file"),
+        pool: attribute("pool"),
+        chain: levels.filter_map(|level| image(child(level, "source")?)).collect(),
+    }
+}
+
+fn image(source: Node<'_, '_>) -> Option<String> {
+    let file = || source.attribute("file")?.rsplit('/').next();
+    source.attribute("volume").or_else(file).map(str::to_owned)
 }
 
 #[cfg(test)]

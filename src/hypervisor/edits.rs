@@ -1,21 +1,25 @@
-//! What people changed in a machine's definition by hand, with `virsh edit`, `virsh attach-disk --config` or virt-manager.
+//! Changes made to a machine's definition by hand, with `virsh edit`, `virsh attach-disk --config` or virt-manager.
 //!
-//! nixvm renders a machine's whole definition from its files whenever it defines it. What is rendered holds; everything else
-//! that is there already stays as it is: devices, tuning, descriptions, and what libvirt itself has added, so that a device
-//! keeps its PCI address. Where a value that nixvm defines was changed by hand, it is set back, and told.
+//! nixvm renders a machine's whole definition from its files whenever it defines it. Rendered values win; everything else in
+//! the present definition is kept: devices, tuning, descriptions, and additions of libvirt itself, so that a device keeps its
+//! PCI address. If a value that nixvm renders was changed by hand, it is set back, and the user is told.
 //!
-//! nixvm records in the definition what it defined. A value that is neither recorded nor rendered now was changed by hand; one
-//! that is recorded is only out of date, for the machine's files or its host have changed since.
+//! nixvm records the values it defined in the definition. A value that differs from the record and from the rendered one was
+//! changed by hand; one that equals the record is only out of date, because the machine's files or its host changed.
 
-use roxmltree::{Document, Node};
+mod node;
 
-use super::definition::{BOOT, DATA, IDENTITY};
-use super::escape;
+use roxmltree::Node;
+
+use self::node::{
+    boot_order, card, is_none, is_own_metadata, is_own_title, kind, qualified, serial, source, text,
+};
 use crate::error::{Explain, Failure, Result};
-use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE};
+use crate::libvirt::xml::{self, escape, read};
+use crate::model::record::DEFINED_NAMESPACE;
 
-/// What nixvm or libvirt chooses anew at each definition: the emulator and the firmware that fit, what an image lies on, and
-/// what follows from something else (the balloon from the memory, a console's log from its serial port's).
+/// Elements that nixvm or libvirt chooses again at each definition: the fitting emulator and firmware, backing files, and
+/// values that follow from others (the balloon from the memory, a console's log from its serial port's).
 const CHOSEN: [&str; 8] = [
     "domain/currentMemory",
     "domain/os/loader",
@@ -27,11 +31,11 @@ const CHOSEN: [&str; 8] = [
     "domain/devices/console/log",
 ];
 
-/// Elements of which nothing is kept: what is in them belongs together.
+/// Elements that are replaced as a whole, because their contents belong together.
 const WHOLE: [&str; 3] = ["domain/os/nvram", "domain/devices/disk/source", "domain/devices/interface/source"];
 
-/// What libvirt writes in other words than nixvm: the machine type with a version, bytes in another unit. And where images are,
-/// which is looked at before a command begins.
+/// Values that libvirt writes differently: the machine type with a version, bytes in another unit. And the places of images,
+/// which each command checks before it begins.
 const REWORDED: [&str; 4] = [
     "domain/os/type@machine",
     "domain/memory@unit",
@@ -39,7 +43,7 @@ const REWORDED: [&str; 4] = [
     "domain/devices/disk/source@file",
 ];
 
-/// Where a definition has the values that come from a machine's files and its host, and what the record calls them.
+/// The places of values that come from a machine's files and its host, with their names in the record.
 const RECORDED: [(&str, &str); 8] = [
     ("domain@type", "type"),
     ("domain/cpu@mode", "cpu"),
@@ -51,50 +55,47 @@ const RECORDED: [(&str, &str); 8] = [
     ("domain/devices/interface/mac@address", "mac"),
 ];
 
-/// A definition to give to libvirt.
 #[derive(Debug)]
-pub(super) struct Merged {
-    /// The XML.
+pub(super) struct MergedDefinition {
     pub xml: String,
-    /// The values that somebody had changed and that nixvm sets back: "memory from 1024 MiB to 2048 MiB".
+    /// The values changed by hand that nixvm sets back: "memory from 1024 MiB to 2048 MiB".
     pub set_back: Vec<String>,
 }
 
-/// Returns the definition `rendered` with all that `present`, as libvirt gives it, has beside it.
-///
-/// # Errors
-/// One of the two is no XML.
-pub(super) fn merge(rendered: &str, present: &str) -> Result<Merged> {
-    let parse = |xml| Document::parse(xml).explain(|| Failure::bug("cannot read a domain's XML"));
-    let (ours, theirs) = (parse(rendered)?, parse(present)?);
-    let records = [&ours, &theirs].map(|document| record(document));
-    let mut merge = Merge {
-        record: records[1],
-        cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
-        xml: String::new(),
-        set_back: Vec::new(),
-    };
-    merge.element("domain", "", ours.root_element(), theirs.root_element());
-    Ok(Merged { xml: merge.xml + "\n", set_back: merge.set_back })
+/// Returns the definition `rendered`, with everything that only `present`, as libvirt gives it, has.
+pub(super) fn merge(rendered: &str, present: &str) -> Result<MergedDefinition> {
+    let merged = read(rendered, |ours| read(present, |theirs| Merge::of(ours, theirs)));
+    merged.and_then(|merged| merged).explain(|| Failure::bug("cannot read a domain's XML"))
 }
 
-/// Returns the element in which nixvm wrote down what it defined.
-fn record<'a>(document: &'a Document<'_>) -> Option<Node<'a, 'a>> {
-    document.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
+/// Returns the element in which nixvm recorded the values it defined.
+fn record<'a, 'input>(root: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
+    root.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
 }
 
-/// A merge on its way.
-struct Merge<'a> {
-    /// What nixvm wrote down when it last defined the machine; an older nixvm wrote nothing.
-    record: Option<Node<'a, 'a>>,
-    /// The addresses of the machine's network card, before and now.
+struct Merge<'a, 'input> {
+    /// The record of the last definition; older versions of nixvm wrote none.
+    record: Option<Node<'a, 'input>>,
+    /// The MAC addresses of the machine's network card, recorded and rendered.
     cards: Vec<&'a str>,
     xml: String,
     set_back: Vec<String>,
 }
 
-impl Merge<'_> {
-    /// Writes an element that both definitions have: as it is rendered, with what only `theirs` has.
+impl<'a, 'input> Merge<'a, 'input> {
+    fn of(ours: Node<'a, 'input>, theirs: Node<'a, 'input>) -> MergedDefinition {
+        let records = [ours, theirs].map(record);
+        let mut merge = Merge {
+            record: records[1],
+            cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
+            xml: String::new(),
+            set_back: Vec::new(),
+        };
+        merge.element("domain", "", ours, theirs);
+        MergedDefinition { xml: merge.xml + "\n", set_back: merge.set_back }
+    }
+
+    /// Writes an element that both definitions have: as rendered, with everything that only `theirs` has.
     fn element(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
         let of_another_kind = |name| ours.attribute(name) != theirs.attribute(name);
         let whole = match place {
@@ -115,7 +116,7 @@ impl Merge<'_> {
             self.attribute(attribute.name(), attribute.value());
         }
         for attribute in theirs.attributes().filter(|attribute| !ours.has_attribute(attribute.name())) {
-            // It counts the processors that were there before, and may be more than there are now.
+            // It counts processors out of the old number, and may exceed the new one.
             if place == "domain/vcpu" && attribute.name() == "current" && text_changed {
                 continue;
             }
@@ -135,12 +136,12 @@ impl Merge<'_> {
         let orders: Vec<&str> = ours.descendants().filter_map(boot_order).collect();
         for child in ours.children().filter(Node::is_element) {
             let at = format!("{place}/{}", child.tag_name().name());
-            // nixvm renders that there are none of a kind; devices of it that somebody added win.
+            // nixvm renders that there is no device of a kind; one added by hand wins.
             if is_none(child) && left.iter().any(|other| kind(*other) == kind(child) && !is_none(*other)) {
                 continue;
             }
             self.xml.push('\n');
-            // nixvm's own elements are not mixed with what they said before.
+            // nixvm's own elements are not mixed with their older versions.
             let index = if place == "domain/metadata" { None } else { self.counterpart(&at, child, &left) };
             let Some(index) = index else {
                 self.copy(child);
@@ -178,13 +179,13 @@ impl Merge<'_> {
         self.xml.push('\n');
     }
 
-    /// Returns which of the elements `left` is the one that nixvm renders as `child`.
+    /// Returns the index of the element in `left` that nixvm renders as `child`.
     fn counterpart(&self, at: &str, child: Node<'_, '_>, left: &[Node<'_, '_>]) -> Option<usize> {
         left.iter().position(|other| self.is_same(at, child, *other)).or_else(|| {
-            // A card with another address on the network that nixvm gave the machine: its address was changed.
+            // A card with another address on the network that nixvm gave the machine: the address was changed by hand.
             let record = self.record.filter(|_| at == "domain/devices/interface")?;
             let is_changed = |other: &Node<'_, '_>| {
-                let source = grandchild(*other, "source");
+                let source = xml::child(*other, "source");
                 let network = source.and_then(|of| of.attribute("network").or(of.attribute("bridge")));
                 other.has_tag_name("interface")
                     && other.attribute("type") == record.attribute("interface")
@@ -202,7 +203,7 @@ impl Merge<'_> {
             }
             "domain/devices/controller" => kind(other) == kind(child),
             "domain/devices/channel" => {
-                let [there, now] = [other, child].map(|channel| grandchild(channel, "target"));
+                let [there, now] = [other, child].map(|channel| xml::child(channel, "target"));
                 there.map(|target| target.attribute("name")) == now.map(|target| target.attribute("name"))
             }
             "domain/clock/timer" | "domain/os/firmware/feature" => {
@@ -213,13 +214,12 @@ impl Merge<'_> {
         same && other.tag_name().name() == child.tag_name().name()
     }
 
-    /// Tells where values that nixvm renders were changed by hand, and returns whether the element's text is another one.
+    /// Records values that were changed by hand, and returns whether the element's text differs.
     fn compare(&mut self, place: &str, label: &str, ours: Node<'_, '_>, theirs: Node<'_, '_>) -> bool {
         for attribute in ours.attributes() {
             let (at, now) = (format!("{place}@{}", attribute.name()), attribute.value());
-            if let Some(there) =
-                theirs.attribute(attribute.name()).filter(|_| !REWORDED.contains(&at.as_str()))
-            {
+            let there = theirs.attribute(attribute.name());
+            if let Some(there) = there.filter(|_| !REWORDED.contains(&at.as_str())) {
                 self.tell(&at, &join(label, attribute.name()), there, now);
             }
         }
@@ -233,7 +233,7 @@ impl Merge<'_> {
         true
     }
 
-    /// Tells a value that is set back, if somebody changed it.
+    /// Records a value that is set back, if it was changed by hand.
     fn tell(&mut self, at: &str, what: &str, there: &str, now: &str) {
         let by_hand = match RECORDED.iter().find(|(place, _)| *place == at) {
             Some((_, name)) => self.record.is_some_and(|record| record.attribute(*name) != Some(there)),
@@ -244,40 +244,34 @@ impl Merge<'_> {
         }
     }
 
-    /// Leaves an element out, and tells where somebody had written into it what nothing else says.
+    /// Leaves an element out, and records that if its value was changed by hand.
     fn leave_out(&mut self, at: &str, label: &str, theirs: Node<'_, '_>) {
-        let memory = theirs.parent().and_then(|domain| grandchild(domain, "memory"));
-        let told = match at {
-            "domain/currentMemory" => memory.is_some_and(|memory| text(memory) != text(theirs)),
-            "domain/os/boot" => true,
-            _ => false,
-        };
-        if told {
+        let memory = || theirs.parent().and_then(|domain| xml::child(domain, "memory"));
+        let by_hand = at == "domain/os/boot"
+            || at == "domain/currentMemory" && memory().is_some_and(|memory| text(memory) != text(theirs));
+        if by_hand {
             self.set_back.push(join(label, theirs.tag_name().name()));
         }
     }
 
-    /// Writes QEMU's own arguments: nixvm's as they are rendered, and those that somebody added.
+    /// Writes QEMU's own arguments: nixvm's as rendered, and those added by hand.
     fn command_line(&mut self, ours: Option<Node<'_, '_>>, theirs: Node<'_, '_>) {
-        let added: Vec<Node<'_, '_>> = theirs.children().filter(Node::is_element).collect();
-        let mut kept = Vec::new();
-        let mut at = 0;
-        while let Some(argument) = added.get(at) {
-            let value = |node: Option<&Node<'_, '_>>| {
-                node.and_then(|node| node.attribute("value")).unwrap_or_default().to_owned()
-            };
-            let (option, of) = (value(Some(argument)), value(added.get(at + 1)));
-            if option == "-netdev" && of.contains(",id=nixvm,")
-                || option == "-device" && of.contains(",netdev=nixvm,")
-            {
-                at += 2;
-                continue;
-            }
-            kept.push(*argument);
-            at += 1;
-        }
         let own = ours.into_iter().flat_map(|ours| ours.children().filter(Node::is_element));
-        let all: Vec<&str> = own.map(source).chain(kept.into_iter().map(source)).collect();
+        let mut all: Vec<&str> = own.map(source).collect();
+        let mut added = theirs.children().filter(Node::is_element).peekable();
+        while let Some(argument) = added.next() {
+            let of = added.peek().and_then(|next| next.attribute("value")).unwrap_or_default();
+            let is_own = match argument.attribute("value") {
+                Some("-netdev") => of.contains(",id=nixvm,"),
+                Some("-device") => of.contains(",netdev=nixvm,"),
+                _ => false,
+            };
+            if is_own {
+                added.next();
+            } else {
+                all.push(source(argument));
+            }
+        }
         if !all.is_empty() {
             self.xml += &format!("\n<qemu:commandline>\n{}\n</qemu:commandline>", all.join("\n"));
         }
@@ -286,13 +280,11 @@ impl Merge<'_> {
     fn declare_namespaces(&mut self, ours: Node<'_, '_>, theirs: Node<'_, '_>) {
         let mut declared = Vec::new();
         for namespace in ours.namespaces().chain(theirs.namespaces()) {
-            let Some(prefix) =
-                namespace.name().filter(|prefix| *prefix != "xml" && !declared.contains(prefix))
-            else {
-                continue;
-            };
-            declared.push(prefix);
-            self.attribute(&format!("xmlns:{prefix}"), namespace.uri());
+            let new = namespace.name().filter(|prefix| *prefix != "xml" && !declared.contains(prefix));
+            if let Some(prefix) = new {
+                declared.push(prefix);
+                self.attribute(&format!("xmlns:{prefix}"), namespace.uri());
+            }
         }
     }
 
@@ -304,7 +296,6 @@ impl Merge<'_> {
         self.xml += source(node);
     }
 
-    /// Writes an element without its children of that name.
     fn copy_without(&mut self, node: Node<'_, '_>, name: &str) {
         let (input, mut from) = (node.document().input_text(), node.range().start);
         for child in node.children().filter(|child| child.has_tag_name(name)) {
@@ -315,74 +306,7 @@ impl Merge<'_> {
     }
 }
 
-/// Returns an element as it is written.
-fn source<'a>(node: Node<'a, '_>) -> &'a str {
-    &node.document().input_text()[node.range()]
-}
-
-/// Returns an element's name as it is written, with its prefix.
-fn qualified<'a>(node: Node<'a, '_>) -> &'a str {
-    let tag = &source(node)[1..];
-    &tag[..tag.find(|c: char| c.is_whitespace() || "/>".contains(c)).unwrap_or(tag.len())]
-}
-
-/// Returns an element's text; an amount of memory in whole MiB where that is possible.
-fn text(node: Node<'_, '_>) -> String {
-    if node.children().any(|child| child.is_element()) {
-        return String::new();
-    }
-    let text = node.text().unwrap_or_default().trim();
-    let Some(unit) = node.attribute("unit") else { return text.to_owned() };
-    match (text.parse::<u64>(), unit) {
-        (Ok(kib), "KiB") if kib % 1024 == 0 => format!("{} MiB", kib / 1024),
-        _ => format!("{text} {unit}"),
-    }
-}
-
-fn grandchild<'a, 'b>(node: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
-    node.children().find(|child| child.has_tag_name(name))
-}
-
-/// Returns the serial number of a disk of nixvm's.
-fn serial<'a>(disk: Node<'a, '_>) -> Option<&'a str> {
-    let serial = grandchild(disk, "serial")?.text()?.trim();
-    [BOOT, DATA, IDENTITY].contains(&serial).then_some(serial)
-}
-
-/// Returns a network card's address.
-fn card<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
-    grandchild(interface, "mac")?.attribute("address")
-}
-
-/// Returns what tells a device from others of its name, where its kind does that.
-fn kind<'a>(node: Node<'a, '_>) -> (&'a str, Option<&'a str>, &'a str) {
-    let index = node.attribute("index").unwrap_or("0");
-    (node.tag_name().name(), node.attribute("type"), index)
-}
-
-/// Returns whether a device says that there is none of its kind.
-fn is_none(node: Node<'_, '_>) -> bool {
-    match node.tag_name().name() {
-        "controller" => node.attribute("model") == Some("none"),
-        "video" => grandchild(node, "model").is_some_and(|model| model.attribute("type") == Some("none")),
-        _ => false,
-    }
-}
-
-fn boot_order<'a>(node: Node<'a, '_>) -> Option<&'a str> {
-    node.attribute("order").filter(|_| node.has_tag_name("boot"))
-}
-
-/// Returns whether that is the title that nixvm gives to a domain; see `templates/domain.xml.j2`.
-fn is_own_title(title: Node<'_, '_>) -> bool {
-    text(title).contains(" (nixvm, profile ")
-}
-
-fn is_own_metadata(node: Node<'_, '_>) -> bool {
-    node.tag_name().namespace().is_some_and(|of| [METADATA_NAMESPACE, DEFINED_NAMESPACE].contains(&of))
-}
-
-/// Returns what a message calls a child of what it calls `label`.
+/// Returns the label of a child in messages.
 fn sublabel(label: &str, child: Node<'_, '_>) -> String {
     match child.tag_name().name() {
         "devices" => label.to_owned(),

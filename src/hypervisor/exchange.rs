@@ -1,8 +1,8 @@
 //! Bytes to and from a guest's serial port, over libvirt's stream.
 //!
 //! The stream does not block; libvirt's event loop, run here on the calling
-//! thread, says when it can be read or written. So it works alike for a daemon
-//! on this host and for one at the end of ssh.
+//! thread, says when it can be read or written. This works for a local daemon
+//! and for one behind ssh alike.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -22,36 +22,34 @@ use virt::sys;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Say, Turn, said};
 
-/// What a non-blocking stream answers instead of a length (`virStreamSend`, `virStreamRecv`).
+/// A non-blocking stream's answer instead of a length (`virStreamSend`, `virStreamRecv`).
 const WOULD_BLOCK: isize = -2;
 
-/// Bytes waiting to be sent from which on no more input is read.
+/// With this many bytes waiting to be sent, no more input is read.
 const FULL: usize = 64 * 1024;
 
-/// Why an exchange is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The guest closed its side: it is off.
+    /// The guest closed its side, so it is off.
     Guest,
-    /// The caller's filter or receiver had enough.
+    /// The caller's filter or receiver ended it.
     Caller,
-    /// The input is at its end, and all of it is sent.
+    /// All input is sent.
     Input,
 }
 
-/// Looks at what was typed; returns what of it to send, and whether to go on.
+/// Given the typed bytes, returns those to send, and whether to continue.
 pub(super) type Filter = fn(&[u8]) -> (&[u8], ControlFlow<()>);
 
-/// Takes what the guest printed; returns whether to go on.
+/// Takes the bytes that the guest printed; returns whether to continue.
 pub(super) type Receiver = Box<dyn FnMut(&[u8]) -> Result<ControlFlow<()>>>;
 
-/// An open serial port.
 pub(super) struct Exchange {
-    // `virt` 0.5's `Drop` removes the callback a second time and panics. One stream a session is left to libvirt instead.
+    // `virt` 0.5's `Drop` removes the callback a second time and panics. So each session leaks its stream.
     stream: ManuallyDrop<Box<Stream>>,
     shared: Rc<RefCell<Shared>>,
     input: Option<EventHandleWatch>,
-    // No other thread may run the callbacks. Last: it is given up when they are gone.
+    // No other thread may run the callbacks. The last field, so that it is dropped after them.
     _turn: Turn,
 }
 
@@ -65,7 +63,7 @@ struct Shared {
 }
 
 impl Exchange {
-    /// Returns the domain's first serial port, opened; one that someone else has open is taken over if `force` is set.
+    /// Opens the domain's first serial port; `force` takes it over from another session.
     pub(super) fn open(
         connection: &Connect,
         domain: &Domain,
@@ -99,7 +97,7 @@ impl Exchange {
         Ok(Exchange { stream: ManuallyDrop::new(stream), shared, input: None, _turn: turn })
     }
 
-    /// Sends what `filter` lets through of `input` from now on.
+    /// Sends the bytes of `input` that pass `filter` from now on.
     pub(super) fn send_from(&mut self, input: BorrowedFd<'_>, filter: Filter) -> Result<()> {
         let say = || Failure::user("cannot read the terminal");
         let input: OwnedFd = input.try_clone_to_owned().explain(say)?;
@@ -117,7 +115,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Carries bytes both ways until it is over, `limit` at most; `None` when the time is up.
+    /// Carries bytes both ways until the exchange is over, or returns `None` after `limit`.
     pub(super) fn run(&self, limit: Option<Duration>) -> Result<Option<End>> {
         let deadline = limit.map(|limit| (Instant::now() + limit, Alarm::after(limit)));
         loop {
@@ -138,7 +136,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // What fails here has nothing left to harm: the port is closed with the connection at the latest.
+        // Failures here are harmless: the port is closed with the connection at the latest.
         if let Some(input) = self.input.take() {
             let _ = input.event_remove_handle();
         }
@@ -160,7 +158,7 @@ impl Shared {
         let turned = self.receive_all().and_then(|end| if end.is_none() { self.send_all() } else { Ok(end) });
         self.over = match turned {
             Ok(None) if gone => Some(Ok(End::Guest)),
-            // libvirt reports a port whose guest went away as an error as often as by its end.
+            // When the guest goes off, libvirt reports an error as often as the end of the stream.
             Err(_) if gone => Some(Ok(End::Guest)),
             turned => turned.transpose(),
         };
@@ -191,12 +189,13 @@ impl Shared {
                 Err(error) => return Err(said(&error)),
             }
         }
-        let events = match self.outgoing.is_empty() {
-            true if self.leaving.is_some() => return Ok(self.leaving),
-            true => sys::VIR_STREAM_EVENT_READABLE,
-            false => sys::VIR_STREAM_EVENT_READABLE | sys::VIR_STREAM_EVENT_WRITABLE,
-        };
-        self.stream.event_update_callback(events).map_err(|error| said(&error))?;
+        let mut events = sys::VIR_STREAM_EVENT_READABLE;
+        if !self.outgoing.is_empty() {
+            events |= sys::VIR_STREAM_EVENT_WRITABLE;
+        } else if self.leaving.is_some() {
+            return Ok(self.leaving);
+        }
+        self.stream.event_update_callback(events).said()?;
         Ok(None)
     }
 
@@ -212,7 +211,7 @@ impl Shared {
                 }
             }
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            // A terminal that is gone reads as EIO.
+            // EIO: the terminal no longer exists.
             Err(_) => self.leave(End::Input),
         }
         self.turn(0);

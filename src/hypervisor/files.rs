@@ -1,32 +1,28 @@
-//! What AppArmor cannot make a whole profile of, taken out of a definition.
+//! Parts of a definition from which AppArmor's profile would come out incomplete, rewritten.
 //!
-//! nixvm once defined disks as volumes. libvirt's AppArmor driver leaves them out of the profile that confines QEMU (see
-//! [`DomainFiles`](crate::model::domain::DomainFiles)), and the machine cannot start.
+//! Earlier versions of nixvm defined disks as volumes. libvirt's AppArmor driver leaves volumes out of the profile that
+//! confines QEMU (see [`DomainFiles`](crate::model::domain::DomainFiles)), and the machine cannot start.
 //!
-//! And when a machine that runs goes on in another layer, libvirt writes what that lies on into the definition, as far as
-//! the definition told before: one layer, and not what was below. The driver takes that for all there is (libvirt 9.0, `get_files` in
-//! `src/security/virt-aa-helper.c`), while it finds everything itself where nothing is said.
+//! And when a running machine is switched to another layer, libvirt writes into the definition the one backing file that it
+//! knew before, and not those further down. The driver takes that list for complete (libvirt 9.0, `get_files` in
+//! `src/security/virt-aa-helper.c`), while it finds all backing files itself where the definition lists none.
 
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::{Reader, Writer};
+use roxmltree::Node;
 use virt::sys;
 
 use super::Owned;
-use super::definition::Definition;
-use crate::error::{Explain, Failure, Result};
+use crate::error::{Explain, Result};
 use crate::libvirt::Say;
+use crate::libvirt::xml::{all, child, escape, read, text};
 
 impl Owned {
-    /// Has the definition name the images of disks as files, and not what they lie on: of each disk with one of the serial
-    /// numbers, the file at the path, or the one that it names already.
+    /// Rewrites the definition so that the disks with these serial numbers name files and no backing files: each the file at
+    /// the path, or the one that it names already.
     ///
-    /// Nothing else of the definition changes, and nothing at all of what runs.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or refuses the definition.
+    /// Nothing else in the definition changes, and a running machine is not touched.
     pub fn name_files(&self, files: &[(String, Option<String>)]) -> Result<()> {
         let say = || self.cannot("name the disks as files in the definition of");
-        // With what libvirt shows to nobody else, such as the password of a display: it is to stay.
+        // SECURE adds what libvirt otherwise hides, such as the password of a display: it must not get lost.
         let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
         let xml = with_files(&self.domain.xml_desc(flags).say(say)?, files).explain(say)?;
         let connection = self.domain.connect().say(say)?;
@@ -34,76 +30,47 @@ impl Owned {
     }
 }
 
-/// Returns a domain's XML with the disks of those serial numbers on files at those paths; the rest as it is.
 fn with_files(xml: &str, files: &[(String, Option<String>)]) -> Result<String> {
-    let path_of = |serial: &Option<String>| files.iter().find(|(of, _)| Some(of) == serial.as_ref());
-    let disks = Definition::parse(xml)?.disks;
-    let mut paths = disks.iter().map(|disk| path_of(&disk.serial).map(|(_, path)| path.as_deref()));
-
-    let mut rewrite = || -> quick_xml::Result<Vec<u8>> {
-        let mut reader = Reader::from_str(xml);
-        let mut writer = Writer::new(Vec::new());
-        let (mut place, mut path, mut below) = (Vec::new(), None, false);
-        loop {
-            let event = reader.read_event()?;
-            match &event {
-                Event::Start(element) | Event::Empty(element) => {
-                    place.push(element.name().as_ref().to_owned());
-                    if place.iter().eq(["domain", "devices", "disk"].map(str::as_bytes)) {
-                        path = paths.next().flatten();
-                    }
-                    if path.is_some() && place.len() == 4 && element.name().as_ref() == b"backingStore" {
-                        below = true;
-                    }
-                }
-                _ => {}
+    read(xml, |root| {
+        let mut edits = Vec::new();
+        for disk in all(root, "domain/devices/disk") {
+            let serial = child(disk, "serial").map(text);
+            let Some((_, path)) = files.iter().find(|(of, _)| Some(of) == serial.as_ref()) else { continue };
+            if let Some(path) = path {
+                edits.push(start_tag(disk, ("type", "file"), &["type"]));
+                let replaced = ["pool", "volume", "mode", "file"];
+                edits
+                    .extend(child(disk, "source").map(|source| start_tag(source, ("file", path), &replaced)));
             }
-            let event = match (path, event) {
-                (Some(Some(path)), Event::Start(element)) => {
-                    Event::Start(on_file(element, place.len(), path)?)
-                }
-                (Some(Some(path)), Event::Empty(element)) => {
-                    Event::Empty(on_file(element, place.len(), path)?)
-                }
-                (_, event) => event,
-            };
-            let wanted = !below;
-            match &event {
-                Event::Eof => return Ok(writer.into_inner()),
-                Event::End(_) | Event::Empty(_) => {
-                    place.pop();
-                    path = path.filter(|_| place.len() > 2);
-                    below &= place.len() > 3;
-                }
-                _ => {}
-            }
-            if wanted {
-                writer.write_event(event)?;
-            }
+            let below = disk.children().filter(|node| node.has_tag_name("backingStore"));
+            edits.extend(below.map(|below| (below.range(), String::new())));
         }
-    };
-    let bytes = rewrite().explain(|| Failure::bug("cannot read a domain's XML"))?;
-    Ok(String::from_utf8(bytes)?)
+        edits.sort_by_key(|(range, _)| range.start);
+        let mut text = root.document().input_text().to_owned();
+        for (range, new) in edits.into_iter().rev() {
+            text.replace_range(range, &new);
+        }
+        text
+    })
 }
 
-/// Returns an element of a disk, so many levels deep in the document, as it is where the image is the file at `path`.
-fn on_file<'a>(element: BytesStart<'a>, depth: usize, path: &str) -> quick_xml::Result<BytesStart<'a>> {
-    let name = String::from_utf8_lossy(element.name().as_ref()).into_owned();
-    let (add, drop): (_, &[&[u8]]) = match (depth, name.as_str()) {
-        (3, "disk") => (("type", "file"), &[b"type"]),
-        (4, "source") => (("file", path), &[b"pool", b"volume", b"mode", b"file"]),
-        _ => return Ok(element),
-    };
-    let mut changed = BytesStart::new(name);
-    changed.push_attribute(add);
-    for attribute in element.attributes() {
-        let attribute = attribute?;
-        if !drop.contains(&attribute.key.as_ref()) {
-            let key = String::from_utf8_lossy(attribute.key.as_ref());
-            changed.push_attribute((key.as_ref(), attribute.unescape_value()?.as_ref()));
-        }
+/// Returns where an element's start tag is, and the tag with `attribute` in the place of those in `replaced`.
+fn start_tag(
+    element: Node<'_, '_>,
+    attribute: (&str, &str),
+    replaced: &[&str],
+) -> (std::ops::Range<usize>, String) {
+    let all = element.range();
+    let source = &element.document().input_text()[all.clone()];
+    let from = element.attributes().next_back().map_or(0, |last| last.range().end - all.start);
+    let end = source[from..].find('>').map_or(source.len(), |length| from + length);
+    let close = if source[..end].ends_with('/') { "/" } else { "" };
+    let kept = element.attributes().filter(|other| !replaced.contains(&other.name()));
+    let mut tag = format!("<{}", element.tag_name().name());
+    for (name, value) in std::iter::once(attribute).chain(kept.map(|kept| (kept.name(), kept.value()))) {
+        tag += &format!(" {name}=\"{}\"", escape(value));
     }
-    Ok(changed)
+    (all.start..all.start + end, tag + close)
 }
 
 #[cfg(test)]

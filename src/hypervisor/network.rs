@@ -2,56 +2,50 @@
 
 use std::net::Ipv4Addr;
 
-use virt::error::ErrorNumber;
+use roxmltree::Node;
+use virt::error::{Error, ErrorNumber};
 
 use super::Hypervisor;
 use crate::error::{Failure, Result};
-use crate::libvirt::xml::{Found, walk};
-use crate::libvirt::{Say, code, said};
+use crate::libvirt::{Say, code, said, xml};
 use crate::model::Ipv4Range;
 
-/// One of libvirt's networks, as its definition says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VirtualNetwork {
-    /// Its name.
     pub name: String,
-    /// The host's bridge that its guests are on.
+    /// The host's bridge that connects its guests.
     pub bridge: Option<String>,
-    /// How traffic leaves it (`nat`, `route`, `bridge`, …); `None` where it does not.
+    /// How traffic leaves it (`nat`, `route`, `bridge`, …); `None` for an isolated network.
     pub forward: Option<String>,
     /// The host's own address on it.
     pub address: Option<Ipv4Addr>,
-    /// The addresses of the network, and those that it routes to.
+    /// The network's own addresses, and those it has routes to.
     pub ranges: Vec<Ipv4Range>,
-    /// Whether libvirt gives its guests addresses.
+    /// Whether libvirt gives its guests IPv4 addresses.
     pub dhcp: bool,
-    /// Whether it is up.
     pub runs: bool,
 }
 
-/// What it took to have a thing running.
+/// What had to be done so that something runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ensured {
-    /// Nothing.
     Present,
-    /// It was there, and is started now.
     Started,
-    /// It was not there.
     Created,
 }
 
 impl Hypervisor {
-    /// Sees that the network `name` runs, now and whenever libvirt starts, and returns what that took.
+    /// Ensures that the network `name` runs, now and whenever libvirt starts.
     ///
-    /// What `xml` gives is defined where no network of that name is; one that is there stays as it is.
+    /// An existing network stays as it is; a missing one is defined by `xml`.
     ///
     /// # Errors
     /// Those of `xml`; this libvirt has no networks (a session has none), or the network does not start.
     pub fn ensure_network(&self, name: &str, xml: impl FnOnce() -> Result<String>) -> Result<Ensured> {
         let say = || Failure::user(format!("cannot start libvirt's network `{name}`"));
         let found = match self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork) {
-            Err(error) if matches!(code(&error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect)) => {
+            Err(error) if has_no_networks(&error) => {
                 return Err(say().hint(self.network_hint()).because(said(&error)).into());
             }
             found => found.say(say)?,
@@ -86,16 +80,11 @@ impl Hypervisor {
         }
     }
 
-    /// Returns libvirt's networks; none where this libvirt can have none.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns libvirt's networks; none where this libvirt has no network driver.
     pub fn networks(&self) -> Result<Vec<VirtualNetwork>> {
         let say = || Failure::user("cannot list libvirt's networks");
         let listed = match self.connection().list_all_networks(0) {
-            Err(error) if matches!(code(&error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect)) => {
-                return Ok(Vec::new());
-            }
+            Err(error) if has_no_networks(&error) => return Ok(Vec::new()),
             listed => listed.say(say)?,
         };
         let mut networks = Vec::new();
@@ -103,46 +92,50 @@ impl Hypervisor {
             // One that was undefined since the list was made is no error.
             let Some(xml) = network.xml_desc(0).unless(ErrorNumber::NoNetwork).say(say)? else { continue };
             let runs = network.is_active().unless(ErrorNumber::NoNetwork).say(say)?.unwrap_or(false);
-            networks.push(VirtualNetwork { runs, ..read(&xml)? });
+            networks.push(VirtualNetwork { runs, ..xml::read(&xml, network_of)? });
         }
         Ok(networks)
     }
 }
 
-/// Reads a network's definition; see <https://libvirt.org/formatnetwork.html>.
-fn read(xml: &str) -> Result<VirtualNetwork> {
-    let mut network = VirtualNetwork::default();
-    walk(xml, &mut |place, found| match (place, found) {
-        ("network/name", Found::Text(name)) => network.name.push_str(name),
-        ("network/bridge", Found::Element(bridge)) => network.bridge = bridge.attribute("name"),
-        // NAT is what libvirt takes where no mode is named.
-        ("network/forward", Found::Element(forward)) => {
-            network.forward = Some(forward.attribute("mode").unwrap_or_else(|| "nat".into()));
-        }
-        ("network/ip" | "network/route", Found::Element(ip)) => {
-            let parsed = |name: &str| ip.attribute(name).and_then(|value| value.parse::<Ipv4Addr>().ok());
-            let Some(address) = parsed("address") else { return };
-            let prefix = ip.attribute("prefix").and_then(|prefix| prefix.parse().ok());
-            let range = match (prefix, parsed("netmask")) {
-                (Some(prefix), _) => Some(Ipv4Range::around(address, prefix)),
-                (None, Some(netmask)) => Ipv4Range::by_netmask(address, netmask),
-                (None, None) => Some(Ipv4Range::around(address, class_prefix(address))),
-            };
-            network.ranges.extend(range);
-            if place == "network/ip" && network.address.is_none() {
-                network.address = Some(address);
-            }
-        }
-        ("network/ip/dhcp/range" | "network/ip/dhcp/host", Found::Element(range)) => {
-            let address = range.attribute("start").or_else(|| range.attribute("ip"));
-            network.dhcp |= address.is_some_and(|address| address.parse::<Ipv4Addr>().is_ok());
-        }
-        _ => {}
-    })?;
-    Ok(network)
+fn has_no_networks(error: &Error) -> bool {
+    matches!(code(error), Some(ErrorNumber::NoSupport | ErrorNumber::NoConnect))
 }
 
-/// Returns the bits that libvirt takes where neither netmask nor prefix is given: those of the address's class.
+/// Reads a network's definition; see <https://libvirt.org/formatnetwork.html>.
+fn network_of(root: Node<'_, '_>) -> VirtualNetwork {
+    let at = |place| xml::at(root, place);
+    let ips = || root.children().filter(|node| node.has_tag_name("ip"));
+    let routes = root.children().filter(|node| node.has_tag_name("route"));
+    let leases = |kind| xml::all(root, &format!("network/ip/dhcp/{kind}"));
+    VirtualNetwork {
+        name: at("network/name").map(xml::text).unwrap_or_default(),
+        bridge: at("network/bridge").and_then(|bridge| bridge.attribute("name")).map(str::to_owned),
+        // libvirt's mode is NAT if none is named.
+        forward: at("network/forward").map(|forward| forward.attribute("mode").unwrap_or("nat").to_owned()),
+        address: ips().find_map(|ip| ipv4(ip, "address")),
+        ranges: ips().chain(routes).filter_map(range).collect(),
+        dhcp: leases("range").iter().any(|range| ipv4(*range, "start").is_some())
+            || leases("host").iter().any(|host| ipv4(*host, "ip").is_some()),
+        runs: false,
+    }
+}
+
+fn ipv4(node: Node<'_, '_>, name: &str) -> Option<Ipv4Addr> {
+    node.attribute(name)?.parse().ok()
+}
+
+fn range(node: Node<'_, '_>) -> Option<Ipv4Range> {
+    let address = ipv4(node, "address")?;
+    let prefix = node.attribute("prefix").and_then(|prefix| prefix.parse().ok());
+    match (prefix, ipv4(node, "netmask")) {
+        (Some(prefix), _) => Some(Ipv4Range::around(address, prefix)),
+        (None, Some(netmask)) => Ipv4Range::by_netmask(address, netmask),
+        (None, None) => Some(Ipv4Range::around(address, class_prefix(address))),
+    }
+}
+
+/// Returns libvirt's prefix for a network without netmask and prefix: that of the address's class.
 fn class_prefix(address: Ipv4Addr) -> u8 {
     match address.octets()[0] {
         0..128 => 8,
@@ -173,6 +166,7 @@ mod tests {
 
     #[test]
     fn a_definition_says_where_its_guests_are_and_whether_they_get_addresses() {
+        let read = |text: &str| xml::read(text, network_of);
         let network = read(
             "<network><name>lan</name><forward mode='route'/><bridge name='virbr7'/>\
              <ip family='ipv6' address='fd00::1' prefix='64'><dhcp><range start='fd00::2' end='fd00::9'/></dhcp></ip>\

@@ -1,4 +1,4 @@
-//! A domain's other name.
+//! Renaming a domain.
 
 use virt::error::ErrorNumber;
 use virt::sys;
@@ -11,10 +11,10 @@ use crate::libvirt::Say;
 use crate::model::{MachineId, MachineName};
 
 impl Hypervisor {
-    /// Returns the domain of that UUID, checked to be that of the machine `old` or `new`, whichever its name is now;
-    /// `None` where there is none.
+    /// Returns the domain of that UUID, checked to be a machine `old` or `new`, whichever its name is now; `None` if there
+    /// is no such domain.
     ///
-    /// libvirt gives a domain another name by one call, and what nixvm wrote into it follows by a second one.
+    /// libvirt renames a domain in one call, and nixvm's metadata in it is changed in a second one.
     ///
     /// # Errors
     /// It is not nixvm's, is another machine's or workspace's, or libvirt does not answer.
@@ -39,10 +39,7 @@ impl Hypervisor {
 }
 
 impl Owned {
-    /// Gives the domain another name; nothing, where it has that.
-    ///
-    /// # Errors
-    /// The machine is up, another domain has the name, or libvirt does not answer.
+    /// Renames the domain, which must be off; nothing is done if it has the name already.
     pub fn rename(&self, new: &MachineName) -> Result<()> {
         if self.name() == new {
             return Ok(());

@@ -1,40 +1,35 @@
-//! A running machine's data disk goes on in an overlay, and what was written so far stands still.
+//! A running machine's data disk is switched to an overlay; the image below it is frozen from then on.
 //!
-//! libvirt records no snapshot of its own: below version 10.9 it cannot go back
-//! to one on a guest with UEFI. What lies on what is told by the files alone.
+//! libvirt is told to record no snapshot of its own: below version 10.9 it cannot
+//! go back to one on a guest with UEFI. Only the files themselves tell the chain.
 
 use std::time::{Duration, Instant};
 
 use virt::domain_snapshot::DomainSnapshot;
-use virt::error::Error;
 use virt::sys;
 
-use super::definition::{DATA, Definition};
-use super::{Owned, Seen, escape};
-use crate::error::{Failure, Result};
-use crate::libvirt::Say;
+use super::definition::Definition;
+use super::{Owned, Seen};
+use crate::error::{Explain, Result};
+use crate::libvirt::xml::escape;
+use crate::libvirt::{Answer, Say};
 
-/// How a machine came to write to another image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switched {
-    /// How long that took.
     pub took: Duration,
-    /// Whether the guest wrote out everything before, and stood still meanwhile.
+    /// Whether the guest wrote everything to its disk before, and was frozen meanwhile.
     pub quiesced: bool,
 }
 
 impl Seen {
-    /// Returns the names of the snapshots that libvirt knows of the machine, each behind its parent: all are another tool's.
+    /// Returns the names of libvirt's own snapshots of the machine, each behind its parent: all are another tool's.
     ///
-    /// With `external` only those which have the machine write to a file of their own.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// With `external` only those that make the machine write to another file.
     pub fn foreign_snapshots(&self, external: bool) -> Result<Vec<String>> {
         let flags = sys::VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL
             | if external { sys::VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL } else { 0 };
         let names = || self.domain.list_all_snapshots(flags)?.iter().map(DomainSnapshot::name).collect();
-        let names: std::result::Result<Vec<String>, Error> = names();
+        let names: Answer<Vec<String>> = names();
         names.say(|| self.cannot("list the snapshots of"))
     }
 }
@@ -42,21 +37,19 @@ impl Seen {
 impl Owned {
     /// Has the running machine write to the overlay at `overlay_path` from now on.
     ///
-    /// The overlay is there already, lies on the volume that is written now, and is empty. libvirt changes what runs
-    /// and the definition by one step: should nixvm be killed meanwhile, both are done or neither is.
+    /// The overlay must exist, be empty, and be backed by the volume that is written now. libvirt changes the running
+    /// machine and the definition in one step: if nixvm is killed meanwhile, both are done or neither is.
     ///
-    /// With `quiesce` the guest writes out what is dirty, and stands still for as long as this takes. libvirt sees to
-    /// that, and not nixvm by [`Owned::freeze`], so that the guest is thawed also if nixvm is killed. A guest whose
-    /// agent does not answer is as after a power cut.
+    /// With `quiesce` the guest writes out dirty data first and is frozen meanwhile. libvirt does that, and not nixvm by
+    /// [`Owned::freeze`], so that the guest is thawed also if nixvm is killed. If the guest's agent does not answer, the
+    /// frozen image is as after a power cut.
     ///
     /// # Errors
     /// The machine is off, `overlay_path` is no image that QEMU can open, the agent cannot freeze, or libvirt fails.
     pub fn switch_data(&self, overlay_path: &str, quiesce: bool) -> Result<Switched> {
         let say = || self.cannot("switch the data disk of");
         let disks = self.live_disks()?;
-        let xml = snapshot_xml(&disks, overlay_path).ok_or_else(|| {
-            say().because(Failure::user(format!("it has no disk with the serial number `{DATA}`")))
-        })?;
+        let xml = snapshot_xml(&disks, &disks.data().explain(say)?.target, overlay_path);
         let quiesced = quiesce && self.agent_answers();
         if quiesced {
             self.write_out();
@@ -73,26 +66,21 @@ impl Owned {
 }
 
 /// Returns the XML of a snapshot of the data disk alone; see <https://libvirt.org/formatsnapshot.html>.
-fn snapshot_xml(disks: &Definition, overlay_path: &str) -> Option<String> {
-    let data = &disks.disk(DATA)?.target;
-    let mut xml = "<domainsnapshot><disks>".to_owned();
-    for disk in &disks.disks {
-        let target = escape(&disk.target);
-        xml += &match disk.target == *data {
-            true => format!(
-                "<disk name='{target}' snapshot='external' type='file'><driver type='qcow2'/><source file='{}'/></disk>",
-                escape(overlay_path)
-            ),
+fn snapshot_xml(disks: &Definition, data: &str, overlay_path: &str) -> String {
+    let disks = disks.each(|target| {
+        if target != data {
             // Else libvirt would take one of every disk.
-            false => format!("<disk name='{target}' snapshot='no'/>"),
-        };
-    }
-    Some(xml + "</disks></domainsnapshot>")
+            return format!("<disk name='{target}' snapshot='no'/>");
+        }
+        let path = escape(overlay_path);
+        format!("<disk name='{target}' snapshot='external' type='file'><driver type='qcow2'/><source file='{path}'/></disk>")
+    });
+    format!("<domainsnapshot><disks>{disks}</disks></domainsnapshot>")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::Disk;
+    use super::super::definition::{DATA, Disk};
     use super::*;
 
     fn disk(serial: Option<&str>, target: &str) -> Disk {
@@ -102,7 +90,8 @@ mod tests {
     #[test]
     fn the_data_disk_alone_is_switched() {
         let disks = vec![disk(Some("nixvm-boot"), "vda"), disk(Some(DATA), "vdb"), disk(None, "sda")];
-        let xml = snapshot_xml(&Definition { disks, nvram: None }, "/p/it's & <odd>").unwrap();
+        let disks = Definition { disks, nvram: None };
+        let xml = snapshot_xml(&disks, &disks.data().unwrap().target, "/p/it's & <odd>");
         assert_eq!(
             xml,
             "<domainsnapshot><disks><disk name='vda' snapshot='no'/>\
@@ -110,6 +99,6 @@ mod tests {
              <source file='/p/it&apos;s &amp; &lt;odd&gt;'/></disk>\
              <disk name='sda' snapshot='no'/></disks></domainsnapshot>"
         );
-        assert_eq!(snapshot_xml(&Definition { disks: vec![disk(None, "vda")], nvram: None }, "/p"), None);
+        assert!(Definition { disks: vec![disk(None, "vda")], nvram: None }.data().is_err());
     }
 }

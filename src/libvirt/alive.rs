@@ -1,8 +1,8 @@
-//! A connection that lives while nobody uses it, and dies with its host.
+//! Keeping an unused connection alive, and noticing that its host is gone.
 //!
-//! libvirt's daemon asks its clients for a sign of life and drops those that give none for half a minute. The
-//! library answers while it is in a call or in the event loop; between calls, while Nix builds or somebody thinks
-//! about a question, nobody does. So a thread makes a call now and then.
+//! libvirt's daemon sends its clients keepalive requests and drops those that do not answer for half a minute. The
+//! library answers during a call or in the event loop, but not between calls, while Nix builds or the user thinks about
+//! a question. So a thread makes a call now and then.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -12,21 +12,18 @@ use virt::error::Error;
 
 use super::events;
 
-/// How often: the daemon asks after 5 seconds without traffic and gives up after 5 more (`keepalive_interval` and
+/// The time between two calls. The daemon asks after 5 seconds without traffic, 5 times at most (`keepalive_interval` and
 /// `keepalive_count` in libvirtd.conf).
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// How often another host is asked for a sign of life, in seconds, and how many may be missing. With one more, as libvirt
-/// counts, that makes half a minute.
+/// Seconds between keepalive requests to another host, and how many may stay unanswered. As libvirt counts one more, that
+/// makes half a minute.
 const ASK: (i32, u32) = (5, 5);
 
-/// Has libvirt end the connection to another host that is gone: a network that is cut tells nobody, and libvirt's ssh would wait
-/// for as long as TCP does, or for ever.
+/// Has libvirt close the connection to another host that no longer answers: when a network fails, libvirt's ssh would wait for
+/// as long as TCP does, or for ever.
 ///
-/// Calls that wait and streams fail then, and so does whatever is asked later.
-///
-/// # Errors
-/// libvirt refuses.
+/// Waiting calls, streams and all later calls fail then.
 pub(super) fn expect_signs(connection: &Connect) -> Result<(), Error> {
     events::serve()?;
     connection.set_keep_alive(ASK.0, ASK.1)
@@ -38,13 +35,12 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Returns the guard of a connection.
     pub fn of(connection: &Connect) -> Self {
         let connection = connection.clone();
         let (stop, stopped) = channel();
         std::thread::spawn(move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                // A connection that is gone is found out by whoever uses it.
+                // The next call of a user of the connection reports if it is broken.
                 let _ = connection.lib_version();
             }
         });
@@ -62,7 +58,7 @@ mod tests {
         const ALONE: &str = "NIXVM_TRIAL_ALONE";
         const NAME: &str =
             "libvirt::alive::tests::a_connection_outlives_a_pause_that_ends_one_without_a_guard";
-        // In a process of its own: another trial of this one may have had libvirt's event loop run, which answers for all.
+        // In a process of its own: another trial may have started libvirt's event loop in this one, which answers for all.
         if std::env::var_os(ALONE).is_none() {
             let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
             let alone = alone.args(["--ignored", "--exact", NAME]).env(ALONE, "1").output().unwrap();

@@ -1,10 +1,11 @@
 //! The one door to libvirt: the connection, and errors as people can use them.
 //!
-//! A failure is told apart by libvirt's codes and by `errno`, never by the text
+//! Failures are distinguished by libvirt's codes and by `errno`, never by the text
 //! of a message, which libvirt translates. The text is only shown, as the cause.
 
 mod alive;
 mod events;
+pub mod metadata;
 mod sys;
 #[cfg(test)]
 mod trials;
@@ -29,15 +30,15 @@ pub use sys::{
     security_model, send_hole, set_live_memory, thaw,
 };
 
-/// How long another host has to let this user in, who may have to type a password.
+/// The answer of a call to libvirt.
+pub type Answer<T> = std::result::Result<T, Error>;
+
+/// How long another host may take to let this user in, who may have to type a password.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///
-/// Every call on one to another host fails half a minute after that host's last sign of life.
-///
-/// # Errors
-/// libvirt is not there, does not answer, or does not let this user in; an interruption.
+/// With another host, every call fails half a minute after that host's last answer.
 pub fn connect(uri: &str) -> Result<Connect> {
     connect_within(uri, PATIENCE)
 }
@@ -52,7 +53,7 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
     let opened = if is_local(uri) {
         Some(open(uri))
     } else {
-        // libvirt waits for its ssh without a limit, and hears no signal meanwhile.
+        // libvirt waits for its ssh without a limit, and ignores signals meanwhile.
         let uri = uri.to_owned();
         interrupt::attended(limit, move || open(&uri))?
     };
@@ -74,19 +75,19 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
     Ok(connection)
 }
 
-/// Returns a new connection; beside it what the system said of a failure, which only the thread that opened it is told.
-fn open(uri: &str) -> (std::result::Result<Connect, Error>, Option<io::ErrorKind>) {
+/// Returns a new connection, and the system's error if it failed, which only the thread that opened it can ask for.
+fn open(uri: &str) -> (Answer<Connect>, Option<io::ErrorKind>) {
     let opened = Connect::open(Some(uri));
     let errno = opened.as_ref().err().and_then(|_| sys::last_errno());
     (opened, errno)
 }
 
-/// Readies the library once in a process.
+/// Sets up the library once in a process.
 ///
-/// libvirt would print each error to standard error by itself, and a connection
-/// serves streams without blocking only if there is an event loop when it is opened.
+/// Without this libvirt would print each error to standard error, and a connection supports
+/// non-blocking streams only if there is an event loop when it is opened.
 fn prepare() -> Result<()> {
-    static READY: OnceLock<std::result::Result<(), Error>> = OnceLock::new();
+    static READY: OnceLock<Answer<()>> = OnceLock::new();
     let ready = READY.get_or_init(|| {
         virt::error::clear_error_callback();
         virt::event::event_register_default_impl()
@@ -99,7 +100,7 @@ pub fn code(error: &Error) -> Option<ErrorNumber> {
     error.code().known()
 }
 
-/// Returns what libvirt said, with a hint where the code alone says what to do.
+/// Returns libvirt's error, with a hint if the code alone tells what to do.
 pub fn said(error: &Error) -> anyhow::Error {
     let failure = words(error);
     let broken = error.domain().is_known_and(|d| matches!(d, ErrorDomain::Rpc | ErrorDomain::Remote));
@@ -119,67 +120,70 @@ fn words(error: &Error) -> Failure {
     Failure::user(format!("libvirt: {}", error.message()))
 }
 
-fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Option<String> {
-    let not_running = || {
-        match is_session(uri) {
-        true => "libvirt starts a user's own daemon by itself; see that `libvirtd` is installed (`nixvm doctor`)".into(),
-        false => "start libvirt: `sudo systemctl start libvirtd`, or where no systemd runs `sudo virtlogd -d && sudo libvirtd -d`".into(),
-    }
+fn connect_hint(uri: &str, error: &Error, errno: Option<io::ErrorKind>) -> Option<&'static str> {
+    let (not_running, no_rights) = if is_session(uri) {
+        (
+            "libvirt starts a user's own daemon by itself; see that `libvirtd` is installed (`nixvm doctor`)",
+            "this libvirt runs as you: HOME and XDG_RUNTIME_DIR must be your own; `nixvm --connect qemu:///session doctor` looks at them",
+        )
+    } else {
+        (
+            "start libvirt: `sudo systemctl start libvirtd`, or where no systemd runs `sudo virtlogd -d && sudo libvirtd -d`",
+            "join the group `libvirt` and log in again: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`",
+        )
     };
-    let no_rights = || {
-        match is_session(uri) {
-        true => "this libvirt runs as you: HOME and XDG_RUNTIME_DIR must be your own; `nixvm --connect qemu:///session doctor` looks at them".into(),
-        false => {
-        "join the group `libvirt` and log in anew: `sudo usermod -aG libvirt $USER`; or use your own libvirt: `--connect qemu:///session`".into()
-        }
-    }
-    };
-    // Where polkit cannot be asked, as without a system bus, that is an internal error of libvirt's.
+    // If libvirt cannot ask polkit, as without a system bus, it reports an internal error.
     let unasked =
         error.domain().is_known_and(|domain| matches!(domain, ErrorDomain::Dbus | ErrorDomain::Polkit));
     match code(error) {
-        _ if unasked && !is_session(uri) => Some(no_rights()),
+        _ if unasked && !is_session(uri) => Some(no_rights),
         Some(
             ErrorNumber::AuthFailed
             | ErrorNumber::AuthCancelled
             | ErrorNumber::AuthUnavailable
             | ErrorNumber::AccessDenied
             | ErrorNumber::OperationDenied,
-        ) => Some(no_rights()),
+        ) => Some(no_rights),
         Some(ErrorNumber::SystemError) if is_local(uri) => match errno? {
-            io::ErrorKind::PermissionDenied => Some(no_rights()),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Some(not_running()),
+            io::ErrorKind::PermissionDenied => Some(no_rights),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Some(not_running),
             _ => None,
         },
-        Some(ErrorNumber::NoConnect | ErrorNumber::InvalidArg | ErrorNumber::NoSupport | ErrorNumber::ConfigUnsupported) => Some(
-            "a URI looks like `qemu:///system`, `qemu:///session` or `qemu+ssh://root@host/system`; libvirt's QEMU driver must be installed".into(),
+        Some(
+            ErrorNumber::NoConnect
+            | ErrorNumber::InvalidArg
+            | ErrorNumber::NoSupport
+            | ErrorNumber::ConfigUnsupported,
+        ) => Some(
+            "a URI looks like `qemu:///system`, `qemu:///session` or `qemu+ssh://root@host/system`; libvirt's QEMU driver must be installed",
         ),
-        _ if !is_local(uri) => Some("see that `ssh HOST virsh list` works with that user and host".into()),
+        _ if !is_local(uri) => Some("see that `ssh HOST virsh list` works with that user and host"),
         _ => None,
     }
 }
 
 /// Puts a [`Failure`] on top of what libvirt said.
 pub trait Say<T> {
-    /// Returns the value, or the failure that `say` makes with libvirt's words as its cause.
-    ///
-    /// # Errors
-    /// The failure, where there was an error.
+    /// Returns the value, or the failure that `say` makes, with libvirt's message as its cause.
     fn say(self, say: impl FnOnce() -> Failure) -> Result<T>;
 
-    /// Returns the value, or `None` where libvirt's answer is that code.
-    ///
-    /// # Errors
-    /// Every other error of libvirt.
-    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error>;
+    /// Returns the value, or libvirt's error as [`said`] makes it.
+    fn said(self) -> Result<T>;
+
+    /// Returns the value, or `None` if libvirt's error has that code.
+    fn unless(self, answer: ErrorNumber) -> Answer<Option<T>>;
 }
 
-impl<T> Say<T> for std::result::Result<T, Error> {
+impl<T> Say<T> for Answer<T> {
     fn say(self, say: impl FnOnce() -> Failure) -> Result<T> {
-        self.map_err(|error| said(&error)).explain(say)
+        self.said().explain(say)
     }
 
-    fn unless(self, answer: ErrorNumber) -> std::result::Result<Option<T>, Error> {
+    fn said(self) -> Result<T> {
+        self.map_err(|error| said(&error))
+    }
+
+    fn unless(self, answer: ErrorNumber) -> Answer<Option<T>> {
         match self {
             Ok(value) => Ok(Some(value)),
             Err(error) if code(&error) == Some(answer) => Ok(None),

@@ -1,4 +1,4 @@
-//! What `virt` 0.5 has no safe wrapper for, and all the unsafe code there is.
+//! Calls that `virt` 0.5 does not wrap safely. All unsafe code of nixvm is here.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
@@ -11,32 +11,27 @@ use virt::error::Error;
 use virt::stream::Stream;
 use virt::sys;
 
-/// What a sparse stream has next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, now in the buffer.
+    /// This many bytes, now in the buffer.
     Data(usize),
-    /// So many bytes that read as zeros and were not sent.
+    /// This many bytes that read as zeros and were not sent.
     Hole(u64),
-    /// Nothing any more.
     End,
 }
 
 /// A job that works on a running guest's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockJob {
-    /// Its kind (`virDomainBlockJobType`).
+    /// `virDomainBlockJobType`.
     pub kind: u32,
-    /// How far it is, in bytes or another unit of the job's.
+    /// In bytes or another unit of the job's.
     pub done: u64,
-    /// Where it will be done; moves while the guest writes.
+    /// In the same unit; grows while the guest writes.
     pub total: u64,
 }
 
 /// Tells the stream's other side to skip `length` bytes, which then read as zeros.
-///
-/// # Errors
-/// libvirt's, such as a full disk on the other side.
 pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: the pointer is valid as long as `stream` is borrowed.
@@ -47,11 +42,7 @@ pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
 }
 
 /// Fills `buffer` from a sparse stream that blocks.
-///
-/// # Errors
-/// libvirt's.
 pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
-    /// What `virStreamRecvFlags` answers at a hole.
     const AT_HOLE: c_int = -3;
     let (data, length) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len());
     // SAFETY: libvirt writes `length` bytes at most to `data`; the stream is valid as long as it is borrowed.
@@ -68,10 +59,9 @@ pub fn receive(stream: &Stream, buffer: &mut [u8]) -> Result<Received, Error> {
     }
 }
 
-/// Has the guest's agent freeze all its file systems; each command to the agent is given `limit` seconds from now on.
+/// Has the guest's agent freeze all its file systems; from now on each command to the agent may take `limit` seconds.
 ///
-/// # Errors
-/// libvirt's: there is no agent, or it cannot freeze. It may still do so after the limit.
+/// After a timeout the agent may still freeze them.
 pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
     unsafe {
@@ -81,9 +71,6 @@ pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
 }
 
 /// Has the guest's agent thaw all its file systems, and returns how many were frozen.
-///
-/// # Errors
-/// libvirt's: there is no agent, or it cannot.
 pub fn thaw(domain: &Domain) -> Result<i32, Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
     check(unsafe { sys::virDomainFSThaw(domain.as_ptr(), ptr::null_mut(), 0, 0) })
@@ -92,22 +79,19 @@ pub fn thaw(domain: &Domain) -> Result<i32, Error> {
 /// A job that works on a whole domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainJob {
-    /// How it goes or went (`virDomainJobType`).
+    /// `virDomainJobType`.
     pub kind: u32,
-    /// What it does (`virDomainJobOperation`).
+    /// `virDomainJobOperation`.
     pub operation: u32,
-    /// Bytes done.
+    /// In bytes.
     pub done: u64,
-    /// Bytes in all.
+    /// In bytes.
     pub total: u64,
 }
 
 /// Returns the domain's job, or its last one with `VIR_DOMAIN_JOB_STATS_COMPLETED` among `flags`.
 ///
 /// `virt` 0.5's `Domain::job_stats` takes a null pointer for an array where there is no job.
-///
-/// # Errors
-/// libvirt's.
 pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
     let (mut kind, mut list, mut length) = (0, ptr::null_mut(), 0);
     // SAFETY: libvirt sets `list` to an array of `length` parameters, or to null with a length of 0, and leaves it to
@@ -134,10 +118,7 @@ pub fn domain_job(domain: &Domain, flags: u32) -> Result<DomainJob, Error> {
 
 /// Returns the bytes that the guest sees of its disk.
 ///
-/// `virt` 0.5's `Domain::block_info` does not look whether the call failed.
-///
-/// # Errors
-/// libvirt's.
+/// `virt` 0.5's `Domain::block_info` does not check whether the call failed.
 pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     let disk = CString::new(disk)?;
     let mut info = sys::virDomainBlockInfo { capacity: 0, allocation: 0, physical: 0 };
@@ -146,12 +127,9 @@ pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
     Ok(info.capacity)
 }
 
-/// Lets the running guest use so many KiB of the memory that it was started with.
+/// Lets the running guest use this many KiB of the memory that it was started with.
 ///
-/// `virt` 0.5's `Domain::set_memory_flags` does not look whether the call failed.
-///
-/// # Errors
-/// libvirt's.
+/// `virt` 0.5's `Domain::set_memory_flags` does not check whether the call failed.
 pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
     let kib = c_ulong::try_from(kib).unwrap_or(c_ulong::MAX);
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
@@ -159,12 +137,9 @@ pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
         .map(drop)
 }
 
-/// Begins to merge the image at the path `top` of the disk's chain, and what lies between, into the one at `base`.
+/// Begins to merge the image at the path `top` of the disk's chain, and those between, into the one at `base`.
 ///
 /// `flags` are `virDomainBlockCommitFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u32) -> Result<(), Error> {
     let (disk, base, top) = (CString::new(disk)?, CString::new(base)?, CString::new(top)?);
     // SAFETY: all pointers are valid during the call, which keeps none.
@@ -174,10 +149,6 @@ pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u
     .map(drop)
 }
 
-/// Returns the job on the disk, if there is one.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error> {
     let disk = CString::new(disk)?;
     let mut job = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
@@ -187,21 +158,15 @@ pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error>
 }
 
 /// Ends the job on the disk; `flags` are `virDomainBlockJobAbortFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Error> {
     let disk = CString::new(disk)?;
     // SAFETY: all pointers are valid during the call, which keeps none.
     check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), flags) }).map(drop)
 }
 
-/// Begins the backup that `backup` describes, and makes the checkpoint that `checkpoint` describes at the same instant.
+/// Begins the backup described by `backup`, and makes the checkpoint described by `checkpoint` at the same instant.
 ///
 /// `flags` are `virDomainBackupBeginFlags`.
-///
-/// # Errors
-/// libvirt's.
 pub fn backup_begin(
     domain: &Domain,
     backup: &str,
@@ -215,19 +180,13 @@ pub fn backup_begin(
     check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) }).map(drop)
 }
 
-/// Ends the domain's job, such as a backup.
-///
-/// # Errors
-/// libvirt's; that there is no job among them.
+/// Cancels the domain's job, such as a backup; it is an error if there is none.
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
     check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
 }
 
-/// Returns the name of what libvirt confines QEMU with, beside users and groups: `apparmor`, `selinux` or `none`.
-///
-/// # Errors
-/// libvirt's; that its driver knows no such thing among them.
+/// Returns the name of the system by which libvirt confines QEMU: `apparmor`, `selinux` or `none`.
 pub fn security_model(connection: &Connect) -> Result<String, Error> {
     let mut model = sys::virSecurityModel { model: [0; 257], doi: [0; 257] };
     // SAFETY: the pointers are valid during the call; libvirt ends the text that it writes with a zero.
@@ -238,9 +197,6 @@ pub fn security_model(connection: &Connect) -> Result<String, Error> {
 }
 
 /// Returns the names of the domain's checkpoints, each behind its parent.
-///
-/// # Errors
-/// libvirt's.
 pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
     let mut list = ptr::null_mut();
     let flags = sys::VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL;
@@ -263,34 +219,34 @@ pub fn checkpoints(domain: &Domain) -> Result<Vec<String>, Error> {
 }
 
 /// Returns the XML of the checkpoint of that name; `flags` are `virDomainCheckpointXMLFlags`.
-///
-/// # Errors
-/// libvirt's; that there is none of that name among them.
 pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String, Error> {
-    let name = CString::new(name)?;
-    // SAFETY: the pointers are valid during the calls. The checkpoint, and the text that libvirt leaves to the caller, are
-    // freed once, after their use.
-    unsafe {
-        let checkpoint = sys::virDomainCheckpointLookupByName(domain.as_ptr(), name.as_ptr(), 0);
-        if checkpoint.is_null() {
-            return Err(Error::last_error());
+    with_checkpoint(domain, name, |checkpoint| {
+        // SAFETY: the checkpoint is valid. libvirt leaves the text to the caller; it is freed once, after its use.
+        unsafe {
+            let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
+            if xml.is_null() {
+                return Err(Error::last_error());
+            }
+            let text = CStr::from_ptr(xml).to_string_lossy().into_owned();
+            libc::free(xml.cast());
+            Ok(text)
         }
-        let xml = sys::virDomainCheckpointGetXMLDesc(checkpoint, flags);
-        let described = match xml.is_null() {
-            true => Err(Error::last_error()),
-            false => Ok(CStr::from_ptr(xml).to_string_lossy().into_owned()),
-        };
-        libc::free(xml.cast());
-        sys::virDomainCheckpointFree(checkpoint);
-        described
-    }
+    })
 }
 
-/// Deletes the checkpoint of that name with what tracks it in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
-///
-/// # Errors
-/// libvirt's; that there is none of that name among them.
+/// Deletes the checkpoint of that name and its bitmaps in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
 pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), Error> {
+    // SAFETY: the checkpoint is valid.
+    let delete = |checkpoint| check(unsafe { sys::virDomainCheckpointDelete(checkpoint, flags) }).map(drop);
+    with_checkpoint(domain, name, delete)
+}
+
+/// Gives `act` a checkpoint, which is valid during that call.
+fn with_checkpoint<T>(
+    domain: &Domain,
+    name: &str,
+    act: impl FnOnce(sys::virDomainCheckpointPtr) -> Result<T, Error>,
+) -> Result<T, Error> {
     let name = CString::new(name)?;
     // SAFETY: the pointers are valid during the calls; the checkpoint is freed once, after its use.
     unsafe {
@@ -298,20 +254,20 @@ pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), 
         if checkpoint.is_null() {
             return Err(Error::last_error());
         }
-        let deleted = check(sys::virDomainCheckpointDelete(checkpoint, flags));
+        let acted = act(checkpoint);
         sys::virDomainCheckpointFree(checkpoint);
-        deleted.map(drop)
+        acted
     }
 }
 
-/// Returns what a call returned, or libvirt's error where that is negative.
+/// Returns a call's result, or libvirt's error if it is negative.
 fn check(returned: c_int) -> Result<c_int, Error> {
     if returned < 0 { Err(Error::last_error()) } else { Ok(returned) }
 }
 
 /// Returns the kind of the operating system's error behind this thread's last error of libvirt, if there is one.
 pub(super) fn last_errno() -> Option<io::ErrorKind> {
-    // SAFETY: the pointer is null or to this thread's own error, which stands until libvirt is called again.
+    // SAFETY: the pointer is null or to this thread's own error, which stays valid until libvirt is called again.
     // `int1` is `errno` for errors that libvirt makes with virReportSystemError (src/util/virerror.c).
     let errno = unsafe { sys::virGetLastError().as_ref() }?.int1;
     (errno > 0).then(|| io::Error::from_raw_os_error(errno).kind())

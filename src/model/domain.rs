@@ -15,6 +15,22 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
+    /// Returns libvirt's type of a domain that runs on it.
+    pub fn domain_type(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "qemu",
+        }
+    }
+
+    /// Returns libvirt's mode of the fullest processor that it can give a guest.
+    pub fn cpu_mode(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "host-passthrough",
+            Accelerator::Tcg => "maximum",
+        }
+    }
+
     /// Returns the number of processors that a guest gets: an emulated guest gets one.
     ///
     /// QEMU emulates each processor on its own thread. In some 50 boots with two processors on a busy host (QEMU 7.2 and
@@ -48,6 +64,14 @@ impl Arch {
 
     pub fn from_name(name: &str) -> Option<Self> {
         [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| arch.as_str() == name)
+    }
+
+    /// Returns QEMU's machine type for machines on this architecture.
+    pub fn machine_type(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "q35",
+            Arch::Aarch64 => "virt",
+        }
     }
 
     pub fn nix_system(self) -> &'static str {

@@ -9,6 +9,7 @@ pub mod lines;
 pub mod observation;
 pub mod path;
 pub mod plain;
+pub mod qcow2;
 pub mod quote;
 pub mod record;
 #[cfg(test)]

@@ -24,6 +24,17 @@ pub enum System {
 }
 
 impl System {
+    /// Returns the word that stands for it in a domain's metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            System::Starting => "starting",
+            System::Running => "running",
+            System::Degraded => "degraded",
+            System::Maintenance => "maintenance",
+            System::Other => "other",
+        }
+    }
+
     pub fn from_word(word: &str) -> Self {
         match word {
             "initializing" | "starting" => System::Starting,

@@ -1,6 +1,6 @@
-//! What a connection's URI tells: where its daemon runs, whose it is, and how ssh comes there.
+//! libvirt's connection URIs: where the daemon runs, whose it is, and how ssh reaches it.
 //!
-//! libvirt's page "Connection URIs" (uri.html) is what this follows.
+//! See libvirt's page "Connection URIs" (uri.html).
 
 use percent_encoding::percent_decode_str;
 
@@ -15,20 +15,19 @@ pub fn is_session(uri: &str) -> bool {
     path.ends_with("/session")
 }
 
-/// What others on the way to a daemon can do.
+/// What an attacker on the network path to a daemon can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposure {
     /// Read and change everything.
     InClear,
-    /// Pose as its host, whose key or certificate is not checked.
+    /// Impersonate its host, whose key or certificate is not checked.
     AnyHost,
-    /// Pose as its host until that was met once: a key that is not known yet is taken as it comes.
+    /// Impersonate its host at the first connection: an unknown key is accepted.
     NewHost,
 }
 
 impl Exposure {
-    /// Returns what others on the way to the daemon at `uri` can do; `None` where its transport keeps them out, or is the user's
-    /// own command (`ext`).
+    /// Returns the exposure of the daemon at `uri`; `None` if its transport is secure, or is the user's own command (`ext`).
     pub fn of(uri: &str) -> Option<Self> {
         let remote = Remote::of(uri)?;
         let transport = transport_of(uri);
@@ -47,41 +46,36 @@ impl Exposure {
     }
 }
 
-/// Returns the transport that a URI of another host names, or means without a name.
+/// Returns the transport of a URI of another host; `tls` if it names none.
 fn transport_of(uri: &str) -> &str {
     let scheme = uri.split_once("://").map_or(uri, |(scheme, _)| scheme);
     scheme.split_once('+').map_or("tls", |(_, transport)| transport)
 }
 
-/// Returns the first value of that name in a URI's query, decoded; `None` where it is missing or empty.
+/// Returns the first value of that name in a URI's query, decoded; `None` if it is missing or empty.
 fn value_in(query: &str, name: &str) -> Option<String> {
     let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
     values.find(|(key, _)| *key == name).map(|(_, value)| decoded(value)).filter(|value| !value.is_empty())
 }
 
-/// Another host with a libvirt, and what its URI says of how to log in there.
-///
-/// What it does not say is for the user's own ssh configuration.
+/// Another host with libvirt, and how to log in there according to its URI. The user's own ssh configuration gives the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remote {
-    /// Its name or address.
     pub host: String,
-    /// Whom to log in as.
     pub user: Option<String>,
-    /// Its ssh server's port.
     pub port: Option<u16>,
-    /// The program that stands for ssh (`command`).
+    /// The program to use instead of ssh (`command`).
     pub program: Option<String>,
     /// The private key to log in with (`keyfile`).
     pub key: Option<String>,
-    /// The file that knows the host's key (`known_hosts`).
+    /// The file with the host's key (`known_hosts`).
     pub known_hosts: Option<String>,
-    /// Whether the host's key is to be taken as it comes (`no_verify`, `known_hosts_verify=ignore`).
+    /// Whether any key of the host is accepted (`no_verify`, `known_hosts_verify=ignore`).
     pub unverified: bool,
 }
 
 impl Remote {
-    /// Returns the other host of a libvirt URI; `None` where the daemon runs on this one.
+    /// Returns the host of a libvirt URI; `None` if the daemon runs on this one.
     pub fn of(uri: &str) -> Option<Self> {
         let (_, rest) = uri.split_once("://")?;
         let rest = rest.split('#').next().unwrap_or(rest);
@@ -91,7 +85,7 @@ impl Remote {
             Some((user, server)) => (Some(decoded(user)).filter(|user| !user.is_empty()), server),
             None => (None, authority),
         };
-        // An IPv6 address stands in brackets, for the sake of its colons.
+        // An IPv6 address stands in brackets because of its colons.
         let (host, port) = match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((address, rest)) => (address, rest.strip_prefix(':')),
             None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
@@ -99,7 +93,7 @@ impl Remote {
         let remote = Remote { host: decoded(host), ..Remote::default() };
         let transport = transport_of(uri);
         if !["ssh", "libssh", "libssh2"].contains(&transport) {
-            // Its user and port are of another protocol than ssh.
+            // Its user and port belong to another protocol than ssh.
             return Some(remote);
         }
         let value = |name: &str| value_in(query, name);
@@ -110,16 +104,17 @@ impl Remote {
             program: value("command").filter(|_| own),
             key: value("keyfile"),
             known_hosts: value("known_hosts").filter(|_| !own),
-            unverified: match own {
-                true => value("no_verify").is_some_and(|value| value != "0"),
-                false => value("known_hosts_verify").as_deref() == Some("ignore"),
+            unverified: if own {
+                value("no_verify").is_some_and(|value| value != "0")
+            } else {
+                value("known_hosts_verify").as_deref() == Some("ignore")
             },
             ..remote
         })
     }
 }
 
-/// Returns the text with every `%` and two hexadecimal digits as the byte that they stand for (RFC 3986).
+/// Returns the text with percent-encoding decoded (RFC 3986).
 fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

@@ -131,6 +131,14 @@ pub fn parse(volume: &str) -> Option<(VolumeStem, Role)> {
     Some((stem.parse().ok()?, Role::parse(role)?))
 }
 
+/// Returns whether `name` is that of a base in a pool: `nixvm-base-`, a store path's hash, `.qcow2`.
+pub fn is_base_volume(name: &str) -> bool {
+    let hash = name.strip_prefix("nixvm-base-").and_then(|rest| rest.strip_suffix(".qcow2"));
+    hash.is_some_and(|hash| {
+        hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ pub mod beside;
 mod build;
 pub mod daemon;
 mod flake;
+pub mod image;
 mod links;
 mod listing;
 mod lock;

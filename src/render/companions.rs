@@ -1,7 +1,7 @@
-//! The files that a machine's `extra.nix` names, and that go to Nix with it.
+//! The files that a machine's `extra.nix` names, and that are copied to Nix with it.
 //!
-//! A folder of a machine is full of what must not reach Nix's store, so nothing in it does unless a path in `extra.nix`, or
-//! in a Nix file that is named there, leads to it: whoever writes `./site` says that Nix may have it.
+//! A machine's folder holds secrets that must not reach Nix's store. So a file in it gets there only if a path in `extra.nix`,
+//! or in a Nix file named there, leads to it: whoever writes `./site` says that Nix may have it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,25 +20,24 @@ use crate::file;
 use crate::model::MachineName;
 use crate::model::secret::{MACHINE_FILES, MACHINE_SECRETS, is_private_key, is_secret_name};
 
-/// Most bytes that all of them have together.
+/// The most bytes of all files together.
 const LARGEST: u64 = 64 << 20;
 
-/// Bytes by which a private key is known.
+/// A private key is recognised by its first bytes.
 const START: u64 = 128;
 
 /// A file that goes to Nix with `extra.nix`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Companion {
-    /// Its path in the machine's folder.
     pub path: PathBuf,
-    /// Where it is read, no link any more.
+    /// Where the file is read, with all links resolved.
     source: PathBuf,
 }
 
 impl Companion {
-    /// Opens it and returns it with whether it can be executed.
+    /// Opens the file; also returns whether it is executable.
     fn open(&self) -> Result<(File, bool)> {
-        let cannot = || Failure::user(format!("cannot read `{}`", self.source.display()));
+        let cannot = || self.unreadable();
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.source).explain(cannot)?;
         let metadata = file.metadata().explain(cannot)?;
@@ -51,29 +50,29 @@ impl Companion {
     fn read(&self) -> Result<(Vec<u8>, bool)> {
         let (mut file, executable) = self.open()?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .explain(|| Failure::user(format!("cannot read `{}`", self.source.display())))?;
+        file.read_to_end(&mut bytes).explain(|| self.unreadable())?;
         Ok((bytes, executable))
     }
 
     fn is_private_key(&self) -> Result<bool> {
         let mut start = Vec::new();
         let (file, _) = self.open()?;
-        file.take(START)
-            .read_to_end(&mut start)
-            .explain(|| Failure::user(format!("cannot read `{}`", self.source.display())))?;
+        file.take(START).read_to_end(&mut start).explain(|| self.unreadable())?;
         Ok(is_private_key(&start))
+    }
+
+    fn unreadable(&self) -> Failure {
+        Failure::user(format!("cannot read `{}`", self.source.display()))
     }
 }
 
 /// Returns the files in a machine's folder that the text of its `extra.nix` leads to, sorted by path.
 ///
-/// A path with `${…}` in it stands for the whole folder before that. `./.` is the machine's own folder: of that, what is
-/// neither nixvm's nor hidden, nor secret by its name, nor closed to other users; Nix files whatever their mode.
+/// A path with `${…}` in it stands for the whole folder before that. `./.` is the machine's own folder: from there come the
+/// files that are not nixvm's, not hidden, not secret by name and readable for other users; Nix files whatever their mode.
 ///
 /// # Errors
-/// A path leads out of the folder through a link, to a secret of the machine, or to a private key; the files are too large; one
-/// cannot be read.
+/// A path leads out of the folder through a link, to a secret of the machine, or to a private key; the files are too large.
 pub fn companions(folder: &Path, machine: &MachineName, extra: &str) -> Result<Vec<Companion>> {
     let Ok(root) = folder.canonicalize() else { return Ok(Vec::new()) };
     let mut search = Search { root, machine, found: BTreeSet::new(), bytes: 0 };
@@ -91,10 +90,7 @@ pub fn companions(folder: &Path, machine: &MachineName, extra: &str) -> Result<V
 }
 
 /// Copies the files into the empty folder of a rendered machine. Returns the SHA-256 over the copies' paths, contents and
-/// execute bits, in hexadecimal; nothing, if there are none.
-///
-/// # Errors
-/// One cannot be read or written.
+/// execute bits, in hexadecimal; an empty text if there are no files.
 pub fn copy_companions(folder: &Path, companions: &[Companion]) -> Result<String> {
     let mut digest = Sha256::new();
     for companion in companions {
@@ -112,7 +108,7 @@ pub fn copy_companions(folder: &Path, companions: &[Companion]) -> Result<String
     Ok(if companions.is_empty() { String::new() } else { format!("{:x}", digest.finalize()) })
 }
 
-/// Returns the relative paths that stand in a Nix file, each up to the first `${`.
+/// Returns the relative paths in a Nix file, each up to the first `${`.
 fn paths(text: &str) -> Vec<String> {
     let tokens = rnix::tokenize(text);
     let mut found = Vec::new();
@@ -128,7 +124,7 @@ fn paths(text: &str) -> Vec<String> {
 }
 
 struct Search<'a> {
-    /// The machine's folder, without links.
+    /// The machine's folder, with all links resolved.
     root: PathBuf,
     machine: &'a MachineName,
     found: BTreeSet<Companion>,
@@ -136,9 +132,9 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Adds what a path leads to that stands in a file in `base`, and returns those new files that may name others.
+    /// Adds the files that `path` in a file in `base` leads to, and returns those among them that may name others.
     fn add(&mut self, base: &Path, path: &str) -> Result<Vec<Companion>> {
-        // Nix itself says what is wrong with a path that leads out of the folder, or nowhere.
+        // Nix itself reports a path that leads out of the folder, or nowhere.
         let Some(path) = plain(&base.join(path)) else { return Ok(Vec::new()) };
         let Ok(source) = self.root.join(&path).canonicalize() else { return Ok(Vec::new()) };
         if !source.starts_with(&self.root) {
@@ -184,7 +180,8 @@ impl Search<'_> {
         }
         self.bytes += fs::metadata(&companion.source).map_or(0, |file| file.len());
         if self.bytes > LARGEST {
-            return Err(self.refuse(&companion.path, "and what else extra.nix names has more than 64 MiB"));
+            return Err(self
+                .refuse(&companion.path, "and the other files that extra.nix names have more than 64 MiB"));
         }
         Ok(self.found.insert(companion.clone()).then_some(companion))
     }
@@ -199,7 +196,7 @@ impl Search<'_> {
     }
 }
 
-/// Returns whether a file in the machine's own folder goes to Nix although no path leads to it alone.
+/// Returns whether a path that leads to the whole machine's folder includes this file.
 fn is_public(path: &Path, entry: &walkdir::DirEntry) -> bool {
     let hidden_or_secret =
         path.iter().any(|name| name.as_encoded_bytes().starts_with(b".") || is_secret_name(name));
@@ -208,7 +205,7 @@ fn is_public(path: &Path, entry: &walkdir::DirEntry) -> bool {
     !hidden_or_secret && !own && (open || path.extension() == Some(OsStr::new("nix")))
 }
 
-/// Returns a relative path without `.` and `..`; `None` for one that leads out of where it starts.
+/// Returns a relative path without `.` and `..`; `None` if it leads out of its starting folder.
 fn plain(path: &Path) -> Option<PathBuf> {
     let mut plain = PathBuf::new();
     for part in path.components() {

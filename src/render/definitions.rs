@@ -1,15 +1,15 @@
-//! What a NixOS module defines, read without Nix: enough to name the options in which two versions of a file differ.
+//! The options that a NixOS module defines, read without Nix, to name those in which two versions of a file differ.
 
 use std::collections::BTreeMap;
 
 use rnix::ast::{AstNode, Attrpath, Entry, Expr, HasEntry};
 use rnix::{NodeOrToken, SyntaxKind};
 
-/// Returns what a module defines: the path of each option, or of a name in its `let`, with the expression it has; `None`
-/// where the text is not Nix.
+/// Returns the definitions of a module: the path of each option, or of a name in its `let`, with its expression; `None` if the
+/// text is not Nix.
 ///
-/// A set within a set is a longer path, as to Nix itself. Of a call on a set, such as `lib.mkIf cfg.enable { … }`, the set is
-/// read, and the path of the call itself stands for the rest of it.
+/// A set within a set is a longer path, as to Nix itself. In a call on a set, such as `lib.mkIf cfg.enable { … }`, the set is
+/// read, and the path of the call itself has the function as its expression.
 pub fn definitions(text: &str) -> Option<BTreeMap<String, String>> {
     let parsed = rnix::Root::parse(text);
     if !parsed.errors().is_empty() {
@@ -20,7 +20,7 @@ pub fn definitions(text: &str) -> Option<BTreeMap<String, String>> {
     Some(found)
 }
 
-/// Returns a file's text without comments, and with one blank wherever there is white space between two words of it.
+/// Returns a file's text without comments, and with one blank for any white space between two words.
 pub fn essence(text: &str) -> String {
     words(&rnix::Root::parse(text).syntax())
 }
@@ -77,7 +77,7 @@ fn name_of(path: &Attrpath) -> String {
     path.attrs().map(|attribute| words_of(&attribute)).collect::<Vec<_>>().join(".")
 }
 
-/// Returns a path below another; `config` at the top is where a module's definitions stand if it has others beside them.
+/// Returns a path below another. `config` at the top is left out: a module can have its definitions there.
 fn below(path: &str, name: &str) -> String {
     match path {
         "" => name.strip_prefix("config.").unwrap_or(if name == "config" { "" } else { name }).to_owned(),
@@ -85,7 +85,7 @@ fn below(path: &str, name: &str) -> String {
     }
 }
 
-/// Adds a definition; the parts of one that is given in several places are one text.
+/// Adds a definition; several of one path become one text.
 fn define(found: &mut BTreeMap<String, String>, path: &str, value: String) {
     let path = if path.is_empty() { "the module" } else { path };
     match found.get_mut(path) {
@@ -99,7 +99,6 @@ fn words_of(node: &impl AstNode) -> String {
     words(node.syntax())
 }
 
-/// Returns the words of a piece of Nix.
 fn words(node: &rnix::SyntaxNode) -> String {
     let mut text = String::new();
     let mut apart = false;

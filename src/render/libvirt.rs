@@ -1,21 +1,24 @@
 //! The XML that libvirt takes.
 
+use minijinja::value::Value;
 use serde::Serialize;
 
 use super::template;
-use crate::error::Result;
-use crate::model::domain::{Accelerator, Arch, DomainSpec};
-use crate::model::record::{DEFINED_NAMESPACE, METADATA_NAMESPACE, Metadata};
+use super::xml::Element;
+use crate::error::{Explain, Failure, Result};
+use crate::libvirt::metadata;
+use crate::model::domain::{Arch, DomainSpec};
+use crate::model::record::{DEFINED_NAMESPACE, Metadata};
 use crate::model::{Ipv4Range, Network};
 
 #[derive(Serialize)]
 struct Domain<'a> {
     name: &'a str,
     uuid: String,
-    prefix: &'a str,
-    namespace: &'a str,
     defined_namespace: &'a str,
-    metadata: Metadata,
+    metadata: Value,
+    generation: u32,
+    ssh_port: Option<u16>,
     profile: &'a str,
     domain_type: &'a str,
     arch: &'a str,
@@ -39,40 +42,30 @@ impl template::Context for Domain<'_> {
 }
 
 /// Returns the XML of a domain; see <https://libvirt.org/formatdomain.html>.
-///
-/// # Errors
-/// A path or name holds a character that XML cannot.
 pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
     let (interface_type, bridge) = match &spec.network {
         Network::Nat => ("network", ""),
         Network::Bridge(interface) => ("bridge", interface.as_str()),
         Network::User => ("user", ""),
     };
-    let (domain_type, cpu_mode) = match spec.accelerator {
-        Accelerator::Kvm => ("kvm", "host-passthrough"),
-        Accelerator::Tcg => ("qemu", "maximum"),
-    };
+    // Only QEMU's own network has a port to forward.
+    let ssh_port = spec.metadata.ssh_port.filter(|_| spec.network == Network::User);
+    let element = metadata::write_qualified(&Metadata { ssh_port, ..spec.metadata.clone() })
+        .explain(|| Failure::user("cannot write domain.xml"))?;
     let current = spec.metadata.current();
     let files = &spec.files;
     template::render(&Domain {
         name: spec.name.as_str(),
         uuid: spec.machine_id.to_uuid(),
-        prefix: "nixvm:",
-        namespace: METADATA_NAMESPACE,
         defined_namespace: DEFINED_NAMESPACE,
-        metadata: Metadata {
-            // Only QEMU's own network has a port to forward.
-            ssh_port: spec.metadata.ssh_port.filter(|_| spec.network == Network::User),
-            ..spec.metadata.clone()
-        },
+        metadata: Value::from_object(Element(element)),
+        generation: current.number,
+        ssh_port,
         profile: current.profile.as_str(),
-        domain_type,
+        domain_type: spec.accelerator.domain_type(),
         arch: spec.arch.as_str(),
-        machine_type: match spec.arch {
-            Arch::X86_64 => "q35",
-            Arch::Aarch64 => "virt",
-        },
-        cpu_mode,
+        machine_type: spec.arch.machine_type(),
+        cpu_mode: spec.accelerator.cpu_mode(),
         x86: spec.arch == Arch::X86_64,
         memory_mib: spec.memory.mib(),
         vcpus: spec.accelerator.vcpus(spec.vcpus),
@@ -88,26 +81,6 @@ pub fn domain_xml(spec: &DomainSpec) -> Result<String> {
 }
 
 #[derive(Serialize)]
-struct Element<'a> {
-    prefix: &'a str,
-    namespace: &'a str,
-    metadata: &'a Metadata,
-}
-
-impl template::Context for Element<'_> {
-    const TARGET: &'static str = "metadata.xml";
-}
-
-/// Returns the element that a domain carries to say that it is nixvm's, as `virDomainSetMetadata` takes it: without a
-/// namespace, which libvirt adds, and refuses to add twice.
-///
-/// # Errors
-/// The workspace's path holds a character that XML cannot.
-pub fn metadata_xml(metadata: &Metadata) -> Result<String> {
-    template::render(&Element { prefix: "", namespace: METADATA_NAMESPACE, metadata })
-}
-
-#[derive(Serialize)]
 struct Pool<'a> {
     name: &'a str,
     path: &'a str,
@@ -118,9 +91,6 @@ impl template::Context for Pool<'_> {
 }
 
 /// Returns the XML of a pool that is a folder of the host; `path` is absolute.
-///
-/// # Errors
-/// Name or path holds a character that XML cannot.
 pub fn pool_xml(name: &str, path: &str) -> Result<String> {
     template::render(&Pool { name, path })
 }
@@ -140,10 +110,7 @@ impl template::Context for DefaultNetwork<'_> {
 
 /// Returns the XML of libvirt's network `default`: NAT and DHCP on the 256 addresses of `range`, behind `bridge`.
 ///
-/// libvirt's own has `virbr0` and 192.168.122.0/24. A host that is itself a guest of such a network needs another range.
-///
-/// # Errors
-/// The bridge's name holds a character that XML cannot.
+/// libvirt ships it with `virbr0` and 192.168.122.0/24. A host that is itself a guest of such a network needs another range.
 pub fn network_xml(bridge: &str, range: Ipv4Range) -> Result<String> {
     let address = |number| range.address(number).to_string();
     template::render(&DefaultNetwork {

@@ -2,7 +2,7 @@
 //!
 //! The texts are `templates/*.j2`, compiled in. A template's target decides how
 //! every value in it is written: `.nix` as a Nix expression (`nix.rs`), `.xml` as
-//! XML text (`xml.rs`). There is no way to print a value raw.
+//! XML text (`xml.rs`). Nothing is printed raw but XML that nixvm wrote already.
 
 mod companions;
 mod definitions;
@@ -16,6 +16,6 @@ mod xml;
 
 pub use companions::{Companion, companions, copy_companions};
 pub use definitions::{definitions, essence};
-pub use libvirt::{domain_xml, metadata_xml, network_xml, pool_xml};
+pub use libvirt::{domain_xml, network_xml, pool_xml};
 pub use module::{digest, module};
 pub use write::{MODULE, Rendered, remove, require_ours, write};

@@ -32,9 +32,6 @@ impl template::Context for Module<'_> {
 ///
 /// It sets the hostname, the firewall's ports and options of `modules/options.nix`, and holds no secret
 /// unless the machine is self-contained.
-///
-/// # Errors
-/// nixvm's own: no valid machine has a value that Nix cannot hold.
 pub fn module(machine: &Machine, generation: &Generation) -> Result<String> {
     template::render(&Module {
         hostname: machine.hostname.as_str(),
@@ -53,17 +50,17 @@ pub fn module(machine: &Machine, generation: &Generation) -> Result<String> {
     })
 }
 
-/// Returns the hash for the image; `!*` locks the account, as shadow(5) has it.
+/// Returns the hash for the image; `!*` locks the account (shadow(5)).
 fn password_hash(machine: &Machine) -> &str {
     machine.root_password.as_ref().map_or("!*", PasswordHash::as_str)
 }
 
-/// Returns the SHA-256 of what the user declared that changes the image, in 64 hexadecimal digits.
+/// Returns the SHA-256 of the declared values that change the image, in 64 hexadecimal digits.
 ///
-/// Memory, processors, disk size, network and secrets reach a machine by other ways than its image
-/// and leave the digest alone; the password hash counts where the machine is self-contained.
+/// Memory, processors, disk size, network and secrets do not reach a machine through its image and do not count; the password
+/// hash counts if the machine is self-contained.
 pub fn digest(machine: &Machine) -> String {
-    /// What counts; a field more is a new `format`.
+    /// The values that count. With another field `format` must change.
     #[derive(Serialize)]
     struct Inputs<'a> {
         format: u32,
@@ -94,7 +91,7 @@ pub fn digest(machine: &Machine) -> String {
         password_hash: machine.self_contained.then(|| password_hash(machine)),
     };
     let mut hash = Sha256::new();
-    // Strings, numbers and lists of them always become JSON, and a hasher takes every byte.
+    // Strings, numbers and lists of them can always be JSON, and a hasher accepts every byte.
     let written = serde_json::to_writer(&mut hash, &inputs);
     debug_assert!(written.is_ok());
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

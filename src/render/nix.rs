@@ -7,11 +7,11 @@ use crate::error::Failure;
 /// Returns `value` as a Nix expression: a string in quotes, a list in brackets, a number, `true`, `false` or `null`.
 ///
 /// # Errors
-/// A string holds a NUL, which no string of Nix can; the value is of another kind.
+/// A string holds a NUL, which a string of Nix cannot; the value is of another kind.
 pub(super) fn expression(value: &Value) -> Result<String, Failure> {
     match value.kind() {
         ValueKind::None => Ok("null".to_owned()),
-        // A negative number would need parentheses inside a list, and none is ever written.
+        // A negative number would need parentheses inside a list; nixvm never writes one.
         ValueKind::Number if value.is_integer() && !value.to_string().starts_with('-') => {
             Ok(value.to_string())
         }
@@ -43,13 +43,13 @@ fn string(text: &str) -> Result<String, Failure> {
     while let Some(c) = rest.next() {
         match c {
             '\0' => {
-                return Err(Failure::user("a value holds a NUL, and no string of Nix can")
+                return Err(Failure::user("a value holds a NUL, which a string of Nix cannot")
                     .hint("take the NUL out of the machine's files"));
             }
             '"' => literal.push_str("\\\""),
             '\\' => literal.push_str("\\\\"),
             '\n' => literal.push_str("\\n"),
-            // Nix would read a bare CR as a line's end.
+            // Nix would read a bare CR as the end of a line.
             '\r' => literal.push_str("\\r"),
             '\t' => literal.push_str("\\t"),
             '$' if rest.peek() == Some(&'{') => literal.push_str("\\$"),

@@ -5,20 +5,17 @@ use rnix::{SyntaxKind, TextSize};
 
 use crate::error::Failure;
 
-/// Checks that `text` is one Nix expression; `label` names it in the message, most often a path.
-///
-/// # Errors
-/// It is not: the message has label, line and column, both counted from 1.
+/// Checks that `text` is one Nix expression. The error names `label`, most often a path, with line and column, counted from 1.
 pub fn check(label: &str, text: &str) -> Result<(), Failure> {
     let parsed = rnix::Root::parse(text);
     let Some(error) = parsed.errors().first() else { return Ok(()) };
     let (offset, what) = describe(error, text);
     let (line, column) = position(text, offset);
     Err(Failure::user(format!("{label}:{line}:{column}: {what}"))
-        .hint("this file is not valid Nix; fix that line, or look a little above it for what was left open"))
+        .hint("this file is not valid Nix; fix that line, or look a little above it for a bracket or quote that is not closed"))
 }
 
-/// Returns the first paragraph of the comment that a Nix file opens with, in one line.
+/// Returns the first paragraph of the comment at the beginning of a Nix file, in one line.
 pub fn doc_comment(text: &str) -> Option<String> {
     let opening = rnix::tokenize(text)
         .into_iter()
@@ -47,7 +44,6 @@ pub fn doc_comment(text: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// Returns where an error is, as a byte offset, and what it is.
 fn describe(error: &ParseError, text: &str) -> (usize, String) {
     let end = text.trim_end().len();
     let list = |kinds: &[SyntaxKind]| kinds.iter().copied().map(name).collect::<Vec<_>>().join(" or ");
@@ -81,7 +77,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
-/// Returns a token as a person would name it.
 fn name(kind: SyntaxKind) -> String {
     use SyntaxKind::*;
     match kind {

@@ -1,4 +1,4 @@
-//! The templates, and the one door through which values reach them.
+//! The templates, and the one function that fills them.
 
 use std::sync::LazyLock;
 
@@ -9,16 +9,15 @@ use serde::Serialize;
 use super::{nix, xml};
 use crate::error::{Failure, Result};
 
-/// What one template is filled with; the type ties the file to its context.
+/// The values of one template; the type ties the file to its context.
 pub(super) trait Context: Serialize {
-    /// The template's name: that of its target, whose suffix decides the escaping.
+    /// The name of the target file, whose suffix decides the escaping; also the template's name.
     const TARGET: &'static str;
 }
 
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 4] = [
     ("machine.nix", include_str!("../../templates/machine.nix.j2")),
     ("domain.xml", include_str!("../../templates/domain.xml.j2")),
-    ("metadata.xml", include_str!("../../templates/metadata.xml.j2")),
     ("pool.xml", include_str!("../../templates/pool.xml.j2")),
     ("network.xml", include_str!("../../templates/network.xml.j2")),
 ];
@@ -35,7 +34,7 @@ static ENVIRONMENT: LazyLock<std::result::Result<Environment<'static>, minijinja
 /// Returns the text of `C`'s template with `context` in it.
 ///
 /// # Errors
-/// A value cannot be written into that target at all, such as a NUL; a template is broken, which is nixvm's fault.
+/// A value, such as a NUL, cannot be written into that target; or the template is broken.
 pub(super) fn render<C: Context>(context: &C) -> Result<String> {
     let rendered = match &*ENVIRONMENT {
         Ok(environment) => environment.get_template(C::TARGET).and_then(|template| template.render(context)),
@@ -46,7 +45,6 @@ pub(super) fn render<C: Context>(context: &C) -> Result<String> {
         }
     };
     rendered.map_err(|error| {
-        // In an included template the error lies below one of the template that includes it.
         let error = anyhow::Error::from(error);
         let refused = error.chain().any(<dyn std::error::Error>::is::<Failure>);
         let message = format!("cannot write {}", C::TARGET);
@@ -58,7 +56,7 @@ pub(super) fn render<C: Context>(context: &C) -> Result<String> {
     })
 }
 
-/// Returns an environment that writes every value as its target wants it.
+/// Returns an environment without templates that escapes every value for its target.
 fn empty() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -66,7 +64,7 @@ fn empty() -> Environment<'static> {
     environment.set_auto_escape_callback(|name| match name.rsplit('.').next() {
         Some("nix") => AutoEscape::Custom("nix"),
         Some("xml") => AutoEscape::Custom("xml"),
-        // The formatter refuses to print into a target it does not know.
+        // The formatter refuses other targets.
         _ => AutoEscape::None,
     });
     environment.add_test("none", Value::is_none);
@@ -74,12 +72,12 @@ fn empty() -> Environment<'static> {
     environment
 }
 
-/// Writes one value; a `safe` string gets no other way than the rest.
+/// Writes one value; strings marked `safe` are escaped like all others.
 fn format(out: &mut Output, state: &State, value: &Value) -> std::result::Result<(), minijinja::Error> {
     let text = match state.auto_escape() {
         AutoEscape::Custom("nix") => nix::expression(value),
         AutoEscape::Custom("xml") => xml::text(value),
-        _ => Err(Failure::bug(format!("`{}` has a suffix without a way to escape values", state.name()))),
+        _ => Err(Failure::bug(format!("the suffix of `{}` has no way to escape values", state.name()))),
     };
     let text = text.map_err(|refused| {
         minijinja::Error::new(ErrorKind::BadSerialization, "a value cannot be written").with_source(refused)

@@ -1,34 +1,33 @@
-//! Empty qcow2 volumes: overlays, and files for backups to fill.
+//! Empty qcow2 volumes: overlays, and targets of backups.
 //!
-//! `qemu-img` makes them here and [`Pool::put`] stores them. libvirt would run
-//! it on its host, where everybody can open the file until its mode is set, and
-//! read what a guest writes there later.
+//! `qemu-img` makes them on this host and [`Pool::put`] stores them. libvirt would
+//! run it on its own host, where everybody can open the file until its mode is set,
+//! and could read through that handle what a guest writes there later.
 
-use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use super::Pool;
-use super::put::Stored;
+use super::put::{Stored, file_in_memory};
 use super::xml::check_name;
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 
 impl Pool {
-    /// Makes an empty volume `name` that shows what the volume `on` holds, unless it is there already.
+    /// Makes the volume `name` as an empty overlay of the volume `on`, unless it exists.
     ///
-    /// `on` must not be written from then on. Its name is noted without a folder, so that a pool can be moved.
+    /// `on` must no longer be written. It is named without a folder, so that a pool can be moved.
     ///
     /// # Errors
-    /// A volume of that name lies on another one or on none, `on` is missing, `qemu-img` is, or libvirt fails.
+    /// The volume exists with another backing file, `on` or `qemu-img` is missing, or libvirt fails.
     pub fn overlay(&self, name: &str, on: &str) -> Result<Stored> {
         let capacity = self.chain(on)?.first().map_or(0, |link| link.capacity);
         self.make(name, capacity, Some(on))
     }
 
-    /// Makes an empty volume `name` that lies on none and of which a guest sees so many bytes, unless it is there already.
+    /// Makes the empty volume `name` of that capacity, unless it exists.
     ///
     /// # Errors
-    /// A volume of that name lies on another one, `qemu-img` is missing, or libvirt fails.
+    /// The volume exists and has a backing file, `qemu-img` is missing, or libvirt fails.
     pub fn blank(&self, name: &str, capacity: u64) -> Result<Stored> {
         self.make(name, capacity, None)
     }
@@ -36,9 +35,7 @@ impl Pool {
     fn make(&self, name: &str, capacity: u64, on: Option<&str>) -> Result<Stored> {
         let say = || self.cannot("make", name);
         [Some(name), on].into_iter().flatten().try_for_each(check_name)?;
-        let memory = || Failure::user("cannot hold an image in memory");
-        let fd = rustix::fs::memfd_create("nixvm", rustix::fs::MemfdFlags::CLOEXEC).explain(memory)?;
-        let image = File::from(fd);
+        let image = file_in_memory()?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), image.as_raw_fd());
         create(&path, capacity, on).output().explain(say)?;
         let stored = self.put(name, &image, &mut |_| Ok(()))?;
@@ -62,11 +59,11 @@ impl Pool {
     }
 }
 
-/// Version 3 of the format: QEMU keeps no bitmap for a backup in an older one.
+/// Version 3 of the format: older ones hold no bitmaps, which incremental backups need.
 fn create(path: &str, capacity: u64, on: Option<&str>) -> Command {
     let mut command = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-o", "compat=1.1"]);
     if let Some(on) = on {
-        // `-u`: it is not here.
+        // `-u`: do not look at it; it is not on this host.
         command = command.args(["-u", "-F", "qcow2", "-b", on]);
     }
     command.arg(path).arg(capacity.to_string()).missing("install qemu-img (`nixvm doctor` says how)")

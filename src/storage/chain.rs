@@ -1,9 +1,9 @@
-//! Volumes that lie on other volumes.
+//! Backing chains: volumes that lie on other volumes.
 //!
-//! libvirt describes a volume as it was when it last went through the pool, and QEMU
-//! changes chains without it: so a chain is read from the volumes' own headers.
-//! It takes every file that begins with a qcow2 header for one. So only those are
-//! asked about that are such files by their names.
+//! libvirt describes a volume as it was at the last refresh of the pool, and QEMU changes
+//! chains on its own: so a chain is read from the volumes' own headers. libvirt also takes
+//! every file that begins with a qcow2 header for a qcow2 file. So the names decide which
+//! volumes can have a backing file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,30 +12,25 @@ use virt::error::ErrorNumber;
 use super::Pool;
 use super::look::Described;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::{beginning, overwrite};
 use super::xml::backing;
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::text_at;
+use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
-/// One volume of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Link {
-    /// Its name.
     pub volume: String,
-    /// Bytes that a guest would see of it.
+    /// Bytes of the disk that a guest sees.
     pub capacity: u64,
-    /// Bytes that it alone occupies in the pool.
+    /// Bytes that this volume alone occupies in the pool.
     pub allocation: u64,
 }
 
 impl Pool {
     /// Returns the absolute path of the pool's folder on its host.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn path(&self) -> Result<String> {
         let say = || self.cannot("look up", "the folder");
         let xml = self.pool.xml_desc(0).say(say)?;
@@ -43,10 +38,6 @@ impl Pool {
         path.ok_or_else(|| say().because(Failure::user("it is no pool of files")).into())
     }
 
-    /// Returns the absolute path of a volume on the pool's host.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
     pub fn volume_path(&self, volume: &str) -> Result<String> {
         let say = || self.cannot("look up the path of", volume);
         match self.look_for(volume)? {
@@ -61,10 +52,10 @@ impl Pool {
         }
     }
 
-    /// Returns the volume and all that it lies on, the volume itself first.
+    /// Returns the backing chain of the volume, itself first.
     ///
     /// # Errors
-    /// A volume of the chain is missing, is no volume of this pool or lies on itself, or libvirt does not answer.
+    /// A volume of the chain is missing, outside this pool or its own backing file, or libvirt does not answer.
     pub fn chain(&self, volume: &str) -> Result<Vec<Link>> {
         let say = || self.cannot("follow the backing files of", volume);
         let path = self.path()?;
@@ -94,11 +85,8 @@ impl Pool {
         Ok(chain)
     }
 
-    /// Returns the name of the volume that this one lies on, or its path where it is outside the pool; `None` where it stands
-    /// alone or is not there.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns the name of the volume's backing file, or its path if it is outside the pool; `None` if there is none, or no
+    /// such volume.
     pub fn below(&self, volume: &str) -> Result<Option<String>> {
         let say = || self.cannot("tell what lies below", volume);
         let Some(found) = self.look_for(volume)? else { return Ok(None) };
@@ -110,12 +98,9 @@ impl Pool {
         Ok(Some(beside.unwrap_or(below)))
     }
 
-    /// Returns every volume that lies on another, with the name of that; on its path, if that is outside the pool.
+    /// Returns every volume that has a backing file, with the name of that, or its path if it is outside the pool.
     ///
-    /// One call, and one for each volume: libvirt describes volumes only one by one.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// This takes one call for each volume: libvirt describes volumes only one by one.
     pub fn backing_of_all(&self) -> Result<BTreeMap<String, String>> {
         let say = || self.cannot("list", "the backing files");
         self.refresh()?;
@@ -136,29 +121,26 @@ impl Pool {
         Ok(all)
     }
 
-    /// Makes a qcow2 volume that lies on another lie on the volume `on` from now on. Nobody may have it open.
+    /// Replaces the backing file of a qcow2 volume by the volume `on`. Nothing may have the volume open.
     ///
     /// # Errors
-    /// One of the two is missing, the first lies on none, or libvirt fails.
+    /// One of the two is missing, the volume has no backing file, or libvirt fails.
     pub fn move_onto(&self, volume: &str, on: &str) -> Result<()> {
         let say = || self.cannot("change what lies below", volume);
         self.chain(on)?;
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let mut head = beginning(&self.connection, &found, HEAD as usize).say(say)?;
-        qcow2::lay_on_another(&mut head, on).explain(say)?;
+        qcow2::change_backing(&mut head, on).explain(say)?;
         overwrite(&self.connection, &found, &head).explain(say)
     }
 
-    /// Returns the volumes that lie on this one, directly or not.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns the volumes whose backing chains contain this one.
     pub fn lying_on(&self, volume: &str) -> Result<BTreeSet<String>> {
         Ok(above(&self.backing_of_all()?, volume))
     }
 }
 
-/// Returns the name of what lies directly in the folder `dir`, given its path or its name alone.
+/// Returns the name of a file, given by path or by name alone, if it is directly in the folder `dir`.
 fn beside<'a>(dir: &str, path: &'a str) -> Option<&'a str> {
     let name = match path.rsplit_once('/') {
         Some((parent, name)) => (parent == dir.trim_end_matches('/')).then_some(name)?,

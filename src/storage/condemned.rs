@@ -1,18 +1,19 @@
-//! How a volume that everybody may take is deleted.
+//! How a base image is deleted while another nixvm may be about to use it.
 //!
-//! A base image is nobody's: any workspace's nixvm finds it in the pool and makes a machine on it. libvirt can neither look
-//! and delete in one step nor lock a volume, so the one who deletes and the one who finds each leave a sign for the other:
+//! A base image belongs to no machine: the nixvm of any workspace finds it in the pool and makes a machine on it. libvirt can
+//! neither check and delete in one step nor lock a volume, so the process that deletes (the deleter) and the one that uses
+//! the image (the user) each leave a sign for the other:
 //!
-//! | Who deletes | Who finds |
+//! | Deleter | User |
 //! | --- | --- |
-//! | 1. puts a mark beside the volume ([`Pool::condemn`]) | 1. puts a volume that lies on it into the pool, whole |
-//! | 2. looks whether anything lies on the volume | 2. waits until there is no mark ([`Pool::wait_while_condemned`]) |
-//! | 3. deletes the volume, or does not | 3. looks for the volume, and puts it there where it is missing |
-//! | 4. takes the mark away | |
+//! | 1. puts a mark beside the base ([`Pool::condemn`]) | 1. puts a whole volume that lies on the base into the pool |
+//! | 2. looks for volumes that lie on the base | 2. waits until there is no mark ([`Pool::wait_while_condemned`]) |
+//! | 3. deletes the base, or keeps it | 3. looks for the base, and uploads it again if it is missing |
+//! | 4. removes the mark | |
 //!
-//! If the deleter, in its step 2, did not see what lies on the volume, the mark was there before the finder's step 2, which
-//! then ends behind the deleter's step 4; so step 3 of the finder sees what became of the volume. No clock is in it but for
-//! marks of a nixvm that was killed: the pool's own.
+//! If the deleter's step 2 did not see the user's volume, the mark was there before the user's step 2. So the user waits until
+//! after the deleter's step 4, and its step 3 sees whether the base still exists. No clock is needed, except the pool's own
+//! to recognise marks of a nixvm that was killed.
 
 use std::time::Duration;
 
@@ -25,17 +26,17 @@ use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
 
-/// How long, by the pool's clock, a mark may be there. Its owner looks at the pool once and deletes, or is dead.
+/// Seconds by the pool's clock after which a mark counts as left behind. A living deleter looks at the pool once and deletes.
 const ABANDONED: u64 = 60;
 
-/// How long marks are waited for, and how often they are looked for.
+/// How long to wait for marks to go, and how often to look.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
-/// How the name of a mark begins behind that of its volume.
+/// Follows the name of the volume in the name of its mark.
 const MARK: &str = "condemned";
 
-/// A volume that is deleted next, unless something needs it.
+/// A volume with a mark, which is about to be deleted; dropping this removes the mark.
 pub struct Condemned<'a> {
     pool: &'a Pool,
     volume: String,
@@ -43,10 +44,7 @@ pub struct Condemned<'a> {
 }
 
 impl Pool {
-    /// Puts a mark beside a volume: who finds the volume from now on waits until the returned value is dropped.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Puts a mark beside a volume. From now on its users wait until the returned value is dropped.
     pub fn condemn(&self, volume: &str) -> Result<Condemned<'_>> {
         let say = || self.cannot("delete", volume);
         let mark = Part::of(self, &format!("{volume}.{MARK}"));
@@ -54,12 +52,12 @@ impl Pool {
         Ok(Condemned { pool: self, volume: volume.to_owned(), mark })
     }
 
-    /// Waits until nobody is about to delete the volume. It may be gone then.
+    /// Waits until no process is about to delete the volume. It may have been deleted then.
     ///
-    /// Whoever calls this has put a volume into the pool that lies on this one, so that whoever looks later keeps it.
+    /// The caller must have put a volume that lies on this one into the pool before, so that a later deleter sees it.
     ///
     /// # Errors
-    /// Another process is about to delete it for two minutes; libvirt does not answer; an interruption.
+    /// The volume has a mark for two minutes; libvirt does not answer; an interruption.
     pub fn wait_while_condemned(&self, volume: &str) -> Result<()> {
         let spared = interrupt::poll(PATIENCE, POLL, || {
             let marks = self.marks(volume)?;
@@ -85,14 +83,11 @@ impl Pool {
         })
     }
 
-    /// Returns the time by the clock that the pool's volumes have their times from, in seconds since 1970; `None` where
-    /// libvirt does not say. A volume of one byte is made for it, and deleted.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns the time of the clock that stamps the pool's volumes, in seconds since 1970; `None` if libvirt does not say.
+    /// This makes a volume of one byte and deletes it.
     pub fn now(&self) -> Result<Option<u64>> {
         let say = || self.cannot("look at", "the clock");
-        // No machine's volume begins like this.
+        // No machine's volumes have names that begin like this.
         let part = Part::of(self, "_clock");
         let volume = StorageVol::create_xml(&self.pool, &volume_xml(&part.name, 1)?, 0).say(say)?;
         Ok(written(&volume.xml_desc(0).say(say)?))
@@ -105,16 +100,16 @@ impl Pool {
 }
 
 impl Condemned<'_> {
-    /// Deletes the volume, and returns whether there was one and the mark still stood.
+    /// Deletes the volume, and returns whether it was there and the mark still was.
     ///
-    /// The caller has seen since it was condemned that no volume lies on it.
+    /// After condemning it the caller must have checked that no volume lies on it.
     ///
     /// # Errors
-    /// A domain needs it, or it cannot be deleted.
+    /// A domain needs the volume, or it cannot be deleted.
     pub fn delete(self) -> Result<bool> {
         let say = || self.pool.cannot("delete", &self.volume);
         self.pool.require_unused(&self.volume)?;
-        // Somebody may have taken this process for dead.
+        // Another process may have taken this one for dead and removed the mark.
         if self.pool.volume(&self.mark.name).say(say)?.is_none() {
             return Ok(false);
         }

@@ -1,10 +1,10 @@
-//! A copy of a volume that needs no other volume.
+//! A copy of a volume without backing files.
 //!
-//! libvirt would have `qemu-img` make it, which everybody can read until it is
-//! done, says nothing of how far it is and cannot be stopped. So QEMU fills an
-//! empty volume that is there already, as it does for a backup. A header is in
-//! that from the beginning: it is a part until it is full, the header is taken
-//! off, and from there it goes the way of `put`.
+//! libvirt would use `qemu-img`, whose file everybody can read until it is done,
+//! and which reports no progress and cannot be stopped. So QEMU fills an existing
+//! empty volume, as it does for a backup. That has a header from the beginning, so
+//! it is a part until it is full; then its header is taken off, and the steps of
+//! `put` follow.
 
 use std::time::Duration;
 
@@ -14,19 +14,15 @@ use super::sparse::{beginning, overwrite};
 use crate::error::{Explain, Result};
 use crate::libvirt::Say;
 
-/// How long the copies of other commands are waited for.
+/// How long to wait for the copies of other commands.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Pool {
-    /// Makes the volume `name`, qcow2 and on no other, with what `from`, in this pool or another
-    /// of the same host, and all that it lies on show, unless it is there already.
+    /// Copies the disk in the volume `from` and its backing files, in this pool or another one of the same host, into the
+    /// new qcow2 volume `name`, unless it exists.
     ///
-    /// `copy` is given two absolute paths of images, and fills the second, which is empty, with what the first shows. No
-    /// guest may write to `from` meanwhile. The copy takes its space twice at its end, unless the file system shares
-    /// blocks.
-    ///
-    /// # Errors
-    /// `from` or what it lies on is missing, the pool has no space, libvirt fails, or an error of `copy`.
+    /// `copy` is given the absolute paths of two images and fills the second, which is empty, with the disk of the first. No
+    /// guest may write to `from` meanwhile. At its end the copy takes its space twice, unless the file system shares blocks.
     pub fn duplicate(
         &self,
         name: &str,
@@ -47,14 +43,14 @@ impl Pool {
         self.adopt(&part, name)
     }
 
-    /// Makes the volume `name` of a part that is a whole image, header and all.
+    /// Makes the volume `name` from a part that is a whole image, including its header.
     fn adopt(&self, part: &Part<'_>, name: &str) -> Result<Stored> {
         let say = || self.cannot("store", name);
         let volume = self.pool.lookup_storage_vol_by_name(&part.name).say(say)?;
         let head = beginning(&self.connection, &volume, HEAD as usize).say(say)?;
         overwrite(&self.connection, &volume, &vec![0; head.len()]).explain(say)?;
-        // libvirt would take it for qcow2 still, as long as it was, and have `qemu-img` copy it. A copy of another command
-        // may be as large as this one, which is not thrown away for that.
+        // Without a refresh libvirt would still take it for an empty qcow2 file, and have `qemu-img` copy it. The refresh may
+        // have to wait for another command's copy as large as this one; discarding this one instead would be worse.
         self.refresh_within(PATIENCE)?;
         let volume = self.pool.lookup_storage_vol_by_name(&part.name).say(say)?;
         let length = volume.info().say(say)?.capacity;

@@ -1,7 +1,7 @@
 //! A new data disk: a qcow2 file with an empty ext4 for `/var`.
 //!
-//! Formatted on the host, never by the guest: a guest that formats what looks
-//! empty to it can one day look wrong.
+//! The host formats it, never the guest: a guest that formats disks which look
+//! empty could one day be wrong about that.
 
 use std::path::Path;
 
@@ -11,16 +11,13 @@ use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
 use crate::model::Size;
 
-/// The label by which the guest finds its `/var`.
+/// The label of the file system by which the guest finds its `/var`.
 pub const LABEL: &str = "nixvm-var";
 
-/// Bytes of a block, also on a disk so small that mkfs would choose less.
+/// Bytes of a block; on small disks mkfs would choose less.
 const BLOCK: u64 = 4096;
 
-/// Returns a temporary file in `dir` that holds the disk: qcow2 of that capacity, formatted, a few hundred KiB long.
-///
-/// # Errors
-/// `mkfs.ext4` or `qemu-img` is missing or fails, or `dir` cannot be written.
+/// Returns a temporary file in `dir` with the formatted disk: a qcow2 file of that capacity, a few hundred KiB long.
 pub fn format(capacity: Size, dir: &Path) -> Result<NamedTempFile> {
     let say = || Failure::user(format!("cannot make a data disk in `{}`", dir.display()));
     let raw = NamedTempFile::new_in(dir).explain(say)?;
@@ -41,13 +38,13 @@ fn mkfs(raw: &Path, capacity: Size) -> Command {
         .missing("install e2fsprogs (`nixvm doctor` says how)")
 }
 
-/// Returns mke2fs(8)'s extended options that keep a new disk to 2 MiB, and the guest from filling it up with zeros.
+/// Returns extended options of mke2fs(8) that keep a new disk below 2 MiB, and the guest from filling it with zeros.
 fn extended_options(capacity: Size) -> String {
-    // `discard` on a file without data shows mkfs that the tables are zeros already: neither it nor the guest's kernel
-    // writes them. `packed_meta_blocks` keeps the rest together, so that it takes few of qcow2's clusters.
+    // By `discard` mkfs finds out that the file reads as zeros: neither mkfs nor the guest's kernel then writes zeros into the
+    // tables. `packed_meta_blocks` keeps the rest together, so that it takes few clusters of qcow2.
     let mut options = "discard,lazy_journal_init=1,packed_meta_blocks=1".to_owned();
-    // Room to grow by 1,000 times, the default, costs 4 MiB. Beyond what is said here the kernel can still grow the
-    // file system while it is mounted, by meta_bg (ext4(5)).
+    // Room to grow by 1,000 times, the default, costs 4 MiB. The kernel can grow a mounted file system even beyond this
+    // limit, by meta_bg (ext4(5)).
     let blocks = (capacity.bytes() / BLOCK).saturating_mul(16);
     if blocks <= u64::from(u32::MAX) {
         options += &format!(",resize={blocks}");

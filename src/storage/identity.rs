@@ -6,20 +6,16 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
 use crate::error::{Explain, Failure, Result};
 
-/// The label by which a person knows the volume.
 pub const LABEL: &str = "NIXVM-ID";
 
-/// Bytes of the image: the least that holds some files, and FAT12's own size.
+/// Bytes of the image: enough for some small files, and a usual size for FAT12.
 const LENGTH: u32 = 1 << 20;
 
 const SECTOR: u16 = 512;
 
-/// Returns an image with these files in its root, the same bytes for the same files.
+/// Returns an image with these files (names and contents) in its root; the same files give the same bytes.
 ///
-/// `files` are names and contents. FAT knows neither owners nor modes, so the guest mounts it readable by root alone.
-///
-/// # Errors
-/// The files do not fit, or a name is none that FAT can hold.
+/// FAT knows neither owners nor modes, so the guest mounts it readable by root alone.
 pub fn image(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     fill(files).explain(|| Failure::bug("cannot make the identity volume"))
 }

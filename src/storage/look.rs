@@ -1,11 +1,10 @@
-//! What libvirt knows of a pool's files, and what it has to look for.
+//! When libvirt's knowledge of a pool is enough, and when the pool must be refreshed.
 //!
-//! libvirt knows the volumes that it made itself. It tells their lengths, times and what they take as they are now
-//! (`virStorageVolGetInfo` and `virStorageVolGetXMLDesc` call the backend's `refreshVol`), and their formats, and
-//! what they lie on, as it saw them when it last went through the pool. Files that QEMU or a person made it finds
-//! only then. It refuses to go through the pool as long as it makes or copies a volume there
-//! (`storagePoolRefresh` in libvirt's src/storage/storage_driver.c, "asynchronous jobs"), which may take as long as the
-//! volume is large. So nothing here has it do so where a volume's own first bytes tell as much.
+//! libvirt knows the volumes that it made. It tells their current lengths, times and allocations (`virStorageVolGetInfo` and
+//! `virStorageVolGetXMLDesc` call the backend's `refreshVol`), but their formats and backing files as of the pool's last
+//! refresh. It finds files that QEMU or a person made only at a refresh. And it refuses to refresh while it makes or copies a
+//! volume in the pool (`storagePoolRefresh` in libvirt's src/storage/storage_driver.c, "asynchronous jobs"), which takes as
+//! long as the volume is large. So this refreshes only if a volume's own first bytes do not tell enough.
 
 use std::time::Duration;
 
@@ -14,46 +13,43 @@ use virt::storage_vol::StorageVol;
 
 use super::Pool;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::beginning;
 use super::xml::backing;
 use crate::error::{Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Say, code};
+use crate::libvirt::{Answer, Say, code};
+use crate::model::qcow2;
 use crate::model::volume::may_be_qcow2;
 
-/// How long a pool in which a volume is being made is waited for, and how often it is tried.
+/// How long to wait for a pool in which a volume is being made, and how often to try.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
-/// How long libvirt is given where nobody is to wait: it also refuses for the moment in which it opens a volume.
+/// How long to try where nothing may wait: libvirt also refuses for a moment whenever it opens a volume.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// What a volume's file says of itself.
+/// A volume according to its own file.
 pub(super) struct Described {
-    /// Bytes that a guest would see of it.
+    /// Bytes of the disk that a guest sees.
     pub(super) capacity: u64,
-    /// Bytes that it occupies in the pool.
+    /// Bytes that the volume occupies in the pool.
     pub(super) allocation: u64,
-    /// What it lies on, as it stands there; `None` where it stands alone.
+    /// The backing file as the header names it.
     pub(super) below: Option<String>,
 }
 
 impl Pool {
-    /// Has libvirt go through the pool's files anew, and waits as long as it makes a volume there.
+    /// Refreshes the pool, and waits while libvirt makes a volume there.
     ///
     /// # Errors
-    /// libvirt does not answer, or is making a volume for two minutes; an interruption.
+    /// libvirt does not answer, or makes a volume for two minutes; an interruption.
     pub fn refresh(&self) -> Result<()> {
         self.refresh_within(PATIENCE)
     }
 
-    /// Does the same with another limit.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
+    /// Refreshes the pool, and waits for `limit` while libvirt makes a volume there.
     pub(super) fn refresh_within(&self, limit: Duration) -> Result<()> {
-        // What libvirt knew before is no answer: by that volumes are deleted.
+        // libvirt's older knowledge must not be used instead: callers delete volumes by it.
         self.refreshed(limit, POLL)?.ok_or_else(|| {
             let busy = Failure::user("libvirt is making a volume in it");
             self.cannot("look at", "the volumes")
@@ -63,10 +59,7 @@ impl Pool {
         })
     }
 
-    /// Has libvirt go through the pool's files anew, and returns whether it did: not while it makes a volume there.
-    ///
-    /// # Errors
-    /// libvirt does not answer; an interruption.
+    /// Refreshes the pool unless libvirt is making a volume there, and returns whether it did.
     pub fn refresh_now(&self) -> Result<bool> {
         Ok(self.refreshed(MOMENT, MOMENT / 10)?.is_some())
     }
@@ -76,15 +69,12 @@ impl Pool {
         interrupt::poll(limit, every, || self.pool.refresh(0).unless(ErrorNumber::InternalError).say(say))
     }
 
-    /// Returns the volume; one that libvirt does not know is looked for.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
+    /// Returns the volume; refreshes the pool if libvirt does not know it.
     pub(super) fn look_for(&self, volume: &str) -> Result<Option<StorageVol>> {
         let say = || self.cannot("look for", volume);
         match self.known(volume)? {
             None => {
-                // QEMU made the file, or somebody put it there by hand.
+                // QEMU may have made the file, or a person.
                 self.refresh()?;
                 self.volume(volume).say(say)
             }
@@ -92,23 +82,17 @@ impl Pool {
         }
     }
 
-    /// Returns whether there is a volume of that name; one that libvirt does not know is looked for.
-    ///
-    /// # Errors
-    /// As [`Pool::refresh`].
+    /// Returns whether there is such a volume; refreshes the pool if libvirt does not know it.
     pub fn has(&self, volume: &str) -> Result<bool> {
         self.look_for(volume).map(|found| found.is_some())
     }
 
-    /// Returns the length of the volume's file in bytes, as far as libvirt can tell at once; `None` where it knows none.
-    ///
-    /// For what only explains something, such as a log.
+    /// Returns the length of the volume's file in bytes if libvirt can tell it without waiting.
     pub fn length_now(&self, volume: &str) -> Option<u64> {
         if self.known(volume).ok()?.is_none() {
             self.refresh_now().ok()?;
         }
-        let xml = self.volume(volume).ok()??.xml_desc(0).ok()?;
-        super::xml::length(&xml)
+        super::xml::length(&self.xml_of(volume).ok()??)
     }
 
     /// Returns the volume if libvirt knows it and its file is still there.
@@ -117,38 +101,31 @@ impl Pool {
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
         match found.info() {
             Err(error) if is_missing(&error) => Ok(None),
-            // One that is being made is there.
+            // A volume that is being made counts as there.
             _ => Ok(Some(found)),
         }
     }
 
-    /// Returns what the volume's file says of itself now; `None` where the file is gone. Of one that is raw by its name the
-    /// first bytes say nothing, for a guest may have written them.
-    ///
-    /// # Errors
-    /// libvirt cannot read it.
-    pub(super) fn describe(
-        &self,
-        found: &StorageVol,
-        name: &str,
-    ) -> std::result::Result<Option<Described>, virt::error::Error> {
+    /// Returns the volume according to its own file; `None` if the file no longer exists. If it is raw by its name, its first
+    /// bytes are not looked at, for a guest may have written them.
+    pub(super) fn describe(&self, found: &StorageVol, name: &str) -> Answer<Option<Described>> {
         let told = || {
             let info = found.info()?;
             if !may_be_qcow2(name) {
                 return Ok(Described { capacity: info.capacity, allocation: info.allocation, below: None });
             }
             let mut head = beginning(&self.connection, found, HEAD as usize)?;
-            let wanted = qcow2::end_of_name(&head).filter(|&end| end > head.len());
+            let wanted = qcow2::backing_end(&head).filter(|&end| end > head.len());
             if let Some(end) = wanted {
                 head = beginning(&self.connection, found, end)?;
             }
-            let below = qcow2::below(&head);
-            let capacity = qcow2::capacity(&head).unwrap_or(info.capacity);
+            let below = qcow2::backing(&head);
+            let capacity = qcow2::virtual_size(&head).unwrap_or(info.capacity);
             Ok(Described { capacity, allocation: info.allocation, below })
         };
         match told() {
             Err(error) if is_missing(&error) => Ok(None),
-            // It is being made, and nobody can read it: what whoever makes it said that it will lie on.
+            // It is being made and cannot be read; libvirt tells the backing file that its maker named.
             Err(error) if code(&error) == Some(ErrorNumber::OperationInvalid) => {
                 let (info, xml) = (found.info()?, found.xml_desc(0)?);
                 let (capacity, allocation) = (info.capacity, info.allocation);

@@ -1,10 +1,9 @@
-//! Where images live: libvirt's pool, what goes into it, and how that is made.
+//! libvirt's storage pool and the volumes in it.
 //!
-//! All of it goes through libvirt, so that a pool on another host is the same to us.
+//! Everything goes through libvirt, so that a pool on another host is the same as one here.
 
 pub mod data;
 pub mod identity;
-pub mod image;
 
 mod blank;
 mod chain;
@@ -14,7 +13,6 @@ mod look;
 mod pool;
 mod pour;
 mod put;
-mod qcow2;
 mod reader;
 mod sparse;
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! A libvirt storage pool and the volumes in it.
 
-use std::path::{Path, PathBuf};
-
 use virt::connect::Connect;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::sys;
 
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
+use crate::libvirt::{Answer, Say};
 use crate::model::volume::may_be_qcow2;
 use crate::model::{MachineId, MachineName, Size};
 
@@ -17,61 +15,46 @@ use crate::model::{MachineId, MachineName, Size};
 pub struct Pool {
     pub(super) connection: Connect,
     pub(super) pool: StoragePool,
-    /// The machine that is worked on: the volumes of its domain may be deleted though it needs them.
+    /// The machine that a command works on: it may delete volumes that this machine's own domain needs.
     pub(super) machine: Option<(MachineName, Option<MachineId>)>,
     name: String,
 }
 
-/// What a volume takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Usage {
-    /// Bytes of the disk that a guest sees of it; of a raw file, its length.
+    /// Bytes of the disk that a guest sees; the length of a raw file.
     pub capacity: u64,
-    /// Bytes that it occupies in the pool.
+    /// Bytes that the volume occupies in the pool.
     pub allocation: u64,
 }
 
-/// What a pool's file system has.
+/// The size of a pool's file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Space {
-    /// Bytes in all.
     pub capacity: u64,
-    /// Bytes that are free.
     pub available: u64,
 }
 
 impl Pool {
-    /// Returns where nixvm's pool belongs: `data_home` is the user's (`$XDG_DATA_HOME`) for a session, `None` for the system.
-    ///
-    /// Both are below libvirt's own places, which SELinux and AppArmor let QEMU use.
-    pub fn default_path(data_home: Option<&Path>) -> PathBuf {
-        match data_home {
-            Some(home) => home.join("libvirt/images/nixvm"),
-            None => PathBuf::from("/var/lib/libvirt/images/nixvm"),
-        }
-    }
-
-    /// Returns the pool `name`, running; `None` where there is none.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or the pool does not start.
+    /// Returns the pool `name`, started if necessary; `None` if there is none.
     pub fn find(connection: &Connect, name: &str) -> Result<Option<Self>> {
         let say = || cannot_start(name);
         let found =
             connection.lookup_storage_pool_by_name(name).unless(ErrorNumber::NoStoragePool).say(say)?;
         let Some(pool) = found else { return Ok(None) };
         if !pool.is_active().say(say)? {
-            // Not built anew: where its folder is missing, a disk may not be mounted, and the machines are on that disk.
+            // The pool is not built: if its folder is missing, the disk with the machines may just not be mounted.
             start(&pool, StoragePool::create)
                 .say(|| say().hint("see that its folder is there: `virsh pool-dumpxml` shows which it is"))?;
         }
-        Ok(Some(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }))
+        Ok(Some(Self::new(connection, pool, name)))
     }
 
-    /// Returns the pool `name`, running now and whenever libvirt starts; made from `xml` where there is none.
-    ///
-    /// # Errors
-    /// libvirt refuses the XML, or the pool's folder cannot be made.
+    fn new(connection: &Connect, pool: StoragePool, name: &str) -> Self {
+        Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() }
+    }
+
+    /// Returns the pool `name`, started now and whenever libvirt starts; made from `xml` if there is none.
     pub fn ensure(connection: &Connect, name: &str, xml: &str) -> Result<Self> {
         if let Some(pool) = Self::find(connection, name)? {
             return Ok(pool);
@@ -79,7 +62,7 @@ impl Pool {
         let say = || cannot_start(name);
         let pool = match connection.define_storage_pool_xml(xml, 0) {
             Ok(pool) => pool,
-            // Another nixvm may have been quicker.
+            // Another nixvm may have defined it first.
             Err(error) => return Self::find(connection, name)?.map_or_else(|| Err(error).say(say), Ok),
         };
         let built = start(&pool, StoragePool::build)
@@ -90,76 +73,56 @@ impl Pool {
             let _ = pool.undefine();
             return Err(error).say(say);
         }
-        Ok(Pool { connection: connection.clone(), pool, machine: None, name: name.to_owned() })
+        Ok(Self::new(connection, pool, name))
     }
 
-    /// Returns the pool for work on a machine: what its own domain needs may be deleted. That is the domain of its UUID, where
-    /// it has one by now, whatever its name becomes; or else the one that the work defines under its name.
+    /// Returns the pool for work on a machine, whose own domain does not keep volumes from being deleted. That is the domain of
+    /// the UUID `id`, whatever its name; for a machine without a domain yet, it is the one that gets the name.
     #[must_use]
     pub fn of_machine(self, name: MachineName, id: Option<MachineId>) -> Self {
         Pool { machine: Some((name, id)), ..self }
     }
 
-    /// Returns the pool's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the names of all volumes, sorted, by one call.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns the names of all volumes, sorted, in one call.
     pub fn volumes(&self) -> Result<Vec<String>> {
-        // Not `list_volumes`: `virt` 0.5 cuts that off after 1,024 names.
+        // Not `list_volumes`: `virt` 0.5 truncates that to 1,024 names.
         let volumes = self.pool.list_all_volumes(0).say(|| self.cannot("list", "the volumes"))?;
         let mut names: Vec<String> = volumes.iter().filter_map(|volume| volume.name().ok()).collect();
         names.sort();
         Ok(names)
     }
 
-    /// Returns what the volume takes; `None` where there is none of that name.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns the size of the volume; `None` if there is none of that name.
     pub fn usage(&self, volume: &str) -> Result<Option<Usage>> {
         let say = || self.cannot("look at", volume);
         let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
         let Some(info) = found.info().unless(ErrorNumber::NoStorageVolume).say(say)? else { return Ok(None) };
         let mut usage = Usage { capacity: info.capacity, allocation: info.allocation };
         if !may_be_qcow2(volume) {
-            // libvirt says what a header claims, which a guest may have written there.
-            let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+            // libvirt believes a header, which a guest may have written there.
+            let xml = self.xml_of(volume).say(say)?;
             usage.capacity = xml.as_deref().and_then(super::xml::length).unwrap_or(usage.capacity);
         }
         Ok(Some(usage))
     }
 
-    /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` where there is none.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns when the volume was last written, in seconds since 1970 by its host's clock; `None` if there is none.
     pub fn written(&self, volume: &str) -> Result<Option<u64>> {
-        let say = || self.cannot("look at", volume);
-        let Some(found) = self.volume(volume).say(say)? else { return Ok(None) };
-        let xml = found.xml_desc(0).unless(ErrorNumber::NoStorageVolume).say(say)?;
+        let xml = self.xml_of(volume).say(|| self.cannot("look at", volume))?;
         Ok(xml.as_deref().and_then(super::xml::written))
     }
 
-    /// Returns what the pool's file system has.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn space(&self) -> Result<Space> {
-        // Without this libvirt answers what was so when it last looked. It does not look while a volume is being made.
+        // libvirt knows the space as of the last refresh. It refuses one while a volume is being made.
         let _ = self.pool.refresh(0);
         let info = self.pool.info().say(|| self.cannot("look at", "the free space"))?;
         Ok(Space { capacity: info.capacity, available: info.available })
     }
 
-    /// Checks that `bytes` more fit into the pool.
-    ///
-    /// # Errors
-    /// They do not.
     pub fn require_space(&self, bytes: u64, what: &str) -> Result<()> {
         let available = self.space()?.available;
         if bytes <= available {
@@ -176,10 +139,11 @@ impl Pool {
 
     /// Deletes the volume and returns whether there was one.
     ///
-    /// libvirt does not ask whether a guest uses it: whether the machine of this pool does is the caller's to know.
+    /// libvirt does not check whether a guest uses it. This checks all domains except that of the pool's own machine, which
+    /// is up to the caller.
     ///
     /// # Errors
-    /// Another domain needs it, it is in use by libvirt itself, or cannot be deleted.
+    /// Another domain needs the volume, libvirt is copying it, or it cannot be deleted.
     pub fn delete(&self, volume: &str) -> Result<bool> {
         if self.volume(volume).say(|| self.cannot("look at", volume))?.is_none() {
             return Ok(false);
@@ -188,15 +152,12 @@ impl Pool {
         self.delete_raw(volume).say(|| self.cannot("delete", volume))
     }
 
-    pub(super) fn delete_raw(&self, volume: &str) -> std::result::Result<bool, Error> {
+    pub(super) fn delete_raw(&self, volume: &str) -> Answer<bool> {
         let Some(found) = self.volume(volume)? else { return Ok(false) };
         Ok(found.delete(0).unless(ErrorNumber::NoStorageVolume)?.is_some())
     }
 
     /// Makes the disk in a qcow2 volume larger; no running guest may use it.
-    ///
-    /// # Errors
-    /// There is no such volume, it is larger already, or the pool has no space.
     pub fn grow(&self, volume: &str, capacity: Size) -> Result<()> {
         if !self.is_taken_for_qcow2(volume)? {
             self.refresh()?;
@@ -204,11 +165,8 @@ impl Pool {
         self.resize(volume, capacity)
     }
 
-    /// Does the same where it can be done at once, and returns whether it was: not while libvirt copies a volume of the pool
-    /// and has not looked at this one since it was made.
-    ///
-    /// # Errors
-    /// As [`Pool::grow`].
+    /// Makes the disk in a qcow2 volume larger if that needs no waiting, and returns whether it did. It waits if the pool was
+    /// not refreshed since the volume was made and libvirt is copying another volume.
     pub fn grow_now(&self, volume: &str, capacity: Size) -> Result<bool> {
         if !self.is_taken_for_qcow2(volume)? && !self.refresh_now()? {
             return Ok(false);
@@ -216,12 +174,10 @@ impl Pool {
         self.resize(volume, capacity).map(|()| true)
     }
 
-    /// libvirt takes a volume for what it was made as, raw, until it looks again; as such it would only append zeros.
+    /// Until a refresh libvirt takes the volume for a raw one, as it was made, and would only append zeros to the file.
     fn is_taken_for_qcow2(&self, volume: &str) -> Result<bool> {
-        let say = || self.cannot("grow", volume);
-        let xml =
-            self.pool.lookup_storage_vol_by_name(volume).and_then(|found| found.xml_desc(0)).say(say)?;
-        Ok(super::xml::format(&xml).as_deref() == Some("qcow2"))
+        let xml = self.xml_of(volume).say(|| self.cannot("grow", volume))?;
+        Ok(xml.as_deref().and_then(super::xml::format).as_deref() == Some("qcow2"))
     }
 
     fn resize(&self, volume: &str, capacity: Size) -> Result<()> {
@@ -230,9 +186,15 @@ impl Pool {
         found.resize(capacity.bytes(), 0).say(say)
     }
 
-    /// Returns the handle of a volume that libvirt knows, if there is one.
-    pub(super) fn volume(&self, volume: &str) -> std::result::Result<Option<StorageVol>, Error> {
+    /// Returns libvirt's handle of the volume, if libvirt knows it.
+    pub(super) fn volume(&self, volume: &str) -> Answer<Option<StorageVol>> {
         self.pool.lookup_storage_vol_by_name(volume).unless(ErrorNumber::NoStorageVolume)
+    }
+
+    /// Returns libvirt's description of the volume, if libvirt knows it.
+    pub(super) fn xml_of(&self, volume: &str) -> Answer<Option<String>> {
+        let Some(found) = self.volume(volume)? else { return Ok(None) };
+        found.xml_desc(0).unless(ErrorNumber::NoStorageVolume)
     }
 
     pub(super) fn cannot(&self, verb: &str, what: &str) -> Failure {
@@ -244,11 +206,11 @@ fn cannot_start(name: &str) -> Failure {
     Failure::user(format!("cannot use libvirt's pool `{name}`"))
 }
 
-/// Takes a step on the way to a running pool; that another process has just brought it there is as good.
+/// Takes a step towards a running pool; it does not matter if another process has just started the pool instead.
 fn start(
     pool: &StoragePool,
-    step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> std::result::Result<(), Error>,
-) -> std::result::Result<(), Error> {
+    step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> Answer<()>,
+) -> Answer<()> {
     step(pool, 0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
 }
 

@@ -1,4 +1,4 @@
-//! A volume from bytes that come one after another and are kept nowhere else, as [`Pool::put`] makes one of a file.
+//! A volume from a stream of bytes, made as [`Pool::put`] makes one from a file.
 
 use std::io::Read;
 
@@ -8,31 +8,24 @@ use virt::sys;
 
 use super::Pool;
 use super::put::{HEAD, Part, Stored};
-use super::qcow2;
-use super::sparse::{CHUNK, send_all};
+use super::sparse::{CHUNK, close, send_chunk};
 use super::xml::volume_xml;
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Say, said, send_hole};
-use crate::model::Progress;
+use crate::libvirt::Say;
+use crate::model::{Progress, qcow2};
 
-/// A qcow2 file that comes byte by byte.
+/// A qcow2 file that is read once, from its beginning.
 pub struct Incoming<'a> {
-    /// Its bytes, which are read once.
     pub bytes: &'a mut dyn Read,
-    /// How many they are.
     pub length: u64,
-    /// The name of the volume that it is to lie on; its header names none.
+    /// The volume that becomes its backing file; its own header names none.
     pub on: Option<&'a str>,
 }
 
 impl Pool {
-    /// Stores a qcow2 file as the volume `name`, unless a whole volume of that name is there.
+    /// Stores a qcow2 file as the volume `name`, unless a whole volume of that name exists.
     ///
-    /// An error of `incoming`, and one that `progress` returns, ends the upload, and nothing is left of it.
-    ///
-    /// # Errors
-    /// The pool has no space, the bytes cannot be read, are another number or no qcow2 file where it is to lie on another,
-    /// libvirt fails, or `progress` refuses to go on.
+    /// After an error, one of `incoming` or `progress` among them, nothing is left of the upload.
     pub fn pour(
         &self,
         name: &str,
@@ -49,7 +42,7 @@ impl Pool {
         (&mut incoming.bytes).take(HEAD.min(incoming.length)).read_to_end(&mut head).explain(say)?;
         if let Some(on) = incoming.on {
             self.chain(on)?;
-            qcow2::lay_on(&mut head, on).explain(say)?;
+            qcow2::set_backing(&mut head, on).explain(say)?;
         }
         let part = Part::of(self, name);
         let volume =
@@ -59,7 +52,7 @@ impl Pool {
         self.complete(&volume, name, incoming.length, &head)
     }
 
-    /// Writes all that comes behind the header into the volume at its place.
+    /// Writes everything behind the header into the volume at the same place.
     fn fill(
         &self,
         volume: &StorageVol,
@@ -69,18 +62,11 @@ impl Pool {
         if incoming.length <= HEAD {
             return Ok(());
         }
-        let stream = Stream::new(&self.connection, 0).map_err(|error| said(&error))?;
+        let stream = Stream::new(&self.connection, 0).said()?;
         let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
-        volume.upload(&stream, HEAD, incoming.length - HEAD, flags).map_err(|error| said(&error))?;
-        match send(&stream, incoming, progress) {
-            // The other side's last errors, a full disk among them, come with this.
-            Ok(()) => stream.finish().map_err(|error| said(&error)),
-            Err(error) => {
-                // Else the daemon would keep the stream open as long as the connection.
-                let _ = stream.abort();
-                Err(error)
-            }
-        }
+        volume.upload(&stream, HEAD, incoming.length - HEAD, flags).said()?;
+        let sent = send(&stream, incoming, progress);
+        close(stream, sent)
     }
 }
 
@@ -100,11 +86,7 @@ fn send(
         if chunk.is_empty() {
             return Err(Failure::user(format!("it ends after {done} of {total} bytes")).into());
         }
-        if chunk.iter().all(|&byte| byte == 0) {
-            send_hole(stream, chunk.len() as u64).map_err(|error| said(&error))?;
-        } else {
-            send_all(stream, chunk)?;
-        }
+        send_chunk(stream, chunk)?;
         done += length as u64;
     }
     progress(Progress { done, total })

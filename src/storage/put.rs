@@ -1,29 +1,29 @@
-//! How a file becomes a volume that is whole or is not there.
+//! How a file becomes a volume that is either whole or recognisably not.
 //!
-//! libvirt can neither rename a volume nor lock one, an upload can die at any
-//! byte, and two nixvms can upload the same base at once. So a volume's first
-//! bytes, its header, are the sign that it is whole, and are written last:
+//! libvirt can neither rename nor lock a volume, an upload can be interrupted at any
+//! byte, and two nixvms can upload the same base at once. So the first bytes of a
+//! volume, its header, mark it as whole, and are written last:
 //!
-//! 1. The file goes into a volume of its own name, `NAME.….part`, but for the first 4 KiB.
-//! 2. libvirt copies that to NAME, by reflink where the file system can. libvirt lets only one
-//!    process make NAME, lets nobody open it until the copy is done, and syncs a copy to the disk.
+//! 1. The file is uploaded into a volume of another name, `NAME.….part`, except for the first 4 KiB.
+//! 2. libvirt copies that to NAME, by reflink if the file system can. libvirt lets only one
+//!    process make NAME, lets nothing open it before the copy is done, and syncs the copy to the disk.
 //! 3. The first 4 KiB are written to NAME.
 //!
-//! A volume that begins with zeros is therefore not whole, whatever died and
-//! whenever; it is no qcow2 file either, so that no guest could start from it.
-//! The next `put` of that name deletes it and begins anew. As step 3 can only
-//! reach a copy that is complete, this holds for any number of writers.
+//! So a volume that begins with zeros is not whole, whichever process died and
+//! whenever; it is no qcow2 file either, so no guest could start from it. The next
+//! `put` of that name deletes it and begins again. As step 3 can only write to a
+//! complete copy, this holds for any number of writers.
 //!
-//! What is on the disk, and stays there when the power is cut:
+//! These parts are on the disk, and survive a power cut:
 //!
 //! - after step 2 the name and all but the first 4 KiB (libvirt's `createRawFile` ends with fsync(2), after a reflink too);
-//! - after step 3 nothing more, for libvirt does not sync what is uploaded (`virFDStreamThread`; *seen* with 9.0): Linux
-//!   writes it within half a minute (`vm.dirty_expire_centisecs`);
-//! - after a fourth step, for a machine's data alone, the first 4 KiB too: libvirt has `qemu-img` give the disk the size that
-//!   it has, which ends with fdatasync(2) (*seen* by strace, QEMU 7.2). What can be made again needs no such step.
+//! - after step 3 nothing more, for libvirt does not sync uploads (`virFDStreamThread`; *seen* with 9.0): Linux writes them
+//!   within half a minute (`vm.dirty_expire_centisecs`);
+//! - after a fourth step, for a machine's data only, the first 4 KiB too: libvirt has `qemu-img` resize the disk to its
+//!   present size, which ends with fdatasync(2) (*seen* by strace, QEMU 7.2). Other volumes can be made again.
 //!
-//! A guest that has QEMU flush its disk flushes the whole file: where the first 4 KiB were lost, so was all that any guest
-//! wrote to that volume, and no guest was told that it is kept.
+//! When a guest flushes its disk, QEMU flushes the whole file. So if the first 4 KiB were lost, no guest was ever told that
+//! its writes to that volume were safe.
 
 use std::fs::File;
 use std::io::Write;
@@ -34,45 +34,40 @@ use virt::error::{Error, ErrorNumber};
 use virt::storage_vol::StorageVol;
 use virt::sys;
 
+use super::Pool;
 use super::sparse::{beginning, overwrite, upload};
 use super::xml::{volume_xml, written};
-use super::{Pool, qcow2};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Say, code};
+use crate::libvirt::{Answer, Say, code};
 use crate::model::volume::{self, Role};
-use crate::model::{Progress, Size};
+use crate::model::{Progress, Size, qcow2};
 
 /// The bytes written last.
 pub(super) const HEAD: u64 = 4096;
 
-/// How long a volume that another process is making is waited for, and how often it is looked at.
+/// How long to wait for a volume that another process is making, and how often to look at it.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
-/// How many looks in a row must find a volume without its header before it counts as left behind.
+/// A volume counts as left behind if more looks in a row than this find it without its header.
 const GRACE: u32 = 3;
 
-/// How much longer ago than now a part was last written when its writer is dead: a living one writes all the time.
+/// A part that was not written for this long has no writer: a living one writes all the time.
 const STALE: Duration = Duration::from_secs(10 * 60);
 
-/// What `put` had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// Nothing: the volume was there, whole.
+    /// A whole volume was there already.
     Present,
-    /// It was uploaded.
     Uploaded,
 }
 
 impl Pool {
-    /// Stores `source` byte for byte as the volume `name`, unless a whole volume of that name is there.
+    /// Stores `source` byte for byte as the volume `name`, unless a whole volume of that name exists.
     ///
-    /// Never changes a whole volume: delete it first to replace it. An error that `progress` returns ends the upload,
-    /// and nothing is left of it.
-    ///
-    /// # Errors
-    /// The pool has no space, the file cannot be read, libvirt fails, or `progress` refuses to go on.
+    /// A whole volume is never changed: delete it first to replace it. After an error, one of `progress` among them, nothing
+    /// is left of the upload.
     pub fn put(
         &self,
         name: &str,
@@ -99,7 +94,7 @@ impl Pool {
         self.complete(&volume, name, total, &head)
     }
 
-    /// Makes the volume `name` of a part of that length which lacks but the header: steps 2 and 3.
+    /// Makes the volume `name` from a part of that length which lacks only its header: steps 2 and 3.
     pub(super) fn complete(&self, part: &StorageVol, name: &str, length: u64, head: &[u8]) -> Result<Stored> {
         let say = || self.cannot("store", name);
         match self.copy(part, volume_xml(name, length)?)? {
@@ -113,54 +108,42 @@ impl Pool {
                 }
                 Ok(Stored::Uploaded)
             }
-            // Someone else was quicker; libvirt has no code of its own for that here.
+            // Another process may have made it first; libvirt has no error code of its own for that here.
             Err(_) if self.settle(name)? => Ok(Stored::Present),
             Err(error) => Err(error).say(say),
         }
     }
 
-    /// Has libvirt see to it that a qcow2 volume's first bytes are on the disk, and returns whether it did: not while it copies
-    /// another volume of the pool, nor where the volume takes more than its disk could hold.
+    /// Has libvirt sync a qcow2 volume, and returns whether it did: not while it copies another volume of the pool, nor if the
+    /// volume occupies more than the size of its disk.
     pub(super) fn sync(&self, name: &str, head: &[u8]) -> bool {
         let synced = || -> Result<bool> {
-            match qcow2::capacity(head) {
+            match qcow2::virtual_size(head) {
                 Some(capacity) => self.grow_now(name, Size::from_bytes(capacity)),
                 None => Ok(false),
             }
         };
-        // It is whole all the same, and the kernel writes it soon.
+        // The volume is whole anyway, and the kernel writes it soon.
         synced().unwrap_or(false)
     }
 
-    /// Stores `bytes` as [`Pool::put`] does a file. They touch no disk of this host on their way.
-    ///
-    /// # Errors
-    /// As [`Pool::put`].
+    /// Stores `bytes` as [`Pool::put`] does a file. They are not written to a disk of this host on the way.
     pub fn put_bytes(&self, name: &str, bytes: &[u8]) -> Result<Stored> {
-        let memory = || Failure::user("cannot hold an image in memory");
-        let fd = rustix::fs::memfd_create("nixvm", rustix::fs::MemfdFlags::CLOEXEC).explain(memory)?;
-        let mut file = File::from(fd);
-        file.write_all(bytes).explain(memory)?;
+        let mut file = file_in_memory()?;
+        file.write_all(bytes).explain(no_memory)?;
         self.put(name, &file, &mut |_| Ok(()))
     }
 
-    /// Returns whether the volume is there and whole.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
     pub fn is_whole(&self, name: &str) -> Result<bool> {
         self.look(name).say(|| self.cannot("look at", name)).map(|seen| seen == Seen::Whole)
     }
 
-    /// Returns whether the volume is there and lacks its first bytes: it was never finished, or they were lost in a power cut.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns whether the volume exists without its first bytes: the upload was interrupted, or a power cut lost them.
     pub fn is_headless(&self, name: &str) -> Result<bool> {
         self.look(name).say(|| self.cannot("look at", name)).map(|seen| seen == Seen::Partial)
     }
 
-    /// Returns whether the volume is there and whole; deletes one that is not, and waits for one being made.
+    /// Returns whether the volume is whole; deletes one that is not, and waits for one that is being made.
     pub(super) fn settle(&self, name: &str) -> Result<bool> {
         let say = || self.cannot("store", name);
         let mut partial = 0;
@@ -171,7 +154,7 @@ impl Pool {
                 Seen::Busy => partial = 0,
                 Seen::Partial => partial += 1,
             }
-            // A living writer has the header in place a moment after the copy.
+            // A living writer writes the header right after the copy.
             if partial > GRACE {
                 match self.delete_raw(name) {
                     Ok(_) => return Ok(Some(false)),
@@ -186,11 +169,8 @@ impl Pool {
         })
     }
 
-    /// Deletes a volume that nobody makes any more, and what uploads of it left that were killed; missing ones are deleted
-    /// already. One that libvirt still copies, for a nixvm that was interrupted, is waited for.
-    ///
-    /// # Errors
-    /// libvirt does not answer, or cannot delete one; an interruption.
+    /// Deletes a volume that no process makes any more, if it exists, and the parts of its interrupted uploads. Waits while
+    /// libvirt still copies it for a nixvm that was interrupted.
     pub fn clear(&self, name: &str) -> Result<()> {
         let prefix = format!("{name}.");
         let of_it = |other: &String| other == name || other.starts_with(&prefix) && other.ends_with(PART);
@@ -213,7 +193,7 @@ impl Pool {
         })
     }
 
-    fn look(&self, name: &str) -> std::result::Result<Seen, Error> {
+    fn look(&self, name: &str) -> Answer<Seen> {
         let Some(volume) = self.volume(name)? else { return Ok(Seen::Missing) };
         match beginning(&self.connection, &volume, HEAD as usize) {
             Ok(bytes) if bytes.iter().any(|&byte| byte != 0) => Ok(Seen::Whole),
@@ -221,7 +201,7 @@ impl Pool {
             Err(error) if busy(&error) => Ok(Seen::Busy),
             Err(error) if code(&error) == Some(ErrorNumber::NoStorageVolume) => Ok(Seen::Missing),
             Err(_) if volume.info().unless(ErrorNumber::NoStorageVolume)?.is_none() => {
-                // Somebody removed the file; libvirt makes none of that name before it has noticed.
+                // The file was removed by hand. Until libvirt notices, it refuses to make a volume of that name.
                 let _ = self.pool.refresh(0);
                 Ok(Seen::Missing)
             }
@@ -229,8 +209,8 @@ impl Pool {
         }
     }
 
-    /// Has libvirt copy the part, which it does for as long as the part is large; an interruption does not wait for that.
-    fn copy(&self, part: &StorageVol, xml: String) -> Result<std::result::Result<StorageVol, Error>> {
+    /// Has libvirt copy the part. That takes as long as the part is large; an interruption does not wait for it.
+    fn copy(&self, part: &StorageVol, xml: String) -> Result<Answer<StorageVol>> {
         let (pool, part) = (self.pool.clone(), part.clone());
         let copied = interrupt::attended(Duration::MAX, move || {
             match StorageVol::create_xml_from(&pool, &xml, &part, sys::VIR_STORAGE_VOL_CREATE_REFLINK) {
@@ -243,10 +223,9 @@ impl Pool {
         copied.ok_or_else(|| Failure::bug("a copy has no limit").into())
     }
 
-    /// Deletes the parts that uploads left behind which were killed, given one that was just made.
-    ///
-    /// Their ages are told by the pool's own clock, which need not be this host's.
-    pub(super) fn sweep(&self, newest: &StorageVol) -> std::result::Result<(), Error> {
+    /// Deletes the parts of uploads that were killed, given a part that was just made: its time is that of the pool's clock,
+    /// which need not be this host's.
+    pub(super) fn sweep(&self, newest: &StorageVol) -> Answer<()> {
         let Some(now) = written(&newest.xml_desc(0)?) else { return Ok(()) };
         for volume in self.pool.list_all_volumes(0)? {
             if !volume.name()?.ends_with(PART) {
@@ -255,7 +234,7 @@ impl Pool {
             let then = volume.xml_desc(0).unless(ErrorNumber::NoStorageVolume)?.and_then(|xml| written(&xml));
             if then.is_some_and(|then| now.saturating_sub(then) > STALE.as_secs()) {
                 match volume.delete(0).unless(ErrorNumber::NoStorageVolume) {
-                    // Read, not written: libvirt is copying it.
+                    // libvirt is copying it, which only reads it.
                     Err(error) if busy(&error) => {}
                     done => drop(done?),
                 }
@@ -273,19 +252,28 @@ enum Seen {
     Whole,
 }
 
-/// Returns whether libvirt refuses because it is making the volume.
+/// Returns an empty file in memory, for images that must not touch this host's disks.
+pub(super) fn file_in_memory() -> Result<File> {
+    Ok(File::from(rustix::fs::memfd_create("nixvm", rustix::fs::MemfdFlags::CLOEXEC).explain(no_memory)?))
+}
+
+fn no_memory() -> Failure {
+    Failure::user("cannot hold an image in memory")
+}
+
+/// Returns whether libvirt refuses because it is making or copying the volume.
 fn busy(error: &Error) -> bool {
     code(error) == Some(ErrorNumber::OperationInvalid)
 }
 
-/// A volume that is deleted when done with.
+/// A volume that is deleted when this is dropped.
 pub(super) struct Part<'a> {
     pool: &'a Pool,
     pub(super) name: String,
 }
 
 impl<'a> Part<'a> {
-    /// Returns a part of the volume `name`, which the caller makes.
+    /// Returns the name for a part of the volume `name`; the caller makes it.
     pub(super) fn of(pool: &'a Pool, name: &str) -> Self {
         Part { pool, name: format!("{name}.{}{PART}", uuid::Uuid::new_v4().simple()) }
     }
@@ -293,10 +281,9 @@ impl<'a> Part<'a> {
 
 impl Drop for Part<'_> {
     fn drop(&mut self) {
-        // Swept later if this fails.
+        // If this fails, a later upload sweeps it.
         let _ = self.pool.delete_raw(&self.name);
     }
 }
 
-/// How the names of parts end.
 const PART: &str = ".part";

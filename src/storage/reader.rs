@@ -1,4 +1,4 @@
-//! A volume's file, read as any other.
+//! A volume's file as a reader.
 
 use std::io::{self, Read};
 
@@ -8,42 +8,35 @@ use virt::sys;
 
 use super::Pool;
 use super::put::HEAD;
-use super::qcow2;
 use super::sparse::beginning;
 use super::xml::{length, stamp};
 use crate::error::{Explain, Failure, Result};
-use crate::libvirt::{Received, Say, receive, said};
+use crate::libvirt::{Received, Say, receive};
+use crate::model::qcow2;
 
-/// The bytes of a volume's file, from its beginning; holes read as zeros and are not sent.
+/// The bytes of a volume's file, from its beginning. Holes read as zeros and are not sent.
 pub struct VolumeReader {
-    /// `None` behind the end.
+    /// `None` after the end.
     stream: Option<Stream>,
     length: u64,
     hole: u64,
-    /// The volume as it must still be at its end.
+    /// The stamp that the volume must still have at the end.
     still: Option<(StorageVol, Stamp)>,
 }
 
-/// Bytes of holes that never count as many: the file of a small disk has some between its tables.
+/// This many bytes of holes are never too many: the file of a small disk has some between its tables.
 const HOLES: u64 = 16 << 20;
 
-/// When a volume's file was last written.
+/// A mark of a volume's file that changes whenever the file is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp([String; 3]);
 
 impl Pool {
-    /// Returns the volume's file for reading.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
     pub fn reader(&self, volume: &str) -> Result<VolumeReader> {
         self.open(volume).map(|(reader, _)| reader)
     }
 
-    /// Returns whether there is such a volume, and its file is those bytes.
-    ///
-    /// # Errors
-    /// libvirt does not answer.
+    /// Returns whether there is such a volume and its file consists of those bytes.
     pub fn holds(&self, volume: &str, bytes: &[u8]) -> Result<bool> {
         if !self.is_whole(volume)? {
             return Ok(false);
@@ -57,10 +50,7 @@ impl Pool {
         Ok(found == bytes)
     }
 
-    /// Returns a mark of the volume's file as it is now; see [`Pool::still_reader`].
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not say when it was written.
+    /// Returns the present mark of the volume's file, for [`Pool::still_reader`].
     pub fn stamp(&self, volume: &str) -> Result<Stamp> {
         let say = || self.cannot("look at", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
@@ -69,24 +59,18 @@ impl Pool {
         stamp(&xml).map(Stamp).ok_or_else(|| say().because(silent()).into())
     }
 
-    /// Returns the volume's file for reading. Whoever reads it to its end is given an error there if anything wrote to the
-    /// file since the stamp was taken.
+    /// Returns the volume's file for reading. At its end the reader fails if anything wrote to the file after the stamp was
+    /// taken.
     ///
-    /// It shows no more than that: a file that was being written may have been half written by then.
-    ///
-    /// # Errors
-    /// As [`Pool::reader`].
+    /// This shows nothing about earlier writes: the file may have been half written when the stamp was taken.
     pub fn still_reader(&self, volume: &str, stamp: Stamp) -> Result<VolumeReader> {
         let (mut reader, found) = self.open(volume)?;
         reader.still = Some((found, stamp));
         Ok(reader)
     }
 
-    /// Returns whether the volume's file is as a copy of its disk would be: qcow2 on no other, with nothing else in it, and
-    /// with few holes.
-    ///
-    /// # Errors
-    /// There is no such volume, or libvirt does not answer.
+    /// Returns whether the volume's file is as good as a copy of its disk: a qcow2 file without a backing file, with nothing
+    /// else in it, and with few holes.
     pub fn is_compact(&self, volume: &str) -> Result<bool> {
         let say = || self.cannot("look at", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
@@ -106,25 +90,23 @@ impl Pool {
     }
 
     fn stream(&self, volume: &StorageVol) -> Result<Stream> {
-        let stream = Stream::new(&self.connection, 0).map_err(|error| said(&error))?;
+        let stream = Stream::new(&self.connection, 0).said()?;
         let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-        volume.download(&stream, 0, 0, flags).map_err(|error| said(&error))?;
+        volume.download(&stream, 0, 0, flags).said()?;
         Ok(stream)
     }
 }
 
 impl VolumeReader {
-    /// Returns the length of the file, in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Closes what was read to its end, and sees that it is what the file was from beginning to end.
     fn end(&mut self) -> Result<()> {
-        // A file that libvirt could not read to its end is told only here.
-        self.stream.take().map_or(Ok(()), Stream::finish).map_err(|error| said(&error))?;
+        // Only this reports a file that libvirt could not read to its end.
+        self.stream.take().map_or(Ok(()), Stream::finish).said()?;
         let Some((volume, before)) = &self.still else { return Ok(()) };
-        let xml = volume.xml_desc(0).map_err(|error| said(&error))?;
+        let xml = volume.xml_desc(0).said()?;
         if stamp(&xml).as_ref() == Some(&before.0) {
             return Ok(());
         }
@@ -146,7 +128,7 @@ impl Read for VolumeReader {
                 return Ok(self.zeros(buffer));
             }
             let Some(stream) = &self.stream else { return Ok(0) };
-            match receive(stream, buffer).map_err(|error| io::Error::other(said(&error)))? {
+            match receive(stream, buffer).said().map_err(io::Error::other)? {
                 Received::Data(length) => return Ok(length),
                 Received::Hole(length) => self.hole = length,
                 Received::End => self.end().map_err(io::Error::other)?,
@@ -157,7 +139,7 @@ impl Read for VolumeReader {
 
 impl Drop for VolumeReader {
     fn drop(&mut self) {
-        // Else the daemon would keep the stream open as long as the connection.
+        // Without this the daemon would keep the stream open as long as the connection.
         let _ = self.stream.take().map(Stream::abort);
     }
 }

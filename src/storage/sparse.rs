@@ -1,4 +1,4 @@
-//! Bytes to and from volumes over libvirt's streams, holes left out.
+//! Uploads to and downloads from volumes over libvirt's streams, without sending holes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,36 +12,28 @@ use virt::sys;
 
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
-use crate::libvirt::{Received, Say, receive, said, send_hole};
+use crate::libvirt::{Answer, Received, Say, receive, send_hole};
 use crate::model::Progress;
 
 use super::Pool;
 
-/// Bytes of one message: what every version of libvirt takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
+/// Bytes of one message that every version of libvirt accepts (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX, src/rpc/virnetprotocol.x).
 pub(super) const CHUNK: usize = 262_120;
 
-/// What comes next in a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Bytes.
     Data(&'a [u8]),
-    /// So many zeros, which were not sent.
+    /// This many zeros, which were not sent.
     Hole(u64),
 }
 
 impl Pool {
-    /// Gives `take` the volume's file byte by byte, from its beginning to its end; returns its length.
-    ///
-    /// # Errors
-    /// There is no such volume, libvirt fails, `take` refuses to go on, or an interruption.
+    /// Passes the volume's file to `take` piece by piece; returns its length.
     pub fn read(&self, volume: &str, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
         self.read_from(volume, 0, take)
     }
 
-    /// Gives `take` the volume's file from the byte at `start` to its end; returns how many bytes that were.
-    ///
-    /// # Errors
-    /// As [`Pool::read`].
+    /// Passes the volume's file from the byte at `start` on to `take`; returns the number of bytes.
     pub fn read_from(
         &self,
         volume: &str,
@@ -54,9 +46,6 @@ impl Pool {
     }
 
     /// Writes the volume's file to `to` byte for byte, holes as zeros; returns its length.
-    ///
-    /// # Errors
-    /// There is no such volume, libvirt fails, `to` cannot be written, `progress` refuses to go on, or an interruption.
     pub fn download(
         &self,
         volume: &str,
@@ -64,7 +53,7 @@ impl Pool {
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<u64> {
         let say = || self.cannot("read", volume);
-        // A file that QEMU made may have to be looked for.
+        // libvirt may not know a file that QEMU made.
         let xml = self.look_for(volume)?.map(|found| found.xml_desc(0)).transpose().say(say)?;
         let total = xml.as_deref().and_then(super::xml::length).unwrap_or_default();
         let mut done = 0;
@@ -85,17 +74,11 @@ fn download(
     start: u64,
     take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
 ) -> Result<u64> {
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-    volume.download(&stream, start, 0, flags).map_err(|error| said(&error))?;
-    match receive_all(&stream, take) {
-        // A file that libvirt could not read to its end is told only here.
-        Ok(length) => stream.finish().map(|()| length).map_err(|error| said(&error)),
-        Err(error) => {
-            let _ = stream.abort();
-            Err(error)
-        }
-    }
+    volume.download(&stream, start, 0, flags).said()?;
+    let received = receive_all(&stream, take);
+    close(stream, received)
 }
 
 fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
@@ -103,7 +86,7 @@ fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -
     let mut length = 0;
     loop {
         interrupt::check()?;
-        let piece = match receive(stream, &mut buffer).map_err(|error| said(&error))? {
+        let piece = match receive(stream, &mut buffer).said()? {
             Received::Data(filled) => Piece::Data(buffer.get(..filled).unwrap_or_default()),
             Received::Hole(hole) => Piece::Hole(hole),
             Received::End => return Ok(length),
@@ -116,9 +99,23 @@ fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -
     }
 }
 
+/// Closes a stream on which `done` was done.
+///
+/// Only finishing it reports the other side's last errors, such as a full disk or a file that cannot be read to its end.
+/// Without aborting it after an error, the daemon would keep it open as long as the connection.
+pub(super) fn close<T>(stream: Stream, done: Result<T>) -> Result<T> {
+    match done {
+        Ok(value) => stream.finish().said().map(|()| value),
+        Err(error) => {
+            let _ = stream.abort();
+            Err(error)
+        }
+    }
+}
+
 /// Writes `source` from `start` up to `end` into the volume at the same place.
 ///
-/// `progress` is given the bytes of `source` that are done, and may refuse to go on.
+/// `progress` is given the number of bytes done, and ends the upload by an error.
 pub(super) fn upload(
     connection: &Connect,
     volume: &StorageVol,
@@ -129,31 +126,19 @@ pub(super) fn upload(
     if start >= end {
         return Ok(());
     }
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
+    let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
-    volume.upload(&stream, start, end - start, flags).map_err(|error| said(&error))?;
-    match send(&stream, source, (start, end), progress) {
-        // The other side's last errors, a full disk among them, come with this.
-        Ok(()) => stream.finish().map_err(|error| said(&error)),
-        Err(error) => {
-            // Else the daemon would keep the stream open as long as the connection.
-            let _ = stream.abort();
-            Err(error)
-        }
-    }
+    volume.upload(&stream, start, end - start, flags).said()?;
+    let sent = send(&stream, source, (start, end), progress);
+    close(stream, sent)
 }
 
-/// Writes `bytes` over the volume's first ones; zeros too, which a sparse upload would leave as they are.
+/// Overwrites the volume's first bytes, also with zeros, for which a sparse upload would leave the old bytes.
 pub(super) fn overwrite(connection: &Connect, volume: &StorageVol, bytes: &[u8]) -> Result<()> {
-    let stream = Stream::new(connection, 0).map_err(|error| said(&error))?;
-    volume.upload(&stream, 0, bytes.len() as u64, 0).map_err(|error| said(&error))?;
-    match send_all(&stream, bytes) {
-        Ok(()) => stream.finish().map_err(|error| said(&error)),
-        Err(error) => {
-            let _ = stream.abort();
-            Err(error)
-        }
-    }
+    let stream = Stream::new(connection, 0).said()?;
+    volume.upload(&stream, 0, bytes.len() as u64, 0).said()?;
+    let sent = send_all(&stream, bytes);
+    close(stream, sent)
 }
 
 fn send(
@@ -169,7 +154,7 @@ fn send(
         progress(at)?;
         let data = next_data(source, at).explain(unreadable)?.map_or(end, |data| data.min(end));
         if data > at {
-            send_hole(stream, data - at).map_err(|error| said(&error))?;
+            send_hole(stream, data - at).said()?;
             at = data;
             continue;
         }
@@ -179,26 +164,29 @@ fn send(
         if chunk.is_empty() {
             return Err(unreadable().because(Failure::user("it became shorter meanwhile")).into());
         }
-        // A file that came out of an archive has zeros where it once had holes.
-        if chunk.iter().all(|&byte| byte == 0) {
-            send_hole(stream, chunk.len() as u64).map_err(|error| said(&error))?;
-        } else {
-            send_all(stream, chunk)?;
-        }
+        send_chunk(stream, chunk)?;
         at += length as u64;
     }
     progress(end)
 }
 
-pub(super) fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
+/// Sends some bytes, or a hole for zeros: a file from an archive has zeros where it once had holes.
+pub(super) fn send_chunk(stream: &Stream, chunk: &[u8]) -> Result<()> {
+    if chunk.iter().all(|&byte| byte == 0) {
+        return send_hole(stream, chunk.len() as u64).said();
+    }
+    send_all(stream, chunk)
+}
+
+fn send_all(stream: &Stream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        let length = stream.send(bytes).map_err(|error| said(&error))?;
+        let length = stream.send(bytes).said()?;
         bytes = bytes.get(length.unsigned_abs()..).unwrap_or_default();
     }
     Ok(())
 }
 
-/// Returns the first place at or after `at` that holds data; `None` where only a hole is left.
+/// Returns the first place at or after `at` that holds data; `None` if only a hole is left.
 fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(Some(data)),
@@ -209,12 +197,8 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Returns the volume's first `length` bytes, or fewer where it is shorter.
-pub(super) fn beginning(
-    connection: &Connect,
-    volume: &StorageVol,
-    length: usize,
-) -> std::result::Result<Vec<u8>, virt::error::Error> {
+/// Returns the volume's first `length` bytes, or fewer if it is shorter.
+pub(super) fn beginning(connection: &Connect, volume: &StorageVol, length: usize) -> Answer<Vec<u8>> {
     let stream = Stream::new(connection, 0)?;
     volume.download(&stream, 0, length as u64, 0)?;
     let mut bytes = vec![0; length];
@@ -226,7 +210,7 @@ pub(super) fn beginning(
         }
     }
     bytes.truncate(filled);
-    // What was asked for has come; how the stream closes changes nothing.
+    // All bytes have arrived, so an error at the end does not matter.
     let _ = stream.finish();
     Ok(bytes)
 }

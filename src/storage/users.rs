@@ -1,58 +1,56 @@
 //! Which domains of the host need a volume.
 //!
-//! A deletion asks this of libvirt itself, at the moment it deletes: a journal, a stem or a name tells what a volume was
-//! once, and since then another workspace may have defined a machine on it.
+//! A deletion asks libvirt itself, right before it deletes: a journal, a stem or a name only tells what a volume once was, and
+//! another workspace may have defined a machine on it since.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use roxmltree::Node;
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{Error, ErrorNumber};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::Pool;
-use super::image::is_base_volume;
 use crate::error::{Failure, Result};
-use crate::libvirt::Say;
-use crate::libvirt::xml::{Found, text_at, walk};
+use crate::libvirt::xml::{all, at, read, text, text_at};
+use crate::libvirt::{Answer, Say};
 use crate::model::domain::COPIER;
-use crate::model::volume::{self, VolumeStem};
+use crate::model::volume::{self, VolumeStem, is_base_volume};
 
-/// What one definition of a domain says of the volumes it needs.
+/// The volumes that one definition of a domain needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
-    /// How the volumes of nixvm's machine begin: its generations and snapshots are among them, though no disk names them.
+    /// The stem of the volumes of nixvm's machine: no disk names its older generations and snapshots, but they are needed.
     stem: Option<VolumeStem>,
-    /// Absolute paths of all files that it names.
     files: BTreeSet<String>,
-    /// Volumes that it names, each with its pool.
+    /// Volumes in the definition, each with its pool.
     volumes: BTreeSet<(String, String)>,
 }
 
 impl Needs {
-    /// Reads a domain's XML. Of nixvm's element only the stem is read: what a later nixvm wrote protects its volumes too.
+    /// Reads a domain's XML. Of nixvm's element only the stem is read, so that the volumes of a machine of a later nixvm,
+    /// whose element this one may not understand, are protected too.
     fn parse(xml: &str) -> Result<Self> {
-        let mut needs = Needs::default();
-        let mut texts = String::new();
-        walk(xml, &mut |place, found| match found {
-            Found::Element(element) => {
-                let (ours, local) = (place.strip_prefix("domain/metadata/"), place.rsplit(['/', ':']).next());
-                if ours.is_some_and(|ours| !ours.contains('/')) && local == Some("machine") {
-                    needs.stem = element.attribute("volumes").and_then(|stem| stem.parse().ok());
-                }
-                needs.files.extend(element.attribute("file"));
-                needs.volumes.extend(element.attribute("pool").zip(element.attribute("volume")));
+        read(xml, |root| {
+            let values =
+                |name| root.descendants().filter_map(move |node| node.attribute(name)).map(str::to_owned);
+            let volume = |node: Node<'_, '_>| {
+                Some((node.attribute("pool")?.to_owned(), node.attribute("volume")?.to_owned()))
+            };
+            let nvram = at(root, "domain/os/nvram").map(text).filter(|path| !path.is_empty());
+            let stems = all(root, "domain/metadata/machine");
+            Needs {
+                stem: stems.iter().find_map(|machine| machine.attribute("volumes")?.parse().ok()),
+                files: values("file").chain(nvram).collect(),
+                volumes: root.descendants().filter_map(volume).collect(),
             }
-            Found::Text(text) if place == "domain/os/nvram" => texts.push_str(text),
-            Found::Text(_) => {}
-        })?;
-        needs.files.extend(Some(texts.trim().to_owned()).filter(|path| !path.is_empty()));
-        Ok(needs)
+        })
     }
 
-    /// Returns the volumes in the pool `name` that it names.
+    /// Returns those of its volumes that are in the pool `name`.
     fn named(&self, name: &str, folder: &Folder) -> BTreeSet<String> {
         let files = self.files.iter().filter_map(|path| folder.volume(path));
         let volumes = self.volumes.iter().filter(|(pool, _)| pool == name).map(|(_, volume)| volume.clone());
@@ -60,7 +58,7 @@ impl Needs {
     }
 }
 
-/// A pool's folder, which a definition may name by another path.
+/// A pool's folder; a definition may name it by another path.
 struct Folder {
     path: PathBuf,
     real: Option<PathBuf>,
@@ -71,7 +69,7 @@ impl Folder {
         Folder { real: fs::canonicalize(&path).ok(), path: path.into() }
     }
 
-    /// Returns the name of the volume whose file is at that path; `None` where it is in another folder.
+    /// Returns the name of the volume whose file is at that path; `None` if that is in another folder.
     fn volume(&self, path: &str) -> Option<String> {
         let path = Path::new(path);
         let parent = path.parent()?;
@@ -80,11 +78,7 @@ impl Folder {
     }
 }
 
-/// Returns the name of the pool whose folder the file at that absolute path is in, whether it runs or not; `None` where it is
-/// in none.
-///
-/// # Errors
-/// libvirt does not answer.
+/// Returns the name of the pool, started or not, whose folder contains the file at that absolute path.
 pub fn pool_with(connection: &Connect, file: &str) -> Result<Option<String>> {
     let say = || Failure::user(format!("cannot tell the pool of `{file}`"));
     for pool in connection.list_all_storage_pools(0).say(say)? {
@@ -102,13 +96,13 @@ fn stem_of(volume: &str) -> Option<VolumeStem> {
 }
 
 impl Pool {
-    /// Returns the name of a domain that needs the volume, the machine's own excepted that this pool was opened for.
+    /// Returns the name of a domain that needs the volume, except the domain of the pool's own machine.
     ///
-    /// A domain needs the disks and files that its definition names, for now and for the next start; what these lie on;
-    /// and, where it is a machine of nixvm's, whatever is called as its volumes are.
+    /// A domain needs the files that its live and its next definition name, and their backing files. A machine of nixvm also
+    /// needs all volumes with its stem.
     ///
     /// # Errors
-    /// libvirt does not answer. What cannot be told must not be taken for unused.
+    /// libvirt does not answer, or a domain's XML cannot be read: the volume must not be taken for unused then.
     pub fn user_of(&self, volume: &str) -> Result<Option<String>> {
         let say = || self.cannot("tell who uses", volume);
         let folder = Folder::new(self.path()?);
@@ -121,13 +115,13 @@ impl Pool {
                 others.push((name, needs.stem, named));
             }
         }
-        // Only what somebody else put there by hand can lie on it, or it is a base image, which everybody's disks lie on.
+        // Volumes of other stems lie on this one only if it is a base image, or if somebody arranged that by hand.
         let may_lie_on_it = |stem: &Option<VolumeStem>, named: &String| {
             stem_of(named) != *stem && !is_base_volume(named) && named != volume
         };
         let by_hand = others.iter().any(|(_, stem, named)| named.iter().any(|n| may_lie_on_it(stem, n)));
         let mut affected: BTreeSet<String> = [volume.to_owned()].into();
-        // Nothing lies on what holds no disk: a start writes the identity anew, and must not wait for the whole pool.
+        // Nothing lies on a volume without a disk: a start rewrites the identity, and must not wait for a refresh of the pool.
         if (by_hand || stem_of(volume).is_none()) && volume::may_be_qcow2(volume) {
             affected.extend(self.lying_on(volume)?);
         }
@@ -138,10 +132,7 @@ impl Pool {
         Ok(others.iter().find(needs).map(|(name, _, _)| name.clone()))
     }
 
-    /// Checks that no domain needs the volume but the machine's own.
-    ///
-    /// # Errors
-    /// One does; libvirt does not answer.
+    /// Checks that no domain except that of the pool's own machine needs the volume.
     pub fn require_unused(&self, volume: &str) -> Result<()> {
         let Some(user) = self.user_of(volume)? else { return Ok(()) };
         let failure = self.cannot("delete", volume);
@@ -153,8 +144,8 @@ impl Pool {
             .into())
     }
 
-    /// Returns what a domain other than this pool's machine is defined as, and what runs of it.
-    fn needs_of(&self, domain: &Domain) -> std::result::Result<Vec<(String, String)>, Error> {
+    /// Returns a domain's next and live definitions, with its name; none for the pool's own machine.
+    fn needs_of(&self, domain: &Domain) -> Answer<Vec<(String, String)>> {
         let name = domain.name()?;
         let own = self.machine.as_ref().is_some_and(|(machine, id)| match id {
             Some(id) => domain.uuid().is_ok_and(|uuid| uuid.to_string() == id.to_uuid()),
@@ -163,7 +154,7 @@ impl Pool {
         if own {
             return Ok(Vec::new());
         }
-        // Of a nixvm that was killed a moment ago: it ends with that one's connection, and only reads.
+        // A copier of a nixvm that was just killed: it ends with that one's connection, and only reads.
         if name.starts_with(COPIER) && !domain.is_persistent()? {
             return Ok(Vec::new());
         }

@@ -1,15 +1,12 @@
 //! The XML of volumes: what libvirt is given, and what it answers.
 
 use crate::error::{Failure, Result};
-use crate::libvirt::xml::{Found, text_at, walk};
+use crate::libvirt::xml::{at, read, text, text_at};
 
-/// Returns a raw, empty volume of that length, readable by its owner alone: a data volume holds secrets.
+/// Returns the XML of an empty raw volume of that length, readable by its owner alone: a data volume holds secrets.
 ///
-/// Raw also where qcow2 is meant: libvirt opens a raw volume's file with its mode, and has `qemu-img` make any other,
-/// which everybody can read until that is done.
-///
-/// # Errors
-/// The name is none that a volume of nixvm's can have.
+/// qcow2 volumes are made as raw ones too: libvirt creates a raw file with its mode, but leaves other formats to `qemu-img`,
+/// whose file everybody can read until it is done.
 pub(super) fn volume_xml(name: &str, length: u64) -> Result<String> {
     check_name(name)?;
     Ok(format!(
@@ -26,7 +23,7 @@ pub(super) fn volume_xml(name: &str, length: u64) -> Result<String> {
     ))
 }
 
-/// Checks that the name cannot leave the pool, nor its place in XML or in an option of `qemu-img`.
+/// Checks that the name cannot lead out of the pool, and has no character special to XML or to the options of `qemu-img`.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(plain) {
@@ -35,21 +32,15 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the absolute path of what a volume lies on, or its name beside the volume; `None` where it stands alone.
+/// Returns a volume's backing file: its absolute path, or its name in the same folder.
 pub(super) fn backing(xml: &str) -> Option<String> {
     text_at(xml, "volume/backingStore/path").filter(|path| !path.is_empty())
 }
 
 /// Returns the format that libvirt takes a volume for: `raw`, `qcow2`.
 pub(super) fn format(xml: &str) -> Option<String> {
-    // The name is an attribute, which `text_at` does not give.
-    let mut format = None;
-    let read = walk(xml, &mut |place, found| {
-        if let ("volume/target/format", Found::Element(element)) = (place, found) {
-            format = element.attribute("type");
-        }
-    });
-    read.ok().and(format)
+    let format = read(xml, |root| at(root, "volume/target/format")?.attribute("type").map(str::to_owned));
+    format.ok().flatten()
 }
 
 /// Returns when a volume was last written, in seconds of its host's clock.
@@ -57,17 +48,17 @@ pub(super) fn written(xml: &str) -> Option<u64> {
     text_at(xml, "volume/target/timestamps/mtime")?.split('.').next()?.parse().ok()
 }
 
-/// Returns what changes whenever a volume's file is written: when that was last done, by the host's clock and to the
-/// nanosecond, and the length.
+/// Returns values of which one changes whenever a volume's file is written: the times of the last write and of the last
+/// change to the inode (mtime and ctime, by the host's clock and to the nanosecond), and the length.
 ///
-/// The second time, of the last change to the file's owner or times, cannot be set back.
+/// mtime can be set back by hand; ctime cannot.
 pub(super) fn stamp(xml: &str) -> Option<[String; 3]> {
-    let [mtime, ctime] =
-        ["mtime", "ctime"].map(|time| text_at(xml, &format!("volume/target/timestamps/{time}")));
-    Some([mtime?, ctime?, text_at(xml, "volume/physical")?])
+    let places = ["target/timestamps/mtime", "target/timestamps/ctime", "physical"];
+    let values = read(xml, |root| places.map(|place| at(root, &format!("volume/{place}")).map(text)));
+    let [mtime, ctime, length] = values.ok()?;
+    Some([mtime?, ctime?, length?])
 }
 
-/// Returns the length of a volume's file, in bytes.
 pub(super) fn length(xml: &str) -> Option<u64> {
     text_at(xml, "volume/physical")?.parse().ok()
 }

@@ -6,7 +6,6 @@ use crate::hypervisor::Seen;
 use crate::model::Observation;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::model::volume::Role;
-use crate::render;
 use crate::work::{Plan, Work};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -79,8 +78,7 @@ pub fn remove(work: &Work, numbers: &[u32]) -> Result<()> {
             let old = domain.metadata().clone();
             let generations = old.generations.retain(|build| !numbers.contains(&build.number));
             let metadata = Metadata { generations, ..old };
-            let xml = render::metadata_xml(&metadata)?;
-            domain.set_metadata(metadata, &xml)
+            domain.set_metadata(metadata)
         }
         Step::Volume(volume) => pool.delete(volume).map(drop),
         Step::Kept(number) => kept::forget(work.setup, &work.name, *number),
@@ -107,8 +105,7 @@ pub fn record_health(
         generations = generations.seen(number, seen);
     }
     let metadata = Metadata { generations, ..domain.metadata().clone() };
-    let xml = render::metadata_xml(&metadata)?;
-    domain.set_metadata(metadata, &xml)
+    domain.set_metadata(metadata)
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use crate::journal::Intent;
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{MachineName, SnapshotName};
-use crate::render;
 use crate::storage::Pool;
 use crate::work::known::no_snapshot;
 use crate::work::{Plan, Work};
@@ -241,8 +240,7 @@ fn merge(work: &Work, pool: &Pool, domain: &Owned, stem: &VolumeStem, merge: Mer
 }
 
 fn write(domain: &mut Owned, metadata: &Metadata) -> Result<()> {
-    let xml = render::metadata_xml(metadata)?;
-    domain.set_metadata(metadata.clone(), &xml)
+    domain.set_metadata(metadata.clone())
 }
 
 /// The result of `delete-snapshot`.

@@ -4,7 +4,6 @@ use crate::disks::{layers, roots};
 use crate::error::Result;
 use crate::journal::{self, Entry, Intent};
 use crate::model::volume::{self, Role};
-use crate::render;
 use crate::work::Work;
 use crate::work::machine::is_committed;
 
@@ -26,8 +25,7 @@ impl Work<'_> {
             // libvirt may still be running the job of the killed command, and until it is done answers as before. A
             // metadata write queues behind it, so when this returns the job is done.
             let same = domain.metadata().clone();
-            let xml = render::metadata_xml(&same)?;
-            domain.set_metadata(same, &xml)?;
+            domain.set_metadata(same)?;
         }
         // Where somebody removed the domain meanwhile, nobody knows any more which volumes it referred to: they stay.
         if domain.is_some() || entry.is_birth {

@@ -14,8 +14,8 @@ use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{Machine, Network, Timestamp};
+use crate::nix::image::Image;
 use crate::render;
-use crate::storage::image::Image;
 use crate::storage::{self, Pool, Stored};
 use crate::work::{Plan, Work};
 

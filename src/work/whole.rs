@@ -8,7 +8,7 @@ use crate::disks::layer_of;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Owned;
 use crate::model::volume::Role;
-use crate::storage::image::Image;
+use crate::nix::image::Image;
 use crate::storage::{Link, Pool};
 use crate::work::{Work, steps};
 

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use roxmltree::Document;
+
 use super::*;
 
 /// What nixvm renders.

@@ -1,6 +1,6 @@
 //! Backups and checkpoints.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Trial, info, run, silent};
 use crate::error::{Failure, Report};
@@ -104,7 +104,7 @@ fn a_checkpoint_outlives_all_but_a_crash() {
     // QEMU is killed, as by a power cut: it had its notes in memory.
     let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{}.pid", trial.name)).unwrap();
     run("kill", &["-9", pid.trim()]);
-    owned.wait_until(|state| !state.is_active(), Duration::from_secs(10)).unwrap();
+    super::wait_until(&owned, |state| !state.is_active());
     owned.start().unwrap();
     assert!(copy("g", "2G", Some("two"), None).is_err());
     copy("h", "2G", None, Some("three")).unwrap();

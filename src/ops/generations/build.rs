@@ -10,8 +10,8 @@ use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch};
 use crate::model::{MachineName, ProfileName};
 use crate::nix;
+use crate::nix::image;
 use crate::render;
-use crate::storage::image;
 
 /// A profile whose base image was built.
 #[derive(Debug, Clone, Serialize)]

@@ -13,8 +13,8 @@ use crate::host::{Setup, Watch};
 use crate::model::MachineName;
 use crate::model::closure::Change;
 use crate::model::units::{self, UnitChange};
+use crate::nix::image;
 use crate::render::{MODULE, Rendered};
-use crate::storage::image;
 use crate::work::generations::running;
 
 /// Which file of `machines/NAME` says what an option of the rendered module holds. The number and the digest of a

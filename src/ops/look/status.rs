@@ -17,8 +17,8 @@ use crate::journal::{self, WorkState};
 use crate::model::domain::DomainState;
 use crate::model::volume::{self, VolumeStem};
 use crate::model::{Connection, MachineName, PoolName};
+use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
-use crate::storage::image::read_not_carried_out;
 
 /// One machine, as declared and as observed.
 #[derive(Debug, Clone, Serialize)]

@@ -20,7 +20,6 @@ use crate::journal::Command;
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
 use crate::model::{MachineName, SnapshotName, Timestamp};
-use crate::render;
 use crate::storage::Pool;
 use crate::work::merges::{self, Deleted};
 use crate::work::{Plan, Work, steps};
@@ -177,8 +176,7 @@ fn take(
         }
         Step::Record => {
             let metadata = with(&layers.metadata, &snapshot);
-            let xml = render::metadata_xml(&metadata)?;
-            domain.set_metadata(metadata, &xml)
+            domain.set_metadata(metadata)
         }
         Step::Delete(volume) => pool.delete(volume).map(drop),
     })?;

@@ -11,10 +11,9 @@ use crate::host::{Setup, Watch, open_pool, ownership, pool_of};
 use crate::hypervisor::Hypervisor;
 use crate::model::MachineName;
 use crate::model::record::Metadata;
-use crate::model::volume::Role;
+use crate::model::volume::{Role, is_base_volume};
 use crate::render;
 use crate::storage::Pool;
-use crate::storage::image::is_base_volume;
 use crate::work::Work;
 use crate::work::generations::{remove, running, superfluous};
 

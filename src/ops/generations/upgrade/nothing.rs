@@ -7,7 +7,6 @@ use crate::model::System;
 use crate::model::record::{BuildHealth, Metadata};
 use crate::ops::generations::upgrade::plan::Facts;
 use crate::ops::generations::upgrade::run::{Outcome, Upgrade, Upgraded};
-use crate::render;
 use crate::work::generations::record_health;
 
 impl Upgrade<'_> {
@@ -16,8 +15,7 @@ impl Upgrade<'_> {
         let mut domain = self.work.domain()?;
         let generations = domain.metadata().generations.also_from(self.target(), &self.built.inputs);
         let metadata = Metadata { generations, ..domain.metadata().clone() };
-        let xml = render::metadata_xml(&metadata)?;
-        domain.set_metadata(metadata, &xml)?;
+        domain.set_metadata(metadata)?;
         self.old = domain.metadata().clone();
         kept::keep(self.work.setup, &self.built)
     }

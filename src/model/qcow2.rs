@@ -1,17 +1,25 @@
-//! What the header of a qcow2 file says, and the one change that is made to it here: what the file lies on.
+//! The header of a qcow2 file (QEMU's docs/interop/qcow2.txt), read and changed as bytes.
 //!
-//! An increment of a backup holds only what changed, and names no other file. Restored, it lies on the layer
-//! that the backup before it became. And a layer that QEMU died over lies again on what it lay on. The name goes into the
-//! first cluster behind the header's extensions, where the format lets nobody else store anything (QEMU's
-//! docs/interop/qcow2.txt, "Header extensions").
+//! The only change made here is to the backing file. An increment of a backup holds only what changed and names no other
+//! file; once restored, it is backed by the layer that the backup before it became. And a layer whose QEMU died in a merge
+//! is put back onto its former backing file. The name goes into the first cluster behind the header extensions, where the
+//! format lets nobody else store anything.
+
+use std::ops::Range;
 
 use crate::error::{Failure, Result};
 
-/// The extension with the format of the file below; without it QEMU would guess, and libvirt refuses to let it.
+/// Bytes that [`standalone_size`] needs: up to the end of the incompatible features.
+pub const STANDALONE: usize = 80;
+
+/// The header extension with the backing file's format; without it QEMU would guess, and libvirt refuses to let it.
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
 
-/// The extension that only names the features that QEMU knows.
+/// The header extension that only names the features that QEMU knows.
 const FEATURE_NAMES: u32 = 0x6803_F857;
+
+/// The bit of the incompatible features that says the data is in another file.
+const EXTERNAL_DATA: u64 = 1 << 2;
 
 /// Bytes of a header of version 3 without optional fields.
 const SHORTEST: usize = 104;
@@ -19,50 +27,48 @@ const SHORTEST: usize = 104;
 /// Bytes of the largest cluster that QEMU reads.
 const LARGEST_CLUSTER: usize = 2 << 20;
 
-/// Makes the qcow2 file that begins with `head`, on no other and without a format below, lie on the qcow2 file `on` beside it.
+/// The format allows 1023 bytes for the backing file's name.
+const LONGEST_NAME: usize = 1023;
+
+/// Rewrites a qcow2 header without a backing file so that its backing file becomes the qcow2 file `on` in the same folder.
 ///
-/// `head` has the file's first bytes, and every extension of its header; what is changed is in there.
+/// `head` must hold every header extension.
 ///
 /// # Errors
-/// It is no such file, or `head` has no room.
-pub(super) fn lay_on(head: &mut [u8], on: &str) -> Result<()> {
-    let bug = || anyhow::Error::from(Failure::bug("cannot write into a qcow2 file's header what it lies on"));
-    let whole =
-        head.starts_with(b"QFI\xfb") && number(head, 4) == Some(3) && head.get(8..20) == Some(&[0; 12]);
-    let (end, kinds) = extensions(head).filter(|_| whole && on.len() < 1024).ok_or_else(bug)?;
+/// It is no such header, or `head` has no room.
+pub fn set_backing(head: &mut [u8], on: &str) -> Result<()> {
+    let bug = || anyhow::Error::from(Failure::bug("cannot write a backing file into a qcow2 header"));
+    let alone = is_version_3(head) && head.get(8..20) == Some(&[0; 12]);
+    let (end, kinds) = extensions(head).filter(|_| alone && on.len() <= LONGEST_NAME).ok_or_else(bug)?;
     if kinds.contains(&BACKING_FORMAT) {
         return Err(bug());
     }
     let mut tail = Vec::new();
     tail.extend(BACKING_FORMAT.to_be_bytes());
     tail.extend(5_u32.to_be_bytes());
-    // Filled up to 8 bytes, and then the mark that ends the extensions.
+    // Padded to 8 bytes, and then the mark that ends the extensions.
     tail.extend(b"qcow2\0\0\0");
     tail.extend([0; 8]);
-    put(head, end, &tail).and_then(|()| name_below(head, end + tail.len(), on)).ok_or_else(bug)
+    put(head, end, &tail).and_then(|()| put_name(head, end + tail.len(), on)).ok_or_else(bug)
 }
 
-/// Makes the qcow2 file that begins with `head`, on one other, lie on the qcow2 file `on` beside it.
+/// Rewrites a qcow2 header that has a backing file so that the qcow2 file `on` in the same folder takes its place.
 ///
 /// # Errors
-/// It is no such file, or `head` has no room.
-pub(super) fn lay_on_another(head: &mut [u8], on: &str) -> Result<()> {
-    let bug = || anyhow::Error::from(Failure::bug("cannot change in a qcow2 file's header what it lies on"));
-    let lies = head.starts_with(b"QFI\xfb") && number(head, 4) == Some(3) && number(head, 8) == Some(0);
-    let (at, length) =
-        number(head, 12).zip(number(head, 16)).filter(|&(at, _)| lies && at > 0).ok_or_else(bug)?;
+/// It is no such header, or `head` has no room.
+pub fn change_backing(head: &mut [u8], on: &str) -> Result<()> {
+    let bug = || anyhow::Error::from(Failure::bug("cannot change the backing file in a qcow2 header"));
     let known = extensions(head).is_some_and(|(_, kinds)| kinds.contains(&BACKING_FORMAT));
-    // Behind the old name: half of a write would leave that one whole.
-    let end = usize::try_from(u64::from(at) + u64::from(length))?;
-    Some(()).filter(|()| known && on.len() < 1024).and_then(|()| name_below(head, end, on)).ok_or_else(bug)
+    let named = is_version_3(head) && known && on.len() <= LONGEST_NAME;
+    // Behind the old name, which stays whole if only half of this is written.
+    let end = backing_range(head).filter(|_| named).ok_or_else(bug)?.end;
+    put_name(head, end, on).ok_or_else(bug)
 }
 
-/// Writes the name of the file below to `at`, and where it is.
-fn name_below(head: &mut [u8], at: usize, on: &str) -> Option<()> {
-    put(head, at, on.as_bytes())?;
-    let fields =
-        [(at as u64).to_be_bytes().as_slice(), &u32::try_from(on.len()).ok()?.to_be_bytes()].concat();
-    put(head, 8, &fields)
+fn put_name(head: &mut [u8], at: usize, name: &str) -> Option<()> {
+    put(head, at, name.as_bytes())?;
+    let length = u32::try_from(name.len()).ok()?;
+    put(head, 8, &[(at as u64).to_be_bytes().as_slice(), &length.to_be_bytes()].concat())
 }
 
 /// Writes to the file's first cluster; `None` where there is no room.
@@ -73,47 +79,65 @@ fn put(head: &mut [u8], at: usize, bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Returns the bytes that a guest sees of the qcow2 file that begins with `head`; `None` where it is none.
-pub(super) fn capacity(head: &[u8]) -> Option<u64> {
-    let size = head.starts_with(b"QFI\xfb").then(|| head.get(24..32))??;
-    Some(u64::from_be_bytes(size.try_into().ok()?))
+/// Returns the size in bytes of the disk in a qcow2 file; `None` where it is no such file.
+pub fn virtual_size(head: &[u8]) -> Option<u64> {
+    if is_qcow2(head) { long_number(head, 24) } else { None }
 }
 
-/// Returns the name of what the qcow2 file that begins with `head` lies on, as it stands there; `None` where it stands alone,
-/// or is no such file. `head` reaches to [`end_of_name`].
-pub(super) fn below(head: &[u8]) -> Option<String> {
-    let range = name_of_below(head)?;
+/// Returns the size in bytes of the disk in a qcow2 file that refers to no other file.
+///
+/// A file that does is refused. Restored, it would show its guest whatever file of the host it names; and an archive of it
+/// would not hold the machine's data.
+///
+/// # Errors
+/// It is no qcow2 file of version 2 or 3, or refers to another file.
+pub fn standalone_size(head: &[u8]) -> Result<u64> {
+    let version = number(head, 4);
+    if head.len() < STANDALONE || !is_qcow2(head) || !matches!(version, Some(2 | 3)) {
+        return Err(Failure::user("the data is not a qcow2 file of version 2 or 3").into());
+    }
+    if long_number(head, 8) != Some(0) {
+        return Err(Failure::user("the data is a qcow2 file that lies over another file").into());
+    }
+    if version == Some(3) && long_number(head, 72).is_none_or(|features| features & EXTERNAL_DATA != 0) {
+        return Err(Failure::user("the data is a qcow2 file that keeps its data in another file").into());
+    }
+    virtual_size(head).ok_or_else(|| Failure::bug("the size is not in a qcow2 header").into())
+}
+
+/// Returns the backing file as the header names it; `None` where there is none, or this is no qcow2 file. `head` must reach
+/// to [`backing_end`].
+pub fn backing(head: &[u8]) -> Option<String> {
+    let range = backing_range(head)?;
     Some(String::from_utf8_lossy(head.get(range)?).into_owned())
 }
 
-/// Returns how many of the file's first bytes hold that name.
-pub(super) fn end_of_name(head: &[u8]) -> Option<usize> {
-    name_of_below(head).map(|range| range.end)
+/// Returns how many of the file's first bytes hold the backing file's name.
+pub fn backing_end(head: &[u8]) -> Option<usize> {
+    backing_range(head).map(|range| range.end)
 }
 
-/// The format has the name in the file's first cluster, and lets it have 1023 bytes.
-fn name_of_below(head: &[u8]) -> Option<std::ops::Range<usize>> {
-    let [high, at, length] = [8, 12, 16].map(|field| number(head, field));
-    let at = usize::try_from(at.filter(|&at| at > 0 && high == Some(0))?).ok()?;
-    let length = usize::try_from(length?).ok().filter(|length| (1..1024).contains(length))?;
+fn backing_range(head: &[u8]) -> Option<Range<usize>> {
+    let at = usize::try_from(long_number(head, 8)?).ok().filter(|&at| at > 0)?;
+    let length =
+        usize::try_from(number(head, 16)?).ok().filter(|length| (1..=LONGEST_NAME).contains(length))?;
     let in_cluster = at.checked_add(length).is_some_and(|end| end <= LARGEST_CLUSTER);
-    (head.starts_with(b"QFI\xfb") && in_cluster).then(|| at..at + length)
+    (is_qcow2(head) && in_cluster).then(|| at..at + length)
 }
 
-/// Returns whether the qcow2 file that begins with `head` holds a disk and nothing else: it is on no other file and has none
-/// beside it, it was closed in order, and no bitmap of a checkpoint, snapshot or key is in it.
+/// Returns whether the file holds a disk and nothing else: no other file belongs to it, it was closed in order, and it has
+/// no bitmap of a checkpoint, no snapshot and no key.
 ///
-/// What is not known here counts as something else.
-pub(super) fn is_plain(head: &[u8]) -> bool {
+/// Extensions unknown to nixvm count as something else.
+pub fn is_plain(head: &[u8]) -> bool {
     // Backing file, kind of encryption, number of snapshots, incompatible and autoclear features.
     let empty = [8..20, 32..36, 60..64, 72..80, 88..96];
-    head.starts_with(b"QFI\xfb")
-        && number(head, 4) == Some(3)
+    is_version_3(head)
         && empty.into_iter().all(|field| head.get(field).is_some_and(|bytes| bytes.iter().all(|&b| b == 0)))
         && extensions(head).is_some_and(|(_, kinds)| kinds.iter().all(|&kind| kind == FEATURE_NAMES))
 }
 
-/// Returns where the mark is that ends the header's extensions, and of which kinds they are; `None` if the end is not there.
+/// Returns where the mark that ends the header extensions is, and their kinds; `None` if the mark is not in `head`.
 fn extensions(head: &[u8]) -> Option<(usize, Vec<u32>)> {
     let mut at = usize::try_from(number(head, 100)?).ok().filter(|length| *length >= SHORTEST)?;
     let mut kinds = Vec::new();
@@ -126,10 +150,20 @@ fn extensions(head: &[u8]) -> Option<(usize, Vec<u32>)> {
     }
 }
 
-/// Returns the big-endian number of 4 bytes at `at`.
+fn is_qcow2(head: &[u8]) -> bool {
+    head.starts_with(b"QFI\xfb")
+}
+
+fn is_version_3(head: &[u8]) -> bool {
+    is_qcow2(head) && number(head, 4) == Some(3)
+}
+
 fn number(head: &[u8], at: usize) -> Option<u32> {
-    let bytes = head.get(at..)?.first_chunk()?;
-    Some(u32::from_be_bytes(*bytes))
+    head.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+fn long_number(head: &[u8], at: usize) -> Option<u64> {
+    head.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -160,7 +194,7 @@ mod tests {
         // What the guest discarded or overwrote with zeros must not show what is below.
         run_io(dir.path(), "above", "write -z 256k 64k");
         let mut head = fs::read(dir.path().join("above")).unwrap()[..4096].to_vec();
-        lay_on(&mut head, "below").unwrap();
+        set_backing(&mut head, "below").unwrap();
         OpenOptions::new()
             .write(true)
             .open(dir.path().join("above"))
@@ -175,7 +209,7 @@ mod tests {
             run_io(dir.path(), "above", &format!("read -P {holds}"));
         }
         run("qemu-img check -q above");
-        assert!(lay_on(&mut head, "below").is_err(), "it lies on one already");
+        assert!(set_backing(&mut head, "below").is_err(), "it lies on one already");
     }
 
     #[test]
@@ -195,7 +229,7 @@ mod tests {
         let path = dir.path().join("top");
         for on in ["the-layer-between", "base", "the-layer-between"] {
             let mut head = fs::read(&path).unwrap()[..4096].to_vec();
-            lay_on_another(&mut head, on).unwrap();
+            change_backing(&mut head, on).unwrap();
             OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&head, 0).unwrap();
             let info: serde_json::Value =
                 serde_json::from_str(&run("qemu-img info --output=json top")).unwrap();
@@ -210,10 +244,10 @@ mod tests {
         let alone = fs::read(dir.path().join("base")).unwrap()[..4096].to_vec();
         for mut head in [alone, Vec::new(), vec![0; 4096], fs::read(&path).unwrap()[..300].to_vec()] {
             let before = head.clone();
-            assert!(lay_on_another(&mut head, "base").is_err());
+            assert!(change_backing(&mut head, "base").is_err());
             assert_eq!(head, before);
         }
-        assert!(lay_on_another(&mut fs::read(&path).unwrap(), &"x".repeat(1024)).is_err());
+        assert!(change_backing(&mut fs::read(&path).unwrap(), &"x".repeat(1024)).is_err());
     }
 
     fn run_io(folder: &Path, file: &str, command: &str) {
@@ -268,9 +302,53 @@ mod tests {
         };
         for head in [Vec::new(), vec![0; 4096], old[..4096].to_vec(), new[..300].to_vec(), endless] {
             let mut after = head.clone();
-            assert!(lay_on(&mut after, "below").is_err());
+            assert!(set_backing(&mut after, "below").is_err());
             assert_eq!(after, head);
         }
-        assert!(lay_on(&mut new.clone(), &"x".repeat(1024)).is_err());
+        assert!(set_backing(&mut new.clone(), &"x".repeat(1024)).is_err());
+    }
+
+    #[test]
+    fn the_size_is_that_of_qemu_img() {
+        let dir = tempfile::tempdir().unwrap();
+        let create = |arguments: &[&str]| {
+            let mut command = Command::new("qemu-img");
+            assert!(
+                command
+                    .current_dir(&dir)
+                    .args(["create", "-q", "-f", "qcow2"])
+                    .args(arguments)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            standalone_size(
+                &std::fs::read(dir.path().join(arguments[arguments.len() - 2])).unwrap()[..STANDALONE],
+            )
+        };
+        assert_eq!(create(&["v3", "3G"]).unwrap(), 3 << 30);
+        assert_eq!(create(&["-o", "compat=0.10", "v2", "5G"]).unwrap(), 5 << 30);
+        let error = create(&["-b", "v3", "-F", "qcow2", "over", "3G"]).unwrap_err().to_string();
+        assert_eq!(error, "the data is a qcow2 file that lies over another file");
+        let error = create(&["-o", "data_file=raw", "split", "3G"]).unwrap_err().to_string();
+        assert_eq!(error, "the data is a qcow2 file that keeps its data in another file");
+    }
+
+    #[test]
+    fn nothing_else_is_taken_for_qcow2() {
+        let mut good = vec![0; STANDALONE];
+        good[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        good[24..32].copy_from_slice(&(1_u64 << 30).to_be_bytes());
+        assert_eq!(standalone_size(&good).unwrap(), 1 << 30);
+        let change = |at: usize, to: u8| {
+            let mut head = good.clone();
+            head[at] = to;
+            head
+        };
+        for bad in [change(0, b'q'), change(7, 1), change(7, 4), good[..STANDALONE - 1].to_vec(), Vec::new()]
+        {
+            let error = standalone_size(&bad).unwrap_err().to_string();
+            assert_eq!(error, "the data is not a qcow2 file of version 2 or 3");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Explain, Failure, Result};
 use crate::model::closure::{Closure, StorePath};
+use crate::model::volume::is_base_volume;
 use crate::model::{MachineName, ProfileName, quote};
 
 /// The version of `image.json` and of `closure.json` that `nix/` writes.
@@ -190,14 +191,6 @@ pub fn read_closure(dir: &Path) -> Result<Closure> {
     let file: ClosureFile = parse_file("closure.json", &text, &[FORMAT, FORMER]).explain(say)?;
     let paths = file.paths.into_iter().map(|entry| (entry.path, entry.nar_size)).collect();
     Ok(Closure { kernel: file.kernel, paths, units: file.units })
-}
-
-/// Returns whether `name` is that of a base in a pool: `nixvm-base-`, a store path's hash, `.qcow2`.
-pub fn is_base_volume(name: &str) -> bool {
-    let hash = name.strip_prefix("nixvm-base-").and_then(|rest| rest.strip_suffix(".qcow2"));
-    hash.is_some_and(|hash| {
-        hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    })
 }
 
 #[cfg(test)]
