@@ -1,4 +1,4 @@
-//! `clone`: a new machine like another, with its data or without, and an identity of its own.
+//! `clone`: a new machine like another, with its own identity, with or without the data.
 
 use std::path::PathBuf;
 
@@ -17,17 +17,13 @@ use crate::storage::Pool;
 use crate::work::steps::{Deploy, Deployment, first_metadata};
 use crate::work::{Plan, Work};
 
-/// A machine that was made like another.
+/// The result of `clone`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cloned {
-    /// The machine that it is like.
     pub source: MachineName,
-    /// What was built for it.
     #[serde(flatten)]
     pub built: BuiltMachine,
-    /// The volume that holds its data.
     pub data_volume: String,
-    /// Whether that holds what the other machine's does.
     pub with_data: bool,
 }
 
@@ -56,8 +52,7 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps of `clone`; the domain, which makes the new machine visible, comes last. `from` is the volume with the
-/// data to copy.
+/// The domain, which makes the new machine visible, comes last. `from` is the volume to copy.
 fn plan(stem: &VolumeStem, generation: u32, layer: u32, from: Option<&str>) -> Vec<Step> {
     let volume = Role::Data(layer).of(stem);
     vec![
@@ -74,11 +69,9 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, from: Option<&str>) -> V
     ]
 }
 
-/// Makes the machine `new` like `name`, with a copy of its data or an empty data disk; each has the setup of where it is.
+/// Makes the machine `new` like `name`, with a copy of its data or an empty data disk. Each has the setup of its place.
 ///
-/// # Errors
-/// There is a machine `new`, there is none `name`, the build fails, the pool has no space, or libvirt refuses; running
-/// `clone` again completes the work. The machine `name` is never changed.
+/// The machine `name` is never changed. After an error, running `clone` again completes the work.
 pub fn clone(
     (from_setup, name): (&Setup, &MachineName),
     (setup, new): (&Setup, &MachineName),
@@ -105,7 +98,7 @@ pub fn clone(
     work.carry_out(&plan(&stem, built.generation.number, layer, from), |step| match step {
         Step::Deploy(step) => {
             if matches!(step, Deploy::Boot(_)) {
-                // Of a machine that had the name before.
+                // Left from a machine that had the name before.
                 kept::remove_folder(&kept::of_machine(setup, new))?;
             }
             deployment.take(step)
@@ -129,10 +122,9 @@ pub fn clone(
     Ok(Cloned { source: name.clone(), built, data_volume: Role::Data(layer).of(&stem), with_data })
 }
 
-/// Returns the volume that a machine's data is in, and its size.
 fn data_of(source: &Work, pool: &Pool) -> Result<(String, Size)> {
     if source.host.find(&source.name)?.is_none() {
-        return Err(Failure::user(format!("{} has no disks yet, and so no data", source.name))
+        return Err(Failure::user(format!("{} has no disks yet, so it has no data", source.name))
             .hint(format!("`nixvm create {}` makes them; or pass `--without-data`", source.name))
             .into());
     }
@@ -141,7 +133,7 @@ fn data_of(source: &Work, pool: &Pool) -> Result<(String, Size)> {
     Ok((volume, data_capacity(pool, &domain)?))
 }
 
-/// Copies a machine's data; that of one which runs as it is at one instant.
+/// Copies a machine's data; a running machine's as it is at one instant.
 fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool, &str)) -> Result<()> {
     let (domain, watch) = (source.domain()?, source.watch);
     let running = domain.state()?.is_active();
@@ -155,23 +147,23 @@ fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool,
         if !running {
             return source.host.copy_image(accelerator, from, to, &mut moved(watch));
         }
-        // A clone that was killed leaves QEMU at work.
+        // A killed `clone` leaves the job in QEMU running.
         domain.end_backup()?;
         let request = BackupRequest { path: to, since: None, checkpoint: None };
         if domain.backup_data(request, &mut moved(watch))?.is_none() {
-            watch.note("the guest's agent does not answer: the copy is as after a power cut");
+            watch.note("the guest's agent does not answer, so the copy is like a disk after a power cut");
         }
         Ok(())
     })
     .map(drop)
 }
 
-/// Returns the machine to make: like `original`, with an identity of its own; its folder may be there from an earlier try.
+/// Returns the machine to make. Its folder may be left from an interrupted `clone`.
 fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
     let machine = Machine {
         pool: Some(setup.pool.clone()),
         connection: Some(setup.connect.clone()),
-        // The copy of a disk is as large as the disk, whatever the file says.
+        // The copy is as large as the disk, whatever the file says.
         var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
         ..config::with_new_identity(original, new)?
     };
@@ -182,12 +174,12 @@ fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>
     if is_like(&there, &machine) && there.machine_id != original.machine_id {
         return Ok(there);
     }
-    Err(Failure::user(format!("machines/{new} is there, and not like machines/{}", original.name))
+    Err(Failure::user(format!("machines/{new} exists, and differs from machines/{}", original.name))
         .hint(format!("choose another name, or delete the folder: `nixvm purge {new}`"))
         .into())
 }
 
-/// Returns whether two machines differ in nothing but what makes each its own.
+/// Returns whether two machines differ only in their identity.
 fn is_like(one: &Machine, other: &Machine) -> bool {
     let with_identity =
         Machine { machine_id: one.machine_id, mac: one.mac, host_key: one.host_key.clone(), ..other.clone() };

@@ -1,4 +1,4 @@
-//! `create`: from a name to a machine that can be started.
+//! `create`: a declared machine gets its disks and its domain.
 
 use serde::Serialize;
 
@@ -13,26 +13,21 @@ use crate::model::volume::{Role, VolumeStem};
 use crate::work::Work;
 use crate::work::steps::{Deploy, Deployment, first_metadata};
 
-/// A machine that was created.
+/// The result of `create`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Created {
-    /// What was built for it.
     #[serde(flatten)]
     pub built: BuiltMachine,
-    /// The volume that holds its data.
     pub data_volume: String,
 }
 
-/// Writes `machines/NAME`, filling in only what is missing, and returns the machine.
-///
-/// # Errors
-/// A value or an existing file is not valid; nothing is written then.
+/// Writes the missing files of `machines/NAME`, or nothing at all if a value is not valid.
 pub fn declare(setup: &Setup, new: &NewMachine, watch: &dyn Watch) -> Result<Machine> {
     let known = config::exists(&setup.workspace, &new.name);
     let machine = config::create(&setup.workspace, new)?;
     let folder = setup.workspace.machine_dir(&machine.name);
     if known {
-        watch.note(&format!("`{}` exists; what it says was kept", folder.display()));
+        watch.note(&format!("`{}` exists; its files were kept", folder.display()));
     } else {
         watch.done(&format!("Wrote {}", folder.display()));
     }
@@ -51,8 +46,7 @@ fn plan(stem: &VolumeStem, generation: u32, kept: Option<u32>) -> Vec<Deploy> {
 
 /// Builds a declared machine, puts its disks into the pool and defines its domain.
 ///
-/// # Errors
-/// A domain of that name exists, or a step fails; running `create` again completes the work, and data that is in the pool already is kept.
+/// After an error, running `create` again completes the work. A data disk that the pool has already is kept.
 pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Created> {
     let name = &machine.name;
     preflight(setup, name, Some(&machine.network))?;
@@ -68,7 +62,7 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     let kept = data_layers(&pool, &stem)?.last().copied();
     if let Some(layer) = kept {
         watch.note(&format!(
-            "the pool has a data disk of {name} already, `{}`; it is kept as it is",
+            "the pool has a data disk of {name} already, `{}`; it is kept",
             Role::Data(layer).of(&stem)
         ));
     }

@@ -1,6 +1,6 @@
 //! `recreate`: the same machine with new disks.
 //!
-//! Everything new is there before the machine goes off, and everything old until the domain is defined on what is new.
+//! All new disks are there before the machine goes off, and all old ones until the domain is defined on the new.
 
 use std::time::Duration;
 
@@ -22,29 +22,23 @@ use crate::work::shutdown::take_down;
 use crate::work::steps::{Deploy, Deployment, record};
 use crate::work::{Plan, Work};
 
-/// What is to be other than it was; `None` leaves it.
+/// The values to change; `None` keeps one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anew {
-    /// The size of the data disk.
     pub var_size: Option<Size>,
-    /// The network.
     pub network: Option<Network>,
 }
 
-/// A machine with new disks.
+/// The result of `recreate`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recreated {
-    /// The machine.
     pub machine: MachineName,
-    /// The generation it has now, the only one.
+    /// Its only generation.
     pub generation: u32,
-    /// Options and packages that it was to have and does not.
+    /// Options and packages that the offline base does not support.
     pub not_carried_out: Vec<String>,
-    /// The volume that holds its data from now on.
     pub data_volume: String,
-    /// The volumes that were deleted.
     pub deleted: Vec<String>,
-    /// Whether it runs, as it did before.
     pub running: bool,
 }
 
@@ -91,7 +85,7 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps of `recreate`; `generation` and `layer` number what is new, and `present` are the pool's volumes.
+/// `generation` and `layer` number the new disks, and `present` are the pool's volumes.
 fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], running: bool) -> Vec<Step> {
     let mut steps = vec![
         Step::Deploy(Deploy::Network),
@@ -110,12 +104,12 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
             Role::Data(number) => number != layer,
             // libvirt makes new variables at the next start.
             Role::Nvram | Role::NextNvram(_) | Role::FrozenNvram(_) | Role::Backup => true,
-            // Written at every start; written by libvirt; of an upload that may be going on.
+            // Rewritten at a start; written by libvirt; part of an upload that may be running.
             Role::Identity | Role::SerialLog(_) | Role::Part => false,
         },
         _ => false,
     };
-    // The firmware would boot by the old variables. All else can wait, for a deletion may have to.
+    // With the old variables the firmware would boot the old disk. The other deletions come last, because they may have to wait.
     let (variables, rest): (Vec<&String>, Vec<&String>) = present
         .iter()
         .filter(old)
@@ -128,13 +122,10 @@ fn plan(stem: &VolumeStem, generation: u32, layer: u32, present: &[String], runn
     steps
 }
 
-/// Replaces every disk of a machine: the boot disk by one of its files as they are now, the data disk by an empty one.
+/// Replaces every disk of a machine: the boot disk by one from its files as they are now, the data disk by an empty one.
 ///
-/// A machine that runs is shut down for it, within `limit`, and started again.
-///
-/// # Errors
-/// There is no such machine, the build fails, the machine does not shut down, or libvirt refuses; until the domain is
-/// defined on the new disks, the machine has the old ones with all data.
+/// A running machine is shut down for it, within `limit`, and started again. Until the domain is defined on the new disks, the
+/// machine has the old ones with all data.
 pub fn recreate(
     setup: &Setup,
     name: &MachineName,
@@ -207,9 +198,8 @@ pub fn recreate(
     })
 }
 
-/// Does what is left of a `recreate` whose machine was defined already on its new disks: what they replaced is gone with the work
-/// that was interrupted, and what the guest has written to them since is not to be replaced. `clean` removes what is kept of its
-/// old generations.
+/// Finishes a `recreate` that was interrupted after the definition: the guest may have written to the new disks since, so they
+/// stay. The old disks were deleted when the work was cleaned up, and `clean` removes the records of old generations.
 fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
     let (name, metadata) = (&work.name, domain.metadata());
     let (generation, stem, layer) = (metadata.current().number, &metadata.stem, layer_of(domain)?);
@@ -224,7 +214,7 @@ fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
         Step::Checkpoints => forget_checkpoints(domain, work.watch),
         Step::Delete(volume) => pool.delete(volume).map(drop),
         Step::Start => power_on(work, domain),
-        // It stands there for whoever has to finish this.
+        // The definition is in the plan for the journal alone.
         _ => Ok(()),
     });
     on_again(work, ran, done)?;

@@ -1,8 +1,8 @@
-//! `restore-backup`: a machine from an archive, in place of the one that is there or where none is.
+//! `restore-backup`: a machine from an archive, new or in place of the existing one.
 //!
-//! The archive, and all that it adds to, is verified before anything is touched. Then the new is put beside the old, while
-//! the machine runs: the system, where it has to be built, and the data, each archive as a layer on the one before it.
-//! The definition of the domain on that data is the one change that counts; what it replaces is deleted after it.
+//! The archive and all that it adds to are verified before anything changes. Then the new system, if it has to be built, and the
+//! new data are put beside the old while the machine runs, each archive as a layer on the one before. The definition of the
+//! domain on that data is the one change that counts; the replaced layers are deleted after it.
 
 mod plan;
 mod run;

@@ -1,11 +1,11 @@
-//! The steps of a restore, from what is there and what is wanted.
+//! The steps of a restore: a pure function of what is there and what is wanted.
 
 use crate::journal::Intent;
 use crate::model::volume::{Role, VolumeStem};
 use crate::work::Plan;
 use crate::work::steps::Deploy;
 
-/// What a restore does. Up to `Define` nothing of the machine is changed but that it is shut down.
+/// Up to `Define` the machine is shut down, and not changed otherwise.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Deploy(Deploy),
@@ -25,11 +25,11 @@ impl Plan for Step {
         match self {
             Step::Deploy(step) => step.title(),
             Step::Data { volume, .. } => format!("put the data into the pool as {volume}"),
-            Step::NextNvram(_) => "make the firmware's variables ready".into(),
+            Step::NextNvram(_) => "prepare the firmware's variables".into(),
             Step::Files => "write the machine's files".into(),
             Step::PowerOff => "shut the machine down".into(),
             Step::Define(_) => "define the domain on the restored data".into(),
-            Step::PutNvram => "put them in force".into(),
+            Step::PutNvram => "put the firmware's variables in force".into(),
             Step::Checkpoints => "forget the checkpoints of the replaced data".into(),
             Step::Replaced(_) => "delete the replaced data".into(),
             Step::Start => "start the machine".into(),
@@ -54,14 +54,13 @@ impl Plan for Step {
     }
 }
 
-/// What is there, and what is wanted.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) stem: VolumeStem,
     /// The volumes of the data in use, if the machine has a domain.
     pub(super) replaced: Option<Vec<String>>,
     pub(super) running: bool,
-    /// The generation whose system has to be put into the pool; `None` keeps the one that is there.
+    /// The generation to put into the pool; `None` keeps the current one.
     pub(super) build: Option<u32>,
     /// The highest layer of data in the pool.
     pub(super) highest: u32,
@@ -70,7 +69,6 @@ pub(super) struct Facts {
     pub(super) folder: bool,
 }
 
-/// Returns the steps that bring about what is wanted.
 pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     let stem = &facts.stem;
     let born = facts.replaced.is_none();
@@ -91,7 +89,7 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         steps.push(Step::NextNvram(Role::NextNvram(top(facts)).of(stem)));
     }
     if !facts.folder {
-        // A domain without files could not be started.
+        // Without files the domain could not be started.
         steps.push(Step::Files);
     }
     if facts.running {
@@ -102,7 +100,7 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
         steps.push(Step::PutNvram);
     }
     if facts.folder {
-        // What is replaced is kept until the machine is defined, files too.
+        // The old data stays until the machine is defined, and so do its files.
         steps.push(Step::Files);
     }
     if facts.replaced.is_some() {
@@ -116,16 +114,15 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     steps
 }
 
-/// Returns what is left of a restore that was interrupted when the machine was defined already on what it restored. What that
-/// replaced is gone with the work that was interrupted. The definition on the layer that it has stands there for whoever has to
-/// finish this.
+/// Returns the steps that are left of a restore which was interrupted after the definition. The replaced data was deleted when
+/// the work was cleaned up. The step of the definition stays in the plan, so that the journal shows that it was made.
 pub(super) fn end_of(mut steps: Vec<Step>, layer: u32) -> Vec<Step> {
     let behind = steps.iter().position(|step| matches!(step, Step::Define(_))).map_or(0, |at| at + 1);
     let end = steps.split_off(behind).into_iter().filter(|step| !matches!(step, Step::Replaced(_)));
     std::iter::once(Step::Define(layer)).chain(end).collect()
 }
 
-/// Returns the layer that an archive of the chain becomes: above all that are in the pool.
+/// Returns the layer that an archive of the chain becomes, above all those in the pool.
 fn layer(facts: &Facts, archive: usize) -> u32 {
     facts.highest.saturating_add(1).saturating_add(u32::try_from(archive).unwrap_or(u32::MAX))
 }

@@ -32,38 +32,32 @@ use crate::work::steps::{self, Deploy, Deployment, first_metadata};
 use super::plan::{Facts, Step, end_of, plan, top};
 use super::trust::{self, Brings, files_of};
 
-/// What to restore, and as what.
 #[derive(Debug, Clone)]
 pub struct Restore {
-    /// The archive.
     pub file: PathBuf,
-    /// The machine: that of the archive, or a new one like it.
+    /// That of the archive, or a new machine like it.
     pub name: MachineName,
-    /// Whether it is a new one, with an identity of its own.
+    /// Whether it is a new machine, with its own identity.
     pub anew: bool,
     /// Whether the archive's files replace those in `machines/NAME`.
     pub files: bool,
-    /// The digest of the manifest of an archive that is trusted as a program is: what acts of its files is taken.
+    /// The digest of the manifest of the archive whose files may act on this host.
     pub trusted: Option<Checksum>,
-    /// How long a machine that runs is given to shut down; its power is cut then, for its data is replaced.
+    /// How long a running machine may take to shut down. Then its power is cut, because its data is replaced.
     pub limit: Duration,
 }
 
-/// A machine that was restored.
+/// The result of `restore-backup`.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoredBackup {
-    /// The machine.
     pub machine: MachineName,
-    /// The archive.
     #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
-    /// The build that it is defined on.
     pub generation: u32,
-    /// The volume that holds its data.
     pub data_volume: String,
-    /// Whether `machines/NAME` is the archive's now; else it was kept.
+    /// Whether `machines/NAME` is the archive's; otherwise it was kept.
     pub files_restored: bool,
-    /// The files that act on this host or let somebody in, and that came from an archive which was not made here.
+    /// The files that act on this host or let somebody in, from an archive that was not made here.
     pub brought: Vec<Brought>,
     /// Whether it runs.
     pub running: bool,
@@ -71,9 +65,7 @@ pub struct RestoredBackup {
 
 /// Restores a machine from an archive.
 ///
-/// # Errors
-/// The archive, or one that it adds to, is missing or not what nixvm wrote; it is of another machine; it brings files that act
-/// and is not trusted; the machine cannot be built; the pool has no space. The machine that was there is as it was then.
+/// After an error before the definition, an existing machine is as it was.
 pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Result<RestoredBackup> {
     let Restore { file, name, .. } = wanted;
     let chain = chain(file)?;
@@ -147,9 +139,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     on_again(&work, facts.running, done)?;
     watch.done(&format!("Restored {name} from {}", file.display()));
     if !from_archive {
-        watch.note(&format!(
-            "machines/{name} was kept as it is; `--files` would have taken the archive's files"
-        ));
+        watch.note(&format!("machines/{name} was kept; `--files` replaces it by the archive's files"));
     }
     Ok(RestoredBackup {
         machine: name.clone(),
@@ -166,17 +156,14 @@ fn is_up(work: &Work) -> Result<bool> {
     Ok(work.domain()?.state()?.is_active())
 }
 
-/// Returns what there is to agree to before that restore. Of the archive no more is read than its beginning.
-///
-/// # Errors
-/// The archive cannot be read, or is of another machine.
+/// Returns the files to agree to before that restore. Only the beginning of the archive is read.
 pub fn brings(setup: &Setup, wanted: &Restore) -> Result<Brings> {
     let archive = Archive::open(&wanted.file)?;
     check_name(wanted, &archive.manifest().about)?;
     trust::brings(setup, (&wanted.name, wanted.files), (&wanted.file, &archive), &files_of(&archive)?)
 }
 
-/// Refuses to restore one machine's archive as another that has its own past.
+/// Refuses to restore one machine's archive over another machine.
 fn check_name(wanted: &Restore, about: &About) -> Result<()> {
     let (of, name) = (&about.machine, &wanted.name);
     if wanted.anew || of == name {
@@ -193,7 +180,7 @@ fn check_name(wanted: &Restore, about: &About) -> Result<()> {
 /// Refuses a new machine where one is.
 fn check_place(wanted: &Restore, domain: Option<&Owned>) -> Result<()> {
     let name = &wanted.name;
-    // A folder alone may be what this command left that was interrupted; it has an identity of its own.
+    // A folder alone may be left from this command, interrupted; it has its own identity.
     if wanted.anew && domain.is_some() {
         return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
             .hint("name one that does not")
@@ -210,7 +197,7 @@ fn virtual_size(archive: &Archive) -> u64 {
     sizes.max().unwrap_or_default()
 }
 
-/// Returns the machine as it will be declared: a data disk never becomes smaller than it was or is to be.
+/// Returns the machine as it will be declared; its data disk is never smaller than the archive's or the declared one.
 fn declared(
     wanted: &Restore,
     setup: &Setup,
@@ -228,14 +215,13 @@ fn declared(
         Failure::user(format!("the machine `{name}` cannot be built in this workspace; nothing was changed"))
             .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
     })?;
-    // Where it is restored, and not where it was when it was archived.
+    // Where it is restored, not where it was archived.
     let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
-    // `var_size` holds whole MiB, and a disk that somebody resized by hand may be of any length.
+    // `var_size` is in whole MiB; a disk that was resized by hand may have any length.
     let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
     Ok(Machine { pool, connection, var_size, ..machine })
 }
 
-/// Builds the machine's system.
 fn built(
     setup: &Setup,
     machine: &Machine,
@@ -248,13 +234,13 @@ fn built(
     let known = domain.map(|domain| &domain.metadata().generations);
     build_beside(setup, machine, beside, known, watch).inspect_err(|_| {
         if !folder {
-            // The flake would offer a machine that is not there.
+            // Otherwise the flake would offer a machine that does not exist.
             let _ = render::remove(&setup.workspace.rendered_dir(), &machine.name);
         }
     })
 }
 
-/// Returns what the domain will say of itself: its snapshots and earlier generations stay.
+/// Returns the metadata of the restored domain; snapshots and earlier generations stay.
 fn metadata(
     setup: &Setup,
     host: &Hypervisor,
@@ -301,7 +287,7 @@ impl Job<'_> {
         let highest = data_layers(self.pool, &stem)?.last().copied().unwrap_or(0);
         if domain.is_none() && highest > 0 {
             self.work.watch.note(&format!(
-                "the pool has a data disk of {} already, `{}`; it is kept as it is",
+                "the pool has a data disk of {} already, `{}`; it is kept",
                 wanted.name,
                 Role::Data(highest).of(&stem)
             ));
@@ -362,12 +348,12 @@ impl Job<'_> {
         Err(none().into())
     }
 
-    /// Shuts the machine down; pulls the plug of one that does not: its data is replaced.
+    /// Shuts the machine down, or cuts its power: its data is replaced anyway.
     fn power_off(&self, limit: Duration) -> Result<()> {
         let Work { name, watch, .. } = self.work;
         if let Err(error) = take_down(self.work, limit) {
             interrupt::check()?;
-            watch.note(&format!("{name} is switched off, as its data is replaced: {error:#}"));
+            watch.note(&format!("the power of {name} is cut, because its data is replaced ({error:#})"));
             self.work.domain()?.force_off()?;
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! `upgrade`: the next generation, built and put into the pool beside the running one, tried, and kept or taken back.
+//! `upgrade`: the next generation is built, put into the pool beside the running one, tried, and kept or rolled back.
 //!
-//! What is left to do follows from what libvirt knows: which generation is defined, which one runs, and what its record
-//! says. So the same command finishes an upgrade that was interrupted. Until the domain is defined on the new
-//! generation nothing has changed; from then on the old one stays in the record, to go back to.
+//! The steps that are left follow from what libvirt knows: which generation is defined, which one runs, and how each came up. So
+//! the same command finishes an interrupted upgrade. Until the domain is defined on the new generation nothing has changed;
+//! from then on the old one stays in the record, to roll back to.
 
 mod nothing;
 mod plan;

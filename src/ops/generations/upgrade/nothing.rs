@@ -1,4 +1,4 @@
-//! An upgrade that finds nothing to restart a machine for.
+//! An upgrade without a reason to restart the machine.
 
 use crate::build::kept;
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::ops::generations::upgrade::run::{Outcome, Upgrade, Upgraded};
 use crate::work::generations::record_health;
 
 impl Upgrade<'_> {
-    /// Writes down that these files, too, give the system that the machine has: the next run finds it by their digest.
+    /// Writes down that these files, too, give the current system, so that the next run finds it by their digest.
     pub(super) fn take_note_of_inputs(&mut self) -> Result<()> {
         let mut domain = self.work.domain()?;
         let generations = domain.metadata().generations.also_from(self.target(), &self.built.inputs);
@@ -46,9 +46,9 @@ impl Upgrade<'_> {
         })
     }
 
-    /// Looks at a machine that runs what nobody has looked at yet, such as after `--no-health`, and returns which units fail.
+    /// Looks at a generation that was never judged, as after `--no-health`, and returns the units that fail.
     ///
-    /// Nothing is taken back for them: the machine may have run with them for weeks.
+    /// They are no reason to roll back: the machine may have run with them for weeks.
     fn look_at_untried(&self, facts: Facts) -> Result<Vec<String>> {
         let untried = facts.recorded == Some(BuildHealth::Untried);
         if !(facts.judge && untried && facts.running == Some(facts.target)) {
@@ -56,7 +56,7 @@ impl Upgrade<'_> {
         }
         let work = self.work;
         work.watch.step(&format!(
-            "Looking at {}, which nobody has done since it has generation {}",
+            "Looking at {}, for the first time since it has generation {}",
             work.name, facts.target
         ));
         let seen = health::glance(work, &work.domain()?, &self.machine);

@@ -1,25 +1,24 @@
-//! What is left to do of an upgrade: a pure function of what libvirt knows.
+//! The steps that are left of an upgrade: a pure function of what libvirt knows.
 
 use crate::model::record::BuildHealth;
 use crate::work::Plan;
 use crate::work::steps::Deploy;
 
-/// What a plan follows from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
-    /// The generation that is wanted.
+    /// The generation to upgrade to.
     pub(super) target: u32,
-    /// What is known of it, if the domain has it already.
+    /// Its health, if the domain records it already.
     pub(super) recorded: Option<BuildHealth>,
-    /// The one that the domain is defined on.
+    /// The generation of the definition.
     pub(super) current: u32,
-    /// The one that runs.
+    /// The generation that runs.
     pub(super) running: Option<u32>,
-    /// Whether an earlier upgrade to it began and did not end.
+    /// Whether an earlier upgrade to it was interrupted.
     pub(super) tried: bool,
-    /// Whether a machine that runs is restarted.
+    /// Whether a running machine is restarted.
     pub(super) start: bool,
-    /// Whether it is looked at then.
+    /// Whether its health is judged then.
     pub(super) judge: bool,
 }
 
@@ -49,11 +48,11 @@ impl Plan for Step {
             Step::Remember => "note that the machine runs",
             Step::Stop => "shut the machine down",
             Step::PowerOn => "start the new generation",
-            Step::Judge => "see how it comes up",
-            Step::Return => "if it is not healthy, define the domain on the old generation",
-            Step::SwitchOff => "switch the new one off then",
+            Step::Judge => "wait until it comes up",
+            Step::Return => "if it is unhealthy, define the domain on the old generation",
+            Step::SwitchOff => "then switch the new one off",
             Step::PowerOnAgain => "start the old one",
-            Step::LookAgain => "see how that comes up",
+            Step::LookAgain => "wait until that comes up",
         }
         .into()
     }

@@ -23,53 +23,47 @@ use crate::work::steps::{self, Deploy, Deployment};
 
 use super::plan::{Facts, Step, plan, starts};
 
-/// What is asked of an upgrade.
 #[derive(Debug, Clone, Copy)]
 pub struct UpgradeRequest {
-    /// Whether a machine that runs is restarted.
+    /// Whether a running machine is restarted.
     pub start: bool,
-    /// Whether it is looked at then.
+    /// Whether its health is judged then.
     pub judge: bool,
-    /// How long the guest may take to shut down, and then to come up; else a limit by what runs it.
+    /// How long the guest may take to shut down, and then to come up; `None` leaves that to the accelerator.
     pub timeout: Option<Duration>,
 }
 
-/// What an upgrade came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// There was nothing to do.
     UpToDate,
-    /// The new generation is what the machine has at its next start.
+    /// The machine has the new generation at its next start.
     Prepared,
-    /// The machine runs it.
+    /// The machine runs the new generation.
     Upgraded,
 }
 
-/// A machine after an upgrade.
+/// The result of `upgrade`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Upgraded {
-    /// The machine.
     pub machine: MachineName,
-    /// The generation it was defined on before.
+    /// The generation of the definition before.
     pub from: u32,
-    /// The one it is defined on now.
     pub to: u32,
-    /// What was done.
     pub outcome: Outcome,
     /// Seconds from the request to shut down until ssh or the agent answered.
     pub downtime: Option<f64>,
-    /// The units that fail in what the machine runs now and were no reason to go back, as far as the machine was looked at.
+    /// The units that fail, though they were no reason to roll back; empty where nobody looked.
     pub failing: Vec<String>,
-    /// Options and packages that the new generation was to have and does not.
+    /// Options and packages that the offline base does not support.
     pub not_carried_out: Vec<String>,
 }
 
-/// Builds a machine's next generation and has the machine run it, if it comes up as well as it did before.
+/// Builds a machine's next generation, and runs it if it comes up as healthy as the one before.
 ///
 /// # Errors
-/// The build fails, or the guest does not shut down: nothing has changed then. The machine did not come up healthy: it
-/// runs what it ran before then. An interruption: running the upgrade again goes on from there.
+/// If the build fails or the guest does not shut down, nothing has changed. If the machine does not come up healthy, it runs
+/// the generation that it ran before. After an interruption, the same command continues.
 pub fn upgrade(
     setup: &Setup,
     name: &MachineName,
@@ -79,7 +73,7 @@ pub fn upgrade(
     let work = Work::begin(setup, name, "upgrade", watch)?;
     let machine = config::load(&setup.workspace, name)?;
     let old = work.domain()?.metadata().clone();
-    // Another workspace's machine of the same name is not to be built anew from these files.
+    // A machine of the same name may be another workspace's.
     work.host.check_free(name, machine.machine_id)?;
     let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
     let upgrade = Upgrade::new(&work, machine, old, built, request)?;
@@ -91,17 +85,17 @@ pub fn upgrade(
 pub(super) struct Upgrade<'a> {
     pub(super) work: &'a Work<'a>,
     pub(super) machine: Machine,
-    /// What the domain said when it began.
+    /// The metadata of the domain at the beginning.
     pub(super) old: Metadata,
     pub(super) built: BuiltMachine,
-    pub(super) request: UpgradeRequest,
-    pub(super) running: Option<u32>,
-    /// How the machine was; of an earlier upgrade that did not end, or from the step that looks.
-    pub(super) trial: Option<Trial>,
-    pub(super) down: Option<Instant>,
-    pub(super) judged: Option<Judged>,
+    request: UpgradeRequest,
+    running: Option<u32>,
+    /// How the machine was before: as an interrupted upgrade saw it, or as this one does.
+    trial: Option<Trial>,
+    down: Option<Instant>,
+    judged: Option<Judged>,
     /// How the old generation came up when it was started again.
-    pub(super) again: Option<Judged>,
+    again: Option<Judged>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -159,7 +153,7 @@ impl<'a> Upgrade<'a> {
                 return Err(self.rolled_back(fault, Some(judged)));
             }
             None if self.again.is_some() => {
-                return Err(self.rolled_back("it was not healthy when an earlier upgrade tried it", None));
+                return Err(self.rolled_back("an earlier upgrade found it unhealthy", None));
             }
             _ => {}
         }
@@ -172,7 +166,7 @@ impl<'a> Upgrade<'a> {
         work.watch.done(&match (outcome, downtime) {
             (Outcome::Prepared, _) => format!("{name} has generation {} at its next start", facts.target),
             (_, Some(seconds)) => {
-                format!("{name} runs generation {}; it was away for {seconds:.1} s", facts.target)
+                format!("{name} runs generation {}; it was down for {seconds:.1} s", facts.target)
             }
             (_, None) => format!("{name} runs generation {}", facts.target),
         });
@@ -209,7 +203,7 @@ impl<'a> Upgrade<'a> {
         self.built.generation.number
     }
 
-    /// Returns the generation to go back to.
+    /// Returns the generation to roll back to.
     fn from(&self) -> u32 {
         self.trial.as_ref().map_or(self.old.current().number, |trial| trial.from)
     }
@@ -218,7 +212,7 @@ impl<'a> Upgrade<'a> {
         self.judged.as_ref().is_some_and(|judged| judged.fault.is_some())
     }
 
-    /// An upgrade that judges goes back from what it finds bad; one that does not was interrupted on its way back.
+    /// An upgrade that did not judge continues a rollback that was interrupted.
     fn goes_back(&self) -> bool {
         self.is_bad() || self.judged.is_none()
     }
@@ -229,7 +223,7 @@ impl<'a> Upgrade<'a> {
         self.remember(Some(health::observe(work, &work.domain()?, &self.machine)))
     }
 
-    /// Writes down that the machine runs and what it is given, and how it is, if it was looked at.
+    /// Writes down that the machine runs, which generation it gets, and how it is, if somebody looked.
     fn remember(&mut self, before: Option<Observation>) -> Result<()> {
         let work = self.work;
         let log = serial::length(&work.pool()?, &self.old.stem);
@@ -240,10 +234,10 @@ impl<'a> Upgrade<'a> {
         Ok(())
     }
 
-    /// Returns what the domain says once it is defined on the new generation.
+    /// Returns the metadata for the new generation.
     fn new_metadata(&self) -> Metadata {
         let mut known = self.old.generations.clone();
-        // One that nobody has looked at yet, such as a machine's first, was looked at now.
+        // The old generation may never have been judged, as a machine's first; it is now.
         if let Some((trial, seen)) =
             self.trial.as_ref().and_then(|trial| Some((trial, trial.before.as_ref()?)))
         {
@@ -251,7 +245,7 @@ impl<'a> Upgrade<'a> {
             if health == Some(BuildHealth::Untried) && seen.system == Some(System::Running) {
                 known = known.judged(trial.from, BuildHealth::Healthy);
             }
-            // One that was found unhealthy sets no standard for itself.
+            // An unhealthy generation must not lower the standard for itself.
             if health != Some(BuildHealth::Unhealthy) && seen.is_settled() {
                 known = known.seen(trial.from, seen);
             }
@@ -260,7 +254,7 @@ impl<'a> Upgrade<'a> {
         Metadata { generations, ..self.old.clone() }
     }
 
-    /// Returns what it says once it is defined on the old one again: which generation runs and which does not, at once.
+    /// Returns the metadata for the old generation, with the verdict on the new one.
     fn metadata_back(&self) -> Metadata {
         let tried = self.new_metadata().generations;
         let generations = tried.judged(self.target(), BuildHealth::Unhealthy).at(self.from());
@@ -278,24 +272,24 @@ impl<'a> Upgrade<'a> {
         self.deploy(&Deploy::Define, metadata)
     }
 
-    /// Shuts the guest down; one that does not go down keeps what it has.
+    /// Shuts the guest down; if that fails, the machine keeps its generation.
     fn stop(&mut self) -> Result<()> {
         let work = self.work;
         self.down = Some(Instant::now());
         let limit = self.request.timeout.unwrap_or(STOP_LIMIT);
         let Err(error) = take_down(work, limit) else { return Ok(()) };
-        // Who pressed ^C can go on later; a guest that does not shut down is no reason to change what it has.
+        // After ^C the same command continues; after a guest that does not shut down, nothing is to have changed.
         interrupt::check()?;
         self.define(&self.old)?;
         trial::forget(work.setup, &work.name)?;
-        let message = format!("{} did not shut down, and goes on as it was", work.name);
+        let message = format!("{} did not shut down; it runs on unchanged", work.name);
         Err(Failure::user(message).because(error).into())
     }
 
     fn power_on(&mut self) -> Result<()> {
         let started = power_on(self.work, &self.work.domain()?);
         match started {
-            // What QEMU cannot even start is as bad as what does not come up.
+            // A generation that QEMU cannot start is as bad as one that does not come up.
             Err(error) if self.request.judge => {
                 interrupt::check()?;
                 self.judged = Some(Judged::fault(format!("{error:#}")));
@@ -340,7 +334,7 @@ impl<'a> Upgrade<'a> {
         Ok(())
     }
 
-    /// Returns how the machine was with the generation to go back to: as it was seen then, else as its record says.
+    /// Returns how the machine was with the generation to roll back to: as seen before the upgrade, else as its record says.
     fn before(&self) -> Observation {
         let seen = self.trial.as_ref().and_then(|trial| trial.before.clone());
         let recorded = || self.old.generations.get(self.from())?.seen.clone();
