@@ -93,7 +93,7 @@ impl<'a> Work<'a> {
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         // A workspace that was moved is found again by whoever looks for it next.
-        ownership::follow(&setup.workspace, &host, name)?;
+        ownership::record_move(&setup.workspace, &host, name)?;
         // Before what an earlier command left is looked at: it is of this workspace, and the domain may not be.
         ownership::require_own(&setup.workspace, &host, name)?;
         settle_place(setup, &host, name)?;
