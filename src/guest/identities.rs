@@ -61,9 +61,6 @@ enum Offer<'a> {
 }
 
 /// Returns the options that have ssh offer the keys that open `user`'s account in the machine.
-///
-/// # Errors
-/// The public half of a key cannot be written to the workspace's output.
 pub fn options(
     setup: &Setup,
     machine: &Machine,

@@ -39,9 +39,6 @@ impl Jump {
     }
 
     /// Sees that the host lets this user in without asking, and returns its name.
-    ///
-    /// # Errors
-    /// It does not.
     pub fn check(&self) -> Result<&str> {
         let host = &self.0.host;
         let plain = ["-n", "-T", "-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes", "--"];

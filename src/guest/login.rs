@@ -28,9 +28,6 @@ const LONGEST_ANSWER: u64 = 1 << 20;
 const BATCH: [&str; 5] = ["-n", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"];
 
 /// Returns the command that logs in to a machine there, its host key pinned to the one in the machine's files.
-///
-/// # Errors
-/// `user` is no user's name; the workspace's output cannot be written.
 pub fn login(
     setup: &Setup,
     machine: &Machine,

@@ -66,9 +66,6 @@ pub struct End {
 }
 
 /// Returns what is in a log's volume from the byte `from` on, and of that the last `most` bytes.
-///
-/// # Errors
-/// There is no such volume, or libvirt does not answer.
 pub fn end_of(pool: &Pool, volume: &str, from: u64, most: u64) -> Result<End> {
     let now = pool.usage(volume)?.map_or(0, |log| log.capacity);
     let start = from.max(now.saturating_sub(most));

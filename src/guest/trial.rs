@@ -37,9 +37,6 @@ impl Trial {
     }
 
     /// Returns the trial of a machine that was not brought to its end.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn read(setup: &Setup, name: &MachineName) -> Result<Option<Self>> {
         let text = file::read(&path(setup, name))?;
         // One of another nixvm's is none: what it would save is a judgement.
@@ -48,9 +45,6 @@ impl Trial {
     }
 
     /// Writes the trial down.
-    ///
-    /// # Errors
-    /// The workspace's output cannot be written.
     pub fn write(&self, setup: &Setup, name: &MachineName) -> Result<()> {
         file::create_private_folder(&kept::of_machine(setup, name))?;
         let text = serde_json::to_string(self).explain(|| Failure::bug("cannot write down a trial"))?;
@@ -59,9 +53,6 @@ impl Trial {
 }
 
 /// Forgets a machine's trial: it is over.
-///
-/// # Errors
-/// The file cannot be removed.
 pub fn forget(setup: &Setup, name: &MachineName) -> Result<()> {
     file::remove(&path(setup, name)).map(drop)
 }

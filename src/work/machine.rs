@@ -101,7 +101,7 @@ impl<'a> Work<'a> {
             Work { setup, host, name: name.clone(), watch, resumed: None, goes_on: false, holder, lock };
         if let Ok(domain) = work.domain() {
             foreign::check(setup, &work.host, &domain, &work.holder.command)?;
-            saved::settle(setup, &domain, name, work.holder.command.verb(), watch)?;
+            saved::check(setup, &domain, name, work.holder.command.verb(), watch)?;
         }
         let left = journal::read(&setup.workspace.work_dir(), name)?;
         work.resumed = left.clone().filter(|entry| entry.holder.command == work.holder.command);

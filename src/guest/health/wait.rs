@@ -70,9 +70,6 @@ impl Restless {
 }
 
 /// Waits until it is clear how a guest that was switched on comes up, and returns that.
-///
-/// # Errors
-/// libvirt does not answer, the health check is not to be trusted, or an interruption.
 pub fn wait(
     work: &Work,
     machine: &Machine,

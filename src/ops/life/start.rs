@@ -34,7 +34,7 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
         let machine = config::load(&setup.workspace, name)?;
         memory::warn_free(&work.host, name, machine.memory, watch)?;
         ensure_network(&work.host, &machine.network)?;
-        saved::go_on(&domain, name, watch)?;
+        saved::resume(&domain, name, watch)?;
         return Ok(Started { machine: name.clone(), was_running: false });
     }
     merge_links(&work, &mut domain)?;
