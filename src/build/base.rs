@@ -14,9 +14,8 @@ use crate::exec;
 use crate::file;
 use crate::nix::reference;
 
-/// Returns the flake reference that `output/base` names; `None` where the file is missing or empty. A reference that this user
-/// did not choose is an error. quickstart builds the offline base in `cache`; `choices` holds the user's copies of
-/// `output/base`.
+/// Returns the flake reference that `output/base` names, if any; one that this user did not choose is an error. quickstart
+/// builds the offline base in `cache`; `choices` has the user's copies of `output/base`.
 pub fn chosen(workspace: &Workspace, cache: &Path, choices: &Path) -> Result<Option<String>> {
     let file = workspace.base_file();
     let Some(named) = line(&file)? else { return Ok(None) };

@@ -62,7 +62,6 @@ fn publish(setup: &Setup, rendered: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns a copy of the workspace's flake, with the lock as it is.
 pub fn stage(setup: &Setup) -> Result<Staged> {
     let output = setup.workspace.output_dir();
     nix::require_own_output(setup.workspace.root(), &output)?;

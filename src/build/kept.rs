@@ -23,7 +23,6 @@ pub fn of_machine(setup: &Setup, name: &MachineName) -> PathBuf {
     setup.workspace.generations_dir().join(name.as_str())
 }
 
-/// Returns the folder of one generation.
 pub fn folder(setup: &Setup, name: &MachineName, number: u32) -> PathBuf {
     of_machine(setup, name).join(number.to_string())
 }

@@ -76,8 +76,7 @@ pub fn build_beside(
     Ok(built)
 }
 
-/// Builds a machine's image as its next generation, even if it is the same system as a known one: its boot volume is then a new
-/// one, made beside the one in use.
+/// Builds a machine's image as its next generation, even if it is a known system, so that its boot volume is a new one.
 pub fn build_next(
     setup: &Setup,
     machine: &Machine,

@@ -1,7 +1,6 @@
 //! The files of the flake that a generation was built from, kept so that `diff` can name those that changed.
 //!
-//! A digest is kept of every file, and the text of modules and profiles, where options are set. The generation's own closure
-//! may be deleted long before.
+//! A digest is kept of every file, and the text of modules and profiles, where options are set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +17,6 @@ use crate::render::{MODULE, definitions, essence};
 /// The files that `render` writes for a machine.
 const RENDERED: [&str; 3] = [MODULE, "extra.nix", "profile"];
 
-/// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
 
 /// The folders whose files' text is kept.
@@ -88,13 +86,12 @@ impl Sources {
         for entry in WalkDir::new(folder) {
             let entry = entry.explain(|| Failure::user(format!("cannot read `{}`", folder.display())))?;
             let Ok(path) = entry.path().strip_prefix(folder) else { continue };
-            if known.iter().any(|known| path == Path::new(known)) {
+            if entry.file_type().is_dir() || known.iter().any(|known| path == Path::new(known)) {
                 continue;
             }
             let name = place.join(path).to_string_lossy().into_owned();
-            if let Some(source) = source(&name, &entry)? {
-                self.files.insert(name, source);
-            }
+            let source = source(&name, &entry)?;
+            self.files.insert(name, source);
         }
         Ok(())
     }
@@ -116,20 +113,17 @@ impl Sources {
     }
 }
 
-/// Returns what is kept of a file; `None` for a folder.
-fn source(name: &str, entry: &walkdir::DirEntry) -> Result<Option<SourceFile>> {
+fn source(name: &str, entry: &walkdir::DirEntry) -> Result<SourceFile> {
     let cannot = || Failure::user(format!("cannot read `{}`", entry.path().display()));
-    let bytes = match entry.file_type() {
-        kind if kind.is_dir() => return Ok(None),
-        kind if kind.is_symlink() => {
-            std::fs::read_link(entry.path()).explain(cannot)?.into_os_string().into_encoded_bytes()
-        }
-        _ => std::fs::read(entry.path()).explain(cannot)?,
+    let bytes = if entry.path_is_symlink() {
+        std::fs::read_link(entry.path()).explain(cannot)?.into_os_string().into_encoded_bytes()
+    } else {
+        std::fs::read(entry.path()).explain(cannot)?
     };
     let is_module = name.ends_with(".nix") && TEXTS.iter().any(|folder| name.starts_with(folder));
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
     let text = (is_module && bytes.len() <= LARGEST_TEXT).then(|| String::from_utf8(bytes).ok()).flatten();
-    Ok(Some(SourceFile { sha256, text }))
+    Ok(SourceFile { sha256, text })
 }
 
 fn change(name: &str, before: Option<&SourceFile>, after: Option<&SourceFile>) -> Option<SourceChange> {

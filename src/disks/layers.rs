@@ -14,21 +14,18 @@ use crate::storage::{Link, Pool};
 
 use super::data::{data_volume, layer_number};
 
-/// Longest chain of a machine's data disk, in volumes: every start opens each of them, and a read of the guest searches them one
-/// after another.
+/// Longest chain of a data disk, in volumes: every start opens all of them, and a read searches them one after another.
 pub const LONGEST: usize = 32;
 
 /// A machine's layers as they are in the pool.
 #[derive(Debug)]
 pub struct Layers {
-    /// How the volumes' names begin.
     pub stem: VolumeStem,
     /// The layer that the machine writes to, the one that it lies on, and so on.
     pub chain: Vec<Link>,
     /// The machine's record, updated for the merges that have ended.
     pub metadata: Metadata,
-    /// Volumes of layers whose merge has ended but was interrupted before they were deleted: no snapshot needs them once
-    /// `metadata` is recorded.
+    /// Volumes of merged layers that were not deleted yet: no snapshot needs them once `metadata` is recorded.
     pub merged: Vec<String>,
     /// Every volume of the pool that lies on another, with the one below it.
     backing: BTreeMap<String, String>,
@@ -37,7 +34,6 @@ pub struct Layers {
 /// The merge of two neighbours of the chain in use, the lower of which no snapshot names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
-    /// The layer that stays.
     pub base: u32,
     /// The layer above, which is not needed any more afterwards.
     pub top: u32,
@@ -61,7 +57,6 @@ impl Layers {
         numbers(&self.stem, &self.chain)
     }
 
-    /// Returns the layers that a snapshot names.
     fn recorded(metadata: &Metadata) -> BTreeSet<u32> {
         metadata.snapshots.iter().map(|snapshot| snapshot.layer).collect()
     }
@@ -70,8 +65,7 @@ impl Layers {
         Role::Data(layer).of(&self.stem)
     }
 
-    /// Returns the merges that remove every link that can be removed from the chain, in their order, if `metadata` is recorded
-    /// and the layers `gone` are deleted.
+    /// Returns the merges that remove every removable link, in order, if `metadata` is recorded and the layers `gone` are deleted.
     ///
     /// A link stays if a volume outside the chain lies on it: QEMU does not have that volume open and could not adapt it.
     pub fn merges(&self, metadata: &Metadata, gone: &[u32]) -> Vec<Merge> {
@@ -110,8 +104,7 @@ impl Layers {
         merges
     }
 
-    /// Returns `layer` and the layers below it that nothing needs, uppermost first, if `metadata` is recorded and the machine
-    /// writes to `current`.
+    /// Returns `layer` and those below it that nothing needs, topmost first, if `metadata` is recorded and `current` is in use.
     pub fn unused_from(&self, layer: u32, metadata: &Metadata, current: u32) -> Vec<u32> {
         let recorded = Self::recorded(metadata);
         let mut unused = Vec::new();
@@ -138,8 +131,7 @@ impl Layers {
     }
 }
 
-/// Returns the chain of volumes of the machine's data disk, the one in use first. It is an error if one is missing, lies on
-/// itself or is not the machine's.
+/// Returns the chain of the machine's data disk, the volume in use first; an error if it has a gap or a foreign volume.
 pub fn check_chain(pool: &Pool, domain: &Seen) -> Result<Vec<Link>> {
     let name = domain.name();
     let chain = pool.chain(&data_volume(domain)?).explain(|| {
@@ -176,8 +168,7 @@ pub fn undo_merge(pool: &Pool, domain: &Owned, base: u32, top: u32) -> Result<()
     }
 }
 
-/// Returns the volume of the layer `top` that such a merge took out of the chain, after the volume that lay on it. `volume` is
-/// the one in use.
+/// Returns the volume of `top` that such a merge took out of the chain below `volume`, after the volume that lay on it.
 fn taken_out<'a>(
     stem: &VolumeStem,
     mut volume: String,
@@ -197,9 +188,7 @@ fn taken_out<'a>(
     None
 }
 
-/// Deletes libvirt's record of the points that nixvm's incremental backups begin at: a disk that was exchanged while the machine
-/// was off does not have them.
-///
+/// Deletes libvirt's record of nixvm's checkpoints, which a disk that was exchanged while the machine was off does not have.
 /// Checkpoints of another tool stay; [`super::foreign`] has refused a command that would make them useless.
 pub fn forget_checkpoints(domain: &Owned, watch: &dyn Watch) -> Result<()> {
     let mut checkpoints = domain.checkpoints()?;

@@ -2,8 +2,7 @@
 //!
 //! The definition always names the same volume for them, so a change of the definition cannot switch them together with the
 //! data. The variables of a restored machine are therefore first put beside it, under a name with the number of their layer.
-//! Once the machine is defined on that layer they are to be put in force, whatever was interrupted meanwhile; until then
-//! nothing refers to them.
+//! Once the machine is defined on that layer they are to be put in force, whatever was interrupted meanwhile.
 
 use std::io::Read;
 

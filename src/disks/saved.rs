@@ -4,7 +4,7 @@
 //! That memory fits the disks as they were. Resuming it on other disks, or on the same ones after a write to them, destroys the
 //! file system. So nixvm changes nothing of such a machine until the memory is used or discarded.
 
-use crate::error::{Failure, Result};
+use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch};
 use crate::hypervisor::Owned;
 use crate::model::MachineName;
@@ -33,15 +33,12 @@ pub fn check(setup: &Setup, domain: &Owned, name: &MachineName, verb: &str, watc
         .into())
 }
 
-/// Resumes a saved machine.
 pub fn resume(domain: &Owned, name: &MachineName, watch: &dyn Watch) -> Result<()> {
     watch.step(&format!("Starting {name} from its saved memory"));
-    domain.start().map_err(|error| {
-        Failure::user(format!("cannot resume {name} from its saved memory"))
-            .hint(format!(
-                "`nixvm start {name} --discard-saved` discards the memory, and {name} starts as after a power cut"
-            ))
-            .because(error)
+    domain.start().explain(|| {
+        Failure::user(format!("cannot resume {name} from its saved memory")).hint(format!(
+            "`nixvm start {name} --discard-saved` discards the memory, and {name} starts as after a power cut"
+        ))
     })?;
     watch.done(&format!("{name} was saved, and is resumed; changes in its files apply from its next start"));
     Ok(())

@@ -87,25 +87,29 @@ pub struct Lack {
 
 /// Returns the address of a machine that is up.
 pub fn place(setup: &Setup, domain: &Seen, mac: MacAddress) -> Place {
-    match forwarded(domain) {
-        Some(at) => Place::At(at),
-        None => match domain.addresses(mac, PATIENCE) {
-            Some(addresses) => of_agent(setup, &addresses),
-            None => first_answering(setup, &at_ssh(&domain.traces(mac))).map_or(Place::Unknown, Place::At),
-        },
-    }
+    locate(setup, domain, mac, false)
 }
 
 /// Returns the address at which the ssh of a machine that is up answers; [`Place::Unknown`] if it does not, or not yet.
 pub fn answering(setup: &Setup, domain: &Seen, mac: MacAddress) -> Place {
-    let candidates = match forwarded(domain) {
-        Some(at) => vec![at],
+    locate(setup, domain, mac, true)
+}
+
+/// Returns the address of a machine. An address that its agent names needs no answer of ssh, unless `answers` asks for one.
+fn locate(setup: &Setup, domain: &Seen, mac: MacAddress, answers: bool) -> Place {
+    let (candidates, certain) = match forwarded(domain) {
+        Some(at) => (vec![at], true),
         None => match domain.addresses(mac, PATIENCE) {
             Some(addresses) if addresses.is_empty() => return Place::Nowhere,
-            known => at_ssh(&known.unwrap_or_else(|| domain.traces(mac))),
+            Some(addresses) => (at_ssh(&addresses), true),
+            None => (at_ssh(&domain.traces(mac)), false),
         },
     };
-    first_answering(setup, &candidates).map_or(Place::Unknown, Place::At)
+    let otherwise = candidates.first().copied().filter(|_| certain && !answers);
+    match otherwise {
+        Some(only) if candidates.len() == 1 => Place::At(only),
+        _ => first_answering(setup, &candidates).or(otherwise).map_or(Place::Unknown, Place::At),
+    }
 }
 
 /// Returns the address of each of these machines, which are up, as far as two seconds suffice to find out.
@@ -147,20 +151,9 @@ pub fn places(setup: &Setup, machines: Vec<(Seen, MacAddress)>) -> Vec<Option<So
     places
 }
 
-/// Returns the port of the host that is forwarded to the guest's ssh, if there is one: outside QEMU's user network, the guest's
-/// own address means nothing.
+/// Returns the host's port that is forwarded to the guest's ssh: the address of a guest on QEMU's user network means nothing.
 fn forwarded(domain: &Seen) -> Option<SocketAddr> {
     domain.metadata().ssh_port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
-
-/// Returns where a guest is whose agent names these addresses: of several, the one that answers, or else the first.
-fn of_agent(setup: &Setup, addresses: &[IpAddr]) -> Place {
-    let candidates = at_ssh(addresses);
-    match candidates.as_slice() {
-        [] => Place::Nowhere,
-        [at] => Place::At(*at),
-        [first, ..] => Place::At(first_answering(setup, &candidates).unwrap_or(*first)),
-    }
 }
 
 fn at_ssh(addresses: &[IpAddr]) -> Vec<SocketAddr> {

@@ -29,8 +29,7 @@ enum Offer<'a> {
     Agent(&'a str),
 }
 
-/// Returns the options with which ssh offers the keys that open `user`'s account in the machine; `batch` for a login without a
-/// user at the terminal.
+/// Returns the options with which ssh offers the keys that open `user`'s account; `batch` if no user is at the terminal.
 pub fn options(
     setup: &Setup,
     machine: &Machine,
@@ -78,8 +77,7 @@ fn authorized(machine: &Machine, user: &str) -> (Vec<String>, bool) {
     (keys, known && !authority)
 }
 
-/// Returns the authorised keys that are on this computer, each once: from its file if it has one, for which ssh asks the agent
-/// first.
+/// Returns the authorised keys that are on this computer, each once: by its file, if it has one, or else from the agent.
 fn offers<'a>(authorized: &'a [String], agent: &[String], files: &'a [KeyFile]) -> Vec<Offer<'a>> {
     let mut offers = Vec::new();
     for key in authorized {

@@ -36,8 +36,7 @@ impl OpenPorts {
     }
 }
 
-/// Returns the machine's open ports that nothing in its guest listens on; `None` where the guest does not answer. If its agent
-/// does not, it is asked by ssh at `at`.
+/// Returns the open ports that nothing in the guest listens on; `None` where neither its agent nor its ssh at `at` answers.
 pub fn without_listener(
     setup: &Setup,
     domain: &Owned,

@@ -6,7 +6,7 @@
 //! configuration: see [`Jump`].
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Failure, Result};
@@ -15,7 +15,7 @@ use crate::file;
 use crate::guest::ssh_config::option;
 use crate::guest::{Jump, identities};
 use crate::host::Setup;
-use crate::model::{Machine, MachineName};
+use crate::model::Machine;
 
 /// How long a command that collects information may take.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
@@ -57,23 +57,14 @@ fn ssh(
     batch: bool,
     command: &[String],
 ) -> Result<Command> {
-    let known_hosts = pin(setup, machine)?;
+    // The name under which ssh knows the machine, whatever its address.
+    let alias = format!("nixvm-{}", machine.name);
+    let known_hosts = setup.workspace.known_hosts_dir().join(machine.name.as_str());
+    file::keep(&known_hosts, &format!("{alias} {}\n", machine.host_key.public_line()))?;
     let mut options: Vec<String> = BATCH.into_iter().filter(|_| batch).map(str::to_owned).collect();
     options.extend(Jump::of(setup).into_iter().flat_map(|jump| jump.options(batch)));
     options.extend(identities::options(setup, machine, user, at, batch)?);
-    Ok(ssh_command(at, user, &alias(&machine.name), &known_hosts, &options, command))
-}
-
-/// Returns the name under which ssh knows a machine, whatever its address.
-fn alias(name: &MachineName) -> String {
-    format!("nixvm-{name}")
-}
-
-/// Writes the machine's host key to a file for ssh, and returns its path.
-fn pin(setup: &Setup, machine: &Machine) -> Result<PathBuf> {
-    let known_hosts = setup.workspace.known_hosts_dir().join(machine.name.as_str());
-    file::keep(&known_hosts, &format!("{} {}\n", alias(&machine.name), machine.host_key.public_line()))?;
-    Ok(known_hosts)
+    Ok(ssh_command(at, user, &alias, &known_hosts, &options, command))
 }
 
 fn ssh_command(

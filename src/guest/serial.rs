@@ -20,9 +20,7 @@ const MOST: u64 = 256 << 10;
 /// A boot as the serial log shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootLog {
-    /// The line that reports a kernel panic.
     pub panic: Option<String>,
-    /// How often the firmware began to boot.
     pub boots: usize,
     /// Whether the firmware found nothing to boot from and started its shell.
     pub shell: bool,
@@ -33,8 +31,7 @@ pub fn length(pool: &Pool, stem: &VolumeStem) -> u64 {
     pool.length_now(&Role::SerialLog(None).of(stem)).unwrap_or(0)
 }
 
-/// Returns the output since the log had `mark` bytes, without terminal sequences; nothing if the log cannot be read, since it
-/// only explains a failure.
+/// Returns the output since the log had `mark` bytes, without terminal sequences; nothing if the log cannot be read.
 pub fn since(pool: &Pool, stem: &VolumeStem, mark: u64) -> String {
     // A shorter log means that libvirt began a new file meanwhile.
     let mark = if length(pool, stem) < mark { 0 } else { mark };
@@ -48,7 +45,6 @@ pub fn parse(log: &str) -> BootLog {
     BootLog { panic, boots, shell: log.contains(SHELL) }
 }
 
-/// Returns the last lines that are not blank.
 pub fn tail(log: &str, lines: usize) -> String {
     let said: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
     said[said.len().saturating_sub(lines)..].join("\n")

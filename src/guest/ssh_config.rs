@@ -30,8 +30,7 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// Returns the configuration for a login at that address; an empty one where ssh cannot read it, which must not prevent a
-    /// login.
+    /// Returns the configuration for a login at that address. One that ssh cannot read must not prevent it.
     pub(super) fn read(user: &str, at: &SocketAddr) -> Self {
         let (port, host) = (at.port().to_string(), at.ip().to_string());
         let ssh = Command::new("ssh").args(["-G", "-p", &port, "-l", user, "--", &host]);
@@ -90,7 +89,6 @@ pub(super) fn expanded(text: &str, home: Option<&Path>) -> Option<PathBuf> {
         .then(|| PathBuf::from(text.replace("%%", "%")))
 }
 
-/// Returns a path as a value that ssh expands to it.
 pub(super) fn escaped(path: &Path) -> String {
     path.display().to_string().replace('%', "%%")
 }

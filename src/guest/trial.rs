@@ -1,8 +1,7 @@
 //! An upgrade under way: how the machine was before, kept until the new generation is judged.
 //!
-//! libvirt knows what is defined and what runs. Once the guest is down, nothing but this file knows that the machine was up, what
-//! answered then and which units had failed already. Without it, an interrupted upgrade is not judged: the machine has its new
-//! generation, untried.
+//! Once the guest is down, nothing but this file knows that it was up, what answered then and which units had failed already.
+//! Without it, an interrupted upgrade is not judged.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,6 @@ use crate::file;
 use crate::host::Setup;
 use crate::model::{MachineName, Observation};
 
-/// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +32,6 @@ impl Trial {
         Trial { format: FORMAT, to, from, log, before }
     }
 
-    /// Returns the trial of a machine that is not over yet.
     pub fn read(setup: &Setup, name: &MachineName) -> Result<Option<Self>> {
         let text = file::read(&path(setup, name))?;
         // A file of another nixvm is ignored: only a judgement is lost.
@@ -49,7 +46,6 @@ impl Trial {
     }
 }
 
-/// Forgets a machine's trial, which is over.
 pub fn forget(setup: &Setup, name: &MachineName) -> Result<()> {
     file::remove(&path(setup, name)).map(drop)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config;
+use crate::config::{self, Place};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, pool_of};
 use crate::journal;
@@ -26,14 +26,6 @@ pub struct Call {
     setup: Setup,
     pool: Option<Asked<PoolName>>,
     connect: Option<Asked<Connection>>,
-}
-
-/// Where a machine is, as its files or its journal record it.
-struct Record {
-    pool: Option<PoolName>,
-    connection: Option<Connection>,
-    /// The one file that records both; `None` where each has a file in the machine's folder.
-    file: Option<String>,
 }
 
 impl Call {
@@ -57,30 +49,30 @@ impl Call {
     ///
     /// A flag or variable that says otherwise is a usage error.
     pub fn machine(&self, name: &MachineName) -> Result<Setup> {
-        let Record { pool, connection, file } = self.recorded(name)?;
-        let by = file.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
-        let connect = agree(name, connection, &self.connect, "at the libvirt", &by)?;
+        let (place, journal) = self.recorded(name)?;
+        let by = journal.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
+        let connect = agree(name, place.connection, &self.connect, "at the libvirt", &by)?;
         let setup = Setup { connect: connect.unwrap_or_default(), ..self.setup.clone() };
         // If libvirt does not answer, a command that needs it says so itself; `build` needs none.
         let learnt = || setup.hypervisor().and_then(|host| pool_of(&host, name)).ok().flatten();
-        let (pool, by) = match pool {
-            Some(_) => (pool, file.unwrap_or_else(|| format!("machines/{name}/pool"))),
+        let (pool, by) = match place.pool {
+            Some(pool) => (Some(pool), journal.unwrap_or_else(|| format!("machines/{name}/pool"))),
             None => (learnt(), "its domain".into()),
         };
         let pool = agree(name, pool, &self.pool, "in the pool", &by)?.unwrap_or_default();
         Ok(Setup { pool, ..setup })
     }
 
-    fn recorded(&self, name: &MachineName) -> Result<Record> {
+    /// Returns where a machine is, as its files record it, or else its journal, whose name is returned too.
+    fn recorded(&self, name: &MachineName) -> Result<(Place, Option<String>)> {
         let workspace = &self.setup.workspace;
         if config::exists(workspace, name) {
-            let place = config::place(workspace, name)?;
-            return Ok(Record { pool: place.pool, connection: place.connection, file: None });
+            return Ok((config::place(workspace, name)?, None));
         }
         // An interrupted `clone` or `restore-backup` has volumes in a pool already, and no files yet.
         let left = journal::read(&workspace.work_dir(), name)?;
-        let (pool, connection) = left.map(|entry| (entry.pool, entry.connection)).unwrap_or_default();
-        Ok(Record { pool, connection, file: Some(format!("output/work/{name}.json")) })
+        let place = left.map(|entry| Place { pool: entry.pool, connection: entry.connection });
+        Ok((place.unwrap_or_default(), Some(format!("output/work/{name}.json"))))
     }
 
     /// Returns the setup for a machine that is being renamed, whichever name its folder has by now.
@@ -93,15 +85,14 @@ impl Call {
     /// Returns the setups for a machine and for its copy: in the same libvirt, and in the same pool unless another was given.
     pub fn copied(&self, name: &MachineName, new: &MachineName) -> Result<(Setup, Setup)> {
         let from = Call { pool: None, ..self.clone() }.machine(name)?;
-        let there = self.recorded(new)?;
-        let by = there.file.unwrap_or_else(|| format!("machines/{new}/pool"));
-        let pool = agree(new, there.pool, &self.pool, "in the pool", &by)?;
+        let (place, journal) = self.recorded(new)?;
+        let by = journal.unwrap_or_else(|| format!("machines/{new}/pool"));
+        let pool = agree(new, place.pool, &self.pool, "in the pool", &by)?;
         let to = Setup { pool: pool.unwrap_or_else(|| from.pool.clone()), ..from.clone() };
         Ok((from, to))
     }
 
-    /// Returns a setup for each libvirt that was given or runs a machine of this workspace, or else for the default one. A
-    /// libvirt given by a flag is the only one.
+    /// Returns a setup for each libvirt that was given (by a flag: only that one) or that runs a machine of this workspace.
     pub fn hosts(&self) -> Result<Vec<Setup>> {
         if self.connect.as_ref().is_some_and(|asked| asked.by.starts_with('-')) {
             return Ok(vec![self.setup.clone()]);
@@ -117,17 +108,15 @@ impl Call {
         Ok(connections.into_iter().map(|connect| Setup { connect, ..self.setup.clone() }).collect())
     }
 
-    /// Returns a setup for each pool that was given or has disks of this workspace's machines, or else for the default one. A
-    /// pool that was given is the only one.
+    /// Returns a setup for the pool that was given, or else for each pool with disks of this workspace's machines.
     pub fn pools(&self) -> Result<Vec<Setup>> {
         if self.pool.is_some() || self.connect.is_some() {
             return Ok(vec![self.setup.clone()]);
         }
-        let mut setups = vec![];
-        let mut seen = BTreeSet::new();
+        let mut setups: Vec<Setup> = vec![];
         for name in config::list(&self.setup.workspace)? {
             let setup = self.machine(&name)?;
-            if seen.insert((setup.connect.clone(), setup.pool.clone())) {
+            if !setups.iter().any(|other| other.connect == setup.connect && other.pool == setup.pool) {
                 setups.push(setup);
             }
         }

@@ -4,7 +4,6 @@ use crate::host::{Setup, Watch};
 use crate::model::uri::{Exposure, Remote};
 use crate::model::{Connection, MachineName};
 
-/// Warns if `what` of a machine, such as its secrets, crosses such a connection.
 pub fn warn(setup: &Setup, name: &MachineName, what: &str, watch: &dyn Watch) {
     if let Some(text) = warning(&setup.connect, name, what) {
         watch.note(&text);

@@ -7,8 +7,7 @@ use crate::model::{MachineName, Size};
 
 /// Warns if a machine is to have more memory than its host has in all.
 ///
-/// It is allowed: a guest takes only what it uses, and a host may have swap. When memory runs out, the host kills this guest or
-/// another.
+/// It is allowed: a guest takes only what it uses, and a host may have swap. When both run out, the host kills some guest.
 pub fn warn_total(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
     let total = host.memory()?;
     if memory > total {
@@ -24,15 +23,16 @@ pub fn warn_total(host: &Hypervisor, name: &MachineName, memory: Size, watch: &d
 /// Warns before a start if a machine may take more memory than its host has free.
 pub fn warn_free(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
     let total = host.memory()?;
-    match host.available_memory()? {
-        _ if memory > total => warn_total(host, name, memory, watch)?,
-        Some(free) if memory > free => watch.note(&format!(
+    if memory > total {
+        return warn_total(host, name, memory, watch);
+    }
+    if let Some(free) = host.available_memory()?.filter(|free| memory > *free) {
+        watch.note(&format!(
             "{name} may take {} of memory, but only {} of its host's {} are free now",
             memory.exact(),
             shown(free),
             shown(total),
-        )),
-        _ => {}
+        ));
     }
     Ok(())
 }

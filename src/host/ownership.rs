@@ -92,8 +92,7 @@ pub fn try_record_move(workspace: &Workspace, host: &Hypervisor, name: &MachineN
     }
 }
 
-/// Returns whether the workspace at `path` no longer exists or no longer holds the machine. If that cannot be read, it still
-/// does.
+/// Returns whether the workspace at `path` certainly no longer exists or no longer holds the machine.
 fn is_gone(path: &Path, machine: &MachineName, id: MachineId) -> bool {
     match fs::metadata(path) {
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),

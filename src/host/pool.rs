@@ -9,8 +9,7 @@ use crate::model::{MachineName, PoolName, volume};
 use crate::render;
 use crate::storage::{self, Pool};
 
-/// Returns nixvm's pool, which is created where it is missing: not in a session on another host, where the user's home may be
-/// anywhere.
+/// Returns nixvm's pool, created if it is missing: not in a session on another host, whose home folders are not known.
 pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
     let name = setup.pool.as_str();
     if let Some(path) = new_pool_folder(setup, host) {
@@ -18,7 +17,7 @@ pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
     }
     Pool::find(host.connection(), name)?.ok_or_else(|| {
         Failure::user(format!(
-            "the session at `{}` has no pool `{name}`, and nixvm cannot create it: it does not know that host's home folders",
+            "the session at `{}` has no pool `{name}`, and nixvm does not know the home folder there to create one",
             host.uri()
         ))
         .hint(format!(
@@ -36,8 +35,7 @@ fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
     host.is_local().then(|| setup.session_pools.join(setup.pool.as_str()).display().to_string())
 }
 
-/// Returns the pool of a machine's data disk, as its definition says; `None` where the machine has no domain or the disk is in
-/// no pool.
+/// Returns the pool of a machine's data disk, as its definition says; `None` without a domain or for a disk outside pools.
 pub fn pool_of(host: &Hypervisor, name: &MachineName) -> Result<Option<PoolName>> {
     if host.find(name)?.is_none() {
         return Ok(None);

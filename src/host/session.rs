@@ -67,13 +67,14 @@ impl Session {
     ///
     /// `libvirt` is the version as libvirt counts it, 9002000 for 9.2: since then the agent's socket is in the runtime folder.
     pub fn room_for_name(&self, libvirt: u32) -> Option<usize> {
-        let bytes = |path: &Path| path.as_os_str().as_bytes().len();
         // libvirt puts a number before the name and cuts the name to 20 characters (virDomainDefGetShortName).
         let (number, short) = ("99999-", 20);
-        let monitor = bytes(&self.config) + "/libvirt/qemu/lib/domain-/monitor.sock".len() + number.len();
-        let agent = "/libvirt/qemu/channel/target/domain-/org.qemu.guest_agent.0".len() + number.len();
-        let agent = bytes(&self.config) + agent;
-        let longest = if libvirt < 9_002_000 { monitor.max(agent) } else { monitor };
+        let socket = if libvirt < 9_002_000 {
+            "/libvirt/qemu/channel/target/domain-/org.qemu.guest_agent.0"
+        } else {
+            "/libvirt/qemu/lib/domain-/monitor.sock"
+        };
+        let longest = self.config.as_os_str().as_bytes().len() + socket.len() + number.len();
         let room = LONGEST_SOCKET.saturating_sub(longest);
         (room < short).then_some(room)
     }

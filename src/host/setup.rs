@@ -12,7 +12,6 @@ use crate::model::record::Metadata;
 use crate::model::uri::{is_local, is_session};
 use crate::model::{Connection, MachineName, PoolName};
 
-/// The workspace and the host that an operation works on.
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub workspace: Workspace,

@@ -5,7 +5,6 @@ use crate::interrupt;
 use crate::model::Progress;
 use crate::nix::Event;
 
-/// Shows the progress of an operation while it works.
 pub trait Watch {
     fn step(&self, text: &str);
     /// The last step is over, with this result.

@@ -76,8 +76,7 @@ fn useless(name: &MachineName, verb: &str, made: &str, purpose: &str) -> Failure
     ))
 }
 
-/// Checks that the machine's disks write to its own volumes, and returns its definitions: the one for the next start, then that
-/// of the running guest.
+/// Checks that the machine's disks write to its own volumes, and returns its definitions: for the next start, then the live one.
 pub fn require_own_images(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Vec<Definition>> {
     let state = domain.state()?;
     let mut definitions = vec![domain.disks()?];

@@ -12,7 +12,6 @@ const LOOP: usize = 4;
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     pub off: bool,
-    /// Its serial log of this boot.
     pub log: BootLog,
     pub seen: Observation,
     /// The units that failed and wait for a restart, or did a moment ago.

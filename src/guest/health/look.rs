@@ -30,7 +30,6 @@ const QUESTION: &str = "state=$(systemctl is-system-running); echo \"$state\"; \
 pub(super) enum Ssh {
     /// It answered before, and is not asked again: sshd(8) locks out who often connects and leaves without logging in.
     Answered,
-    /// It is asked for its banner.
     Ask,
     /// It is asked for its banner once the agent says that everything was started. At a forwarded port, each earlier question
     /// takes its whole time, and delays the observation of everything else.
@@ -63,7 +62,7 @@ pub(super) fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> 
     let agent = domain.agent_answers();
     let ask_agent = || domain.agent_run(&["/bin/sh", "-c", QUESTION], ASK_LIMIT).ok();
     let by_agent = agent.then(ask_agent).flatten().and_then(|output| answer(&output.stdout));
-    let ready = by_agent.as_ref().is_some_and(|answer| answer.system != System::Starting);
+    let ready = by_agent.as_ref().is_some_and(|look| look.seen.system != Some(System::Starting));
     let at = match ssh {
         Ssh::Answered => place(work.setup, domain, machine.mac),
         // Questions whose answers change nothing yet would slow the boot down.
@@ -72,35 +71,15 @@ pub(super) fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> 
         Ssh::Ask | Ssh::AskLate => Place::Unknown,
     };
     let at = at.known();
-    let ssh = ssh == Ssh::Answered || at.is_some();
     let by_ssh = || at.and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|said| answer(&said));
-    let Some(answer) = by_agent.or_else(by_ssh) else {
-        return Look { seen: Observation { agent, ssh, ..Observation::default() }, ..Look::default() };
-    };
-    Look {
-        seen: Observation {
-            agent,
-            ssh,
-            system: Some(answer.system),
-            failed: answer.failed,
-            restarting: answer.restarted,
-        },
-        restless: answer.restless,
-    }
+    let mut look = by_agent.or_else(by_ssh).unwrap_or_default();
+    look.seen.agent = agent;
+    look.seen.ssh = ssh == Ssh::Answered || at.is_some();
+    look
 }
 
-/// The answer to [`QUESTION`].
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    system: System,
-    failed: BTreeSet<String>,
-    /// The units that were restarted since the boot, or wait for it.
-    restarted: BTreeSet<String>,
-    /// Those of them that failed and wait for it.
-    restless: BTreeSet<String>,
-}
-
-fn answer(said: &str) -> Option<Answer> {
+/// Reads the answer to [`QUESTION`], which does not say how it was asked.
+fn answer(said: &str) -> Option<Look> {
     #[derive(Deserialize)]
     struct Unit {
         unit: String,
@@ -124,12 +103,13 @@ fn answer(said: &str) -> Option<Answer> {
             restless.push(value("Id"));
         }
     }
-    Some(Answer {
-        system: System::from_word(word.trim()),
+    let seen = Observation {
+        system: Some(System::from_word(word.trim())),
         failed: unit_names(failed.iter().map(|unit| unit.unit.as_str())),
-        restarted: unit_names(restarted),
-        restless: unit_names(restless),
-    })
+        restarting: unit_names(restarted),
+        ..Observation::default()
+    };
+    Some(Look { seen, restless: unit_names(restless) })
 }
 
 #[cfg(test)]
@@ -140,12 +120,15 @@ mod tests {
     #[test]
     fn systemds_answer_is_read() {
         let said = "degraded\n[{\"unit\":\"a.service\",\"load\":\"loaded\",\"active\":\"failed\",\"sub\":\"failed\",\"description\":\"A\"}]\n";
-        let degraded = answer(said).unwrap();
-        assert_eq!((degraded.system, degraded.failed), (System::Degraded, ["a.service".to_owned()].into()));
-        let running = answer("running\n[]\n").unwrap();
-        assert_eq!((running.system, running.failed.len()), (System::Running, 0));
+        let degraded = answer(said).unwrap().seen;
+        assert_eq!(
+            (degraded.system, degraded.failed),
+            (Some(System::Degraded), ["a.service".to_owned()].into())
+        );
+        let running = answer("running\n[]\n").unwrap().seen;
+        assert_eq!((running.system, running.failed.len()), (Some(System::Running), 0));
         for bad in ["", "running", "running\n", "sh: systemctl: not found\n"] {
-            assert_eq!(answer(bad), None, "{bad:?}");
+            assert!(answer(bad).is_none(), "{bad:?}");
         }
     }
 
@@ -162,10 +145,10 @@ mod tests {
             let said = Command::new("sh").arg("-c").arg(systemctl(word)).output().unwrap();
             answer(&String::from_utf8(said).unwrap()).unwrap()
         };
-        let degraded = said("degraded");
-        assert_eq!((degraded.system, degraded.failed), (System::Degraded, ["a.service".to_owned()].into()));
-        assert_eq!(degraded.restless, ["b.service".to_owned()].into());
-        assert_eq!(said("starting").restarted, [].into(), "one that boots is not kept busy");
+        let Look { seen, restless } = said("degraded");
+        assert_eq!((seen.system, seen.failed), (Some(System::Degraded), ["a.service".to_owned()].into()));
+        assert_eq!(restless, ["b.service".to_owned()].into());
+        assert_eq!(said("starting").seen.restarting, [].into(), "one that boots is not kept busy");
     }
 
     #[test]
@@ -177,6 +160,6 @@ mod tests {
         let answer = answer(said).unwrap();
         assert_eq!(answer.restless, ["flaps.service".to_owned()].into());
         let restarted = ["flaps", "once", "poll"].map(|name| format!("{name}.service"));
-        assert_eq!(answer.restarted, restarted.into());
+        assert_eq!(answer.seen.restarting, restarted.into());
     }
 }

@@ -17,11 +17,9 @@ pub struct Judged {
     pub fault: Option<String>,
     /// When its ssh or its agent first answered.
     pub answered: Option<Instant>,
-    /// The last observation.
     pub seen: Observation,
     /// What its units or the health check said of the fault.
     pub said: Vec<Said>,
-    /// Its output on the serial port.
     pub log: String,
 }
 
@@ -32,8 +30,7 @@ impl Judged {
     }
 }
 
-/// Returns the cause of a failure: why a guest is unhealthy, with what its units say or, where it could not be asked, the end of
-/// its serial log.
+/// Returns why a guest is unhealthy, with the log of its units or, where it could not be asked, the end of its serial log.
 pub fn cause(fault: &str, judged: Option<&Judged>) -> Failure {
     let cause = Failure::user(fault);
     let Some(judged) = judged else { return cause };

@@ -33,7 +33,6 @@ const JOBS: &str = "systemctl list-jobs";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Question {
-    /// The units whose last lines are wanted.
     pub(super) units: Vec<String>,
     /// Whether systemd's unfinished jobs are wanted too.
     pub(super) jobs: bool,
@@ -71,7 +70,6 @@ pub(super) fn of(setup: &Setup, domain: &Owned, machine: &Machine, question: &Qu
     by_agent().or_else(by_ssh).map(|answer| parts(&answer)).unwrap_or_default()
 }
 
-/// Returns the parts of an answer that are not empty.
 fn parts(answer: &str) -> Vec<Said> {
     let mut parts: Vec<Said> = Vec::new();
     // A unit's last bytes need not end in a newline.

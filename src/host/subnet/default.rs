@@ -23,7 +23,6 @@ pub struct Fault {
     pub fix: String,
 }
 
-/// Makes sure that a machine's network is there.
 pub fn ensure_network(host: &Hypervisor, network: &Network) -> Result<()> {
     if *network != Network::Nat {
         return check_bridge(host, network);
@@ -57,7 +56,6 @@ fn interface(name: &str) -> std::path::PathBuf {
     Path::new("/sys/class/net").join(name)
 }
 
-/// Warns of what is wrong with the network that a machine is to be on.
 pub fn note_faults(host: &Hypervisor, network: &Network, watch: &dyn Watch) -> Result<()> {
     if *network == Network::Nat {
         for Fault { finding, fix } in faults(host)? {

@@ -7,8 +7,7 @@ use crate::model::Ipv4Range;
 
 use super::routes::Route;
 
-/// Returns whether a route to these addresses is more than a default route: 0.0.0.0/0, or one of the two halves of it that
-/// VPNs set.
+/// Returns whether a route is more than a default route: 0.0.0.0/0, or one of the two halves of it that VPNs set.
 pub(super) fn is_specific(range: Ipv4Range) -> bool {
     range.prefix() >= 8
 }

@@ -43,19 +43,15 @@ fn ip(arguments: &[&str]) -> Option<Vec<u8>> {
     Command::new("ip").args(["-json", "-4"]).args(arguments.iter().copied()).output().ok()
 }
 
-#[derive(Deserialize)]
+/// A route, or one of the next hops of a route.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct JsonRoute {
     #[serde(rename = "type")]
     kind: Option<String>,
     dst: String,
     dev: Option<String>,
-    #[serde(default)]
-    nexthops: Vec<JsonHop>,
-}
-
-#[derive(Deserialize)]
-struct JsonHop {
-    dev: Option<String>,
+    nexthops: Vec<JsonRoute>,
 }
 
 /// Reads what `ip -json -4 route show table all` prints (ip-route(8)).
@@ -70,18 +66,17 @@ fn of_routes(json: &[u8]) -> Option<Vec<Route>> {
     Some(routes.into_iter().filter_map(read).collect())
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct JsonInterface {
-    #[serde(default)]
     ifname: String,
-    #[serde(default)]
     addr_info: Vec<JsonAddress>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct JsonAddress {
     local: Option<Ipv4Addr>,
-    #[serde(default)]
     prefixlen: u8,
 }
 
