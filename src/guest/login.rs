@@ -1,7 +1,7 @@
 //! The command line of ssh to a guest.
 //!
 //! ssh reads no configuration, the user's or the system's (`-F none`): options that are right for other hosts (a jump, a shared
-//! connection, a command, another port) break a login to an address of libvirt's network. [`identities`] adds what only the
+//! connection, a command, another port) break a login to an address of libvirt's network. `identities` adds what only the
 //! user's configuration knows, which is where keys are kept. The login to another host on the way does follow the user's
 //! configuration: see [`Jump`].
 

@@ -3,13 +3,13 @@
 use crate::error::{Failure, Result};
 use crate::exec::quoted;
 use crate::host::Setup;
-use crate::hypervisor::{Confinement, DATA, Definition, Hypervisor, Seen, is_own_checkpoint};
+use crate::hypervisor::{DATA, Definition, Hypervisor, Seen, is_own_checkpoint};
 use crate::journal::Command;
 use crate::model::MachineName;
 use crate::model::record::Metadata;
 use crate::storage::Pool;
 
-use super::merge_hint::{Circumstances, each};
+use super::merge_hint::each;
 use super::stray::{Stray, keeper};
 
 /// The commands that delete the whole machine.
@@ -78,21 +78,14 @@ fn useless(name: &MachineName, verb: &str, made: &str, purpose: &str) -> Failure
 
 /// Checks that the machine's disks write to its own volumes, and returns its definitions: for the next start, then the live one.
 pub fn require_own_images(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Vec<Definition>> {
-    let state = domain.state()?;
     let mut definitions = vec![domain.disks()?];
-    if state.is_active() {
+    if domain.state()?.is_active() {
         definitions.push(domain.live_disks()?);
     }
     if let Some(pool) = Pool::find(host.connection(), setup.pool.as_str())?
-        && let Some(stray) = Stray::find(&pool, host, domain.metadata(), &definitions)?
+        && let Some(stray) = Stray::find(&pool, host, domain, &definitions)?
     {
-        let circumstances = Circumstances {
-            uri: host.uri(),
-            state,
-            confined: host.confinement()? == Confinement::AppArmor,
-            snapshots: domain.foreign_snapshots(true)?,
-        };
-        return Err(stray.refusal(domain.name(), &circumstances).into());
+        return Err(stray.refusal().into());
     }
     Ok(definitions)
 }

@@ -2,26 +2,15 @@
 
 use crate::error::Failure;
 use crate::exec::quoted;
-use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::model::uri::is_session;
 
 use super::stray::Stray;
 
-/// What decides how a stray image is merged.
-pub(super) struct Circumstances<'a> {
-    pub(super) uri: &'a str,
-    pub(super) state: DomainState,
-    /// Whether AppArmor confines QEMU.
-    pub(super) confined: bool,
-    /// Another tool's snapshots that libvirt knows of.
-    pub(super) snapshots: Vec<String>,
-}
-
 impl Stray {
-    pub(super) fn refusal(&self, name: &MachineName, circumstances: &Circumstances<'_>) -> Failure {
-        let Stray { target, image, .. } = self;
-        let because = match (circumstances.snapshots.as_slice(), &self.base) {
+    pub(super) fn refusal(&self) -> Failure {
+        let Stray { machine, target, image, snapshots, .. } = self;
+        let because = match (snapshots.as_slice(), &self.base) {
             ([], None) => "somebody changed the machine's definition".to_owned(),
             ([], Some(_)) => {
                 "another tool took a snapshot, and the machine has written to that file since".into()
@@ -32,17 +21,16 @@ impl Stray {
             ),
         };
         let failure = Failure::user(format!(
-            "the disk {target} of {name} is `{image}`, which is not nixvm's; nothing was changed"
+            "the disk {target} of {machine} is `{image}`, which is not nixvm's; nothing was changed"
         ));
-        failure.hint(self.hint(name, circumstances)).because(Failure::user(because))
+        failure.hint(self.hint()).because(Failure::user(because))
     }
 
     /// Tried with libvirt 9.0: `snapshot-delete` of an external snapshot merges it into the layer below and no further, and so
     /// does `blockcommit` with `--base`. Without that, `blockcommit` goes down to the lowest layer, through all snapshots.
-    fn hint(&self, name: &MachineName, circumstances: &Circumstances<'_>) -> String {
-        let Stray { target, image, base, gives_up } = self;
-        let Circumstances { state, confined, snapshots, .. } = circumstances;
-        let (uri, file) = (quoted(circumstances.uri), quoted(image));
+    fn hint(&self) -> String {
+        let Stray { machine: name, target, image, base, gives_up, state, confined, snapshots, .. } = self;
+        let (uri, file) = (quoted(&self.uri), quoted(image));
         let virsh = format!("virsh -c {uri}");
         let delete = |options: &str| {
             each(snapshots, |snapshot| format!("`{virsh} snapshot-delete {name} {snapshot}{options}`"))
@@ -86,7 +74,7 @@ impl Stray {
         } else {
             format!("; then delete libvirt's record: {}", delete(" --metadata"))
         };
-        let root = if is_session(circumstances.uri) { "" } else { ", as root," };
+        let root = if is_session(&self.uri) { "" } else { ", as root," };
         format!(
             "merge it on its host{root} into {into}: `qemu-img commit -b {base} {file}`; then replace {file} by {base} in the \
              definition: `{virsh} edit {name}`{forget}; and run the command again"
@@ -106,15 +94,17 @@ mod tests {
 
     fn hint(base: Option<&str>, snapshots: &[&str], state: DomainState, confined: bool) -> String {
         let stray = Stray {
+            machine: "web".parse().unwrap(),
+            uri: "qemu:///system".into(),
+            state,
+            confined,
+            snapshots: snapshots.iter().map(|name| (*name).to_owned()).collect(),
             target: "vdb".into(),
             image: "/p/web.data-2.s".into(),
             base: base.map(str::to_owned),
             gives_up: None,
         };
-        let snapshots = snapshots.iter().map(|name| (*name).to_owned()).collect();
-        let circumstances = Circumstances { uri: "qemu:///system", state, confined, snapshots };
-        let refusal = stray.refusal(&"web".parse().unwrap(), &circumstances);
-        Report::of(&refusal.into()).hints.concat()
+        Report::of(&stray.refusal().into()).hints.concat()
     }
 
     #[test]

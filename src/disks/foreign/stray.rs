@@ -1,15 +1,22 @@
 //! Images that a machine's disks write to and that are not nixvm's.
 
 use crate::error::Result;
-use crate::hypervisor::{BOOT, DATA, Definition, Disk, Hypervisor, IDENTITY, Seen};
-use crate::model::SnapshotName;
+use crate::hypervisor::{BOOT, Confinement, DATA, Definition, Disk, Hypervisor, IDENTITY, Seen};
+use crate::model::domain::DomainState;
 use crate::model::record::Metadata;
 use crate::model::volume::{self, Role};
+use crate::model::{MachineName, SnapshotName};
 use crate::storage::{self, Pool};
 
-/// A disk of a machine that writes to an image that is not nixvm's.
-#[derive(Debug, PartialEq, Eq)]
+/// A disk of a machine that writes to an image that is not nixvm's, and what decides how that image is merged.
 pub(super) struct Stray {
+    pub(super) machine: MachineName,
+    pub(super) uri: String,
+    pub(super) state: DomainState,
+    /// Whether AppArmor confines QEMU.
+    pub(super) confined: bool,
+    /// Another tool's snapshots that libvirt knows of.
+    pub(super) snapshots: Vec<String>,
     /// libvirt's name of the disk: `vdb`.
     pub(super) target: String,
     /// The image's path; its name where libvirt does not tell the path.
@@ -25,9 +32,10 @@ impl Stray {
     pub(super) fn find(
         pool: &Pool,
         host: &Hypervisor,
-        metadata: &Metadata,
+        domain: &Seen,
         definitions: &[Definition],
     ) -> Result<Option<Self>> {
+        let metadata = domain.metadata();
         // The running definition comes last, and knows everything that its disks lie on.
         for disk in definitions.iter().rev().flat_map(|definition| &definition.disks) {
             if is_ours(pool, host, metadata, disk)? == Some(false) {
@@ -35,6 +43,11 @@ impl Stray {
                 let folder = pool.path()?;
                 let image = disk.file.as_ref().or(disk.volume.as_ref());
                 return Ok(Some(Stray {
+                    machine: domain.name().clone(),
+                    uri: host.uri().to_owned(),
+                    state: domain.state()?,
+                    confined: host.confinement()? == Confinement::AppArmor,
+                    snapshots: domain.foreign_snapshots(true)?,
                     target: disk.target.clone(),
                     image: image.map_or("no file", |image| image).to_owned(),
                     gives_up: base.as_deref().and_then(|base| keeper(metadata, base)).cloned(),
