@@ -29,11 +29,11 @@ const LIST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long an ssh server gets for its banner.
 ///
-/// A slow guest needs it: sshd(8) locks out for a while who often connects and leaves without logging in
+/// A slow guest needs it: sshd(8) locks out for a while a client that often connects and leaves without logging in
 /// (`PerSourcePenalties` of sshd_config(5)), and on QEMU's user network everybody connects from one address.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// What is known of where a guest is.
+/// Where a guest is reached, as far as that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// Its agent says so, or its ssh answers there.
@@ -63,13 +63,13 @@ impl Place {
                 format!("`nixvm start {name} --wait` waits for it, `nixvm console {name}` shows it"),
             ),
             (Place::Nowhere, Network::Bridge(bridge)) => (
-                format!("its guest is up, and nobody answers its DHCP on the bridge `{bridge}`"),
+                format!("its guest is up, but no DHCP server answers it on the bridge `{bridge}`"),
                 format!(
                     "connect `{bridge}` to a network with a DHCP server, or give the guest a fixed address in machines/{name}/extra.nix (docs/networking.md shows one); {console}"
                 ),
             ),
             (Place::Nowhere, Network::Nat | Network::User) => (
-                "its guest is up, and nobody answers its DHCP".into(),
+                "its guest is up, but no DHCP server answers it".into(),
                 format!("`nixvm doctor` checks libvirt's network `default`; {console}"),
             ),
         };
@@ -160,7 +160,7 @@ fn at_ssh(addresses: &[IpAddr]) -> Vec<SocketAddr> {
     addresses.iter().map(|ip| SocketAddr::new(*ip, 22)).collect()
 }
 
-/// Returns the first of these at which an ssh server answers. All are asked at once: one that nobody has takes the whole time.
+/// Returns the first of these at which an ssh server answers. All are asked at once: an unused address takes the whole time.
 fn first_answering(setup: &Setup, candidates: &[SocketAddr]) -> Option<SocketAddr> {
     if let [only] = candidates {
         return Some(*only).filter(|at| answers_ssh(setup, at));

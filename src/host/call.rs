@@ -1,4 +1,4 @@
-//! What the command line asks for, and where the machines are that a command is about.
+//! The pool and the libvirt that a call was given, and those of the machines that it is about.
 //!
 //! A machine's own files say which libvirt runs it and which pool holds its disks. The [`Setup`] of an operation is made from
 //! them here, for one machine, so that no flag or variable can override the machine's record.

@@ -137,7 +137,7 @@ mod tests {
         fs::remove_dir_all(&old).unwrap();
         fs::write(&old, "a file").unwrap();
         assert!(ours(&new));
-        // Nobody's machine becomes this workspace's by its name alone.
+        // No machine becomes this workspace's by its name alone.
         declare(&new, MachineId::generate());
         assert!(!ours(&new));
     }

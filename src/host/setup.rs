@@ -29,7 +29,7 @@ pub struct Setup {
     pub wait: bool,
     /// For tests of interrupted commands: after how many steps of a plan to get which signal.
     pub die_after: Option<(usize, Signal)>,
-    /// The folder of what is remembered of this host between calls.
+    /// The folder for facts about this host that are remembered between calls.
     pub cache: PathBuf,
     /// The folder of this user's own copies of `output/base`.
     pub choices: PathBuf,

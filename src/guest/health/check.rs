@@ -67,7 +67,7 @@ mod tests {
         let command = |program: &str, at| health_check(program.into(), &web, at);
         assert_eq!(command("/w/health-check", Some(at)).to_string(), "/w/health-check 10.0.0.7");
         assert_eq!(command("/w/health-check", None).to_string(), "/w/health-check ''");
-        // `sh` reads what its argument names: a stand-in for a program that somebody else has just written.
+        // `sh` reads the file that its argument names, and so stands in for the user's program.
         let dir = tempfile::tempdir().unwrap();
         let script = "echo $NIXVM_MACHINE $NIXVM_ADDRESS $NIXVM_SSH_PORT\n";
         std::fs::write(dir.path().join("10.0.0.7"), script).unwrap();

@@ -123,11 +123,11 @@ mod tests {
             (well(), well()),
             (degraded(&["a.service"]), well()),
             (degraded(&["a.service", "b.service"]), degraded(&["b.service"])),
-            // ssh alone, and nobody who can log in, as before.
+            // ssh alone, and no login, as before.
             (seen(false, true, None, &[]), seen(false, true, None, &[])),
             // Nothing answered before: whatever answers now is better.
             (Observation::default(), seen(true, false, Some(System::Running), &[])),
-            // An agent that is gone is missed by nobody as long as ssh can tell.
+            // A missing agent does not matter as long as ssh tells the state.
             (well(), seen(false, true, Some(System::Running), &[])),
         ] {
             assert_eq!(verdict(&before, now.clone()), Verdict::Healthy, "{before:?} -> {now:?}");

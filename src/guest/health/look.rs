@@ -28,7 +28,7 @@ const QUESTION: &str = "state=$(systemctl is-system-running); echo \"$state\"; \
 /// How a guest's ssh is observed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ssh {
-    /// It answered before, and is not asked again: sshd(8) locks out who often connects and leaves without logging in.
+    /// It answered before, and is not asked again: sshd(8) locks out a client that often leaves without logging in.
     Answered,
     Ask,
     /// It is asked for its banner once the agent says that everything was started. At a forwarded port, each earlier question

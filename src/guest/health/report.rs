@@ -1,4 +1,4 @@
-//! What is reported of a guest that was judged.
+//! The judgement of a guest, and how it is reported.
 
 use std::time::Instant;
 
