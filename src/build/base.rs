@@ -1,25 +1,21 @@
-//! The nixpkgs that `output/base` chooses for a workspace, and whose choice that is.
+//! The nixpkgs that `output/base` names for a workspace, and whether this user chose it.
 //!
-//! A folder that somebody else made may bring the file along: a tarball, `cp -a`, an archive. It would decide what runs in
-//! every machine. So the user's own copy of it, outside of the workspace, has to say the same; only the offline base in the
-//! user's own cache needs none, for it is this user who made it.
+//! A folder that somebody else made may bring the file along: a tarball, `cp -a`, an archive. The file decides what runs in
+//! every machine, so the user's own copy of it, outside the workspace, must say the same. Only the offline base in the user's
+//! own cache needs no copy, because this user built it.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::config::Workspace;
-use crate::error::{Explain, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::exec;
+use crate::file;
 use crate::nix::reference;
 
-/// Returns the flake reference that `output/base` names, `None` where the file is missing or empty. `cache` is the user's
-/// folder of caches of nixvm, in which quickstart makes the offline base, `choices` that of copies of `output/base`.
-///
-/// # Errors
-/// The file cannot be read, or this user did not choose what it names.
+/// Returns the flake reference that `output/base` names, if any; one that this user did not choose is an error. quickstart
+/// builds the offline base in `cache`; `choices` has the user's copies of `output/base`.
 pub fn chosen(workspace: &Workspace, cache: &Path, choices: &Path) -> Result<Option<String>> {
     let file = workspace.base_file();
     let Some(named) = line(&file)? else { return Ok(None) };
@@ -30,28 +26,25 @@ pub fn chosen(workspace: &Workspace, cache: &Path, choices: &Path) -> Result<Opt
     let [shown, own_copy] = [&file, &own_copy].map(|path| exec::quoted(&path.display().to_string()));
     Err(Failure::user(format!("output/base names the nixpkgs `{named}`, and you have not confirmed it"))
         .hint(format!(
-            "it may have come with this folder. If it is your choice, confirm it: `install -D -m 600 {shown} {own_copy}`. If not, `rm {shown}`, and machines are built from the locked nixpkgs"
+            "it may have come with this folder. If it is your choice, confirm it: `install -D -m 600 {shown} {own_copy}`. If not, delete it: `rm {shown}`; machines are then built from the locked nixpkgs"
         ))
         .into())
 }
 
-/// Returns what the file says, without blanks around it; `None` where that is nothing.
+/// Returns the text of a file without blanks around it; `None` where that is nothing.
 fn line(file: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|line| !line.is_empty())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).explain(|| Failure::user(format!("cannot read `{}`", file.display()))),
-    }
+    let text = file::read(file)?.map(|text| text.trim().to_owned());
+    Ok(text.filter(|line| !line.is_empty()))
 }
 
-/// Returns the user's own copy of `output/base`, by the workspace's path.
+/// Returns the file with the user's own copy of `output/base`, named after the workspace's path.
 fn copy(workspace: &Workspace, choices: &Path) -> PathBuf {
     let root = workspace.root();
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     choices.join(format!("{:x}", Sha256::digest(root.as_os_str().as_encoded_bytes())))
 }
 
-/// quickstart writes the path without links.
+/// quickstart resolves all links in the path that it writes.
 fn is_offline_base(named: &str, cache: &Path) -> bool {
     let base = cache.join("offline");
     let base = base.canonicalize().unwrap_or(base);
@@ -60,6 +53,8 @@ fn is_offline_base(named: &str, cache: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The copy of the workspace's flake that Nix is given.
+//! The copies of the workspace's flake and of the rendered machines that Nix builds from.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,10 @@ use crate::nix::{self, Flake, Staged};
 
 use super::{base, inputs};
 
-/// Copies the workspace's flake to Nix's store, with all of its inputs locked, and the machines that `render` puts into the
-/// folder it is given, together with the SHA-256 of flake and nixpkgs in hexadecimal; returns the copies.
+/// Copies the workspace's flake, with all of its inputs locked, and rendered machines to Nix's store; returns the copies.
+/// `render` writes the machines into the folder that it is given; it also gets the SHA-256 of flake and nixpkgs in hexadecimal.
 ///
 /// Nothing in the store changes. So Nix builds what was read here, whatever other commands and editors write meanwhile.
-///
-/// # Errors
-/// The workspace holds no flake or what Nix may not see, an input cannot be locked, a copy cannot be written, or an error
-/// of `render`.
 pub fn prepare(
     setup: &Setup,
     render: impl FnOnce(&Path, &str) -> Result<()>,
@@ -33,10 +29,16 @@ pub fn prepare(
     inputs::complete(setup, &mut staged, nixpkgs.as_deref(), watch)?;
     if !staged.left_out.is_empty() {
         let names: Vec<String> = staged.left_out.iter().map(|path| path.display().to_string()).collect();
-        watch.note(&format!("not given to Nix, for it looks like a secret: {}", names.join(", ")));
+        watch.note(&format!("not given to Nix, because it looks like a secret: {}", names.join(", ")));
     }
     // A folder or a branch may hold something else by the time that Nix builds, and at the next build.
-    let nixpkgs = nixpkgs.map(|nixpkgs| pinned(&nixpkgs)).transpose()?;
+    let pin = |nixpkgs: String| {
+        nix::pinned(&nixpkgs).explain(|| {
+            Failure::user(format!("cannot read the nixpkgs `{nixpkgs}`; nothing was changed"))
+                .hint("fix the error of Nix above: the nixpkgs is named by `--nixpkgs`, NIXVM_NIXPKGS or output/base")
+        })
+    };
+    let nixpkgs = nixpkgs.map(pin).transpose()?;
     let digest = Sha256::digest(format!("{}\n{}", staged.digest(), nixpkgs.as_deref().unwrap_or("locked")));
     let rendered = file::private_folder_in(&setup.workspace.output_dir())?;
     render(rendered.path(), &format!("{digest:x}"))?;
@@ -48,7 +50,7 @@ pub fn prepare(
     Ok(Flake { folder, machines, nixpkgs })
 }
 
-/// Puts rendered machines to where people look at them; others stay.
+/// Copies rendered machines to `output/rendered` for people to look at; other machines there stay.
 fn publish(setup: &Setup, rendered: &Path) -> Result<()> {
     let target = setup.workspace.rendered_dir();
     file::create_private_folder(&target)?;
@@ -60,30 +62,16 @@ fn publish(setup: &Setup, rendered: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns a copy of the workspace's flake, with the lock as it is.
-///
-/// # Errors
-/// The workspace holds no flake or what Nix may not see, or the copy cannot be written.
 pub fn stage(setup: &Setup) -> Result<Staged> {
     let output = setup.workspace.output_dir();
     nix::require_own_output(setup.workspace.root(), &output)?;
     nix::stage(setup.workspace.root(), &output)
 }
 
-/// Returns the flake reference that replaces the locked nixpkgs: the one given with this command, else that of `output/base`.
-///
-/// # Errors
-/// `output/base` cannot be read, or names what this user did not choose.
+/// Returns the flake reference that replaces the locked nixpkgs: the one given to this command, or else that of `output/base`.
 pub fn nixpkgs(setup: &Setup) -> Result<Option<String>> {
-    if setup.nixpkgs.is_some() {
-        return Ok(setup.nixpkgs.clone());
+    match &setup.nixpkgs {
+        Some(given) => Ok(Some(given.clone())),
+        None => base::chosen(&setup.workspace, &setup.cache, &setup.choices),
     }
-    base::chosen(&setup.workspace, &setup.cache, &setup.choices)
-}
-
-fn pinned(nixpkgs: &str) -> Result<String> {
-    nix::pinned(nixpkgs).explain(|| {
-        Failure::user(format!("cannot read the nixpkgs `{nixpkgs}`; nothing was changed"))
-            .hint("do what Nix says above: what replaces nixpkgs stands in `--nixpkgs`, NIXVM_NIXPKGS or output/base")
-    })
 }

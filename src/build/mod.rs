@@ -7,5 +7,5 @@ pub mod kept;
 mod machine;
 mod sources;
 
-pub use machine::{BuiltMachine, build_beside, build_machine, build_next, tell_not_carried_out};
+pub use machine::{BuiltMachine, build_beside, build_machine, build_next, note_not_carried_out};
 pub use sources::{OptionChange, SourceChange, Sources};

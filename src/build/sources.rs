@@ -1,7 +1,6 @@
-//! The files of the flake that a generation was made from, kept so that `diff` can name those that changed.
+//! The files of the flake that a generation was built from, kept so that `diff` can name those that changed.
 //!
-//! Of all files the digest is kept; of modules and profiles, where options are set, the text. A generation's own closure may be
-//! long gone.
+//! A digest is kept of every file, and the text of modules and profiles, where options are set.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,19 +14,18 @@ use crate::model::MachineName;
 use crate::model::closure::ChangeKind;
 use crate::render::{MODULE, definitions, essence};
 
-/// The files of a rendered machine, as `render` writes them.
+/// The files that `render` writes for a machine.
 const RENDERED: [&str; 3] = [MODULE, "extra.nix", "profile"];
 
-/// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
 
 /// The folders whose files' text is kept.
 const TEXTS: [&str; 3] = ["machines/", "modules/", "profiles/"];
 
-/// Bytes of the largest file whose text is kept.
-const MOST: usize = 64 << 10;
+/// Largest file whose text is kept, in bytes.
+const LARGEST_TEXT: usize = 64 << 10;
 
-/// Characters of a value that are told.
+/// Characters of a value that are shown.
 const WIDTH: usize = 200;
 
 /// The files of a flake, by name.
@@ -35,13 +33,12 @@ const WIDTH: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct Sources {
     format: u32,
-    files: BTreeMap<String, Source>,
+    files: BTreeMap<String, SourceFile>,
 }
 
-/// A file of a flake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
+struct SourceFile {
     sha256: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -52,22 +49,20 @@ struct Source {
 pub struct SourceChange {
     /// Its name in the workspace.
     pub file: String,
-    /// What became of it.
     pub kind: ChangeKind,
     /// Whether only comments and layout changed.
     pub cosmetic: bool,
-    /// What it defines otherwise than before; empty where that is not known.
+    /// The options that it defines differently; empty where that is not known.
     pub options: Vec<OptionChange>,
 }
 
-/// An option that a file defines otherwise than before.
+/// An option that a file defines differently than before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OptionChange {
-    /// The option's path; of a name in the file's `let`, with `let.` before it.
+    /// The option's path; for a name in the file's `let`, with `let.` before it.
     pub option: String,
-    /// The expression it had, in one line; `None` where the file did not define it.
+    /// The expression in one line; `None` where the file did not define it.
     pub before: Option<String>,
-    /// The one it has now.
     pub after: Option<String>,
 }
 
@@ -78,10 +73,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// Returns the files of a staged flake, and those of a rendered machine that its `extra.nix` names.
-    ///
-    /// # Errors
-    /// A file cannot be read.
+    /// Returns the files of a staged flake, and the files of a rendered machine that its `extra.nix` names.
     pub fn of(flake: &Path, rendered: &Path, machine: &MachineName) -> Result<Self> {
         let mut sources = Sources::default();
         sources.add(flake, Path::new(""), &[])?;
@@ -89,35 +81,26 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Adds the files below `folder`, which stand below `place` in the workspace, but for those of its own that are `known`
-    /// by another way.
-    ///
-    /// # Errors
-    /// A file cannot be read.
+    /// Adds the files below `folder` under the names that they have below `place` in the workspace, without those in `known`.
     fn add(&mut self, folder: &Path, place: &Path, known: &[&str]) -> Result<()> {
         for entry in WalkDir::new(folder) {
             let entry = entry.explain(|| Failure::user(format!("cannot read `{}`", folder.display())))?;
             let Ok(path) = entry.path().strip_prefix(folder) else { continue };
-            if known.iter().any(|known| path == Path::new(known)) {
+            if entry.file_type().is_dir() || known.iter().any(|known| path == Path::new(known)) {
                 continue;
             }
             let name = place.join(path).to_string_lossy().into_owned();
-            if let Some(source) = source(&name, &entry)? {
-                self.files.insert(name, source);
-            }
+            let source = source(&name, &entry)?;
+            self.files.insert(name, source);
         }
         Ok(())
     }
 
-    /// Returns what is kept; `None` where the text is none that this nixvm reads.
+    /// Reads the kept text; `None` where this nixvm cannot read it.
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().filter(|sources: &Sources| sources.format == FORMAT)
     }
 
-    /// Returns the text to keep.
-    ///
-    /// # Errors
-    /// None that can happen: the file's form is fixed.
     pub fn to_text(&self) -> Result<String> {
         serde_json::to_string(self).explain(|| Failure::bug("cannot write down what a build was made from"))
     }
@@ -125,42 +108,38 @@ impl Sources {
     /// Returns the files in which `after`, the later flake, differs from this one, sorted by name.
     pub fn diff(&self, after: &Sources) -> Vec<SourceChange> {
         let names: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
-        names
-            .into_iter()
-            .filter_map(|name| change(name, self.files.get(name), after.files.get(name)))
-            .collect()
+        let change = |name: &String| change(name, self.files.get(name), after.files.get(name));
+        names.into_iter().filter_map(change).collect()
     }
 }
 
-/// Returns what is kept of a file; `None` of a folder.
-fn source(name: &str, entry: &walkdir::DirEntry) -> Result<Option<Source>> {
+fn source(name: &str, entry: &walkdir::DirEntry) -> Result<SourceFile> {
     let cannot = || Failure::user(format!("cannot read `{}`", entry.path().display()));
-    let bytes = match entry.file_type() {
-        kind if kind.is_dir() => return Ok(None),
-        kind if kind.is_symlink() => {
-            std::fs::read_link(entry.path()).explain(cannot)?.into_os_string().into_encoded_bytes()
-        }
-        _ => std::fs::read(entry.path()).explain(cannot)?,
+    let bytes = if entry.path_is_symlink() {
+        std::fs::read_link(entry.path()).explain(cannot)?.into_os_string().into_encoded_bytes()
+    } else {
+        std::fs::read(entry.path()).explain(cannot)?
     };
     let is_module = name.ends_with(".nix") && TEXTS.iter().any(|folder| name.starts_with(folder));
     let sha256 = format!("{:x}", Sha256::digest(&bytes));
-    let text = (is_module && bytes.len() <= MOST).then(|| String::from_utf8(bytes).ok()).flatten();
-    Ok(Some(Source { sha256, text }))
+    let text = (is_module && bytes.len() <= LARGEST_TEXT).then(|| String::from_utf8(bytes).ok()).flatten();
+    Ok(SourceFile { sha256, text })
 }
 
-fn change(name: &str, before: Option<&Source>, after: Option<&Source>) -> Option<SourceChange> {
+fn change(name: &str, before: Option<&SourceFile>, after: Option<&SourceFile>) -> Option<SourceChange> {
     let kind = match (before, after) {
         (None, _) => ChangeKind::Added,
         (_, None) => ChangeKind::Removed,
         (Some(before), Some(after)) if before.sha256 != after.sha256 => ChangeKind::Changed,
         _ => return None,
     };
-    let texts = before.and_then(|b| b.text.as_deref()).zip(after.and_then(|a| a.text.as_deref()));
+    let [old, new] = [before, after].map(|source| source?.text.as_deref());
+    let texts = old.zip(new);
     Some(SourceChange {
         file: name.to_owned(),
         kind,
-        cosmetic: texts.is_some_and(|(before, after)| essence(before) == essence(after)),
-        options: texts.map(|(before, after)| options(before, after)).unwrap_or_default(),
+        cosmetic: texts.is_some_and(|(old, new)| essence(old) == essence(new)),
+        options: texts.map(|(old, new)| options(old, new)).unwrap_or_default(),
     })
 }
 

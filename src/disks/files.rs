@@ -1,22 +1,19 @@
-//! What is taken out of a machine's definition because AppArmor would keep QEMU from its files.
+//! Rewrites a definition that names its disks in a way that makes AppArmor keep QEMU from the files.
 
 use crate::error::Result;
 use crate::host::Watch;
 use crate::hypervisor::{BOOT, DATA, Hypervisor, IDENTITY, Owned};
 use crate::storage::Pool;
 
-/// Has a machine's definition name its disks as files, where an older nixvm named them as volumes, and nothing that they lie on,
-/// where libvirt has added some of that; what runs goes on as it is.
+/// Changes a machine's definition so that it names its disks as files, where an older nixvm named volumes, and no longer names
+/// what the disks lie on, where libvirt has added that. A running guest is not affected.
 ///
-/// A disk whose pool or volume is missing stays as it is: the command that needs it says so. A definition that libvirt
-/// does not take back, as one that was edited by hand may be, stays too: the machine can still be destroyed.
-///
-/// # Errors
-/// libvirt does not answer.
+/// A disk whose pool or volume is missing stays as it is: the command that needs it says so. So does a definition that libvirt
+/// does not accept, as one that was edited by hand may be: the machine can still be destroyed.
 pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Result<()> {
     let mut files = Vec::new();
     for disk in domain.disks()?.disks {
-        // A disk that somebody gave to the machine by hand is theirs.
+        // A disk that somebody added by hand is theirs.
         let Some(serial) = disk.serial.filter(|serial| [BOOT, DATA, IDENTITY].contains(&serial.as_str()))
         else {
             continue;
@@ -34,15 +31,13 @@ pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Resul
     if files.is_empty() {
         return Ok(());
     }
-    let named = domain.name_files(&files);
-    let older = files.iter().any(|(_, path)| path.is_some());
-    watch.note(&match named {
-        Ok(()) if !older => return Ok(()),
-        Ok(()) => format!(
-            "the definition of {} names its disks as files from now on, as AppArmor needs it",
-            domain.name()
-        ),
-        Err(error) => format!("AppArmor keeps QEMU from the disks of {}: {error:#}", domain.name()),
-    });
+    let (name, older) = (domain.name(), files.iter().any(|(_, path)| path.is_some()));
+    match domain.name_files(&files) {
+        Ok(()) if older => watch.note(&format!(
+            "the definition of {name} names its disks as files from now on, as AppArmor requires"
+        )),
+        Ok(()) => {}
+        Err(error) => watch.note(&format!("AppArmor keeps QEMU from the disks of {name}: {error:#}")),
+    }
     Ok(())
 }

@@ -1,54 +1,48 @@
-//! The layers of a machine's data: a tree of volumes, the machine writing to one of its leaves.
+//! The layers of a machine's data: a tree of volumes, of which the machine writes to one leaf.
 //!
-//! Every snapshot names a layer; a layer that none names is a link, and is there because others lie on it. A merge takes
-//! a link away: what the layer above holds goes down into the link, which from then on shows what that one showed.
+//! Every snapshot names a layer. A layer that no snapshot names is a link: it exists only because others lie on it. A merge
+//! removes a link: the contents of the layer above go down into the link, which then shows what that layer showed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::disks::layer_of;
 use crate::error::{Explain, Failure, Result};
 use crate::host::Watch;
 use crate::hypervisor::{Owned, Seen, is_own_checkpoint};
 use crate::model::record::Metadata;
-use crate::model::volume::{self, Role, VolumeStem};
+use crate::model::volume::{Role, VolumeStem};
 use crate::storage::{Link, Pool};
 
-/// Most volumes that a machine's data disk may lie on, itself among them: each is opened at every start, and what a guest
-/// reads is looked for in one after another.
+use super::data::{data_volume, layer_number};
+
+/// Longest chain of a data disk, in volumes: every start opens all of them, and a read searches them one after another.
 pub const LONGEST: usize = 32;
 
 /// A machine's layers as they are in the pool.
 #[derive(Debug)]
 pub struct Layers {
-    /// How the volumes' names begin.
     pub stem: VolumeStem,
-    /// What the machine writes to, what that lies on, and so on.
+    /// The layer that the machine writes to, the one that it lies on, and so on.
     pub chain: Vec<Link>,
-    /// What the machine records, merges that have ended taken into account.
+    /// The machine's record, updated for the merges that have ended.
     pub metadata: Metadata,
-    /// Volumes of layers whose merge was interrupted after its end: no snapshot is in them any more, once `metadata` is what
-    /// the machine records.
+    /// Volumes of merged layers that were not deleted yet: no snapshot needs them once `metadata` is recorded.
     pub merged: Vec<String>,
-    /// Every volume of the pool that lies on another, and on which.
+    /// Every volume of the pool that lies on another, with the one below it.
     backing: BTreeMap<String, String>,
 }
 
-/// Two neighbours of the chain in use, the lower of which no snapshot names.
+/// The merge of two neighbours of the chain in use, the lower of which no snapshot names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
-    /// The layer that stays.
     pub base: u32,
-    /// The layer above, which shows the same as the other afterwards and is not needed any more.
+    /// The layer above, which is not needed any more afterwards.
     pub top: u32,
-    /// Whether a snapshot names the upper one, and so the lower one afterwards.
+    /// Whether a snapshot names `top`, and so `base` afterwards.
     pub recorded: bool,
 }
 
 impl Layers {
-    /// Returns the layers of a machine whose chain is whole.
-    ///
-    /// # Errors
-    /// A volume of its chain is missing, foreign or lies on itself; libvirt does not answer.
+    /// Returns the layers of a machine; an error if its chain is not whole.
     pub fn of(pool: &Pool, domain: &Seen) -> Result<Self> {
         let stem = domain.metadata().stem.clone();
         let chain = check_chain(pool, domain)?;
@@ -58,20 +52,22 @@ impl Layers {
         Ok(Layers { chain, metadata, merged, backing, stem })
     }
 
-    /// Returns the numbers of the chain's layers, that in use first.
+    /// Returns the numbers of the chain's layers, the one in use first.
     pub fn numbers(&self) -> Vec<u32> {
         numbers(&self.stem, &self.chain)
     }
 
-    /// Returns the layers that a snapshot names.
     fn recorded(metadata: &Metadata) -> BTreeSet<u32> {
         metadata.snapshots.iter().map(|snapshot| snapshot.layer).collect()
     }
 
-    /// Returns the merges that take every link out of the chain that can be, one after another, if `metadata` is what the
-    /// machine records and the layers `gone` are deleted.
+    fn volume(&self, layer: u32) -> String {
+        Role::Data(layer).of(&self.stem)
+    }
+
+    /// Returns the merges that remove every removable link, in order, if `metadata` is recorded and the layers `gone` are deleted.
     ///
-    /// A link stays that something lies on beside the chain: what QEMU does not have open it cannot tell of the merge.
+    /// A link stays if a volume outside the chain lies on it: QEMU does not have that volume open and could not adapt it.
     pub fn merges(&self, metadata: &Metadata, gone: &[u32]) -> Vec<Merge> {
         let mut recorded = Self::recorded(metadata);
         // Lowest first, so that nothing is copied twice.
@@ -79,27 +75,26 @@ impl Layers {
         chain.reverse();
         let mut backing = self.backing.clone();
         for layer in gone {
-            backing.remove(&Role::Data(*layer).of(&self.stem));
+            backing.remove(&self.volume(*layer));
         }
         let mut merges = Vec::new();
         let mut at = 0;
-        while let Some([base, top]) = chain.get(at..at + 2).and_then(|pair| <[u32; 2]>::try_from(pair).ok()) {
-            let [base_volume, top_volume] = [base, top].map(|layer| Role::Data(layer).of(&self.stem));
-            let above = chain.get(at + 2).map(|layer| Role::Data(*layer).of(&self.stem));
-            let alone = |on: &str, by: Option<&String>| {
-                backing.iter().filter(|(_, below)| *below == on).all(|(volume, _)| Some(volume) == by)
+        while let Some(&[base, top]) = chain.get(at..at + 2) {
+            let (base_volume, top_volume) = (self.volume(base), self.volume(top));
+            let above = chain.get(at + 2).map(|layer| self.volume(*layer));
+            let only = |child: Option<&String>, on: &str| {
+                backing.iter().filter(|(_, below)| *below == on).all(|(volume, _)| Some(volume) == child)
             };
-            if recorded.contains(&base)
-                || !alone(&base_volume, Some(&top_volume))
-                || !alone(&top_volume, above.as_ref())
-            {
+            let is_link = !recorded.contains(&base);
+            if !is_link || !only(Some(&top_volume), &base_volume) || !only(above.as_ref(), &top_volume) {
                 at += 1;
                 continue;
             }
-            merges.push(Merge { base, top, recorded: recorded.remove(&top) });
-            if merges.last().is_some_and(|merge| merge.recorded) {
+            let merge = Merge { base, top, recorded: recorded.remove(&top) };
+            if merge.recorded {
                 recorded.insert(base);
             }
+            merges.push(merge);
             chain.remove(at + 1);
             backing.remove(&top_volume);
             if let Some(above) = above {
@@ -109,21 +104,20 @@ impl Layers {
         merges
     }
 
-    /// Returns `layer` and the layers below it that nothing needs if `metadata` is what the machine records and `current`
-    /// what it writes to, uppermost first.
+    /// Returns `layer` and those below it that nothing needs, topmost first, if `metadata` is recorded and `current` is in use.
     pub fn unused_from(&self, layer: u32, metadata: &Metadata, current: u32) -> Vec<u32> {
         let recorded = Self::recorded(metadata);
         let mut unused = Vec::new();
         let mut gone = BTreeSet::new();
         let mut next = Some(layer);
         while let Some(layer) = next {
-            let volume = Role::Data(layer).of(&self.stem);
+            let volume = self.volume(layer);
             let needed =
                 self.backing.iter().any(|(above, below)| *below == volume && !gone.contains(above.as_str()));
             if layer == current || recorded.contains(&layer) || needed {
                 break;
             }
-            next = self.backing.get(&volume).and_then(|below| self.number(below));
+            next = self.backing.get(&volume).and_then(|below| layer_number(&self.stem, below));
             unused.push(layer);
             gone.insert(volume);
         }
@@ -131,88 +125,71 @@ impl Layers {
     }
 
     /// Returns how many volumes lie directly on that layer.
-    pub fn lying_on(&self, layer: u32) -> usize {
-        let volume = Role::Data(layer).of(&self.stem);
+    pub fn children(&self, layer: u32) -> usize {
+        let volume = self.volume(layer);
         self.backing.values().filter(|below| **below == volume).count()
     }
-
-    fn number(&self, volume: &str) -> Option<u32> {
-        number(&self.stem, volume)
-    }
 }
 
-/// Returns the volumes that the machine's data disk lies on, itself first.
-///
-/// # Errors
-/// One is missing, is outside the pool or lies on itself; libvirt does not answer.
+/// Returns the chain of the machine's data disk, the volume in use first; an error if it has a gap or a foreign volume.
 pub fn check_chain(pool: &Pool, domain: &Seen) -> Result<Vec<Link>> {
-    let stem = &domain.metadata().stem;
-    let chain = pool.chain(&Role::Data(layer_of(domain)?).of(stem));
-    let chain = chain.explain(|| {
-        Failure::user(format!("the data disk of {} is not whole; nothing was changed", domain.name()))
-            .hint("put the volume that is missing back into the pool, under the same name; `qemu-img info --backing-chain` shows what lies on what")
+    let name = domain.name();
+    let chain = pool.chain(&data_volume(domain)?).explain(|| {
+        Failure::user(format!("the data disk of {name} is not whole; nothing was changed"))
+            .hint("put the missing volume back into the pool, under the same name; `qemu-img info --backing-chain` shows which volume lies on which")
     })?;
-    match chain.iter().find(|link| number(stem, &link.volume).is_none()) {
-        None => Ok(chain),
-        Some(link) => Err(Failure::user(format!(
-            "the data disk of {} lies on `{}`, which is none of its volumes; nothing was changed",
-            domain.name(),
-            link.volume
-        ))
-        .hint("somebody changed it by hand; `qemu-img info --backing-chain` shows what lies on what")
-        .into()),
-    }
+    let stem = &domain.metadata().stem;
+    let Some(link) = chain.iter().find(|link| layer_number(stem, &link.volume).is_none()) else {
+        return Ok(chain);
+    };
+    Err(Failure::user(format!(
+        "the data disk of {name} lies on `{}`, which is none of its volumes; nothing was changed",
+        link.volume
+    ))
+    .hint("somebody changed it by hand; `qemu-img info --backing-chain` shows which volume lies on which")
+    .into())
 }
 
-/// Undoes the merge of the layer `top` into the layer `base`, where QEMU did not survive it.
+/// Undoes the merge of the layer `top` into the layer `base`, where QEMU died during it.
 ///
-/// A layer below the one in use is taken out of the chain a little too early: QEMU writes into the header of the layer
-/// above what that lies on from now on, and the tables of the lower layer, without which nothing of what it copied is
-/// there, some 15 ms later (*measured* by strace with QEMU 7.2). A host that dies in between leaves a chain without
-/// that data. But the layer that was to go still has it, and back in its place it shows what it showed, however much of
-/// it was copied. As long as QEMU lives there is nothing to undo, for it goes on.
-///
-/// # Errors
-/// libvirt does not answer.
+/// QEMU takes a layer below the one in use out of the chain a little too early: it rewrites the header of the layer above to
+/// name the lower layer, and only some 15 ms later (*measured* by strace with QEMU 7.2) writes the tables of the lower layer,
+/// without which none of the copied data is there. A host that dies in between leaves a chain without that data. But the layer
+/// that was to be removed still has it, and back in its place it shows what it showed, however much of it was copied. While QEMU
+/// lives there is nothing to undo, because it continues.
 pub fn undo_merge(pool: &Pool, domain: &Owned, base: u32, top: u32) -> Result<()> {
     if domain.state()?.is_active() {
         return Ok(());
     }
-    let stem = &domain.metadata().stem;
     let backing = pool.backing_of_all()?;
-    match taken_out(stem, layer_of(domain)?, &backing, (base, top)) {
+    match taken_out(&domain.metadata().stem, data_volume(domain)?, &backing, (base, top)) {
         Some((above, top)) => pool.move_onto(above, top),
         None => Ok(()),
     }
 }
 
-/// Returns the volume of the layer that such a merge took out of the chain, behind that of the layer which lay on it.
+/// Returns the volume of `top` that such a merge took out of the chain below `volume`, after the volume that lay on it.
 fn taken_out<'a>(
     stem: &VolumeStem,
-    in_use: u32,
+    mut volume: String,
     backing: &'a BTreeMap<String, String>,
     merge: (u32, u32),
 ) -> Option<(&'a str, &'a str)> {
-    let mut above = Role::Data(in_use).of(stem);
-    // One that lies on itself is told elsewhere.
+    // A limit, in case a volume lies on itself, which is reported elsewhere.
     for _ in 0..=LONGEST {
-        let (lying, base) = backing.get_key_value(&above)?;
-        let beside = backing.iter().filter(|(volume, below)| *below == base && *volume != lying);
-        let merged = |top: &str| Some((number(stem, base)?, number(stem, top)?) == merge);
-        if let Some((top, _)) = beside.into_iter().find(|(top, _)| merged(top) == Some(true)) {
-            return Some((lying, top));
+        let (above, base) = backing.get_key_value(&volume)?;
+        let is = |volume: &str, layer: u32| layer_number(stem, volume) == Some(layer);
+        let mut beside = backing.iter().filter(|(volume, below)| *below == base && *volume != above);
+        if let Some((top, _)) = beside.find(|(top, _)| is(base, merge.0) && is(top, merge.1)) {
+            return Some((above, top));
         }
-        above.clone_from(base);
+        volume.clone_from(base);
     }
     None
 }
 
-/// Forgets the instants that nixvm's incremental backups begin at: a disk that was exchanged while off knows nothing of them.
-///
-/// Those of another tool stay; a command that would make them useless was refused before (see [`super::foreign`]).
-///
-/// # Errors
-/// libvirt refuses.
+/// Deletes libvirt's record of nixvm's checkpoints, which a disk that was exchanged while the machine was off does not have.
+/// Checkpoints of another tool stay; [`super::foreign`] has refused a command that would make them useless.
 pub fn forget_checkpoints(domain: &Owned, watch: &dyn Watch) -> Result<()> {
     let mut checkpoints = domain.checkpoints()?;
     checkpoints.retain(|checkpoint| is_own_checkpoint(checkpoint));
@@ -225,7 +202,7 @@ pub fn forget_checkpoints(domain: &Owned, watch: &dyn Watch) -> Result<()> {
     Ok(())
 }
 
-/// Returns the volumes of the layers that a snapshot was in `before` and is no more.
+/// Returns the volumes of the layers that snapshots were in according to `before` and no longer are, if nothing lies on them.
 fn merged(before: &Metadata, after: &Metadata, backing: &BTreeMap<String, String>) -> Vec<String> {
     let pairs = before.snapshots.iter().zip(&after.snapshots);
     let left = pairs.filter(|(before, after)| before.layer != after.layer).map(|(before, _)| before.layer);
@@ -235,14 +212,7 @@ fn merged(before: &Metadata, after: &Metadata, backing: &BTreeMap<String, String
 }
 
 fn numbers(stem: &VolumeStem, chain: &[Link]) -> Vec<u32> {
-    chain.iter().filter_map(|link| number(stem, &link.volume)).collect()
-}
-
-fn number(stem: &VolumeStem, volume: &str) -> Option<u32> {
-    match volume::parse(volume) {
-        Some((owner, Role::Data(layer))) if owner == *stem => Some(layer),
-        _ => None,
-    }
+    chain.iter().filter_map(|link| layer_number(stem, &link.volume)).collect()
 }
 
 #[cfg(test)]
@@ -315,7 +285,7 @@ pub(crate) mod tests {
     #[test]
     fn what_a_merge_took_out_that_its_host_did_not_survive_is_known() {
         let tree = layers(&[5, 4, 2, 1], &[(3, 2), (6, 2), (7, 4)], &[]);
-        let taken = |base, top| taken_out(&tree.stem, 5, &tree.backing, (base, top));
+        let taken = |base, top| taken_out(&tree.stem, tree.volume(5), &tree.backing, (base, top));
         assert_eq!(taken(2, 3), Some(("web.data-4.qcow2", "web.data-3.qcow2")));
         assert_eq!(taken(4, 7), Some(("web.data-5.qcow2", "web.data-7.qcow2")));
         // It is in the chain, or it is not there, or it lies on another.
@@ -323,7 +293,7 @@ pub(crate) mod tests {
             assert_eq!(taken(base, top), None, "{top} into {base}");
         }
         let circle = layers(&[2, 1, 2], &[], &[]);
-        assert_eq!(taken_out(&circle.stem, 2, &circle.backing, (1, 3)), None);
+        assert_eq!(taken_out(&circle.stem, circle.volume(2), &circle.backing, (1, 3)), None);
     }
 
     #[test]

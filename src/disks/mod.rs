@@ -1,4 +1,4 @@
-//! A machine's disks: its layers of data, the firmware's variables, which volumes are needed, and what other tools did to them.
+//! A machine's disks: its layers of data, the firmware's variables, which volumes it needs, and what other tools changed.
 
 mod data;
 pub mod files;

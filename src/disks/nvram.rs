@@ -1,9 +1,8 @@
-//! The firmware's variables, which go with a machine's data.
+//! The firmware's variables, which belong to a machine's data.
 //!
-//! The definition names one volume for them, always the same, so that they cannot change together with the data by the
-//! definition alone. Those that a restored machine is to have are therefore put beside it first, under a name that holds
-//! the number of the layer they belong to. If the machine is defined on that layer they are to be put in force, whatever
-//! died meanwhile; otherwise they are nobody's.
+//! The definition always names the same volume for them, so a change of the definition cannot switch them together with the
+//! data. The variables of a restored machine are therefore first put beside it, under a name with the number of their layer.
+//! Once the machine is defined on that layer they are to be put in force, whatever was interrupted meanwhile.
 
 use std::io::Read;
 
@@ -13,18 +12,12 @@ use crate::hypervisor::Owned;
 use crate::model::volume::{LARGEST_NVRAM, Role, VolumeStem};
 use crate::storage::Pool;
 
-/// Returns whether the machine has any: its first start makes them.
-///
-/// # Errors
-/// libvirt does not answer.
+/// Returns whether the machine has any: its first start creates them.
 pub fn exists(pool: &Pool, stem: &VolumeStem) -> Result<bool> {
     pool.has(&Role::Nvram.of(stem))
 }
 
-/// Returns the variables in that volume.
-///
-/// # Errors
-/// There is no such volume, it has more bytes than any firmware's variables, or libvirt does not answer.
+/// Returns the variables in that volume. A volume that is larger than any firmware's variables is an error.
 pub fn read(pool: &Pool, stem: &VolumeStem, role: &Role) -> Result<Vec<u8>> {
     let volume = role.of(stem);
     let say = || Failure::user(format!("cannot read the firmware's variables in `{volume}`"));
@@ -33,19 +26,16 @@ pub fn read(pool: &Pool, stem: &VolumeStem, role: &Role) -> Result<Vec<u8>> {
     if bytes.len() as u64 > LARGEST_NVRAM {
         return Err(say()
             .because(Failure::user("it has more than 64 MiB, which no firmware's variables have"))
-            .hint("it was changed by hand: with the machine off, move the file away; its next start makes new variables")
+            .hint("somebody changed the file: move it away while the machine is off; the next start creates new variables")
             .into());
     }
     Ok(bytes)
 }
 
-/// Makes `to` a copy of the variables `from`, in place of what is there.
+/// Replaces `to` by a copy of the variables `from`.
 ///
-/// A guest that runs may write to them meanwhile. The firmware keeps them so that a power cut at any byte leaves the old
-/// value or the new one (EDK II, fault-tolerant write), and a copy is no worse.
-///
-/// # Errors
-/// As [`read`]; the pool has no space.
+/// A running guest may write to them meanwhile. The firmware writes them so that a power cut at any byte leaves the old value
+/// or the new one (EDK II, fault-tolerant write), and a copy is no worse.
 pub fn copy(pool: &Pool, stem: &VolumeStem, from: &Role, to: &Role) -> Result<()> {
     let bytes = read(pool, stem, from)?;
     let to = to.of(stem);
@@ -53,10 +43,7 @@ pub fn copy(pool: &Pool, stem: &VolumeStem, from: &Role, to: &Role) -> Result<()
     pool.put_bytes(&to, &bytes).map(drop)
 }
 
-/// Puts the variables in force that were made ready for the layer that the machine is on, if there are any.
-///
-/// # Errors
-/// They cannot be read or written.
+/// Puts in force the variables that were prepared for the layer that the machine is on, if there are any and it is off.
 pub fn put_in_force(pool: &Pool, domain: &Owned) -> Result<()> {
     let stem = &domain.metadata().stem;
     let next = Role::NextNvram(layer_of(domain)?);

@@ -1,35 +1,33 @@
-//! Which volumes a machine refers to, and so must keep.
+//! The volumes that a machine refers to, and so must keep.
 
 use std::collections::BTreeSet;
 
+use crate::disks::layer_of;
 use crate::error::{Failure, Result};
 use crate::hypervisor::Seen;
 use crate::model::record::Metadata;
 use crate::model::volume::Role;
 use crate::storage::Pool;
 
-/// Returns the names of all volumes that the machine's definition leads to: its disks, its generations, its snapshots,
-/// and what these lie on.
-///
-/// # Errors
-/// libvirt does not answer, or a chain runs in a circle: what cannot be read must not be taken for unused.
+/// Returns the names of all volumes that the machine's definition leads to: its disks, its generations, its snapshots, and what
+/// these lie on. A chain that cannot be followed is an error: its volumes must not be taken for unused.
 pub fn of(pool: &Pool, domain: &Seen) -> Result<BTreeSet<String>> {
-    reachable(named(domain.metadata(), super::layer_of(domain)?), |volume| pool.below(volume))
+    reachable(named(domain.metadata(), layer_of(domain)?), |volume| pool.below(volume))
 }
 
-/// Returns the volumes that the definition names itself.
+/// Returns the volumes that the definition itself names.
 fn named(metadata: &Metadata, layer: u32) -> Vec<String> {
-    let builds = metadata.generations.all().iter().map(|build| Role::Boot(build.number));
+    let builds = metadata.generations.all();
     // While a layer is merged into the one below, the snapshot is in both.
     let layers = metadata.snapshots.iter().flat_map(|snapshot| [Some(snapshot.layer), snapshot.merging]);
     let frozen = layers.flatten().flat_map(|layer| [Role::Data(layer), Role::FrozenNvram(layer)]);
     let own = [Role::Data(layer), Role::Identity, Role::Nvram, Role::NextNvram(layer), Role::SerialLog(None)];
-    let roles = own.into_iter().chain(builds).chain(frozen);
-    let bases = metadata.generations.all().iter().map(|build| build.base.clone());
+    let roles = own.into_iter().chain(builds.iter().map(|build| Role::Boot(build.number))).chain(frozen);
+    let bases = builds.iter().map(|build| build.base.clone());
     roles.map(|role| role.of(&metadata.stem)).chain(bases).collect()
 }
 
-/// Returns `named` and everything that lies below, `below` telling what a volume lies on.
+/// Returns `named` and everything that lies below; `below` returns what a volume lies on.
 fn reachable(
     named: Vec<String>,
     mut below: impl FnMut(&str) -> Result<Option<String>>,
@@ -41,7 +39,9 @@ fn reachable(
         while let Some(volume) = next {
             if !chain.insert(volume.clone()) {
                 return Err(Failure::user(format!("the volume `{volume}` lies on itself"))
-                    .hint("look at it with `qemu-img info --backing-chain`; nothing is deleted until it is fixed")
+                    .hint(
+                        "`qemu-img info --backing-chain` shows it; nixvm deletes nothing until this is fixed",
+                    )
                     .into());
             }
             next = below(&volume)?;

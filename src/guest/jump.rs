@@ -1,8 +1,8 @@
-//! The way to guests of another host: by ssh through that host.
+//! ssh to guests of another host, through that host.
 //!
-//! A NAT network, and the loopback on which QEMU forwards a guest's ssh, are that host's own and cannot be reached from
-//! here. So ssh goes through it, logging in there as libvirt does: what the connection's URI says, and for the rest the
-//! user's own ssh configuration and known hosts. The guest's key is checked here, whoever carries the bytes.
+//! A NAT network, and the loopback on which QEMU forwards a guest's ssh, belong to that host and cannot be reached from here.
+//! So ssh goes through it, logging in as libvirt does: as the connection's URI says, and otherwise by the user's own ssh
+//! configuration and known hosts. The guest's key is checked on this computer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::exec::{self, Command};
 use crate::host::Setup;
 use crate::model::uri::Remote;
 
-/// How long it may take to log in to the other host.
+/// How long a login to the other host may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A host that guests are reached through.
@@ -25,36 +25,32 @@ impl Jump {
         Remote::of(setup.connect.as_str()).map(Jump)
     }
 
-    /// Returns the options that make ssh go through the host; with `batch` nobody is asked for a password there.
+    /// Returns the options that make ssh go through the host; with `batch`, the host asks for no password.
     pub fn options(&self, batch: bool) -> Vec<String> {
-        // ssh puts in what `%h` and `%p` stand for and gives the line to a shell, which would expand the brackets.
+        // ssh replaces `%h` and `%p` and gives the line to a shell, which would expand the brackets.
         let plain = |text: String| text.replace('%', "%%");
         let (login, host) = (plain(self.login(batch).to_string()), plain(exec::quoted(&self.0.host)));
         vec!["-o".to_owned(), format!("ProxyCommand={login} -W '[%h]:%p' -- {host}")]
     }
 
-    /// Returns the command that joins its input and output to a place as the host sees it.
+    /// Returns the command that connects its input and output to an address of the host's networks.
     pub fn to(&self, endpoint: &SocketAddr) -> Command {
         self.login(true).arg("-W").arg(endpoint.to_string()).arg("--").arg(&self.0.host)
     }
 
-    /// Sees that the host lets this user in without asking, and returns its name.
-    ///
-    /// # Errors
-    /// It does not.
+    /// Checks that the host lets this user in without a password, and returns its name.
     pub fn check(&self) -> Result<&str> {
         let host = &self.0.host;
         let plain = ["-n", "-T", "-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes", "--"];
         let command = self.login(true).args(plain).args([host, "true"]);
         command.output_within(LIMIT).explain(|| {
-            Failure::user(format!("ssh cannot log in to `{host}`, through which its guests are reached")).hint(
-                "nobody is asked for a password there: give ssh a key, with `ssh-add`, in ~/.ssh/config or as `keyfile=` in the URI",
-            )
+            Failure::user(format!("ssh cannot log in to `{host}`, through which its guests are reached"))
+                .hint("nixvm cannot ask for that host's password: give ssh a key with `ssh-add`, in ~/.ssh/config or as `keyfile=` in the URI")
         })?;
         Ok(host)
     }
 
-    /// Returns ssh with all that says how to log in to the host, but without its name.
+    /// Returns ssh with every option for a login to the host, but without the host's name.
     fn login(&self, batch: bool) -> Command {
         let remote = &self.0;
         let program = remote.program.as_deref().unwrap_or("ssh");

@@ -1,4 +1,4 @@
-//! Ports that a guest's firewall lets in although nothing in the guest listens there.
+//! Ports that a guest's firewall opens although nothing in the guest listens on them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,32 +15,28 @@ use crate::hypervisor::Owned;
 use crate::model::Machine;
 use crate::render::{MODULE, definitions};
 
-/// How long the guest's agent may take over the question.
+/// How long the guest's agent may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Asks for the sockets that wait for anybody: their remote port is 0, and their state 0A (TCP, listening) or 07 (UDP, of no
-/// connection). One that grep does not find is no failure; a guest without grep is.
+/// Lists the sockets that wait for anybody: their remote port is 0, and their state 0A (TCP, listening) or 07 (UDP, unconnected).
+/// A grep that finds nothing is no failure; a guest without grep is.
 const QUESTION: &str = "PATH=$PATH:/run/current-system/sw/bin; cd /proc/net || exit 1; for table in tcp tcp6 udp udp6; do \
     [ -e $table ] || continue; echo $table; grep ':0000 0[7A] ' $table || [ $? = 1 ] || exit 1; done";
 
 /// Ports, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OpenPorts {
-    /// Of TCP.
     pub tcp: Vec<u16>,
-    /// Of UDP.
     pub udp: Vec<u16>,
 }
 
 impl OpenPorts {
-    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_empty() && self.udp.is_empty()
     }
 }
 
-/// Returns the machine's open ports that nothing in its guest listens on; `None` where the guest does not say. `at` is where
-/// its ssh was seen to answer, or a forwarded port; it is asked there if its agent does not answer.
+/// Returns the open ports that nothing in the guest listens on; `None` where neither its agent nor its ssh at `at` answers.
 pub fn without_listener(
     setup: &Setup,
     domain: &Owned,
@@ -50,7 +46,7 @@ pub fn without_listener(
     let by_agent = domain.agent_run(&["/bin/sh", "-c", QUESTION], LIMIT).ok();
     let said = match by_agent.filter(|answer| answer.code == 0) {
         Some(answer) => answer.stdout,
-        // A forwarded port is open before anybody answers, and ssh would wait there: a look is to be quick.
+        // A forwarded port is open before the guest answers, and ssh would wait there: too slow for `status`.
         None => ask(machine, setup, &at.filter(|at| !at.ip().is_loopback())?, QUESTION)?,
     };
     let generation = kept::folder(setup, &machine.name, domain.metadata().current().number);
@@ -61,8 +57,7 @@ pub fn without_listener(
     Some(unheard(&open, &said))
 }
 
-/// Returns the ports of a generation's own module, which are in force whatever the machine's files say by now; `None` where
-/// it was not kept.
+/// Returns the ports that a generation's own module opens, whatever the machine's files say by now; `None` if it was not kept.
 fn open(generation: &Path) -> Option<OpenPorts> {
     let module = file::read(&generation.join(MODULE)).ok()??;
     let defined = definitions(&module)?;
@@ -76,7 +71,7 @@ fn open(generation: &Path) -> Option<OpenPorts> {
     })
 }
 
-/// Returns which of these ports no socket of the answer to [`QUESTION`] has, but for those that only the guest itself reaches.
+/// Returns the ports without a socket in the answer to [`QUESTION`]; sockets that only the guest itself can reach do not count.
 fn unheard(open: &OpenPorts, said: &str) -> OpenPorts {
     let (mut tcp, mut udp) = (BTreeSet::new(), BTreeSet::new());
     let mut of = &mut tcp;
@@ -84,9 +79,11 @@ fn unheard(open: &OpenPorts, said: &str) -> OpenPorts {
         match line.trim() {
             "tcp" | "tcp6" => of = &mut tcp,
             "udp" | "udp6" => of = &mut udp,
-            socket => {
-                of.extend(local(socket).filter(|(address, _)| !is_loopback(*address)).map(|(_, port)| port))
-            }
+            socket => of.extend(
+                local(socket)
+                    .filter(|(address, _)| !address.to_canonical().is_loopback())
+                    .map(|(_, port)| port),
+            ),
         }
     }
     let without = |ports: &[u16], heard: &BTreeSet<u16>| {
@@ -95,8 +92,8 @@ fn unheard(open: &OpenPorts, said: &str) -> OpenPorts {
     OpenPorts { tcp: without(&open.tcp, &tcp), udp: without(&open.udp, &udp) }
 }
 
-/// Returns the local address and port of a line of `/proc/net/tcp` or the like (proc_pid_net(5)): the second word, an address
-/// of 32-bit words in the guest's byte order, which is little-endian on all that nixvm knows, and the port, both hexadecimal.
+/// Returns the local address and port of a line of `/proc/net/tcp` or the like (proc_pid_net(5)): the second word, both
+/// hexadecimal. An address has 32-bit words in the guest's byte order, little-endian on all architectures of nixvm.
 fn local(line: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = line.split_whitespace().nth(1)?.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -110,10 +107,6 @@ fn local(line: &str) -> Option<(IpAddr, u16)> {
         _ => return None,
     };
     Some((address, port))
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }
 
 #[cfg(test)]

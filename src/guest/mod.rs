@@ -1,9 +1,10 @@
-//! What is asked of a running guest: where it is, whether it is well, what it prints.
+//! A running guest: where it is reached, whether it is healthy, what it prints.
 
 mod address;
 pub mod health;
-pub mod identities;
+mod identities;
 mod jump;
+pub mod key_files;
 pub mod listeners;
 pub mod login;
 pub mod serial;

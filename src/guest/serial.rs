@@ -1,74 +1,63 @@
-//! What a guest printed on its serial port: the one witness of a boot that does not get far.
+//! The output of a guest on its serial port: the only trace of a boot that fails early.
 
 use crate::error::Result;
 use crate::model::plain;
 use crate::model::volume::{Role, VolumeStem};
 use crate::storage::{Piece, Pool};
 
-/// How a kernel begins its last words (`panic()` in Linux's kernel/panic.c).
+/// How a kernel reports a panic (`panic()` in Linux's kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// How the firmware (OVMF, AAVMF) says what it boots.
+/// How the firmware (OVMF, AAVMF) reports what it boots.
 const FIRMWARE: &str = "BdsDxe: starting Boot";
 
-/// What its shell begins with; it comes up where no disk boots.
+/// How the firmware's shell begins, which it starts if no disk boots.
 const SHELL: &str = "UEFI Interactive Shell v";
 
-/// How many bytes of a log are looked at, from its end: libvirt keeps 2 MiB, and without virtlogd whatever a guest prints.
+/// How many bytes of a log are read, from its end: libvirt keeps 2 MiB, and without virtlogd everything that a guest prints.
 const MOST: u64 = 256 << 10;
 
-/// What a serial log tells of a boot.
+/// A boot as the serial log shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
-    /// The line with which a kernel gave up.
+pub struct BootLog {
     pub panic: Option<String>,
-    /// How often the firmware began to boot.
     pub boots: usize,
-    /// Whether the firmware found nothing to boot from and waits for a person at its shell.
+    /// Whether the firmware found nothing to boot from and started its shell.
     pub shell: bool,
 }
 
-/// Returns how many bytes a machine's serial log has by now, as far as can be told at once.
+/// Returns the present length of a machine's serial log in bytes; 0 if libvirt cannot tell at once.
 pub fn length(pool: &Pool, stem: &VolumeStem) -> u64 {
     pool.length_now(&Role::SerialLog(None).of(stem)).unwrap_or(0)
 }
 
-/// Returns what was printed since the log had `mark` bytes, without what only moves a cursor.
-///
-/// A log that cannot be read says nothing: it explains a failure and is never its reason.
+/// Returns the output since the log had `mark` bytes, without terminal sequences; nothing if the log cannot be read.
 pub fn since(pool: &Pool, stem: &VolumeStem, mark: u64) -> String {
-    // Shorter than before: libvirt began a new file meanwhile.
+    // A shorter log means that libvirt began a new file meanwhile.
     let mark = if length(pool, stem) < mark { 0 } else { mark };
     let new = end_of(pool, &Role::SerialLog(None).of(stem), mark, MOST).unwrap_or_default();
     plain(&String::from_utf8_lossy(&new.bytes))
 }
 
-/// Returns what a log tells.
-pub fn tell(log: &str) -> Told {
+pub fn parse(log: &str) -> BootLog {
     let panic = log.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim().to_owned()));
     let boots = log.lines().filter(|line| line.contains(FIRMWARE)).count();
-    Told { panic, boots, shell: log.contains(SHELL) }
+    BootLog { panic, boots, shell: log.contains(SHELL) }
 }
 
-/// Returns the last lines that say something.
 pub fn tail(log: &str, lines: usize) -> String {
     let said: Vec<&str> = log.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
     said[said.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The end of a log.
 #[derive(Debug, Default)]
 pub struct End {
-    /// What is in it.
     pub bytes: Vec<u8>,
-    /// Where in the log it ends.
+    /// The position in the log behind the last byte.
     pub at: u64,
 }
 
-/// Returns what is in a log's volume from the byte `from` on, and of that the last `most` bytes.
-///
-/// # Errors
-/// There is no such volume, or libvirt does not answer.
+/// Returns the contents of a log's volume from the byte `from` on, and of these the last `most` bytes.
 pub fn end_of(pool: &Pool, volume: &str, from: u64, most: u64) -> Result<End> {
     let now = pool.usage(volume)?.map_or(0, |log| log.capacity);
     let start = from.max(now.saturating_sub(most));
@@ -84,7 +73,7 @@ pub fn end_of(pool: &Pool, volume: &str, from: u64, most: u64) -> Result<End> {
     Ok(end)
 }
 
-/// A guest may print on while its log is read. What is kept is cut only when it is twice as long, for that moves the rest.
+/// Keeps a bound on a log that grows while it is read. It is cut only when it is twice as long, because a cut moves the rest.
 fn keep_last(bytes: &mut Vec<u8>, most: u64) {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     if bytes.len() > most.saturating_mul(2) {
@@ -121,12 +110,12 @@ mod tests {
 
     #[test]
     fn it_tells_of_panics_and_boots() {
-        let told = tell(&plain(LOG));
+        let told = parse(&plain(LOG));
         assert_eq!(told.panic.as_deref(), Some("Kernel panic - not syncing: VFS: Unable to mount root fs"));
         assert_eq!(told.boots, 1);
-        assert_eq!(tell("all is well"), Told::default());
+        assert_eq!(parse("all is well"), BootLog::default());
         let lost =
             "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\": Not Found\nUEFI Interactive Shell v2.2\n";
-        assert_eq!(tell(lost), Told { shell: true, ..Told::default() });
+        assert_eq!(parse(lost), BootLog { shell: true, ..BootLog::default() });
     }
 }

@@ -1,8 +1,7 @@
-//! An upgrade that is under way: how the machine was before, kept until it is known how it is after.
+//! An upgrade under way: how the machine was before, kept until the new generation is judged.
 //!
-//! What is defined and what runs, libvirt knows; that the machine was up, what answered then and which units had
-//! failed already, nobody knows any more once the guest is down. Without this file an upgrade that was interrupted
-//! is not judged: the machine has its new generation, untried.
+//! Once the guest is down, nothing but this file knows that it was up, what answered then and which units had failed already.
+//! Without it, an interrupted upgrade is not judged.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,45 +11,34 @@ use crate::file;
 use crate::host::Setup;
 use crate::model::{MachineName, Observation};
 
-/// The version of the file that this nixvm writes.
 const FORMAT: u32 = 1;
 
-/// An upgrade that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
     format: u32,
     /// The generation that is tried.
     pub to: u32,
-    /// The one that ran before.
+    /// The generation that ran before.
     pub from: u32,
-    /// How many bytes the serial log had.
+    /// The length of the serial log before, in bytes.
     pub log: u64,
-    /// How the machine was; `None` where it was not looked at.
+    /// How the machine was; `None` where it was not observed.
     pub before: Option<Observation>,
 }
 
 impl Trial {
-    /// Returns the trial of generation `to` on a machine that ran `from`.
     pub fn new(from: u32, to: u32, log: u64, before: Option<Observation>) -> Self {
         Trial { format: FORMAT, to, from, log, before }
     }
 
-    /// Returns the trial of a machine that was not brought to its end.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn read(setup: &Setup, name: &MachineName) -> Result<Option<Self>> {
         let text = file::read(&path(setup, name))?;
-        // One of another nixvm's is none: what it would save is a judgement.
+        // A file of another nixvm is ignored: only a judgement is lost.
         let trial: Option<Trial> = text.and_then(|text| serde_json::from_str(&text).ok());
         Ok(trial.filter(|trial| trial.format == FORMAT))
     }
 
-    /// Writes the trial down.
-    ///
-    /// # Errors
-    /// The workspace's output cannot be written.
     pub fn write(&self, setup: &Setup, name: &MachineName) -> Result<()> {
         file::create_private_folder(&kept::of_machine(setup, name))?;
         let text = serde_json::to_string(self).explain(|| Failure::bug("cannot write down a trial"))?;
@@ -58,10 +46,6 @@ impl Trial {
     }
 }
 
-/// Forgets a machine's trial: it is over.
-///
-/// # Errors
-/// The file cannot be removed.
 pub fn forget(setup: &Setup, name: &MachineName) -> Result<()> {
     file::remove(&path(setup, name)).map(drop)
 }

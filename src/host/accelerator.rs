@@ -1,4 +1,4 @@
-//! What runs guests on a host: found out once and remembered, because finding out takes seconds where KVM hangs.
+//! KVM or emulation: tried out once for each boot of a host and remembered, because a trial takes seconds where KVM hangs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,51 +14,41 @@ use crate::model::domain::Accelerator;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Returns what runs guests, from memory or from a probe.
-///
-/// # Errors
-/// libvirt does not answer.
+/// Returns the accelerator that guests of this host run with: the remembered one, or else that of a trial.
 pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Result<Accelerator> {
-    let memory = memory(setup, host)?;
-    match fs::read_to_string(&memory).unwrap_or_default().as_str() {
+    match fs::read_to_string(cache_file(setup, host)?).unwrap_or_default().as_str() {
         "kvm" => return Ok(Accelerator::Kvm),
         "tcg" => return Ok(Accelerator::Tcg),
         _ => {}
     }
     watch.step("Trying out KVM");
-    let probe = probe(setup, host)?;
-    match probe.accelerator {
-        Accelerator::Kvm => watch.done(&format!("KVM works: {}", probe.reason)),
-        Accelerator::Tcg => {
-            watch.note(&format!(
-                "guests run without KVM, several times slower and with one processor each: {}",
-                probe.reason
-            ));
-        }
+    let Probe { accelerator, reason, .. } = probe(setup, host)?;
+    match accelerator {
+        Accelerator::Kvm => watch.done(&format!("KVM works: {reason}")),
+        Accelerator::Tcg => watch.note(&format!(
+            "guests run without KVM, several times slower and with one processor each: {reason}"
+        )),
     }
-    Ok(probe.accelerator)
+    Ok(accelerator)
 }
 
-/// Tries KVM out, whatever is remembered, and remembers what is certain of it.
-///
-/// # Errors
-/// libvirt does not answer.
+/// Tries KVM out even if a result is remembered, and remembers the new one if it is certain.
 pub fn probe(setup: &Setup, host: &Hypervisor) -> Result<Probe> {
     let probe = host.probe_accelerator(host.arch()?)?;
-    let memory = memory(setup, host)?;
-    if !probe.certain {
-        let _ = fs::remove_file(&memory);
-        return Ok(probe);
-    }
-    // Where it cannot be written down, as without a home, the next call tries anew: slower, and no reason to fail.
-    let _ = file::write(&memory, if probe.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
+    let cache = cache_file(setup, host)?;
+    // Without a home, for instance, nothing is remembered and the next call tries again: slower, but no failure.
+    let _ = match probe.accelerator {
+        _ if !probe.certain => fs::remove_file(&cache).map_err(Into::into),
+        Accelerator::Kvm => file::write(&cache, "kvm"),
+        Accelerator::Tcg => file::write(&cache, "tcg"),
+    };
     Ok(probe)
 }
 
-/// Returns the file that remembers; its name holds what the answer depends on: which libvirt, and which boot of its host.
+/// Returns the file that remembers the result, named after what it depends on: which libvirt, and which boot of its host.
 ///
-/// libvirt does not tell when another host was booted, so what is known of one is forgotten with the day.
-fn memory(setup: &Setup, host: &Hypervisor) -> Result<PathBuf> {
+/// libvirt does not tell when another host was booted, so a result for another host is remembered for the day only.
+fn cache_file(setup: &Setup, host: &Hypervisor) -> Result<PathBuf> {
     let since = if host.is_local() {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
     } else {

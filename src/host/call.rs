@@ -1,127 +1,104 @@
-//! What one call of nixvm was told, and where the machines are that it is about.
+//! The pool and the libvirt that a call was given, and those of the machines that it is about.
 //!
-//! A machine's own files say which libvirt has it and which pool its disks are in. What an operation works with, a
-//! [`Setup`], is made for one machine here, so that none can go by a flag or a variable in place of the machine's record.
+//! A machine's own files say which libvirt runs it and which pool holds its disks. The [`Setup`] of an operation is made from
+//! them here, for one machine, so that no flag or variable can override the machine's record.
 
 use std::collections::BTreeSet;
 
-use crate::config;
+use crate::config::{self, Place};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, pool_of};
 use crate::journal;
 use crate::model::{Connection, MachineName, PoolName};
 
-/// A value that was given for this call, and by what.
+/// A value that was given on the command line or in the environment.
 #[derive(Debug, Clone)]
 pub struct Asked<T> {
-    /// The value.
     pub value: T,
-    /// The flag or variable, as messages call it: `--pool`.
+    /// The flag or variable as messages name it: `--pool`.
     pub by: &'static str,
 }
 
-/// What one call of nixvm was told.
+/// The pool and the libvirt that one call of nixvm was given.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// At the pool and libvirt that were given, or else the usual ones.
+    /// With the pool and libvirt that were given, or else the defaults.
     setup: Setup,
     pool: Option<Asked<PoolName>>,
     connect: Option<Asked<Connection>>,
 }
 
-/// What is written down of where a machine is.
-struct Record {
-    pool: Option<PoolName>,
-    connection: Option<Connection>,
-    /// The one file that says both; `None` where each is in a file of the machine's.
-    file: Option<String>,
-}
-
 impl Call {
-    /// Returns a call that was told to use that pool and libvirt, if any; where `setup` works is replaced by them.
+    /// Returns a call with the given pool and libvirt, if any, in place of those of `setup`.
     pub fn new(setup: Setup, pool: Option<Asked<PoolName>>, connect: Option<Asked<Connection>>) -> Self {
         let setup = Setup {
-            pool: pool.as_ref().map(|asked| asked.value.clone()).unwrap_or_default(),
-            connect: connect.as_ref().map(|asked| asked.value.clone()).unwrap_or_default(),
+            pool: given(&pool).unwrap_or_default(),
+            connect: given(&connect).unwrap_or_default(),
             ..setup
         };
         Call { setup, pool, connect }
     }
 
-    /// Returns the setup for what is about no machine.
+    /// Returns the setup for commands that are not about a machine.
     pub fn host(&self) -> &Setup {
         &self.setup
     }
 
-    /// Returns the setup for work on a machine: where its files say that it is. Where they do not, its domain tells the pool;
-    /// and of one that has none, what was given counts, or else the usual.
+    /// Returns the setup for work on a machine, in the libvirt and the pool that its files record. Without a recorded pool, that
+    /// of its domain counts; and for a machine that has none, the given or default one.
     ///
-    /// # Errors
-    /// A flag or variable says otherwise, which is a fault of the command line; a file that says it is wrong.
+    /// A flag or variable that says otherwise is a usage error.
     pub fn machine(&self, name: &MachineName) -> Result<Setup> {
-        let Record { pool, connection, file } = self.recorded(name)?;
-        let by = file.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
-        let connect = agree(name, connection, self.connect.as_ref(), "at the libvirt", &by)?;
+        let (place, journal) = self.recorded(name)?;
+        let by = journal.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
+        let connect = agree(name, place.connection, &self.connect, "at the libvirt", &by)?;
         let setup = Setup { connect: connect.unwrap_or_default(), ..self.setup.clone() };
-        // Where libvirt does not answer, the command says so if it needs it; `build` does not.
+        // If libvirt does not answer, a command that needs it says so itself; `build` needs none.
         let learnt = || setup.hypervisor().and_then(|host| pool_of(&host, name)).ok().flatten();
-        let (pool, by) = match pool {
-            Some(_) => (pool, file.unwrap_or_else(|| format!("machines/{name}/pool"))),
+        let (pool, by) = match place.pool {
+            Some(pool) => (Some(pool), journal.unwrap_or_else(|| format!("machines/{name}/pool"))),
             None => (learnt(), "its domain".into()),
         };
-        let pool = agree(name, pool, self.pool.as_ref(), "in the pool", &by)?.unwrap_or_default();
+        let pool = agree(name, pool, &self.pool, "in the pool", &by)?.unwrap_or_default();
         Ok(Setup { pool, ..setup })
     }
 
-    /// Returns what is written down of where a machine is.
-    fn recorded(&self, name: &MachineName) -> Result<Record> {
+    /// Returns where a machine is, as its files record it, or else its journal, whose name is returned too.
+    fn recorded(&self, name: &MachineName) -> Result<(Place, Option<String>)> {
         let workspace = &self.setup.workspace;
         if config::exists(workspace, name) {
-            let place = config::place(workspace, name)?;
-            return Ok(Record { pool: place.pool, connection: place.connection, file: None });
+            return Ok((config::place(workspace, name)?, None));
         }
-        // What a `clone` or `restore-backup` left that was interrupted has no files yet, and volumes in a pool.
+        // An interrupted `clone` or `restore-backup` has volumes in a pool already, and no files yet.
         let left = journal::read(&workspace.work_dir(), name)?;
-        let (pool, connection) = left.map(|entry| (entry.pool, entry.connection)).unwrap_or_default();
-        Ok(Record { pool, connection, file: Some(format!("output/work/{name}.json")) })
+        let place = left.map(|entry| Place { pool: entry.pool, connection: entry.connection });
+        Ok((place.unwrap_or_default(), Some(format!("output/work/{name}.json"))))
     }
 
-    /// Returns the setup for a machine that is or was called `old` and is to be called `new`, wherever its folder is by now.
-    ///
-    /// # Errors
-    /// As [`Call::machine`].
+    /// Returns the setup for a machine that is being renamed, whichever name its folder has by now.
     pub fn renamed(&self, old: &MachineName, new: &MachineName) -> Result<Setup> {
         let workspace = &self.setup.workspace;
         let done = !config::exists(workspace, old) && config::exists(workspace, new);
         self.machine(if done { new } else { old })
     }
 
-    /// Returns the setups for a machine and for a new one like it: in its libvirt, and in its pool unless another was given.
-    ///
-    /// # Errors
-    /// As [`Call::machine`]; another libvirt was given than the machine's.
+    /// Returns the setups for a machine and for its copy: in the same libvirt, and in the same pool unless another was given.
     pub fn copied(&self, name: &MachineName, new: &MachineName) -> Result<(Setup, Setup)> {
         let from = Call { pool: None, ..self.clone() }.machine(name)?;
-        let there = self.recorded(new)?;
-        let by = there.file.unwrap_or_else(|| format!("machines/{new}/pool"));
-        let pool = agree(new, there.pool, self.pool.as_ref(), "in the pool", &by)?;
+        let (place, journal) = self.recorded(new)?;
+        let by = journal.unwrap_or_else(|| format!("machines/{new}/pool"));
+        let pool = agree(new, place.pool, &self.pool, "in the pool", &by)?;
         let to = Setup { pool: pool.unwrap_or_else(|| from.pool.clone()), ..from.clone() };
         Ok((from, to))
     }
 
-    /// Returns a setup for each libvirt that was given or has a machine of this workspace; for the usual one, if there is none.
-    /// One that was given by a flag is the only one.
-    ///
-    /// # Errors
-    /// `machines/` cannot be read, or a file that says where a machine is is wrong.
+    /// Returns a setup for each libvirt that was given (by a flag: only that one) or that runs a machine of this workspace.
     pub fn hosts(&self) -> Result<Vec<Setup>> {
-        let mut connections: BTreeSet<Connection> =
-            self.connect.iter().map(|asked| asked.value.clone()).collect();
         if self.connect.as_ref().is_some_and(|asked| asked.by.starts_with('-')) {
             return Ok(vec![self.setup.clone()]);
         }
+        let mut connections: BTreeSet<Connection> = given(&self.connect).into_iter().collect();
         for name in config::list(&self.setup.workspace)? {
-            // One that is not said to be anywhere is where the call says.
             let place = config::place(&self.setup.workspace, &name)?;
             connections.insert(place.connection.unwrap_or_else(|| self.setup.connect.clone()));
         }
@@ -131,20 +108,15 @@ impl Call {
         Ok(connections.into_iter().map(|connect| Setup { connect, ..self.setup.clone() }).collect())
     }
 
-    /// Returns a setup for each pool that was given or has disks of this workspace's machines; for the usual one, if there is
-    /// none. A pool that was given is the only one.
-    ///
-    /// # Errors
-    /// As [`Call::machine`], but nothing that was given is refused.
+    /// Returns a setup for the pool that was given, or else for each pool with disks of this workspace's machines.
     pub fn pools(&self) -> Result<Vec<Setup>> {
         if self.pool.is_some() || self.connect.is_some() {
             return Ok(vec![self.setup.clone()]);
         }
-        let mut setups = vec![];
-        let mut seen = BTreeSet::new();
+        let mut setups: Vec<Setup> = vec![];
         for name in config::list(&self.setup.workspace)? {
             let setup = self.machine(&name)?;
-            if seen.insert((setup.connect.clone(), setup.pool.clone())) {
+            if !setups.iter().any(|other| other.connect == setup.connect && other.pool == setup.pool) {
                 setups.push(setup);
             }
         }
@@ -152,28 +124,29 @@ impl Call {
     }
 }
 
-/// Returns what is recorded, or else what was given.
-///
-/// # Errors
-/// They differ.
+fn given<T: Clone>(asked: &Option<Asked<T>>) -> Option<T> {
+    asked.as_ref().map(|asked| asked.value.clone())
+}
+
+/// Returns the recorded value, or else the given one; if they differ, a usage error.
 fn agree<T: PartialEq + Clone + std::fmt::Display>(
     name: &MachineName,
     recorded: Option<T>,
-    asked: Option<&Asked<T>>,
+    asked: &Option<Asked<T>>,
     what: &str,
     by: &str,
 ) -> Result<Option<T>> {
-    match (recorded, asked) {
-        (Some(recorded), Some(asked)) if recorded != asked.value => Err(Failure::usage(format!(
-            "`{name}` is {what} `{recorded}`, as {by} says, and {} says `{}`",
-            asked.by, asked.value
-        ))
-        .hint(match asked.by.starts_with('-') {
-            true => format!("leave `{}` out: nixvm knows where the machine is", asked.by),
-            false => format!("call nixvm without it (`env -u {}`): it knows where the machine is", asked.by),
-        })
-        .into()),
-        (recorded, asked) => Ok(recorded.or_else(|| asked.map(|asked| asked.value.clone()))),
+    match (&recorded, asked) {
+        (Some(recorded), Some(Asked { value, by: flag })) if recorded != value => {
+            let hint = if flag.starts_with('-') {
+                format!("leave `{flag}` out: nixvm knows where the machine is")
+            } else {
+                format!("unset it (`env -u {flag} nixvm …`): nixvm knows where the machine is")
+            };
+            let message = format!("`{name}` is {what} `{recorded}`, as {by} says, and {flag} says `{value}`");
+            Err(Failure::usage(message).hint(hint).into())
+        }
+        _ => Ok(recorded.or_else(|| given(asked))),
     }
 }
 
@@ -188,7 +161,7 @@ mod tests {
         let pool = |name: &str| name.parse::<PoolName>().unwrap();
         let asked = |name: &str, by| Asked { value: pool(name), by };
         let agreed = |recorded: Option<&str>, asked: Option<Asked<PoolName>>| {
-            agree(&web, recorded.map(pool), asked.as_ref(), "in the pool", "machines/web/pool")
+            agree(&web, recorded.map(pool), &asked, "in the pool", "machines/web/pool")
         };
         assert_eq!(agreed(Some("fast"), None).unwrap(), Some(pool("fast")));
         assert_eq!(agreed(Some("fast"), Some(asked("fast", "--pool"))).unwrap(), Some(pool("fast")));

@@ -1,10 +1,9 @@
-//! A warning where a machine's secrets or data go over a connection that others can listen to or answer.
+//! Warns where a machine's secrets or data cross a connection that others can read or whose other end is not verified.
 
 use crate::host::{Setup, Watch};
 use crate::model::uri::{Exposure, Remote};
 use crate::model::{Connection, MachineName};
 
-/// Says so if `what` of a machine, such as its secrets, goes over a connection that others can read or answer.
 pub fn warn(setup: &Setup, name: &MachineName, what: &str, watch: &dyn Watch) {
     if let Some(text) = warning(&setup.connect, name, what) {
         watch.note(&text);
@@ -16,17 +15,21 @@ fn warning(connect: &Connection, name: &MachineName, what: &str) -> Option<Strin
     let exposure = Exposure::of(uri)?;
     let host = Remote::of(uri)?.host;
     let file = format!("machines/{name}/connection");
-    Some(match exposure {
-        Exposure::InClear => format!(
-            "{what} of {name} pass between here and {host} in clear, and whoever is in between can read and change them; write a URI with qemu+ssh:// or qemu+tls:// to {file}"
+    let (danger, fix) = match exposure {
+        Exposure::InClear => (
+            format!("{host} unencrypted, and anyone on the way can read and change them"),
+            format!("write a URI with qemu+ssh:// or qemu+tls:// to {file}"),
         ),
-        Exposure::AnyHost => format!(
-            "{what} of {name} pass between here and whatever answers as {host}, for nothing checks who that is; take no_verify or known_hosts_verify out of the URI in {file}"
+        Exposure::AnyHost => (
+            format!("whatever answers as {host}, because its identity is not checked"),
+            format!("remove no_verify or known_hosts_verify from the URI in {file}"),
         ),
-        Exposure::NewHost => format!(
-            "{what} of {name} pass between here and whatever answers as {host} when it is met first; take known_hosts_verify=auto out of the URI in {file} once its key is known"
+        Exposure::NewHost => (
+            format!("whatever answers as {host} on the first connection"),
+            format!("remove known_hosts_verify=auto from the URI in {file} once the host's key is known"),
         ),
-    })
+    };
+    Some(format!("{what} of {name} pass between here and {danger}; {fix}"))
 }
 
 #[cfg(test)]
@@ -37,7 +40,7 @@ mod tests {
     fn a_connection_that_others_can_read_or_answer_is_named_with_the_way_out() {
         let said = |uri: &str| warning(&uri.parse().unwrap(), &"web".parse().unwrap(), "secrets");
         let clear = said("qemu+tcp://root@server:16509/system").unwrap();
-        assert!(clear.starts_with("secrets of web pass between here and server in clear"), "{clear}");
+        assert!(clear.starts_with("secrets of web pass between here and server unencrypted"), "{clear}");
         assert!(clear.contains("qemu+ssh://") && clear.contains("machines/web/connection"), "{clear}");
         for uri in
             ["qemu+ssh://server/system?no_verify=1", "qemu+libssh://server/system?known_hosts_verify=auto"]

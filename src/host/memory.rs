@@ -1,21 +1,18 @@
-//! A machine's memory beside its host's.
+//! Warns where a machine may take more memory than its host has.
 
 use crate::error::Result;
 use crate::host::Watch;
 use crate::hypervisor::Hypervisor;
 use crate::model::{MachineName, Size};
 
-/// Says where a machine is to have more memory than its host has.
+/// Warns if a machine is to have more memory than its host has in all.
 ///
-/// It is allowed: a guest takes only what it uses, and a host may have swap. One that uses it all ends the guest, or another.
-///
-/// # Errors
-/// libvirt does not answer.
-pub fn compare(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
+/// It is allowed: a guest takes only what it uses, and a host may have swap. When both run out, the host kills some guest.
+pub fn warn_total(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
     let total = host.memory()?;
     if memory > total {
         watch.note(&format!(
-            "{name} is to have {} of memory, and its host has {} in all: when the guest uses more than that, the host ends it",
+            "{name} is to have {} of memory, and its host has {} in all: when the guest uses more than that, the host kills it",
             memory.exact(),
             shown(total),
         ));
@@ -23,26 +20,24 @@ pub fn compare(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn 
     Ok(())
 }
 
-/// Says before a start where the host has less memory left than the machine may take.
-///
-/// # Errors
-/// libvirt does not answer.
-pub fn compare_free(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
+/// Warns before a start if a machine may take more memory than its host has free.
+pub fn warn_free(host: &Hypervisor, name: &MachineName, memory: Size, watch: &dyn Watch) -> Result<()> {
     let total = host.memory()?;
-    match host.available_memory()? {
-        _ if memory > total => compare(host, name, memory, watch)?,
-        Some(free) if memory > free => watch.note(&format!(
-            "{name} may take {} of memory, and of its host's {} only {} are free now",
+    if memory > total {
+        return warn_total(host, name, memory, watch);
+    }
+    if let Some(free) = host.available_memory()?.filter(|free| memory > *free) {
+        watch.note(&format!(
+            "{name} may take {} of memory, but only {} of its host's {} are free now",
             memory.exact(),
-            shown(total),
             shown(free),
-        )),
-        _ => {}
+            shown(total),
+        ));
     }
     Ok(())
 }
 
-/// Returns a size in MiB, for what a host has is no round number.
+/// Returns a size in MiB: what a host has is no round number.
 fn shown(size: Size) -> String {
     format!("{}M", size.mib())
 }

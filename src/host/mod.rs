@@ -1,4 +1,4 @@
-//! What a host gives its machines: libvirt, a pool, a network, an accelerator, memory.
+//! What a host provides for its machines: libvirt, a pool, a network, an accelerator, memory.
 
 mod accelerator;
 mod call;

@@ -1,7 +1,7 @@
-//! Whose a machine is: this workspace's, or another's.
+//! Which workspace a machine belongs to: this one or another.
 //!
-//! A domain carries the path of its workspace. A workspace that was moved is told from a copy by what lies at the recorded
-//! path: where the machine's folder still is there, with its identity, that workspace is the machine's and this one a copy.
+//! A domain records the path of its workspace. The recorded path tells a workspace that was moved from one that was copied:
+//! if the machine's folder, with its identity, is still there, the machine belongs to that workspace and this one is a copy.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,53 +17,46 @@ use crate::journal::{Command, Holder, Lock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Timestamp};
 
-/// Returns whether the machine that a domain records is this workspace's; `id` is the domain's UUID.
+/// Returns whether a machine belongs to this workspace; `id` is its domain's UUID.
 pub fn is_ours(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> bool {
     belongs(workspace.root(), Path::new(&recorded.workspace), &recorded.machine, id)
 }
 
-/// Checks that the machine that a domain records is of that workspace: its name may have been typed in the wrong folder.
-///
-/// # Errors
-/// It is another workspace's, or the workspace is a copy of the machine's.
+/// Returns the other workspace that a machine belongs to; `None` if it belongs to this one.
+pub fn other_workspace(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Option<String> {
+    (!is_ours(workspace, recorded, id)).then(|| recorded.workspace.clone())
+}
+
+/// Checks that a machine belongs to this workspace: its name may have been typed in the wrong folder.
 pub fn require(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Result<()> {
     if is_ours(workspace, recorded, id) {
         return Ok(());
     }
     let (name, theirs) = (&recorded.machine, &recorded.workspace);
-    let failure = Failure::user(format!(
-        "the machine `{name}` belongs to the workspace `{theirs}`; nothing was changed"
-    ));
-    let there = match is_gone(Path::new(theirs), name, id) {
-        false => format!("name that workspace with `-C {}`", exec::quoted(theirs)),
-        true => format!(
-            "that workspace is gone: restore its folder, or put machines/{name} with the machine's own machine-id into another one, which has the machine then"
-        ),
+    let there = if is_gone(Path::new(theirs), name, id) {
+        format!(
+            "that workspace is gone: restore its folder, or put machines/{name} with the machine's own machine-id into another workspace, which then owns the machine"
+        )
+    } else {
+        format!("name that workspace with `-C {}`", exec::quoted(theirs))
     };
     let hint = match config::holds(workspace.root(), name, id) {
         Some(true) => format!("{there}; this workspace has a copy of the machine's files"),
         Some(false) if config::exists(workspace, name) => format!(
-            "{there}; this workspace's own `{name}` has no domain, and can have another name: rename the folder machines/{name}"
+            "{there}; this workspace's own `{name}` has no domain yet: rename the folder machines/{name} to give it another name"
         ),
         _ => there,
     };
-    Err(failure.hint(hint).into())
+    let message = format!("the machine `{name}` belongs to the workspace `{theirs}`; nothing was changed");
+    Err(Failure::user(message).hint(hint).into())
 }
 
-/// Checks that the domain of that name, if it is nixvm's, is of this workspace.
-///
-/// # Errors
-/// It is another workspace's, or libvirt does not answer.
+/// Checks that the domain of that name, if it is nixvm's, belongs to this workspace.
 pub fn require_own(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> Result<()> {
     match host.find(name)? {
         Some(ObservedDomain { id, metadata: Some(recorded), .. }) => require(workspace, &recorded, id),
         _ => Ok(()),
     }
-}
-
-/// Returns the workspace of the machine that a domain records, if that is not this one.
-pub fn of_another(workspace: &Workspace, recorded: &Metadata, id: MachineId) -> Option<String> {
-    (!is_ours(workspace, recorded, id)).then(|| recorded.workspace.clone())
 }
 
 fn belongs(here: &Path, there: &Path, machine: &MachineName, id: MachineId) -> bool {
@@ -73,13 +66,10 @@ fn belongs(here: &Path, there: &Path, machine: &MachineName, id: MachineId) -> b
     config::holds(here, machine, id) == Some(true) && is_gone(there, machine, id)
 }
 
-/// Has a domain record where its workspace is now, if that was moved.
-///
-/// # Errors
-/// libvirt does not answer.
-pub fn follow(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> Result<()> {
+/// Records this workspace's path in a machine's domain, if the workspace was moved.
+pub fn record_move(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> Result<()> {
     let Some(found) = host.find(name)?.filter(|found| found.metadata.is_some()) else { return Ok(()) };
-    // One that is not this machine's is for the command itself to refuse.
+    // The command itself refuses a machine of another workspace.
     let Ok(mut domain) = host.own(name) else { return Ok(()) };
     let here = workspace.as_str();
     if domain.metadata().workspace != here && is_ours(workspace, domain.metadata(), found.id) {
@@ -88,21 +78,20 @@ pub fn follow(workspace: &Workspace, host: &Hypervisor, name: &MachineName) -> R
     Ok(())
 }
 
-/// Does the same for a command that only looks: where another one works on the machine, that does it.
-pub fn notice(workspace: &Workspace, host: &Hypervisor, name: &MachineName) {
+/// Does the same for a command that only reads, unless another command works on the machine: that one records the move.
+pub fn try_record_move(workspace: &Workspace, host: &Hypervisor, name: &MachineName) {
     let holder = Holder {
         pid: std::process::id(),
         command: Command::new("status", [name]),
         since: Timestamp::now().unix(),
     };
     if let Ok(_lock) = Lock::take(&workspace.work_dir(), name, &holder, Duration::ZERO) {
-        // What does not work now is not what was asked for.
-        let _ = follow(workspace, host, name);
+        // A failure here is no failure of what the user asked for.
+        let _ = record_move(workspace, host, name);
     }
 }
 
-/// Returns whether the workspace at `path` is no more, or not the machine's any more. Where that cannot be seen, it is the
-/// machine's.
+/// Returns whether the workspace at `path` certainly no longer exists or no longer holds the machine.
 fn is_gone(path: &Path, machine: &MachineName, id: MachineId) -> bool {
     match fs::metadata(path) {
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -147,7 +136,7 @@ mod tests {
         fs::remove_dir_all(&old).unwrap();
         fs::write(&old, "a file").unwrap();
         assert!(ours(&new));
-        // Nobody's machine becomes this workspace's by its name alone.
+        // No machine becomes this workspace's by its name alone.
         declare(&new, MachineId::generate());
         assert!(!ours(&new));
     }

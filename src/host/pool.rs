@@ -1,4 +1,4 @@
-//! nixvm's storage pool: made where it is missing, found for a machine.
+//! nixvm's storage pool: created where it is missing, found for a machine, checked for files that QEMU may open.
 
 use std::fs;
 
@@ -9,31 +9,39 @@ use crate::model::{MachineName, PoolName, volume};
 use crate::render;
 use crate::storage::{self, Pool};
 
-/// Returns nixvm's pool, made where it is missing.
-///
-/// # Errors
-/// libvirt refuses; it is missing in a session on another host, where this user's home may be anywhere.
+/// Returns nixvm's pool, created if it is missing: not in a session on another host, whose home folders are not known.
 pub fn open_pool(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
-    match new_pool_folder(setup, host) {
-        Some(path) => {
-            let name = setup.pool.as_str();
-            Pool::ensure(host.connection(), name, &render::pool_xml(name, &path)?)
-        }
-        None => open_elsewhere(setup, host),
+    let name = setup.pool.as_str();
+    if let Some(path) = new_pool_folder(setup, host) {
+        return Pool::ensure(host.connection(), name, &render::pool_xml(name, &path)?);
     }
+    Pool::find(host.connection(), name)?.ok_or_else(|| {
+        Failure::user(format!(
+            "the session at `{}` has no pool `{name}`, and nixvm does not know the home folder there to create one",
+            host.uri()
+        ))
+        .hint(format!(
+            "create it on that host: `virsh -c qemu:///session pool-define-as {name} dir --target ~/.local/share/libvirt/images/{name}`, then `pool-build {name}`"
+        ))
+        .into()
+    })
 }
 
-/// Returns the pool that a machine's data disk is in, as its definition says; `None` where it has no domain, or where the
-/// disk is in no pool.
-///
-/// # Errors
-/// The domain is not nixvm's, or libvirt does not answer.
+/// Returns the folder for a new pool; `None` where nixvm cannot choose one.
+fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
+    if !host.is_session() {
+        return Some(format!("/var/lib/libvirt/images/{}", setup.pool));
+    }
+    host.is_local().then(|| setup.session_pools.join(setup.pool.as_str()).display().to_string())
+}
+
+/// Returns the pool of a machine's data disk, as its definition says; `None` without a domain or for a disk outside pools.
 pub fn pool_of(host: &Hypervisor, name: &MachineName) -> Result<Option<PoolName>> {
     if host.find(name)?.is_none() {
         return Ok(None);
     }
     let disks = host.see(name)?.disks()?;
-    // What another tool has a machine write to may be anywhere.
+    // An image that another tool put in place may be anywhere.
     let is_volume = |disk: &&Disk| disk.volume.as_deref().and_then(volume::parse).is_some();
     let Some(disk) = disks.disk(DATA).filter(is_volume) else { return Ok(None) };
     let pool = match (&disk.pool, &disk.file) {
@@ -44,26 +52,14 @@ pub fn pool_of(host: &Hypervisor, name: &MachineName) -> Result<Option<PoolName>
     Ok(pool.and_then(|pool| pool.parse().ok()))
 }
 
-/// Returns the folder that a new pool gets; `None` where that is not for nixvm to choose.
-fn new_pool_folder(setup: &Setup, host: &Hypervisor) -> Option<String> {
-    match (host.is_session(), host.is_local()) {
-        (false, _) => Some(format!("/var/lib/libvirt/images/{}", setup.pool)),
-        (true, true) => Some(setup.session_pools.join(setup.pool.as_str()).display().to_string()),
-        (true, false) => None,
-    }
-}
-
-/// Checks that what confines QEMU on the host lets it at files in the pool's folder.
-///
-/// # Errors
-/// It does not; libvirt does not answer.
+/// Checks that the security driver which confines QEMU on the host allows it to open files in the pool's folder.
 pub fn check_folder(setup: &Setup, host: &Hypervisor) -> Result<()> {
     let pool = Pool::find(host.connection(), setup.pool.as_str())?;
     let folder = pool.map(|pool| pool.path()).transpose()?.or_else(|| new_pool_folder(setup, host));
     let Some(folder) = folder else { return Ok(()) };
-    // What counts is the path behind all links, which only the host itself can tell.
+    // The path behind all links decides, which only the host itself can tell.
     let real = fs::canonicalize(&folder).ok().filter(|_| host.is_local());
-    let real = real.map_or_else(|| folder.clone(), |real| real.display().to_string());
+    let real = real.map_or(folder, |real| real.display().to_string());
     match host.confinement()?.refuses(&real) {
         None => Ok(()),
         Some(why) => Err(Failure::user(format!("no machine can start from the folder `{real}` of the pool `{}`", setup.pool))
@@ -71,15 +67,4 @@ pub fn check_folder(setup: &Setup, host: &Hypervisor) -> Result<()> {
             .hint("use a pool in another folder: below /var/lib/libvirt/images or /srv, with nothing but letters, digits and `-` in its name")
             .into()),
     }
-}
-
-fn open_elsewhere(setup: &Setup, host: &Hypervisor) -> Result<Pool> {
-    let name = setup.pool.as_str();
-    Pool::find(host.connection(), name)?.ok_or_else(|| {
-        Failure::user(format!("the session at `{}` has no pool `{name}`, and its home is not known here", host.uri()))
-            .hint(format!(
-                "make it on that host: `virsh -c qemu:///session pool-define-as {name} dir --target ~/.local/share/libvirt/images/{name}`, then `pool-build {name}`"
-            ))
-            .into()
-    })
 }

@@ -1,17 +1,15 @@
-//! What can be checked of a new machine before anything is written.
+//! Checks before a new machine's files are written, so that a host that cannot build or run it costs nothing.
 
 use crate::error::{Failure, Result};
 use crate::host::{Setup, check_bridge, check_folder};
 use crate::model::{MachineName, Network};
 use crate::nix;
 
-/// Checks what can be checked before anything is written: that no domain has the name, Nix is there, and so is the network.
-///
-/// # Errors
-/// The machine exists, its domain is not nixvm's, or this host cannot build or run it.
+/// Checks that no domain has the name, Nix is installed, and the pool and the network can be used.
 pub fn preflight(setup: &Setup, name: &MachineName, network: Option<&Network>) -> Result<()> {
     let host = setup.hypervisor()?;
     if host.find(name)?.is_some() {
+        // Another tool's domain is refused with a reason of its own.
         host.own(name)?;
         return Err(Failure::user(format!("the machine `{name}` exists; nothing was changed"))
             .hint(format!(

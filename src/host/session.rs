@@ -1,7 +1,7 @@
-//! A libvirt that runs as this user: the folders that it works in, and what the environment says wrong of them.
+//! A libvirt session: the folders of this user that it works in, and environment variables that name wrong ones.
 //!
-//! `su`, `sudo -E` and cron leave variables of another user's, or none. libvirt would then fail with a word on permissions;
-//! as root it would make folders in that user's home which they cannot use any more.
+//! `su`, `sudo -E` and cron leave another user's variables, or none. libvirt would then fail with a bare permission error; as
+//! root it would create folders in that user's home which the user could not use any more.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,13 +13,13 @@ use rustix::process::geteuid;
 
 use crate::error::Failure;
 
-/// Bytes that the path of a socket may have (unix(7): 108, one of which ends it).
+/// Longest path of a socket, in bytes (unix(7): 108 with the byte that ends it).
 const LONGEST_SOCKET: usize = 107;
 
 /// The folders of this user that a session works in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The home, as the environment or the account says.
+    /// As the environment or the account says.
     pub home: Option<PathBuf>,
     /// Where libvirt keeps a user's machines: `XDG_CONFIG_HOME`, or `.config` in the home.
     pub config: PathBuf,
@@ -28,51 +28,53 @@ pub struct Session {
 }
 
 impl Session {
-    /// Returns why no libvirt of this user's can work in these folders.
+    /// Returns why a session of this user cannot work in these folders.
     pub fn fault(&self) -> Option<Failure> {
         let me = geteuid().as_raw();
+        let foreign = |variable: &str, folder: &Path, owner: u32| {
+            let folder = folder.display();
+            Failure::user(format!(
+                "{variable} is {folder}, which belongs to user {owner}, and you are user {me}"
+            ))
+        };
         let Some(home) = &self.home else {
             return Some(
                 Failure::user("a libvirt session works in your home, and you have none")
                     .hint("set HOME to a folder of yours"),
             );
         };
-        // A home that is not there yet is libvirt's to make, or to complain about.
+        // libvirt creates a home that does not exist, or complains about it.
         if let Some(owner) = owner(home).filter(|owner| *owner != me) {
-            return Some(
-                Failure::user(format!("HOME is {}, which belongs to user {owner}, and you are user {me}", home.display()))
-                    .hint("a libvirt session works in your own home: log in as yourself (`su - USER`, `sudo -i`), or set HOME"),
-            );
+            return Some(foreign("HOME", home, owner).hint(
+                "a libvirt session works in your own home: log in as yourself (`su - USER`, `sudo -i`), or set HOME",
+            ));
         }
         let runtime = self.runtime.as_ref()?;
         match owner(runtime) {
             Some(owner) if owner == me => None,
-            Some(owner) => Some(
-                Failure::user(format!(
-                    "XDG_RUNTIME_DIR is {}, which belongs to user {owner}, and you are user {me}",
-                    runtime.display()
-                ))
-                .hint("`su` kept it: log in as yourself (`machinectl shell USER@`, `ssh USER@localhost`), or run `env -u XDG_RUNTIME_DIR nixvm …`"),
-            ),
+            Some(owner) => Some(foreign("XDG_RUNTIME_DIR", runtime, owner).hint(
+                "`su` kept it: log in as yourself (`machinectl shell USER@`, `ssh USER@localhost`), or run `env -u XDG_RUNTIME_DIR nixvm …`",
+            )),
             None => Some(
-                Failure::user(format!("XDG_RUNTIME_DIR is {}, which cannot be entered", runtime.display()))
-                    .hint("`loginctl enable-linger` keeps yours while you are not logged in; or run `env -u XDG_RUNTIME_DIR nixvm …`"),
+                Failure::user(format!("XDG_RUNTIME_DIR is {}, which cannot be entered", runtime.display())).hint(
+                    "`loginctl enable-linger` keeps yours while you are not logged in; or run `env -u XDG_RUNTIME_DIR nixvm …`",
+                ),
             ),
         }
     }
 
-    /// Returns how many letters of a machine's name fit into the paths of its sockets; `None` where all do.
+    /// Returns how many letters of a machine's name fit into the paths of its sockets; `None` where every name fits.
     ///
-    /// `libvirt` is its version, as libvirt counts them: since 9.2 the agent's socket is in the runtime folder.
+    /// `libvirt` is the version as libvirt counts it, 9002000 for 9.2: since then the agent's socket is in the runtime folder.
     pub fn room_for_name(&self, libvirt: u32) -> Option<usize> {
-        let bytes = |path: &Path| path.as_os_str().as_bytes().len();
-        // libvirt puts a number before the name, and takes no more of a name than that (virDomainDefGetShortName).
+        // libvirt puts a number before the name and cuts the name to 20 characters (virDomainDefGetShortName).
         let (number, short) = ("99999-", 20);
-        let monitor = bytes(&self.config) + "/libvirt/qemu/lib/domain-/monitor.sock".len() + number.len();
-        let agent = bytes(&self.config)
-            + "/libvirt/qemu/channel/target/domain-/org.qemu.guest_agent.0".len()
-            + number.len();
-        let longest = if libvirt < 9_002_000 { monitor.max(agent) } else { monitor };
+        let socket = if libvirt < 9_002_000 {
+            "/libvirt/qemu/channel/target/domain-/org.qemu.guest_agent.0"
+        } else {
+            "/libvirt/qemu/lib/domain-/monitor.sock"
+        };
+        let longest = self.config.as_os_str().as_bytes().len() + socket.len() + number.len();
         let room = LONGEST_SOCKET.saturating_sub(longest);
         (room < short).then_some(room)
     }
@@ -81,15 +83,15 @@ impl Session {
     pub fn socket_fault(&self, name: &str, libvirt: u32) -> Option<Failure> {
         let room = self.room_for_name(libvirt).filter(|room| name.len() > *room)?;
         let failure = Failure::user(format!(
-            "libvirt's sockets for `{name}` in {} would have longer paths than {LONGEST_SOCKET} bytes",
+            "the paths of libvirt's sockets for `{name}` in {} would be longer than {LONGEST_SOCKET} bytes",
             self.config.display()
         ));
-        Some(match room {
-            0 => failure.hint("set XDG_CONFIG_HOME to a folder with a short path, for all that uses this session"),
-            room => failure.hint(format!(
-                "take a name of at most {room} letters, or set XDG_CONFIG_HOME to a folder with a shorter path"
-            )),
-        })
+        Some(failure.hint(match room {
+            0 => "set XDG_CONFIG_HOME to a folder with a short path, for every program that uses this session".into(),
+            _ => format!(
+                "choose a name of at most {room} letters, or set XDG_CONFIG_HOME to a folder with a shorter path"
+            ),
+        }))
     }
 }
 
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!((long.room_for_name(9_000_000), long.room_for_name(11_000_000)), (Some(9), None));
         assert!(long.socket_fault("web", 9_000_000).is_none());
         let report = Report::of(&long.socket_fault("database-1", 9_000_000).unwrap().into());
-        assert!(report.hints[0].starts_with("take a name of at most 9 letters"), "{report:?}");
+        assert!(report.hints[0].starts_with("choose a name of at most 9 letters"), "{report:?}");
         let deep = of(&format!("/{}", "x".repeat(90)));
         assert!(
             Report::of(&deep.socket_fault("a", 11_000_000).unwrap().into()).hints[0].contains("a short path")

@@ -13,7 +13,7 @@ mod snapshots;
 
 pub use crate::build::BuiltMachine;
 pub use crate::build::{OptionChange, SourceChange};
-pub use crate::guest::identities::public_keys;
+pub use crate::guest::key_files::public_keys;
 pub use crate::guest::listeners::OpenPorts;
 pub use crate::host::Session;
 pub use crate::host::Setup;

@@ -56,7 +56,7 @@ impl<'a> Work<'a> {
         let holder = Holder { pid: std::process::id(), command, since: Timestamp::now().unix() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
         let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
-        ownership::follow(&setup.workspace, &host, name)?;
+        ownership::record_move(&setup.workspace, &host, name)?;
         // Before the journal is read: it is this workspace's, and the domain may be another's.
         ownership::require_own(&setup.workspace, &host, name)?;
         settle_place(setup, &host, name)?;
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
             Work { setup, host, name: name.clone(), watch, resumed: None, finishes: false, holder, lock };
         if let Ok(domain) = work.domain() {
             foreign::check(setup, &work.host, &domain, &work.holder.command)?;
-            saved::settle(setup, &domain, name, work.holder.command.verb(), watch)?;
+            saved::check(setup, &domain, name, work.holder.command.verb(), watch)?;
         }
         if let Some(left) = journal::read(&setup.workspace.work_dir(), name)? {
             work.take_over(left)?;

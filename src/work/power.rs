@@ -32,7 +32,7 @@ pub fn power_on(work: &Work, domain: &Owned) -> Result<()> {
     fit_data(work, &pool, domain, &machine)?;
     // From here on a new root password or host key is in force, without a build.
     steps::put_identity(work, &pool, &domain.metadata().stem, &machine)?;
-    memory::compare_free(host, &work.name, machine.memory, work.watch)?;
+    memory::warn_free(host, &work.name, machine.memory, work.watch)?;
     ensure_network(host, &machine.network)?;
     // So are changes of memory, CPUs and network.
     steps::define(setup, host, &machine, domain.metadata(), layer_of(domain)?, work.watch)?;

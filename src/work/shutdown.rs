@@ -73,7 +73,7 @@ fn ask(
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
     if setup.discard_saved {
-        saved::settle(setup, &domain, name, "stop", watch)?;
+        saved::check(setup, &domain, name, "stop", watch)?;
     }
     match domain.state()? {
         DomainState::Paused => {
@@ -119,7 +119,7 @@ pub fn pull_plug(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
     if setup.discard_saved {
-        saved::settle(setup, &domain, name, "force-stop", watch)?;
+        saved::check(setup, &domain, name, "force-stop", watch)?;
     }
     let ended = if domain.force_off()? {
         watch.done(&format!("Switched {name} off"));

@@ -100,7 +100,7 @@ fn a_path_too_long_for_libvirts_sockets_is_refused_before_anything_is_written() 
     }
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(
-        ended.stderr.contains("longer paths than 107 bytes") && ended.stderr.contains("XDG_CONFIG_HOME"),
+        ended.stderr.contains("longer than 107 bytes") && ended.stderr.contains("XDG_CONFIG_HOME"),
         "{ended:?}"
     );
     assert!(sandbox.snapshot() == before);

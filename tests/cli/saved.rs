@@ -69,7 +69,7 @@ fn promise_15_a_saved_machine_is_shown_so_and_changed_by_nothing() {
     }
     let off = run(&["force-stop", "web", "--discard-saved"]);
     assert!(
-        off.code == 0 && off.stderr.contains("is thrown away") && !off.stderr.contains("saved: its next"),
+        off.code == 0 && off.stderr.contains("was discarded") && !off.stderr.contains("saved: its next"),
         "{off:?}"
     );
 }

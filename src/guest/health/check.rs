@@ -1,4 +1,4 @@
-//! The user's own health check.
+//! The user's own health check: a program on the host.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,11 +16,10 @@ use crate::work::Work;
 
 use super::look::POLL;
 
-/// How long one run of the user's health check may take.
+/// How long one run may take, and for how long a failing check is repeated.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the user's health check, again and again where it fails, and returns why the machine does not pass it and what the
-/// check said.
+/// Runs the user's health check, repeatedly if it fails, and returns why the machine does not pass it, with the check's output.
 pub(super) fn check(
     work: &Work,
     machine: &Machine,
@@ -30,27 +29,23 @@ pub(super) fn check(
     let Some(program) = config::health_check(&work.setup.workspace, &work.name)? else { return Ok(None) };
     work.watch.step(&format!("Running the health check of {}", work.name));
     let at = place(work.setup, domain, machine.mac).known();
-    // So that `nixvm ssh` in it means this workspace and this libvirt.
+    // For `nixvm ssh` in the check: this workspace and this libvirt.
     let command = health_check(program, &work.name, at)
         .current_dir(work.setup.workspace.root())
         .env("NIXVM_CONNECT", work.setup.connect.as_str());
     let mut failed = None;
     let passed = interrupt::poll(left.min(CHECK_LIMIT), POLL, || {
-        match command.output_within(CHECK_LIMIT) {
-            Ok(_) => return Ok(Some(())),
-            Err(error) => {
-                interrupt::check()?;
-                let Report { error, causes, .. } = Report::of(&error);
-                let said = words::said(format!("machines/{}/health-check", work.name), &causes.join("\n"));
-                failed = Some((error, if said.lines.is_empty() { Vec::new() } else { vec![said] }));
-            }
-        }
+        let Err(error) = command.output_within(CHECK_LIMIT) else { return Ok(Some(())) };
+        interrupt::check()?;
+        let Report { error, causes, .. } = Report::of(&error);
+        let said = words::said(format!("machines/{}/health-check", work.name), &causes.join("\n"));
+        failed = Some((error, if said.lines.is_empty() { Vec::new() } else { vec![said] }));
         Ok(None)
     })?;
     Ok(failed.filter(|_| passed.is_none()))
 }
 
-/// Returns the command of a health check: the guest's address is its argument, empty where it is not known.
+/// Returns the command of a health check. The guest's address is its argument, empty if not known.
 fn health_check(program: PathBuf, name: &MachineName, at: Option<SocketAddr>) -> Command {
     let address = at.map(|at| at.ip().to_string()).unwrap_or_default();
     Command::new(program)
@@ -72,7 +67,7 @@ mod tests {
         let command = |program: &str, at| health_check(program.into(), &web, at);
         assert_eq!(command("/w/health-check", Some(at)).to_string(), "/w/health-check 10.0.0.7");
         assert_eq!(command("/w/health-check", None).to_string(), "/w/health-check ''");
-        // `sh` reads what its argument names: a stand-in for a program that somebody else has just written.
+        // `sh` reads the file that its argument names, and so stands in for the user's program.
         let dir = tempfile::tempdir().unwrap();
         let script = "echo $NIXVM_MACHINE $NIXVM_ADDRESS $NIXVM_SSH_PORT\n";
         std::fs::write(dir.path().join("10.0.0.7"), script).unwrap();

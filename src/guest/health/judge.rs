@@ -1,74 +1,67 @@
-//! What follows from what is seen of a guest.
+//! Decides whether a guest is as healthy as it was before.
 
 use std::collections::BTreeSet;
 
-use crate::guest::serial::Told;
+use crate::guest::serial::BootLog;
 use crate::model::{Observation, System};
 
-/// How often the firmware must have begun to boot before it counts as a loop.
+/// How many boots count as a boot loop.
 const LOOP: usize = 4;
 
-/// A guest that boots, at one moment.
+/// One sample of a guest that boots.
 #[derive(Debug, Clone, Default)]
-pub struct Moment {
-    /// Whether it is off.
+pub struct Sample {
     pub off: bool,
-    /// What its serial log tells of this boot.
-    pub told: Told,
-    /// What can be seen of it.
+    pub log: BootLog,
     pub seen: Observation,
-    /// The units that failed and are about to be started again, or were a moment ago.
+    /// The units that failed and wait for a restart, or did a moment ago.
     pub restless: BTreeSet<String>,
 }
 
-/// What follows of what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is as well as before.
     Healthy,
     /// It is too early to tell, for this reason.
     Early(String),
-    /// It has started everything and still lacks this; that may come a little later.
+    /// Everything was started and this is still missing; it may come a little later.
     Lacking(String),
-    /// It is not, for this reason, and will not become so.
+    /// It will not become healthy, for this reason.
     Unhealthy(String),
 }
 
-/// Returns what follows for a guest that was `before` from what is `now`.
-pub fn judge(before: &Observation, now: &Moment) -> Verdict {
+/// Judges a guest by what it was `before` and is `now`.
+pub fn judge(before: &Observation, now: &Sample) -> Verdict {
     let seen = &now.seen;
-    if let Some(panic) = &now.told.panic {
-        return Verdict::Unhealthy(format!("its kernel gave up: {panic}"));
+    if let Some(panic) = &now.log.panic {
+        return Verdict::Unhealthy(format!("its kernel panicked: {panic}"));
     }
     if now.off {
         return Verdict::Unhealthy("it switched itself off while it was starting".into());
     }
-    if now.told.shell && !seen.answers() {
-        return Verdict::Unhealthy("its firmware found nothing to boot from".into());
-    }
-    if now.told.boots >= LOOP && !seen.answers() {
-        return Verdict::Unhealthy(format!("it began to boot {} times", now.told.boots));
-    }
     if !seen.answers() {
-        return Verdict::Early("neither its agent nor ssh answers".into());
+        return match &now.log {
+            log if log.shell => Verdict::Unhealthy("its firmware found nothing to boot from".into()),
+            log if log.boots >= LOOP => Verdict::Unhealthy(format!("it began to boot {} times", log.boots)),
+            _ => Verdict::Early("neither its agent nor ssh answers".into()),
+        };
     }
     let new = new_failures(before, seen);
     match seen.system {
         Some(System::Starting) => return Verdict::Early("it is still starting".into()),
         Some(System::Maintenance) => {
-            return Verdict::Unhealthy("its start failed, and it waits for a person at its console".into());
+            return Verdict::Unhealthy("its start failed, and it waits for input at its console".into());
         }
-        Some(System::Other) => return Verdict::Early("systemd is in no state to tell".into()),
-        // Nobody can be asked where nobody could before either: then an answer has to be enough.
+        Some(System::Other) => return Verdict::Early("systemd does not report a usable state".into()),
+        // If its state could not be asked for before either, an answer is enough.
         None if before.system.is_some() => {
-            return Verdict::Lacking("nobody in it can be asked for its state any more".into());
+            return Verdict::Lacking("it does not tell the state of its units, and did before".into());
         }
         Some(System::Degraded) if !new.is_empty() => {
             return Verdict::Unhealthy(format!("these units fail in the new system: {}", new.join(", ")));
         }
         Some(System::Running | System::Degraded) | None => {}
     }
-    // An agent answers without a network.
+    // An agent answers even without a network.
     if before.ssh && !seen.ssh {
         return Verdict::Lacking("ssh does not answer, and did before".into());
     }
@@ -84,8 +77,8 @@ pub(super) fn new_failures(before: &Observation, seen: &Observation) -> Vec<Stri
     seen.failed.difference(&before.failed).cloned().collect()
 }
 
-/// Returns the units that fail again and again and neither did so nor had failed before, sorted by name.
-pub(super) fn new_restless(before: &Observation, now: &Moment) -> Vec<String> {
+/// Returns the units that fail again and again, without those that did so or had failed before, sorted by name.
+pub(super) fn new_restless(before: &Observation, now: &Sample) -> Vec<String> {
     let accepted = |unit: &&String| before.restarting.contains(*unit) || before.failed.contains(*unit);
     now.restless.iter().filter(|unit| !accepted(unit)).cloned().collect()
 }
@@ -102,7 +95,7 @@ mod tests {
     #[test]
     fn a_unit_that_fails_again_and_again_is_given_a_little_time() {
         let restless =
-            |unit: &str| Moment { seen: well(), restless: [unit.to_owned()].into(), ..Moment::default() };
+            |unit: &str| Sample { seen: well(), restless: [unit.to_owned()].into(), ..Sample::default() };
         let lacking = judge(&well(), &restless("a.service"));
         assert!(matches!(&lacking, Verdict::Lacking(why) if why.contains("a.service")), "{lacking:?}");
         let flapped = Observation { restarting: ["a.service".to_owned()].into(), ..well() };
@@ -116,7 +109,7 @@ mod tests {
     }
 
     fn verdict(before: &Observation, seen: Observation) -> Verdict {
-        judge(before, &Moment { seen, ..Moment::default() })
+        judge(before, &Sample { seen, ..Sample::default() })
     }
 
     fn unhealthy(verdict: &Verdict, word: &str) -> bool {
@@ -130,11 +123,11 @@ mod tests {
             (well(), well()),
             (degraded(&["a.service"]), well()),
             (degraded(&["a.service", "b.service"]), degraded(&["b.service"])),
-            // ssh alone, and nobody who can log in, as before.
+            // ssh alone, and no login, as before.
             (seen(false, true, None, &[]), seen(false, true, None, &[])),
             // Nothing answered before: whatever answers now is better.
             (Observation::default(), seen(true, false, Some(System::Running), &[])),
-            // An agent that is gone is missed by nobody as long as ssh can tell.
+            // A missing agent does not matter as long as ssh tells the state.
             (well(), seen(false, true, Some(System::Running), &[])),
         ] {
             assert_eq!(verdict(&before, now.clone()), Verdict::Healthy, "{before:?} -> {now:?}");
@@ -171,16 +164,16 @@ mod tests {
 
     #[test]
     fn what_cannot_get_better_is_certain() {
-        let moment = |change: fn(&mut Moment)| {
-            let mut moment = Moment::default();
+        let moment = |change: fn(&mut Sample)| {
+            let mut moment = Sample::default();
             change(&mut moment);
             judge(&well(), &moment)
         };
         assert!(unhealthy(&moment(|m| m.off = true), "switched itself off"));
-        assert!(unhealthy(&moment(|m| m.told.panic = Some("Kernel panic".into())), "Kernel panic"));
-        assert!(unhealthy(&moment(|m| m.told.boots = LOOP), "4 times"));
-        assert!(unhealthy(&moment(|m| m.told.shell = true), "nothing to boot from"));
-        assert!(matches!(moment(|m| m.told.boots = 1), Verdict::Early(_)));
+        assert!(unhealthy(&moment(|m| m.log.panic = Some("Kernel panic".into())), "Kernel panic"));
+        assert!(unhealthy(&moment(|m| m.log.boots = LOOP), "4 times"));
+        assert!(unhealthy(&moment(|m| m.log.shell = true), "nothing to boot from"));
+        assert!(matches!(moment(|m| m.log.boots = 1), Verdict::Early(_)));
         assert!(unhealthy(&verdict(&well(), seen(true, true, Some(System::Maintenance), &[])), "console"));
     }
 }

@@ -1,12 +1,14 @@
-//! Whether a guest came up as well as it was before.
+//! Whether a guest came up as healthy as it was before.
 //!
-//! How a guest is seen is apart from what follows from it: that is a pure function, [`judge()`].
+//! `look` observes the guest, and the pure function `judge` decides.
 
 mod check;
 mod judge;
 mod look;
+mod report;
 mod wait;
 mod words;
 
 pub use look::{glance, observe};
-pub use wait::{Judged, cause, limit, tell_failing, wait};
+pub use report::{Judged, cause, note_failing};
+pub use wait::{limit, wait};

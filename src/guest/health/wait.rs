@@ -1,10 +1,10 @@
-//! Waits until it is clear how a guest comes up.
+//! Waits until a guest that boots can be judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Result, Said};
-use crate::guest::serial::{self, Told};
+use crate::error::Result;
+use crate::guest::serial::{self, BootLog};
 use crate::host::accelerator;
 use crate::interrupt;
 use crate::model::domain::Accelerator;
@@ -12,20 +12,18 @@ use crate::model::{Machine, Observation, System};
 use crate::work::Work;
 
 use super::check::check;
-use super::judge::{Moment, Verdict, judge, new_failures, new_restless};
+use super::judge::{Sample, Verdict, judge, new_failures, new_restless};
 use super::look::{Look, POLL, Ssh, look};
+use super::report::Judged;
 use super::words;
 
-/// Lines of the serial log that a failure shows.
-const LOG_LINES: usize = 12;
-
-/// For how long a unit that fails again and again has to be quiet before it counts as well.
+/// How long a unit that failed repeatedly must be quiet before the guest counts as healthy.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// The units that say why a guest that runs cannot be reached.
+/// The units that may say why a guest that runs cannot be reached.
 const NETWORK: [&str; 4] = ["sshd.service", "ssh.service", "systemd-networkd.service", "firewall.service"];
 
-/// Returns how long a guest is given to come up.
+/// Returns how long a guest gets to come up.
 ///
 /// *Measured* on two cores under TCG: 47 s on an idle host, 90 s on a busy one.
 pub fn limit(accelerator: Accelerator) -> Duration {
@@ -35,44 +33,20 @@ pub fn limit(accelerator: Accelerator) -> Duration {
     }
 }
 
-/// What came of waiting for a guest.
-#[derive(Debug, Clone, Default)]
-pub struct Judged {
-    /// Why it is not well; `None` where it is.
-    pub fault: Option<String>,
-    /// When its ssh or its agent answered first.
-    pub answered: Option<Instant>,
-    /// How it was at the end.
-    pub seen: Observation,
-    /// What its units or the health check said of the fault.
-    pub said: Vec<Said>,
-    /// What it printed on its serial port.
-    pub log: String,
-}
-
-impl Judged {
-    /// Returns the judgement of a guest that could not even be switched on.
-    pub fn fault(fault: String) -> Self {
-        Judged { fault: Some(fault), ..Judged::default() }
-    }
-}
-
-/// Units of a guest that fail again and again, as far as that was seen.
+/// Units of a guest that failed and waited for a restart, and when that was last seen.
 #[derive(Default)]
 struct Restless(BTreeMap<String, Instant>);
 
 impl Restless {
-    /// Takes note of those that are about to be started again, and returns all that were a moment ago.
+    /// Adds those of one observation, and returns all of the last [`QUIET`] period.
     fn now(&mut self, units: BTreeSet<String>) -> BTreeSet<String> {
         self.0.extend(units.into_iter().map(|unit| (unit, Instant::now())));
         self.0.iter().filter(|(_, last)| last.elapsed() < QUIET).map(|(unit, _)| unit.clone()).collect()
     }
 }
 
-/// Waits until it is clear how a guest that was switched on comes up, and returns that.
-///
-/// # Errors
-/// libvirt does not answer, the health check is not to be trusted, or an interruption.
+/// Waits until a guest that was switched on can be judged, and judges it. `log_mark` is the length of its serial log before, in
+/// bytes. A health check that is not to be trusted is an error.
 pub fn wait(
     work: &Work,
     machine: &Machine,
@@ -88,16 +62,17 @@ pub fn wait(
     let stem = &domain.metadata().stem;
     let log = || serial::since(&pool, stem, log_mark);
     work.watch.step(&format!("Waiting for {} to come up", work.name));
-    let (began, mut answered, mut lacking) = (Instant::now(), None, None::<Instant>);
-    let (mut well, mut restless) = (None::<Instant>, Restless::default());
-    let mut last = Moment::default();
-    let mut reason = String::new();
+    let (began, mut answered) = (Instant::now(), None);
+    let (mut healthy, mut lacking) = (None::<Instant>, None::<Instant>);
+    let (mut restless, mut last, mut reason) = (Restless::default(), Sample::default(), String::new());
     let ended = interrupt::poll(limit, POLL, || {
         let off = !domain.state()?.is_active();
-        let ssh = match last.seen.ssh {
-            true => Ssh::Answered,
-            false if before.agent && began.elapsed() < limit / 4 => Ssh::AskLate,
-            false => Ssh::Ask,
+        let ssh = if last.seen.ssh {
+            Ssh::Answered
+        } else if before.agent && began.elapsed() < limit / 4 {
+            Ssh::AskLate
+        } else {
+            Ssh::Ask
         };
         let looked = if off { Look::default() } else { look(work, &domain, machine, ssh) };
         let mut seen = looked.seen;
@@ -105,37 +80,32 @@ pub fn wait(
         if seen.answers() {
             answered.get_or_insert_with(Instant::now);
         }
-        // What answers needs no log to explain it.
-        let told = if seen.answers() { Told::default() } else { serial::tell(&log()) };
-        last = Moment { off, told, seen, restless: restless.now(looked.restless) };
-        let fault = match judge(before, &last) {
+        // The log only matters while the guest does not answer.
+        let log = if seen.answers() { BootLog::default() } else { serial::parse(&log()) };
+        last = Sample { off, log, seen, restless: restless.now(looked.restless) };
+        match judge(before, &last) {
             Verdict::Healthy => {
-                // A unit that was started again may fail once more, between two looks at it.
+                // A unit that was restarted may fail once more, between two observations.
                 let calm = last.seen.restarting.is_subset(&before.restarting);
-                if calm || well.get_or_insert_with(Instant::now).elapsed() > QUIET {
-                    return Ok(Some(None));
-                }
-                return Ok(None);
+                let long = healthy.get_or_insert_with(Instant::now).elapsed() > QUIET;
+                return Ok((calm || long).then_some(None));
             }
-            Verdict::Unhealthy(fault) => return Ok(Some(Some(fault))),
-            Verdict::Early(why) => {
-                lacking = None;
-                why
-            }
+            Verdict::Unhealthy(why) => return Ok(Some(Some(why))),
+            Verdict::Early(why) => (lacking, reason) = (None, why),
             Verdict::Lacking(why) => {
                 if lacking.get_or_insert_with(Instant::now).elapsed() > limit / 4 {
                     return Ok(Some(Some(why)));
                 }
-                why
+                reason = why;
             }
-        };
-        (reason, well) = (fault, None);
+        }
+        healthy = None;
         Ok(None)
     })?;
     let mut fault = match ended {
         Some(fault) => fault,
-        // It was well when the time was over, and only to be seen so for a little longer.
-        None if well.is_some() => None,
+        // It was healthy at the time limit, only not for long enough.
+        None if healthy.is_some() => None,
         None => Some(format!("after {} s {reason}", began.elapsed().as_secs())),
     };
     let mut said = Vec::new();
@@ -151,35 +121,14 @@ pub fn wait(
     Ok(Judged { fault, answered, seen: last.seen, said, log: log() })
 }
 
-/// Returns what is to be asked of a guest that answers and is not well.
-fn question(before: &Observation, now: &Moment) -> words::Question {
+/// Returns the question to a guest that answers and is unhealthy.
+fn question(before: &Observation, now: &Sample) -> words::Question {
     let mut units = new_failures(before, &now.seen);
     units.extend(new_restless(before, now));
     if before.ssh && !now.seen.ssh {
         units.extend(NETWORK.map(str::to_owned));
     }
     words::Question { jobs: units.is_empty() || now.seen.system == Some(System::Starting), units }
-}
-
-/// Returns why a guest is not well, as the cause of a failure: with what its units say or, where nobody could be asked, the
-/// end of its serial log.
-pub fn cause(fault: &str, judged: Option<&Judged>) -> Failure {
-    let cause = Failure::user(fault);
-    let Some(judged) = judged else { return cause };
-    if !judged.said.is_empty() {
-        return cause.said(judged.said.clone());
-    }
-    match serial::tail(&judged.log, LOG_LINES) {
-        tail if tail.is_empty() => cause,
-        tail => cause.because(anyhow::Error::msg(format!("the end of its serial log:\n{tail}"))),
-    }
-}
-
-/// Tells of units that fail and were no reason to go back: silence would make them look like they work.
-pub fn tell_failing(work: &Work, units: &[String]) {
-    if !units.is_empty() {
-        work.watch.note(&format!("these units of {} still fail: {}", work.name, units.join(", ")));
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +145,7 @@ mod tests {
             ..Observation::default()
         };
         let asked = |now: Observation| {
-            question(&seen(true, &["old.service"]), &Moment { seen: now, ..Moment::default() })
+            question(&seen(true, &["old.service"]), &Sample { seen: now, ..Sample::default() })
         };
         assert_eq!(asked(seen(true, &["new.service", "old.service"])).units, ["new.service"]);
         assert_eq!(asked(seen(false, &[])).units, NETWORK);

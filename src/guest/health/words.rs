@@ -1,4 +1,4 @@
-//! What a guest that is not well says itself: the last lines of the units that fail, asked for before it is switched off.
+//! What an unhealthy guest itself says: the last lines of the units that fail, asked for before it is switched off.
 
 use std::time::Duration;
 
@@ -10,43 +10,41 @@ use crate::host::Setup;
 use crate::hypervisor::Owned;
 use crate::model::{Machine, plain};
 
-/// How long the guest may take to answer: a journal of 256 MiB is read without KVM.
+/// How long the guest may take to answer: without KVM, it may have to read a journal of 256 MiB.
 const LIMIT: Duration = Duration::from_secs(45);
 
-/// How many units are asked about; the reason names them all.
+/// How many units are asked about; the message names all of them.
 const UNITS: usize = 8;
 
-/// Lines of each. A unit that is started again and again says its own words some lines before systemd gives it up.
+/// Lines of each. A unit that is restarted repeatedly prints its own messages some lines before systemd gives up on it.
 const LINES: usize = 20;
 
 /// Characters of a line that are shown.
 const WIDTH: usize = 300;
 
-/// Bytes of one unit's lines that the guest sends.
+/// Bytes that the guest sends for one unit.
 const BYTES: usize = 8192;
 
-/// Begins each part of the answer; no line of a journal does, for each begins with its time.
+/// Begins each part of the answer. No line of a journal does: each begins with its time.
 const MARK: &str = "--nixvm-- ";
 
-/// What stands for the jobs that systemd has not finished, where that is the question.
+/// The name of the part with the jobs that systemd has not finished.
 const JOBS: &str = "systemctl list-jobs";
 
-/// What is to be asked of a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Question {
-    /// The units whose last lines are wanted.
     pub(super) units: Vec<String>,
-    /// Whether systemd's unfinished jobs are, too.
+    /// Whether systemd's unfinished jobs are wanted too.
     pub(super) jobs: bool,
 }
 
 impl Question {
-    /// Returns the line for a shell in the guest; `None` where nothing is to be asked.
+    /// Returns the script for a shell in the guest; `None` where nothing is wanted.
     fn script(&self) -> Option<String> {
         if self.units.is_empty() && !self.jobs {
             return None;
         }
-        // The agent's own PATH is short.
+        // The agent has a short PATH.
         let mut script = "PATH=$PATH:/run/current-system/sw/bin:/usr/bin:/bin".to_owned();
         if self.jobs {
             script.push_str(&format!("; echo '{MARK}{JOBS}'; systemctl list-jobs --no-pager --no-legend"));
@@ -61,18 +59,17 @@ impl Question {
     }
 }
 
-/// Returns what the guest says of that, through its agent, else through ssh; nothing where it cannot be asked.
+/// Returns the guest's answer, through its agent or else through ssh; nothing where neither answers.
 pub(super) fn of(setup: &Setup, domain: &Owned, machine: &Machine, question: &Question) -> Vec<Said> {
     let Some(script) = question.script() else { return Vec::new() };
     let by_agent = || domain.agent_run(&["/bin/sh", "-c", &script], LIMIT).ok().map(|output| output.stdout);
-    // Not every account may read the journal of others; admin of profile core becomes root unasked.
+    // Not every account may read all of the journal; admin of the profile core can become root without a password.
     let shell = format!("/bin/sh -c {}", quoted(&script));
     let as_root = format!("sudo -n {shell} || {shell}");
     let by_ssh = || ask(machine, setup, &place(setup, domain, machine.mac).known()?, &as_root);
     by_agent().or_else(by_ssh).map(|answer| parts(&answer)).unwrap_or_default()
 }
 
-/// Returns the parts of an answer that say something.
 fn parts(answer: &str) -> Vec<Said> {
     let mut parts: Vec<Said> = Vec::new();
     // A unit's last bytes need not end in a newline.
@@ -86,7 +83,7 @@ fn parts(answer: &str) -> Vec<Said> {
     parts.into_iter().map(bounded).filter(|part| !part.lines.is_empty()).collect()
 }
 
-/// Returns the last of those lines that say something, without what a terminal would obey.
+/// Returns the last lines of a text that are not blank, without terminal sequences.
 pub(super) fn said(source: impl Into<String>, text: &str) -> Said {
     bounded(Said { source: source.into(), lines: plain(text).lines().map(str::to_owned).collect() })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, build_machine, flake, tell_not_carried_out};
+use crate::build::{BuiltMachine, build_machine, flake, note_not_carried_out};
 use crate::config;
 use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch};
@@ -70,7 +70,7 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
         .len();
     let not_carried_out = image::read_not_carried_out(&image)?;
     watch.done(&format!("Built profile {profile}"));
-    tell_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);
+    note_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);
     Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes, not_carried_out })
 }
 

@@ -171,7 +171,7 @@ pub fn rollback(
         watch.done(&format!("{name} has generation {to} at its next start"));
     }
     let failing = judged.map(|judged| judged.seen.failing()).unwrap_or_default();
-    health::tell_failing(&work, &failing);
+    health::note_failing(&work, &failing);
     Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, seconds, failing })
 }
 

@@ -53,7 +53,7 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     let work = Work::begin(setup, name, "create", watch)?;
     work.host.check_free(name, machine.machine_id)?;
     work.host.check_mac(name, machine.machine_id, machine.mac)?;
-    memory::compare(&work.host, name, machine.memory, watch)?;
+    memory::warn_total(&work.host, name, machine.memory, watch)?;
     subnet::note_faults(&work.host, &machine.network, watch)?;
     let built = build_machine(setup, machine, None, watch)?;
 

@@ -153,7 +153,7 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         Step::Volume(volume) => pool.delete(volume).map(drop),
         Step::Undefine => host.own(name)?.undefine(),
         Step::Kept => kept::remove_folder(&kept::of_machine(setup, name)),
-        Step::Made => kept::forget_made(setup, name),
+        Step::Made => kept::remove_outputs(setup, name),
         Step::Files => config::remove(&setup.workspace, name).map(drop),
     })?;
     if domain.is_some() || !volumes.is_empty() {

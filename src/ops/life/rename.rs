@@ -165,7 +165,7 @@ fn tidy(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
         kept::remove_folder(&to)?;
         fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename {}", from.display())))?;
     }
-    kept::forget_made(setup, old)
+    kept::remove_outputs(setup, old)
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
     }
     let (settings, steps) = plan(&machine, asked, observed)?;
     if let Some(wanted) = asked.memory {
-        memory::compare(&work.host, name, wanted, watch)?;
+        memory::warn_total(&work.host, name, wanted, watch)?;
     }
     work.carry_out(&steps, |step| match (step, &domain, &pool) {
         (Step::Files, ..) => config::change(&setup.workspace, name, |files| {

@@ -32,9 +32,9 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
     if state == DomainState::Saved {
         layers::check_chain(&work.pool()?, &domain)?;
         let machine = config::load(&setup.workspace, name)?;
-        memory::compare_free(&work.host, name, machine.memory, watch)?;
+        memory::warn_free(&work.host, name, machine.memory, watch)?;
         ensure_network(&work.host, &machine.network)?;
-        saved::go_on(&domain, name, watch)?;
+        saved::resume(&domain, name, watch)?;
         return Ok(Started { machine: name.clone(), was_running: false });
     }
     merge_links(&work, &mut domain)?;

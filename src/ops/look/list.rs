@@ -119,9 +119,9 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
     let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
-        let other_workspace = ownership::of_another(&setup.workspace, metadata, domain.id);
+        let other_workspace = ownership::other_workspace(&setup.workspace, metadata, domain.id);
         if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
-            ownership::notice(&setup.workspace, &host, &metadata.machine);
+            ownership::try_record_move(&setup.workspace, &host, &metadata.machine);
         }
         // Another workspace's files say which of a domain's addresses is the guest's own.
         if domain.state.can_answer()

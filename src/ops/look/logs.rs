@@ -59,7 +59,7 @@ pub enum Log {
 pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn Watch) -> Result<Log> {
     let host = setup.hypervisor()?;
     let seen = host.see(name)?;
-    if let Some(other) = ownership::of_another(&setup.workspace, seen.metadata(), seen.observe()?.id) {
+    if let Some(other) = ownership::other_workspace(&setup.workspace, seen.metadata(), seen.observe()?.id) {
         watch.note(&format!("{name} is a machine of the workspace `{other}`"));
         if asked.serial || asked.unit.is_none() {
             return Ok(Log::Serial);

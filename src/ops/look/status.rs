@@ -159,9 +159,9 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
 /// Returns the workspace that a domain is of, if that is not this one, wherever this one was moved.
 fn whose(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Option<String>> {
     let recorded = domain.metadata();
-    let other = ownership::of_another(&setup.workspace, recorded, domain.observe()?.id);
+    let other = ownership::other_workspace(&setup.workspace, recorded, domain.observe()?.id);
     if other.is_none() && recorded.workspace != setup.workspace.as_str() {
-        ownership::notice(&setup.workspace, host, domain.name());
+        ownership::try_record_move(&setup.workspace, host, domain.name());
     }
     Ok(other)
 }

@@ -65,7 +65,7 @@ pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
             generation: snapshot.generation,
             consistent: snapshot.consistent,
             bytes: pool.usage(&volume)?.map(|usage| usage.allocation),
-            lying_on: layers.lying_on(snapshot.layer),
+            lying_on: layers.children(snapshot.layer),
             volume,
         });
     }

@@ -80,7 +80,7 @@ fn ours(setup: &Setup, host: &Hypervisor, records: &[Metadata]) -> Result<BTreeS
             && let Some(domain) = host.find(&record.machine)?
             && ownership::is_ours(&setup.workspace, record, domain.id)
         {
-            ownership::notice(&setup.workspace, host, &record.machine);
+            ownership::try_record_move(&setup.workspace, host, &record.machine);
             names.insert(record.machine.clone());
         }
     }

@@ -69,7 +69,7 @@ impl Upgrade<'_> {
             record_health(work, facts.target, health, Some(&seen))?;
         }
         let failing = seen.failing();
-        health::tell_failing(work, &failing);
+        health::note_failing(work, &failing);
         Ok(failing)
     }
 }

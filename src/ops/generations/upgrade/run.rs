@@ -171,7 +171,7 @@ impl<'a> Upgrade<'a> {
             (_, None) => format!("{name} runs generation {}", facts.target),
         });
         let failing = self.judged.as_ref().map(|judged| judged.seen.failing()).unwrap_or_default();
-        health::tell_failing(work, &failing);
+        health::note_failing(work, &failing);
         Ok(Upgraded {
             machine: name,
             from: facts.current,
