@@ -1,6 +1,6 @@
-//! A firewall's rules, and what becomes of a packet in them.
+//! A firewall's rules, and what they do with a packet.
 //!
-//! Not every test of every firewall is known here. So a rule matches, does not, or may; and a packet counts as dropped only
+//! nixvm does not know every test of every firewall. So a rule matches, does not, or may; and a packet counts as dropped only
 //! where no rule could have let it through.
 
 use std::collections::BTreeMap;
@@ -9,40 +9,34 @@ use std::ops::RangeInclusive;
 
 use crate::model::Ipv4Range;
 
-/// How deep chains are followed into each other; the kernel allows 16.
+/// Most nested chains; the kernel's limit.
 const DEPTH: usize = 16;
 
-/// Where in the kernel a chain looks at packets.
+/// The point in the kernel where a chain sees packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// At those for this host.
+    /// Packets for this host.
     Input,
-    /// At those that it passes on.
+    /// Packets that it forwards.
     Forward,
 }
 
-/// The first packet of a connection, or one that belongs to a connection that was let through.
+/// A packet; `None` is unknown.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    /// The interface it comes in by; `None` for one whose name is not known, which is none of the guests'.
+    /// An unknown interface is none of the guests'.
     pub input: Option<&'a str>,
-    /// The interface it leaves by; likewise.
     pub output: Option<&'a str>,
-    /// Where it is from; `None` is unknown.
     pub source: Option<Ipv4Addr>,
-    /// Where it goes; `None` is unknown.
     pub destination: Option<Ipv4Addr>,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// The port it is from; `None` is unknown.
     pub source_port: Option<u16>,
-    /// The port it goes to; `None` is unknown.
     pub port: Option<u16>,
     /// `new` or `established`.
     pub state: &'static str,
 }
 
-/// Whether a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Match {
     Yes,
@@ -50,97 +44,77 @@ enum Match {
     Maybe,
 }
 
-/// What a rule asks of a packet.
+/// What a rule tests in a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
-    /// It comes in by one of these interfaces; `+` or `*` at the end stand for anything.
+    /// The incoming interface; `+` or `*` at the end of a name stand for anything.
     Input(Vec<String>),
-    /// It leaves by one of these.
+    /// The outgoing interface.
     Output(Vec<String>),
-    /// It is from one of these addresses.
     Source(Vec<Ipv4Range>),
     /// It goes to one of these.
     Destination(Vec<Ipv4Range>),
-    /// It is for everybody on its network.
+    /// The destination is the broadcast address.
     Broadcast,
-    /// It is of one of these protocols.
     Protocol(Vec<String>),
-    /// It is from one of these ports.
     SourcePort(Vec<RangeInclusive<u16>>),
-    /// It goes to one of these ports.
     Port(Vec<RangeInclusive<u16>>),
-    /// It is of that protocol and from one of these ports.
+    /// Protocol and source port.
     SourcePortOf(String, Vec<RangeInclusive<u16>>),
-    /// It is of that protocol and goes to one of these ports.
+    /// Protocol and destination port.
     PortOf(String, Vec<RangeInclusive<u16>>),
-    /// Its connection is in one of these states.
+    /// The state of its connection.
     State(Vec<String>),
-    /// Something that is never so of the packets that are asked about.
+    /// A test that none of nixvm's packets can pass.
     Never,
-    /// Something that is not known here.
     Unknown,
 }
 
-/// One condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// What is asked.
     pub test: Test,
-    /// Whether the rule wants it not to be so.
     pub negated: bool,
 }
 
-/// What a rule does with a packet that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Lets it through.
     Accept,
-    /// Drops or rejects it.
+    /// Drops or rejects.
     Drop,
-    /// Goes through another chain, and comes back.
+    /// Continues in another chain, and comes back.
     Jump(String),
-    /// Goes through another chain, and leaves this one.
+    /// Continues in another chain, and leaves this one.
     Goto(String),
-    /// Leaves this chain.
     Return,
-    /// Counts or logs it.
+    /// Only counts or logs.
     Nothing,
-    /// Something that is not known here.
     Unknown,
 }
 
-/// One rule of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What must be so.
     pub conditions: Vec<Condition>,
-    /// What happens then.
     pub verdict: Verdict,
 }
 
-/// A chain that the kernel shows packets to.
+/// A chain at a hook of the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Its name.
     pub chain: String,
-    /// Where.
     pub hook: Hook,
-    /// Whether what no rule decides is dropped.
+    /// Whether its policy drops a packet that no rule decides.
     pub drops: bool,
 }
 
-/// Chains that can lead to each other.
+/// Chains that can jump to each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Its name as nft(8) takes it, `inet filter`; `None` for one of iptables.
+    /// Its name for nft(8), such as `inet filter`; `None` for iptables.
     pub nft: Option<String>,
-    /// The chains by which packets enter.
     pub bases: Vec<Base>,
-    /// All its chains.
     pub chains: BTreeMap<String, Vec<Rule>>,
 }
 
-/// How a way through a chain ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Accepted,
@@ -151,12 +125,12 @@ enum End {
 
 struct Walked {
     end: End,
-    /// Whether a rule that may match lets the packet through before that.
+    /// Whether a rule that may match accepts the packet before that.
     may_pass: bool,
 }
 
 impl Table {
-    /// Returns the chain that is certain to drop the packet there, if there is one.
+    /// Returns the chain that certainly drops the packet.
     pub fn dropped_by(&self, hook: Hook, packet: &Packet) -> Option<&str> {
         let dropping = self.bases.iter().filter(|base| base.hook == hook).find(|base| {
             let walked = self.walk(&base.chain, packet, DEPTH);
@@ -185,7 +159,7 @@ impl Table {
                 Verdict::Accept if certain => return ends(End::Accepted),
                 Verdict::Drop if certain => return ends(End::Dropped),
                 Verdict::Return if certain => return ends(End::Through),
-                // Were it not so, the packet would go on to the next rule.
+                // If it does not match, the packet meets the next rule.
                 Verdict::Drop => {}
                 Verdict::Accept | Verdict::Return | Verdict::Unknown => may_pass = true,
                 Verdict::Jump(target) | Verdict::Goto(target) => {
@@ -217,6 +191,10 @@ impl Rule {
 }
 
 impl Condition {
+    pub fn of(test: Test) -> Self {
+        Condition { test, negated: false }
+    }
+
     fn holds(&self, packet: &Packet) -> Match {
         match (self.test.holds(packet), self.negated) {
             (Match::Yes, true) => Match::No,
@@ -284,7 +262,7 @@ mod tests {
     }
 
     fn rule(test: Test, verdict: Verdict) -> Rule {
-        Rule { conditions: vec![Condition { test, negated: false }], verdict }
+        Rule { conditions: vec![Condition::of(test)], verdict }
     }
 
     fn out() -> Packet<'static> {
