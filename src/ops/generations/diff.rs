@@ -133,7 +133,7 @@ fn modules(before: &str, after: &str) -> Vec<FileChange> {
     let (before, after) = (options(before), options(after));
     let change = |(option, name): &(&str, &str)| {
         let (old, new) = (before.get(option), after.get(option));
-        // A hash is not for whoever looks over a shoulder.
+        // A password hash is not shown.
         let shown = |value: Option<&&str>| -> Vec<String> {
             value.map(|v| if *option == PASSWORD { "(secret)" } else { *v }.to_owned()).into_iter().collect()
         };

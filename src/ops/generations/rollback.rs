@@ -186,14 +186,13 @@ fn choose(metadata: &Metadata, wanted: Option<u32>) -> Result<&Build> {
 }
 
 fn require_volumes(pool: &Pool, metadata: &Metadata, build: &Build) -> Result<()> {
-    for volume in [Role::Boot(build.number).of(&metadata.stem), build.base.clone()] {
+    let (number, machine) = (build.number, &metadata.machine);
+    for volume in [Role::Boot(number).of(&metadata.stem), build.base.clone()] {
         if !pool.is_whole(&volume)? {
-            return Err(Failure::user(format!(
-                "generation {} needs the volume `{volume}`, which is missing in the pool; nothing was changed",
-                build.number
-            ))
-            .hint(format!("`nixvm generations {}` shows the others", metadata.machine))
-            .into());
+            let lack = format!("generation {number} lacks its volume `{volume}` in the pool");
+            return Err(Failure::user(format!("{lack}; nothing was changed"))
+                .hint(format!("`nixvm generations {machine}` shows the others"))
+                .into());
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use crate::nix::{self, Moved};
 pub struct Updated {
     pub moved: Vec<Moved>,
     pub unchanged: Vec<String>,
-    /// The flake reference that machines are built from instead of the locked nixpkgs, which was left alone then.
+    /// The flake reference that machines are built from; the locked nixpkgs was left alone because of it.
     pub nixpkgs_replaced_by: Option<String>,
 }
 

@@ -18,7 +18,7 @@ pub struct NetworkChange {
     pub running: bool,
 }
 
-/// Writes a machine's network into its files; the domain of a machine that is off is defined anew with it.
+/// Writes a machine's network into its files, and redefines the domain of a machine that is off.
 pub fn network_config(
     setup: &Setup,
     name: &MachineName,
@@ -27,15 +27,14 @@ pub fn network_config(
 ) -> Result<NetworkChange> {
     let work = Work::begin(setup, name, "network-config", watch)?;
     let before = config::load(&setup.workspace, name)?.network;
-    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
-    let running =
-        domain.as_ref().map_or(Ok(false), |domain| domain.state().map(|state| state.is_active()))?;
+    let found = work.host.find(name)?;
+    let running = found.as_ref().is_some_and(|domain| domain.state.is_active());
     check_bridge(&work.host, network)?;
     let machine = config::change(&setup.workspace, name, |files| files.network = Some(network.clone()))?;
-    // The definition of a running guest stays, for it names the guest's forwarded port; `start` defines it anew.
-    if let Some(domain) = domain.filter(|_| !running) {
-        let layer = layer_of(&domain)?;
-        steps::define(setup, &work.host, &machine, domain.metadata(), layer, watch)?;
+    // The definition of a running guest stays, for it names the guest's forwarded port; `start` redefines it.
+    if found.is_some() && !running {
+        let domain = work.domain()?;
+        steps::define(setup, &work.host, &machine, domain.metadata(), layer_of(&domain)?, watch)?;
     }
     if before == *network {
         watch.note(&format!("the network of {name} is {network} already"));

@@ -30,10 +30,7 @@ pub fn passwd(
     } else {
         format!("Changed root's password of {name}; only its hash is stored")
     });
-    let running = match work.host.find(name)? {
-        Some(_) => work.domain()?.state()?.is_active(),
-        None => false,
-    };
+    let running = work.host.find(name)?.is_some_and(|domain| domain.state.is_active());
     watch.note(&if machine.self_contained {
         format!("{name} is self-contained: its image holds the old password until `nixvm upgrade {name}`")
     } else if running {

@@ -84,10 +84,12 @@ impl Plan for Step {
 pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -> Result<Settings> {
     let work = Work::begin(setup, name, "set", watch)?;
     let machine = config::load(&setup.workspace, name)?;
-    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
-    let pool = domain.as_ref().map(|_| work.pool()).transpose()?;
+    let there = match work.host.find(name)? {
+        Some(_) => Some((work.domain()?, work.pool()?)),
+        None => None,
+    };
     let mut observed = Observed::default();
-    if let (Some(domain), Some(pool)) = (&domain, &pool) {
+    if let Some((domain, pool)) = &there {
         observed.disk = Some(data_capacity(pool, domain)?);
         observed.emulated = accelerator(setup, &work.host, watch)? == Accelerator::Tcg;
         observed.live = if domain.state()?.is_active() { Some(domain.live_size()?) } else { None };
@@ -96,16 +98,16 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
     if let Some(wanted) = asked.memory {
         memory::compare(&work.host, name, wanted, watch)?;
     }
-    work.carry_out(&steps, |step| match (step, &domain, &pool) {
-        (Step::Files, ..) => config::change(&setup.workspace, name, |files| {
+    work.carry_out(&steps, |step| match (step, &there) {
+        (Step::Files, _) => config::change(&setup.workspace, name, |files| {
             files.memory = asked.memory.or(files.memory);
             files.vcpus = asked.vcpus.or(files.vcpus);
             files.var_size = asked.var_size.or(files.var_size);
         })
         .map(drop),
-        (Step::Memory(memory), Some(domain), _) => domain.set_live_memory(*memory),
-        (Step::Grow(size), Some(domain), Some(pool)) => grow_data(pool, domain, *size),
-        (Step::Memory(_) | Step::Grow(_), ..) => Ok(()),
+        (Step::Memory(memory), Some((domain, _))) => domain.set_live_memory(*memory),
+        (Step::Grow(size), Some((domain, pool))) => grow_data(pool, domain, *size),
+        (Step::Memory(_) | Step::Grow(_), None) => Ok(()),
     })?;
     Ok(Settings { machine: name.clone(), settings })
 }
@@ -160,15 +162,11 @@ fn setting(key: &'static str, before: String, after: String, effect: Effect) -> 
 }
 
 fn smaller(name: &MachineName, size: Size, disk: Size) -> Failure {
-    Failure::user(format!(
-        "the data disk of {name} has {} and cannot be made {}; nothing was changed",
-        disk.exact(),
-        size.exact()
-    ))
-    .hint(format!(
-        "disks only grow: data behind the new end would be lost. `nixvm recreate {name} {}` makes a new, empty one",
-        size.exact()
-    ))
+    let [size, disk] = [size, disk].map(|size| size.exact());
+    Failure::user(format!("the data disk of {name} has {disk} and cannot be made {size}; nothing was changed"))
+        .hint(format!(
+            "disks only grow: data behind the new end would be lost. `nixvm recreate {name} {size}` makes a new, empty one"
+        ))
 }
 
 #[cfg(test)]

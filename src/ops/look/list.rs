@@ -13,7 +13,7 @@ use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
 use crate::model::{Connection, MacAddress, MachineId, MachineName, PoolName};
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ListedMachine {
     pub name: String,
     /// `None` where it is only declared.
@@ -70,14 +70,11 @@ pub fn list(call: &Call) -> Result<Listed> {
             let profile = config::load(&setup.workspace, &name).ok().map(|m| m.profile.to_string());
             machines.push(ListedMachine {
                 name: name.to_string(),
-                state: None,
-                address: None,
                 profile,
-                generation: None,
                 pool: place.pool,
                 unreachable: unreachable.iter().any(|host| host.connection == connection),
                 connection,
-                other_workspace: None,
+                ..ListedMachine::default()
             });
         }
     }
@@ -121,13 +118,12 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
         let machine = ListedMachine {
             name: domain.name.clone(),
             state: Some(domain.state),
-            address: None,
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
             pool: recorded.pool.or_else(|| pool_of(&host, &metadata.machine).ok().flatten()),
             connection: setup.connect.clone(),
-            unreachable: false,
             other_workspace,
+            ..ListedMachine::default()
         };
         machines.push(Found { id: domain.id, at_home, machine });
     }
@@ -160,14 +156,8 @@ mod tests {
             at_home,
             machine: ListedMachine {
                 name: "web".into(),
-                state: None,
-                address: None,
-                profile: None,
-                generation: None,
-                pool: None,
                 connection: connection.parse().unwrap(),
-                unreachable: false,
-                other_workspace: None,
+                ..ListedMachine::default()
             },
         };
         let other = at("qemu:///session", MachineId::generate(), false);

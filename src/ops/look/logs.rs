@@ -91,7 +91,7 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
         "leave out `--follow`: the agent can show the log as it is now".to_owned()
     } else {
         format!(
-            "`nixvm start {name} --wait` waits until it answers; `nixvm logs {name} --serial` shows its serial log"
+            "wait for it with `nixvm start {name} --wait`, or see its serial log: `nixvm logs {name} --serial`"
         )
     };
     Err(Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal")).hint(hint).into())

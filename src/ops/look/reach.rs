@@ -31,9 +31,7 @@ pub fn wait_for_ssh(
     let answered = interrupt::poll(limit, Duration::from_millis(500), || {
         if !domain.state()?.is_active() {
             return Err(Failure::user(format!("{name} was switched off while nixvm waited for it"))
-                .hint(format!(
-                    "start it and watch it boot: `nixvm start {name}`, then `nixvm console {name}`"
-                ))
+                .hint(format!("watch it boot: `nixvm start {name}`, then `nixvm console {name}`"))
                 .into());
         }
         let place = answering(setup, &domain, machine.mac);
@@ -49,9 +47,8 @@ pub fn wait_for_ssh(
         Ok(place.known())
     })?;
     let endpoint = answered.ok_or_else(|| {
-        Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs())).hint(format!(
-            "see what it is doing with `nixvm console {name}`, or wait longer with `--timeout`"
-        ))
+        Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs()))
+            .hint(format!("watch it with `nixvm console {name}`, or wait longer with `--timeout`"))
     })?;
     watch.done(&format!("{name} answers ssh at {endpoint} ({:.0} s)", began.elapsed().as_secs_f64()));
     Ok(endpoint)

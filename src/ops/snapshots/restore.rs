@@ -151,8 +151,7 @@ pub fn restore_snapshot(
     // Checked before the machine is stopped.
     find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
-    let runs = domain.state()?.is_active();
-    let ran = runs || work.was_to(Intent::Restart);
+    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
     let restored = if work.was_committed(&domain)? {
         finish(&work, &pool, &domain, snapshot, ran)
     } else {
@@ -208,7 +207,7 @@ fn restore(
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
         Step::Define(_) => {
             if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started meanwhile", work.name))
+                return Err(Failure::user(format!("{} was started by another program", work.name))
                     .hint("run the command again")
                     .into());
             }

@@ -147,7 +147,7 @@ fn take(
         Step::Nvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(layer)),
         Step::Define => {
             if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started meanwhile", work.name))
+                return Err(Failure::user(format!("{} was started by another program", work.name))
                     .hint("run the command again")
                     .into());
             }
@@ -185,25 +185,23 @@ fn with(metadata: &Metadata, snapshot: &Snapshot) -> Metadata {
 
 /// Returns `wanted`, or the first moment from `now` on that no other snapshot is named after.
 fn free_name(metadata: &Metadata, wanted: Option<&SnapshotName>, now: Moment) -> Result<SnapshotName> {
-    if let Some(wanted) = wanted {
-        if metadata.snapshot(wanted).is_some() {
-            let machine = &metadata.machine;
-            return Err(Failure::user(format!(
-                "{machine} already has a snapshot `{wanted}`; nothing was changed"
-            ))
-            .hint(format!("choose another name, or delete it: `nixvm delete-snapshot {machine} {wanted}`"))
-            .into());
+    let Some(wanted) = wanted else {
+        let mut moment = now;
+        loop {
+            let name: SnapshotName = moment.to_string().parse()?;
+            match moment.next().filter(|_| metadata.snapshot(&name).is_some()) {
+                Some(next) => moment = next,
+                None => return Ok(name),
+            }
         }
+    };
+    if metadata.snapshot(wanted).is_none() {
         return Ok(wanted.clone());
     }
-    let mut moment = now;
-    loop {
-        let name: SnapshotName = moment.to_string().parse()?;
-        match moment.next().filter(|_| metadata.snapshot(&name).is_some()) {
-            Some(next) => moment = next,
-            None => return Ok(name),
-        }
-    }
+    let machine = &metadata.machine;
+    Err(Failure::user(format!("{machine} already has a snapshot `{wanted}`; nothing was changed"))
+        .hint(format!("choose another name, or delete it: `nixvm delete-snapshot {machine} {wanted}`"))
+        .into())
 }
 
 fn check_length(machine: &MachineName, length: usize) -> Result<()> {
@@ -214,8 +212,7 @@ fn check_length(machine: &MachineName, length: usize) -> Result<()> {
         "the data disk of {machine} has {length} layers, and {LONGEST} are the most; nothing was changed"
     ))
     .hint(format!(
-        "every layer slows down reading: delete snapshots (`nixvm snapshots {machine}` lists them), or let each new one \
-         delete the oldest with `--keep N`"
+        "each layer slows down reading; delete some of `nixvm snapshots {machine}`, or use `--keep N`"
     ))
     .into())
 }

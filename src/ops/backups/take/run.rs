@@ -42,7 +42,7 @@ pub struct BackedUp {
 /// Backs a machine up into a folder; with `incremental`, only what changed since the last archive there, where QEMU knows it.
 ///
 /// # Errors
-/// No archive is left.
+/// Where the data cannot be copied or the archive not be written, no archive is left.
 pub fn backup(
     setup: &Setup,
     name: &MachineName,
@@ -158,7 +158,7 @@ impl Job<'_> {
         // In this order: a write after the stamp is noticed, and one before it has ended.
         let stamp = self.pool.stamp(volume)?;
         if self.domain.state()?.is_active() {
-            return Err(Failure::user(format!("{} was started meanwhile", self.machine.name))
+            return Err(Failure::user(format!("{} was started by another program", self.machine.name))
                 .hint("run the command again")
                 .into());
         }

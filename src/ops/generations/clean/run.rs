@@ -160,7 +160,7 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
         work.end_of_machine()?;
     }
     let bytes: u64 = deleted.iter().filter_map(Garbage::bytes).sum();
-    watch.done(&format!("Freed {} MiB in {} place(s)", bytes >> 20, deleted.len()));
+    watch.done(&format!("Deleted {} item(s) and freed {} MiB", deleted.len(), bytes >> 20));
     Ok(deleted)
 }
 

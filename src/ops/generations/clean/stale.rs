@@ -37,20 +37,17 @@ pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
     let files = |machine: &MachineName, path: PathBuf| -> Result<Garbage> {
         Ok(Garbage::Files { machine: machine.clone(), bytes: size(&path)?, path })
     };
-    for folder in [workspace.rendered_dir(), workspace.known_hosts_dir()] {
+    let locks = workspace.work_dir();
+    for (folder, suffix) in
+        [(workspace.rendered_dir(), ""), (workspace.known_hosts_dir(), ""), (locks.clone(), ".lock")]
+    {
         for (path, name) in entries(&folder)? {
-            if let Some(machine) = name.parse().ok().filter(|machine| !lives(machine)) {
+            let machine = name.strip_suffix(suffix).and_then(|name| name.parse().ok());
+            let Some(machine) = machine.filter(|machine| !lives(machine)) else { continue };
+            // A lock that is held may be of a machine that is being created.
+            if folder != locks || journal::state(&locks, &machine)? == State::Idle {
                 found.push(files(&machine, path)?);
             }
-        }
-    }
-    for (path, name) in entries(&workspace.work_dir())? {
-        let machine = name.strip_suffix(".lock").and_then(|name| name.parse::<MachineName>().ok());
-        // A lock that is held may be of a machine that is being created.
-        if let Some(machine) = machine.filter(|machine| !lives(machine))
-            && journal::state(&workspace.work_dir(), &machine)? == State::Idle
-        {
-            found.push(files(&machine, path)?);
         }
     }
     for (path, name) in entries(&workspace.generations_dir())? {

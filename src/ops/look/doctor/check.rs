@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::error::{Report, Result};
 
 /// Free bytes below which there is a warning: about one base image and one build of it.
-pub const LITTLE_SPACE: u64 = 5 << 30;
+const LITTLE_SPACE: u64 = 5 << 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,6 +45,10 @@ impl Check {
         let Report { error, causes, hints, .. } = Report::of(error);
         let finding = std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ");
         Check { name, health: Health::Fault, finding, fix: hints.into_iter().next() }
+    }
+
+    pub fn space(name: &'static str, free: u64, finding: String, fix: &str) -> Self {
+        if free < LITTLE_SPACE { Check::warning(name, finding, fix) } else { Check::good(name, finding) }
     }
 
     pub fn of<T>(name: &'static str, result: Result<T>, check: impl FnOnce(T) -> Check) -> Self {

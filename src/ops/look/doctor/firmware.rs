@@ -53,17 +53,14 @@ fn described(folders: &[PathBuf]) -> BTreeMap<String, (PathBuf, Value)> {
 }
 
 fn of(described: &BTreeMap<String, (PathBuf, Value)>, arch: Arch) -> Check {
-    let fitting: Vec<(&PathBuf, Vec<&str>)> = described
-        .values()
-        .filter(|(_, description)| fits(description, arch))
-        .map(|(path, description)| (path, missing(description)))
-        .collect();
-    let incomplete = fitting.iter().position(|(_, missing)| !missing.is_empty());
-    let Some(((path, missing), first)) = incomplete.map(|at| (&fitting[at], at == 0)) else {
+    let fitting = described.values().filter(|(_, description)| fits(description, arch));
+    let missing = fitting.map(|(path, description)| (path, missing(description)));
+    let Some((at, (path, missing))) = missing.enumerate().find(|(_, (_, missing))| !missing.is_empty())
+    else {
         return Check::good(NAME, "libvirt has UEFI for guests");
     };
     let finding = format!("{} names missing files: {}", path.display(), missing.join(", "));
-    if first {
+    if at == 0 {
         // libvirt chooses this one, so no machine starts.
         Check::fault(NAME, finding, INSTALL)
     } else {

@@ -10,7 +10,7 @@ use crate::host::{Setup, Watch, check_folder, open_pool, probe};
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
 
-use super::check::{Check, LITTLE_SPACE};
+use super::check::Check;
 use super::{firmware, network, nix, security, workspace};
 
 /// Returns the findings; programs are looked up in `path`.
@@ -91,16 +91,14 @@ fn sockets(setup: &Setup, host: &Hypervisor) -> Option<Check> {
     if !host.is_session() || !host.is_local() {
         return None;
     }
-    Some(Check::of("sockets", host.version(), |version| match setup.session.room_for_name(version) {
-        None => Check::good("sockets", "their paths are short enough for every machine"),
-        Some(room) => Check::warning(
-            "sockets",
-            format!(
-                "their paths in {} leave room for {room} letters of a machine's name",
-                setup.session.config.display()
-            ),
-            "choose shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path",
-        ),
+    Some(Check::of("sockets", host.version(), |version| {
+        let Some(room) = setup.session.room_for_name(version) else {
+            return Check::good("sockets", "their paths are short enough for every machine");
+        };
+        let folder = setup.session.config.display();
+        let finding = format!("their paths in {folder} leave room for {room} letters of a machine's name");
+        let fix = "choose shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path";
+        Check::warning("sockets", finding, fix)
     }))
 }
 
@@ -121,13 +119,9 @@ fn kvm(probe: Probe) -> Check {
 fn pool(setup: &Setup, host: &Hypervisor) -> Check {
     let space = check_folder(setup, host).and_then(|()| open_pool(setup, host)?.space());
     Check::of("storage pool", space, |space| {
-        let free = space.available;
-        let finding = format!("`{}`, {} GiB free", setup.pool, free >> 30);
-        if free < LITTLE_SPACE {
-            Check::warning("storage pool", finding, "free space, or choose another pool with `--pool`")
-        } else {
-            Check::good("storage pool", finding)
-        }
+        let finding = format!("`{}`, {} GiB free", setup.pool, space.available >> 30);
+        let fix = "free space, or choose another pool with `--pool`";
+        Check::space("storage pool", space.available, finding, fix)
     })
 }
 

@@ -33,19 +33,12 @@ pub fn check(host: &Hypervisor) -> Check {
         (_, _, true) => "SELinux is on, and denies nothing (permissive)",
         _ => return Check::good(NAME, "neither AppArmor nor SELinux is on"),
     };
-    let machines: HashMap<String, String> = host
-        .domains()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|domain| domain.metadata.is_some())
-        .map(|domain| (domain.id.to_uuid(), domain.name))
-        .collect();
     let Some(log) = kernel_log() else {
-        return Check::good(
-            NAME,
-            format!("{state}; only root can read what it denied: run `sudo nixvm doctor`"),
-        );
+        let finding = format!("{state}; only root can read what it denied: run `sudo nixvm doctor`");
+        return Check::good(NAME, finding);
     };
+    let machines = host.domains().unwrap_or_default().into_iter().filter(|domain| domain.metadata.is_some());
+    let machines = machines.map(|domain| (domain.id.to_uuid(), domain.name)).collect();
     of(state, &denials(&log, &machines), apparmor)
 }
 
@@ -101,30 +94,19 @@ fn fields(line: &str) -> HashMap<&str, String> {
     while let Some(at) = rest.find('=') {
         let key = rest[..at].rsplit([' ', ':']).next().unwrap_or_default();
         let after = &rest[at + 1..];
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let (value, next) = quoted.split_once('"').unwrap_or((quoted, ""));
-                (value.to_owned(), next)
-            }
-            None => {
-                let (value, next) = after.split_once(' ').unwrap_or((after, ""));
-                let text =
-                    ["name", "path", "comm", "profile"].contains(&key).then(|| from_hex(value)).flatten();
-                (text.unwrap_or_else(|| value.to_owned()), next)
-            }
-        };
-        fields.insert(key, value);
+        let quoted = after.strip_prefix('"');
+        let (after, end) = quoted.map_or((after, ' '), |text| (text, '"'));
+        let (value, next) = after.split_once(end).unwrap_or((after, ""));
+        let may_be_hex = quoted.is_none() && ["name", "path", "comm", "profile"].contains(&key);
+        let text = if may_be_hex { from_hex(value) } else { None };
+        fields.insert(key, text.unwrap_or_else(|| value.to_owned()));
         rest = next;
     }
     fields
 }
 
 fn from_hex(text: &str) -> Option<String> {
-    if text.is_empty() || !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
     String::from_utf8(bytes?).ok()
 }

@@ -38,24 +38,20 @@ pub fn read(text: &str) -> Table {
 
 /// Returns the words of a line; a word with blanks is in double quotes, with a backslash before a quote.
 fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     let mut characters = line.chars();
     while let Some(character) = characters.next() {
         match character {
-            '"' => (quoted, any) = (!quoted, true),
-            '\\' if quoted => word.extend(characters.next()),
-            ' ' if !quoted => {
-                if any || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
+            ' ' if !quoted => words.extend(word.take()),
+            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
             }
-            other => word.push(other),
+            other => word.get_or_insert_default().push(other),
         }
     }
-    if any || !word.is_empty() {
-        words.push(word);
-    }
+    words.extend(word);
     words
 }
 
@@ -119,8 +115,8 @@ fn test(option: &str, value: &str) -> (Option<Test>, usize) {
         "-s" => ranges().map_or(Test::Unknown, Test::Source),
         "-d" => ranges().map_or(Test::Unknown, Test::Destination),
         "-p" => Test::Protocol(list()),
-        "--dport" | "--dports" => ports(value).map_or(Test::Unknown, Test::Port),
-        "--sport" | "--sports" => ports(value).map_or(Test::Unknown, Test::SourcePort),
+        "--dport" | "--dports" => ports(value).map_or(Test::Unknown, |ports| Test::Port(None, ports)),
+        "--sport" | "--sports" => ports(value).map_or(Test::Unknown, |ports| Test::SourcePort(None, ports)),
         "--ctstate" | "--state" => Test::State(list()),
         "--dst-type" if value == "BROADCAST" => Test::Broadcast,
         // nixvm's packets go to the broadcast address, or to another host.
@@ -160,7 +156,7 @@ mod tests {
                     Condition { test: Test::Input(vec!["eth0".into()]), negated: true },
                     Condition::of(Test::Source(vec!["10.0.0.0/8".parse().unwrap()])),
                     Condition::of(Test::Protocol(vec!["tcp".into()])),
-                    Condition::of(Test::Port(vec![22..=22, 80..=90])),
+                    Condition::of(Test::Port(None, vec![22..=22, 80..=90])),
                 ],
                 verdict: Verdict::Goto("mine".into()),
             }]

@@ -69,30 +69,25 @@ pub fn check(network: &VirtualNetwork, path: &OsStr) -> Check {
 /// Returns the tables of this host's firewall, and the programs whose rules could not be read.
 fn tables(path: &OsStr) -> (Vec<Table>, Vec<&'static str>) {
     let (mut tables, mut unread) = (Vec::new(), Vec::new());
-    let mut ask = |program: &'static str, arguments: &[&str], read: &mut dyn FnMut(&[u8]) -> Option<()>| {
+    let mut ask = |program: &'static str, arguments: &[&str], read: fn(&[u8]) -> Option<Vec<Table>>| {
         if exec::find(program, path).is_none() {
             return;
         }
         let said = Command::new(program).args(arguments.iter().copied()).output();
-        if said.ok().and_then(|said| read(&said)).is_none() {
-            unread.push(program);
+        match said.ok().and_then(|said| read(&said)) {
+            Some(read) => tables.extend(read),
+            None => unread.push(program),
         }
     };
-    let mut of_iptables = |said: &[u8]| {
-        tables.push(iptables::read(&String::from_utf8_lossy(said)));
-        Some(())
-    };
-    ask("iptables", &["-S"], &mut of_iptables);
+    let of_iptables = |said: &[u8]| Some(vec![iptables::read(&String::from_utf8_lossy(said))]);
+    ask("iptables", &["-S"], of_iptables);
     // Run without need, it would load the kernel's old tables.
     if fs::read_to_string("/proc/net/ip_tables_names")
         .is_ok_and(|names| names.lines().any(|name| name == "filter"))
     {
-        ask("iptables-legacy", &["-S"], &mut of_iptables);
+        ask("iptables-legacy", &["-S"], of_iptables);
     }
-    ask("nft", &["-j", "list", "ruleset"], &mut |said| {
-        tables.extend(nft::read(said)?);
-        Some(())
-    });
+    ask("nft", &["-j", "list", "ruleset"], nft::read);
     (tables, unread)
 }
 
@@ -139,19 +134,22 @@ fn dropped(tables: &[Table], guests: &Guests, uplink: Option<&str>) -> Option<(N
 }
 
 fn fix(table: &Table, chain: &str, bridge: &str, hook: Hook) -> String {
-    let answers = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+    let forward = |chain: &str| {
+        let answers = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        format!(
+            "sudo iptables -I {chain} -i {bridge} -j ACCEPT; sudo iptables -I {chain} -o {bridge} {answers}"
+        )
+    };
     let has = |name: &str| table.chains.keys().any(|chain| chain.starts_with(name));
     match (&table.nft, hook) {
         (Some(name), _) if name == "inet firewalld" => format!(
             "sudo firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && sudo firewall-cmd --reload"
         ),
         (_, _) if has("ufw-") => ufw_fix(bridge),
-        (_, Hook::Forward) if has("DOCKER-USER") => format!(
-            "sudo iptables -I DOCKER-USER -i {bridge} -j ACCEPT; sudo iptables -I DOCKER-USER -o {bridge} {answers}; Docker keeps them until the host boots again"
-        ),
-        (None, Hook::Forward) => format!(
-            "sudo iptables -I {chain} -i {bridge} -j ACCEPT; sudo iptables -I {chain} -o {bridge} {answers}"
-        ),
+        (_, Hook::Forward) if has("DOCKER-USER") => {
+            format!("{}; Docker keeps them until the host boots again", forward("DOCKER-USER"))
+        }
+        (None, Hook::Forward) => forward(chain),
         (None, Hook::Input) => {
             format!("sudo iptables -I {chain} -i {bridge} -p udp -m multiport --dports 53,67 -j ACCEPT")
         }

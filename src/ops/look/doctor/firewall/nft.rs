@@ -166,14 +166,10 @@ fn test(left: &Value, right: &[Value]) -> Test {
 }
 
 fn ports(left: &Value, right: &[Value], field: &str) -> Test {
-    let protocol = text(&left["payload"], "protocol");
     let Some(ports) = right.iter().map(port_range).collect::<Option<Vec<_>>>() else { return Test::Unknown };
-    match (protocol, field) {
-        ("th", "dport") => Test::Port(ports),
-        ("th", _) => Test::SourcePort(ports),
-        (protocol, "dport") => Test::PortOf(protocol.to_owned(), ports),
-        (protocol, _) => Test::SourcePortOf(protocol.to_owned(), ports),
-    }
+    // `th` is the header of any transport protocol.
+    let protocol = Some(text(&left["payload"], "protocol")).filter(|name| *name != "th").map(str::to_owned);
+    if field == "dport" { Test::Port(protocol, ports) } else { Test::SourcePort(protocol, ports) }
 }
 
 fn name(value: &Value) -> Option<String> {

@@ -37,14 +37,7 @@ pub struct Packet<'a> {
     pub state: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
-    Yes,
-    No,
-    Maybe,
-}
-
-/// What a rule tests in a packet.
+/// A test of a packet, whose answer is `None` where nixvm does not know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
     /// The incoming interface; `+` or `*` at the end of a name stand for anything.
@@ -52,17 +45,14 @@ pub enum Test {
     /// The outgoing interface.
     Output(Vec<String>),
     Source(Vec<Ipv4Range>),
-    /// It goes to one of these.
     Destination(Vec<Ipv4Range>),
     /// The destination is the broadcast address.
     Broadcast,
     Protocol(Vec<String>),
-    SourcePort(Vec<RangeInclusive<u16>>),
-    Port(Vec<RangeInclusive<u16>>),
-    /// Protocol and source port.
-    SourcePortOf(String, Vec<RangeInclusive<u16>>),
-    /// Protocol and destination port.
-    PortOf(String, Vec<RangeInclusive<u16>>),
+    /// The source port of that protocol, or of any.
+    SourcePort(Option<String>, Vec<RangeInclusive<u16>>),
+    /// The destination port likewise.
+    Port(Option<String>, Vec<RangeInclusive<u16>>),
     /// The state of its connection.
     State(Vec<String>),
     /// A test that none of nixvm's packets can pass.
@@ -151,10 +141,10 @@ impl Table {
         };
         for rule in rules {
             let matches = rule.matches(packet);
-            let certain = matches == Match::Yes;
+            let certain = matches == Some(true);
             let ends = |end| Walked { end, may_pass };
             match &rule.verdict {
-                _ if matches == Match::No => {}
+                _ if matches == Some(false) => {}
                 Verdict::Nothing => {}
                 Verdict::Accept if certain => return ends(End::Accepted),
                 Verdict::Drop if certain => return ends(End::Dropped),
@@ -178,15 +168,13 @@ impl Table {
 }
 
 impl Rule {
-    fn matches(&self, packet: &Packet) -> Match {
-        let all: Vec<Match> = self.conditions.iter().map(|condition| condition.holds(packet)).collect();
-        if all.contains(&Match::No) {
-            Match::No
-        } else if all.contains(&Match::Maybe) {
-            Match::Maybe
-        } else {
-            Match::Yes
+    fn matches(&self, packet: &Packet) -> Option<bool> {
+        let all: Vec<Option<bool>> =
+            self.conditions.iter().map(|condition| condition.holds(packet)).collect();
+        if all.contains(&Some(false)) {
+            return Some(false);
         }
+        (!all.contains(&None)).then_some(true)
     }
 }
 
@@ -195,59 +183,48 @@ impl Condition {
         Condition { test, negated: false }
     }
 
-    fn holds(&self, packet: &Packet) -> Match {
-        match (self.test.holds(packet), self.negated) {
-            (Match::Yes, true) => Match::No,
-            (Match::No, true) => Match::Yes,
-            (holds, _) => holds,
-        }
+    fn holds(&self, packet: &Packet) -> Option<bool> {
+        Some(self.test.holds(packet)? != self.negated)
     }
 }
 
 impl Test {
-    fn holds(&self, packet: &Packet) -> Match {
-        let so = |so: bool| if so { Match::Yes } else { Match::No };
-        let in_ports = |ports: &[RangeInclusive<u16>], port: Option<u16>| {
-            port.map_or(Match::Maybe, |port| so(ports.iter().any(|ports| ports.contains(&port))))
+    fn holds(&self, packet: &Packet) -> Option<bool> {
+        let of_port = |protocol: &Option<String>, ports: &[RangeInclusive<u16>], port: Option<u16>| {
+            if protocol.as_ref().is_some_and(|protocol| protocol != packet.protocol) {
+                return Some(false);
+            }
+            let port = port?;
+            Some(ports.iter().any(|ports| ports.contains(&port)))
         };
         match self {
             Test::Input(names) => of_interface(names, packet.input),
             Test::Output(names) => of_interface(names, packet.output),
             Test::Source(ranges) => of_address(ranges, packet.source),
             Test::Destination(ranges) => of_address(ranges, packet.destination),
-            Test::Broadcast => so(packet.destination == Some(Ipv4Addr::BROADCAST)),
-            Test::Protocol(names) => so(names.iter().any(|name| name == packet.protocol || name == "all")),
-            Test::SourcePortOf(protocol, _) | Test::PortOf(protocol, _) if protocol != packet.protocol => {
-                Match::No
-            }
-            Test::SourcePort(ports) | Test::SourcePortOf(_, ports) => in_ports(ports, packet.source_port),
-            Test::Port(ports) | Test::PortOf(_, ports) => in_ports(ports, packet.port),
-            Test::State(states) => so(states.iter().any(|state| state.eq_ignore_ascii_case(packet.state))),
-            Test::Never => Match::No,
-            Test::Unknown => Match::Maybe,
+            Test::Broadcast => Some(packet.destination == Some(Ipv4Addr::BROADCAST)),
+            Test::Protocol(names) => Some(names.iter().any(|name| name == packet.protocol || name == "all")),
+            Test::SourcePort(protocol, ports) => of_port(protocol, ports, packet.source_port),
+            Test::Port(protocol, ports) => of_port(protocol, ports, packet.port),
+            Test::State(states) => Some(states.iter().any(|state| state.eq_ignore_ascii_case(packet.state))),
+            Test::Never => Some(false),
+            Test::Unknown => None,
         }
     }
 }
 
-fn of_interface(names: &[String], interface: Option<&str>) -> Match {
-    let is = |name: &String, interface: &str| match name.strip_suffix(['+', '*']) {
+fn of_interface(names: &[String], interface: Option<&str>) -> Option<bool> {
+    let Some(interface) = interface else { return (names == ["lo"]).then_some(false) };
+    Some(names.iter().any(|name| match name.strip_suffix(['+', '*']) {
         Some(beginning) => interface.starts_with(beginning),
         None => name == interface,
-    };
-    match interface {
-        Some(interface) if names.iter().any(|name| is(name, interface)) => Match::Yes,
-        Some(_) => Match::No,
-        None if names.iter().any(|name| name == "lo") && names.len() == 1 => Match::No,
-        None => Match::Maybe,
-    }
+    }))
 }
 
-fn of_address(ranges: &[Ipv4Range], address: Option<Ipv4Addr>) -> Match {
+fn of_address(ranges: &[Ipv4Range], address: Option<Ipv4Addr>) -> Option<bool> {
     match address {
-        Some(address) if ranges.iter().any(|range| range.contains(address)) => Match::Yes,
-        None if ranges.iter().any(|range| range.prefix() == 0) => Match::Yes,
-        Some(_) => Match::No,
-        None => Match::Maybe,
+        Some(address) => Some(ranges.iter().any(|range| range.contains(address))),
+        None => ranges.iter().any(|range| range.prefix() == 0).then_some(true),
     }
 }
 
