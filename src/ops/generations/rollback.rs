@@ -116,11 +116,8 @@ pub fn rollback(
                 return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
             }
             Step::Stop => {
-                if before.is_none() {
-                    before = Some(health::observe(&work, &domain, &machine));
-                }
-                let stopped = take_down(&work, timeout.unwrap_or(STOP_LIMIT));
-                if let Err(error) = stopped {
+                before.get_or_insert_with(|| health::observe(&work, &domain, &machine));
+                if let Err(error) = take_down(&work, timeout.unwrap_or(STOP_LIMIT)) {
                     interrupt::check()?;
                     define(&old)?;
                     let message = format!("{name} did not shut down and keeps running; nothing was changed");
@@ -132,13 +129,13 @@ pub fn rollback(
                 power_on(&work, &work.domain()?)?;
             }
             Step::Look => {
-                let came_up =
-                    health::wait(&work, &machine, &before.clone().unwrap_or_default(), mark, timeout)?;
-                if came_up.fault.is_none() {
-                    record_health(&work, target.number, BuildHealth::Healthy, Some(&came_up.seen))?;
-                } else {
-                    record_health(&work, target.number, BuildHealth::Unhealthy, None)?;
-                }
+                let before = before.clone().unwrap_or_default();
+                let came_up = health::wait(&work, &machine, &before, mark, timeout)?;
+                let (health, seen) = match &came_up.fault {
+                    None => (BuildHealth::Healthy, Some(&came_up.seen)),
+                    Some(_) => (BuildHealth::Unhealthy, None),
+                };
+                record_health(&work, target.number, health, seen)?;
                 judged = Some(came_up);
             }
         }

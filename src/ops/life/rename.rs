@@ -79,8 +79,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         && config::exists(workspace, new)
     {
         // The folder comes last, so every step was taken.
-        let nothing: [Step; 0] = [];
-        work.carry_both_onward(&under_new, &nothing, |_| Ok(()))?;
+        work.carry_both_onward::<Step>(&under_new, &[], |_| Ok(()))?;
         watch.done(&format!("Renamed {old} to {new}"));
         return Ok(renamed);
     }
@@ -115,8 +114,7 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         (Step::Domain, Some(domain)) => domain.rename(new),
         (Step::Define, Some(domain)) => {
             let metadata = Metadata { machine: new.clone(), ..domain.metadata().clone() };
-            let layer = layer_of(domain)?;
-            steps::define(setup, &work.host, &machine, &metadata, layer, watch)
+            steps::define(setup, &work.host, &machine, &metadata, layer_of(domain)?, watch)
         }
         (Step::Files, _) => config::rename(workspace, old, new),
         (Step::Checkpoints | Step::Domain | Step::Define, None) => Ok(()),

@@ -9,9 +9,8 @@ use crate::config;
 use crate::error::Result;
 use crate::guest::places;
 use crate::host::{Call, Setup, ownership, pool_of};
-use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
-use crate::model::{Connection, MacAddress, MachineId, MachineName, PoolName};
+use crate::model::{Connection, MachineId, MachineName, PoolName};
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ListedMachine {
@@ -101,18 +100,20 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
     let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
+        let name = &metadata.machine;
         let other_workspace = ownership::of_another(&setup.workspace, metadata, domain.id);
         if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
-            ownership::notice(&setup.workspace, &host, &metadata.machine);
+            ownership::notice(&setup.workspace, &host, name);
         }
         // Which of a domain's addresses is the guest's own stands in the machine's files, here those of another workspace.
         if domain.state.can_answer()
             && other_workspace.is_none()
-            && let Some(guest) = guest(setup, &host, &metadata.machine)
+            && let Ok(seen) = host.see(name)
+            && let Ok(machine) = config::load(&setup.workspace, name)
         {
-            up.push((machines.len(), guest));
+            up.push((machines.len(), (seen, machine.mac)));
         }
-        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, &metadata.machine));
+        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, name));
         let recorded = recorded.and_then(Result::ok).unwrap_or_default();
         let at_home = recorded.connection.as_ref() == Some(&setup.connect);
         let machine = ListedMachine {
@@ -120,7 +121,7 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
             state: Some(domain.state),
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
-            pool: recorded.pool.or_else(|| pool_of(&host, &metadata.machine).ok().flatten()),
+            pool: recorded.pool.or_else(|| pool_of(&host, name).ok().flatten()),
             connection: setup.connect.clone(),
             other_workspace,
             ..ListedMachine::default()
@@ -132,11 +133,6 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
         machines[index].machine.address = address;
     }
     Ok(machines)
-}
-
-/// A machine that cannot be asked for its address is listed without.
-fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, MacAddress)> {
-    Some((host.see(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
 }
 
 /// Returns the machines declared in this workspace, by name.

@@ -62,7 +62,7 @@ impl Job<'_> {
 
     fn cannot_tell(&self, error: &anyhow::Error) {
         self.work.watch.note(&format!(
-            "QEMU does not know what changed since the last backup of {}; this is a full one ({error:#})",
+            "cannot add to the last backup of {}; this is a full one ({error:#})",
             self.machine.name
         ));
     }
@@ -79,8 +79,8 @@ impl Job<'_> {
     fn target(&self, volume: &str, top: &str, whole: bool) -> Result<[String; 2]> {
         let chain = self.pool.chain(top)?;
         if whole {
-            self.pool
-                .require_space(chain.iter().map(|link| link.allocation).sum(), "the copy of its data")?;
+            let bytes = chain.iter().map(|link| link.allocation).sum();
+            self.pool.require_space(bytes, "the copy of its data")?;
         }
         self.pool.blank(volume, chain.first().map_or(0, |link| link.capacity))?;
         let folder = self.pool.path()?;

@@ -186,10 +186,8 @@ impl Job<'_> {
         let nvram = self.nvram()?;
         let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
         let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
-        require_space(
-            self.folder,
-            used + nvram.as_ref().map_or(0, |nvram| nvram.len() as u64) + BESIDE_DATA,
-        )?;
+        let nvram_bytes = nvram.as_ref().map_or(0, |nvram| nvram.len() as u64);
+        require_space(self.folder, used + nvram_bytes + BESIDE_DATA)?;
         let build = self.domain.metadata().current();
         let about = About {
             machine: name.clone(),

@@ -28,12 +28,9 @@ impl Series {
             let path = folder.join(name.to_string());
             let archive = Archive::open(&path).ok()?;
             let about = &archive.manifest().about;
-            let checkpoint =
-                about.checkpoint.clone().filter(|checkpoint| checkpoints.contains(checkpoint))?;
-            if about.machine_id != machine.machine_id {
-                return None;
-            }
-            Some((Parent { archive: name, manifest: archive.checksum() }, checkpoint, path))
+            let checkpoint = about.checkpoint.clone().filter(|name| checkpoints.contains(name))?;
+            let parent = Parent { archive: name, manifest: archive.checksum() };
+            (about.machine_id == machine.machine_id).then_some((parent, checkpoint, path))
         });
         // An archive that cannot be restored itself, or whose chain is as long as it may be, is not added to.
         let sound = |path: &Path| archives::chain(path).is_ok_and(|chain| chain.len() < LONGEST_CHAIN);

@@ -19,13 +19,13 @@ const INSTALL: &str = "./quickstart --no-machine, or install OVMF (edk2-ovmf; fo
 
 /// Checks the firmware; a session's user may describe some in `config`.
 pub fn check(host: &Hypervisor, config: &Path) -> Check {
-    let arch = match host.arch().and_then(|arch| Ok((arch, host.has_uefi(arch)?))) {
+    let (arch, has_uefi) = match host.arch().and_then(|arch| Ok((arch, host.has_uefi(arch)?))) {
+        Ok(found) => found,
         Err(error) => return Check::failed(NAME, &error),
-        Ok((_, false)) => {
-            return Check::fault(NAME, "libvirt finds no UEFI, which every machine needs", INSTALL);
-        }
-        Ok((arch, true)) => arch,
     };
+    if !has_uefi {
+        return Check::fault(NAME, "libvirt finds no UEFI, which every machine needs", INSTALL);
+    }
     if !host.is_local() {
         return Check::good(NAME, "libvirt has UEFI for guests");
     }

@@ -105,14 +105,11 @@ fn sockets(setup: &Setup, host: &Hypervisor) -> Option<Check> {
 fn kvm(probe: Probe) -> Check {
     match probe.accelerator {
         Accelerator::Kvm => Check::good("KVM", probe.reason),
-        Accelerator::Tcg => Check::warning(
-            "KVM",
-            format!(
-                "{}; guests run under TCG, several times slower and with one processor each",
-                probe.reason
-            ),
-            "switch on virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host",
-        ),
+        Accelerator::Tcg => {
+            let slow = "guests run under TCG, several times slower and with one processor each";
+            let fix = "enable virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host";
+            Check::warning("KVM", format!("{}; {slow}", probe.reason), fix)
+        }
     }
 }
 

@@ -21,26 +21,22 @@ pub fn check(workspace: &Workspace) -> Check {
     };
     let folders = [workspace.machines_dir(), workspace.output_dir()];
     let strange = strange(&folders, owner);
-    let me = geteuid().as_raw();
-    match strange.first() {
-        Some(first) => {
-            let count = strange.len();
-            let finding = format!(
-                "{count} file(s) in it do not belong to its owner (user {owner}) or cannot be read: {}",
-                first.display()
-            );
-            let folders = folders.iter().filter(|folder| folder.exists());
-            let folders: Vec<_> = folders.map(|folder| exec::quoted(&folder.display().to_string())).collect();
-            let fix = format!("sudo chown -R --no-dereference {owner}: {}", folders.join(" "));
-            Check::fault(NAME, finding, fix)
-        }
-        None if owner != me && me != 0 => Check::warning(
-            NAME,
-            format!("{} belongs to user {owner}, and you are user {me}", workspace.root().display()),
-            "use a workspace of your own, or work as that user",
-        ),
-        None => Check::good(NAME, format!("{} belongs to its owner", workspace.root().display())),
+    if let [first, ..] = &strange[..] {
+        let (count, first) = (strange.len(), first.display());
+        let finding = format!(
+            "{count} file(s) in it do not belong to its owner (user {owner}) or cannot be read: {first}"
+        );
+        let folders = folders.iter().filter(|folder| folder.exists());
+        let folders: Vec<_> = folders.map(|folder| exec::quoted(&folder.display().to_string())).collect();
+        let fix = format!("sudo chown -R --no-dereference {owner}: {}", folders.join(" "));
+        return Check::fault(NAME, finding, fix);
     }
+    let (me, root) = (geteuid().as_raw(), workspace.root().display());
+    if owner != me && me != 0 {
+        let finding = format!("{root} belongs to user {owner}, and you are user {me}");
+        return Check::warning(NAME, finding, "use a workspace of your own, or work as that user");
+    }
+    Check::good(NAME, format!("{root} belongs to its owner"))
 }
 
 /// Returns the files below these folders that are not the owner's. Symbolic links do not count: owning one grants nothing.

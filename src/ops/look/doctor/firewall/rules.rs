@@ -105,65 +105,45 @@ pub struct Table {
     pub chains: BTreeMap<String, Vec<Rule>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Accepted,
-    Dropped,
-    /// No rule decided.
-    Through,
-}
-
-struct Walked {
-    end: End,
-    /// Whether a rule that may match accepts the packet before that.
-    may_pass: bool,
-}
-
 impl Table {
     /// Returns the chain that certainly drops the packet.
     pub fn dropped_by(&self, hook: Hook, packet: &Packet) -> Option<&str> {
         let dropping = self.bases.iter().filter(|base| base.hook == hook).find(|base| {
-            let walked = self.walk(&base.chain, packet, DEPTH);
-            let dropped = match walked.end {
-                End::Dropped => true,
-                End::Through => base.drops,
-                End::Accepted => false,
-            };
-            dropped && !walked.may_pass
+            let (dropped, may_pass) = self.walk(&base.chain, packet, DEPTH);
+            dropped.unwrap_or(base.drops) && !may_pass
         })?;
         Some(&dropping.chain)
     }
 
-    fn walk(&self, chain: &str, packet: &Packet, depth: usize) -> Walked {
+    /// Returns whether a chain drops the packet, `None` if no rule decides, and whether a rule that may match could accept the
+    /// packet before that.
+    fn walk(&self, chain: &str, packet: &Packet, depth: usize) -> (Option<bool>, bool) {
         let mut may_pass = false;
-        let Some(rules) = self.chains.get(chain).filter(|_| depth > 0) else {
-            return Walked { end: End::Through, may_pass: true };
-        };
+        let Some(rules) = self.chains.get(chain).filter(|_| depth > 0) else { return (None, true) };
         for rule in rules {
             let matches = rule.matches(packet);
             let certain = matches == Some(true);
-            let ends = |end| Walked { end, may_pass };
             match &rule.verdict {
                 _ if matches == Some(false) => {}
                 Verdict::Nothing => {}
-                Verdict::Accept if certain => return ends(End::Accepted),
-                Verdict::Drop if certain => return ends(End::Dropped),
-                Verdict::Return if certain => return ends(End::Through),
+                Verdict::Accept if certain => return (Some(false), may_pass),
+                Verdict::Drop if certain => return (Some(true), may_pass),
+                Verdict::Return if certain => return (None, may_pass),
                 // If it does not match, the packet meets the next rule.
                 Verdict::Drop => {}
                 Verdict::Accept | Verdict::Return | Verdict::Unknown => may_pass = true,
                 Verdict::Jump(target) | Verdict::Goto(target) => {
-                    let walked = self.walk(target, packet, depth - 1);
-                    may_pass |= walked.may_pass || (!certain && walked.end == End::Accepted);
-                    let leaves = walked.end != End::Through || matches!(rule.verdict, Verdict::Goto(_));
+                    let (dropped, passes) = self.walk(target, packet, depth - 1);
+                    may_pass |= passes || (!certain && dropped == Some(false));
+                    let leaves = dropped.is_some() || matches!(rule.verdict, Verdict::Goto(_));
                     if certain && leaves {
-                        return Walked { end: walked.end, may_pass };
+                        return (dropped, may_pass);
                     }
-                    may_pass |= leaves && walked.end == End::Through;
+                    may_pass |= leaves && dropped.is_none();
                 }
             }
         }
-        Walked { end: End::Through, may_pass }
+        (None, may_pass)
     }
 }
 
