@@ -209,7 +209,7 @@ fn check_length(machine: &MachineName, length: usize) -> Result<()> {
         return Ok(());
     }
     Err(Failure::user(format!(
-        "the data disk of {machine} has {length} layers, and {LONGEST} are the most; nothing was changed"
+        "the data disk of {machine} has {length} layers, and at most {LONGEST} are allowed; nothing was changed"
     ))
     .hint(format!(
         "each layer slows down reading; delete some of `nixvm snapshots {machine}`, or use `--keep N`"
