@@ -1,9 +1,7 @@
 //! What nixvm does: one verb, one file, and no verb imports another.
 //!
-//! An operation takes values, joins the modules below it and returns a value
-//! that can be shown to a person or printed as JSON. It says what it is doing
-//! through [`Watch`], and asks nothing: what has to be asked, the CLI asks
-//! before.
+//! An operation takes values, joins the modules below it and returns a value that can be shown to a person or printed as
+//! JSON. It reports its progress through [`Watch`] and never asks: the CLI asks beforehand.
 
 mod backups;
 mod generations;
@@ -11,15 +9,10 @@ mod life;
 mod look;
 mod snapshots;
 
-pub use crate::build::BuiltMachine;
-pub use crate::build::{OptionChange, SourceChange};
+pub use crate::build::{BuiltMachine, OptionChange, SourceChange};
 pub use crate::guest::key_files::public_keys;
 pub use crate::guest::listeners::OpenPorts;
-pub use crate::host::Session;
-pub use crate::host::Setup;
-pub use crate::host::Watch;
-pub use crate::host::preflight;
-pub use crate::host::{Asked, Call};
+pub use crate::host::{Asked, Call, Session, Setup, Watch, preflight};
 pub use crate::work::known::{require_all, require_snapshot};
 pub use crate::work::merges::Deleted;
 pub use crate::work::power::Started;
@@ -53,4 +46,4 @@ pub use look::status::{Disk, Status, status};
 pub use snapshots::delete::delete_snapshot;
 pub use snapshots::list::{ListedSnapshot, Snapshots, snapshots};
 pub use snapshots::restore::{RestoreOptions, Restored, restore_snapshot};
-pub use snapshots::take::{Taken, snapshot};
+pub use snapshots::take::{TakenSnapshot, snapshot};

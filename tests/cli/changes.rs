@@ -155,7 +155,7 @@ fn a_machine_without_a_domain_is_renamed_by_its_files() {
     let read = |file: &str| fs::read_to_string(sandbox.path(&format!("machines/www/{file}"))).unwrap();
     assert_eq!((read("machine-id"), read("hostname")), (id, "www\n".into()));
     sandbox.write("machines/db/notes", "mine");
-    refused(&sandbox, &["rename", "www", "db"], "", 1, &["machines/db is there"]);
+    refused(&sandbox, &["rename", "www", "db"], "", 1, &["machines/db exists"]);
 }
 
 /// Returns a libvirt (a file for its test driver) with a machine `web` that runs and has the snapshot `old`.

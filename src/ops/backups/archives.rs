@@ -1,4 +1,4 @@
-//! Archives as a person meets them: listed, and verified with all that they add to.
+//! `backups` and `verify-backup`: lists archives, and verifies one with all that it adds to.
 
 use std::path::{Path, PathBuf};
 
@@ -10,41 +10,31 @@ use crate::host::Watch;
 use crate::model::MachineName;
 use crate::work::archives::{chain, verify};
 
-/// An archive in a folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedBackup {
-    /// The machine it is of.
     pub machine: MachineName,
-    /// Its file.
     #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
-    /// When its data was as it is, in seconds since 1970.
+    /// The instant of its data, in seconds since 1970.
     pub taken: u64,
-    /// Its size in bytes.
     pub bytes: u64,
-    /// What it says of itself; `None` where it cannot be read.
+    /// `None` where it cannot be read.
     pub contents: Option<Contents>,
     /// What is wrong with it, or with the archives that it adds to.
     pub fault: Option<String>,
 }
 
-/// What an archive says of itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contents {
-    /// The build that the machine ran.
     pub generation: u32,
-    /// What the machine did meanwhile.
     pub state: State,
-    /// The archive that it adds to.
     pub parent: Option<String>,
-    /// How many archives it takes to restore it, itself among them.
+    /// How many archives it takes to restore it, itself included.
     pub chain: usize,
 }
 
-/// Returns the archives in a folder, of one machine or of all, the oldest first; of each only the beginning is read.
-///
-/// # Errors
-/// The folder cannot be read. An archive that cannot is one with a fault.
+/// Returns the archives in a folder, of one machine or of all, the oldest first. Of each only the beginning is read; one that
+/// cannot be read is listed with a fault.
 pub fn backups(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<ListedBackup>> {
     Ok(backup::list(folder, machine)?.into_iter().map(|name| listed(folder, name)).collect())
 }
@@ -73,14 +63,12 @@ fn listed(folder: &Path, name: ArchiveName) -> ListedBackup {
     ListedBackup { machine: name.machine, taken: name.taken.unix(), file, bytes, contents, fault }
 }
 
-/// An archive that is whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct VerifiedBackup {
-    /// The machine it is of.
     pub machine: MachineName,
-    /// When its data was as it is, in seconds since 1970.
+    /// The instant of its data, in seconds since 1970.
     pub taken: u64,
-    /// Its file, behind those that it adds to.
+    /// The files that it adds to, and its own last.
     #[serde(serialize_with = "crate::model::path::texts")]
     pub files: Vec<PathBuf>,
     /// Bytes that were read and compared, uncompressed.
@@ -88,9 +76,6 @@ pub struct VerifiedBackup {
 }
 
 /// Reads an archive and all that it adds to, and compares every byte with the manifests.
-///
-/// # Errors
-/// One of them is missing or not what nixvm wrote.
 pub fn verify_backup(path: &Path, watch: &dyn Watch) -> Result<VerifiedBackup> {
     let chain = chain(path)?;
     let bytes = verify(&chain, watch)?;

@@ -13,33 +13,24 @@ use crate::nix;
 use crate::nix::image;
 use crate::render;
 
-/// A profile whose base image was built.
 #[derive(Debug, Clone, Serialize)]
 pub struct BuiltProfile {
-    /// The profile.
     pub profile: ProfileName,
     /// The link that keeps the image from Nix's garbage collector.
     #[serde(serialize_with = "crate::model::path::text")]
     pub out_link: PathBuf,
-    /// Size of the base image in bytes.
     pub base_bytes: u64,
-    /// Options and packages that the profile asks for and its guests do not have; none with real nixpkgs.
+    /// Options and packages of the profile that its guests lack; none with real nixpkgs.
     pub not_carried_out: Vec<String>,
 }
 
-/// A profile of the workspace, and the sentence that describes it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedProfile {
-    /// Its name.
     pub name: ProfileName,
     /// The first paragraph of its file.
     pub description: String,
 }
 
-/// Returns the workspace's profiles.
-///
-/// # Errors
-/// A profile's file cannot be read or is not Nix.
 pub fn profiles(setup: &Setup) -> Result<Vec<ListedProfile>> {
     let describe = |name: ProfileName| {
         let file = setup.workspace.profile_file(&name);
@@ -54,10 +45,7 @@ pub fn profiles(setup: &Setup) -> Result<Vec<ListedProfile>> {
     setup.workspace.profile_names()?.into_iter().map(describe).collect()
 }
 
-/// Builds a profile's base image.
-///
-/// # Errors
-/// There is no such profile, or Nix fails; nothing but Nix's store has changed then.
+/// Builds a profile's base image. Where Nix fails, nothing but its store has changed.
 pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) -> Result<BuiltProfile> {
     setup.workspace.check_profile(profile)?;
     let out_link = setup.workspace.build_dir().join(format!("profile-{profile}"));
@@ -75,12 +63,9 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
 }
 
 /// Builds the image of a declared machine, as its next generation, without touching libvirt.
-///
-/// # Errors
-/// There is no such machine, its files are not valid Nix, or Nix fails.
 pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
     let machine = config::load(&setup.workspace, name)?;
-    // Where libvirt does not answer, an image can still be built: of a first generation.
+    // Where libvirt does not answer, the image is built as a first generation.
     let known =
         setup.hypervisor().and_then(|host| host.own(name)).ok().map(|it| it.metadata().generations.clone());
     build_machine(setup, &machine, known.as_ref(), watch)

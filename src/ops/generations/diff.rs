@@ -1,4 +1,4 @@
-//! `diff`: what an upgrade would change. Builds, and touches neither libvirt nor the machine.
+//! `diff`: shows what an upgrade would change. It builds, and changes neither the domain nor the pool.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::nix::image;
 use crate::render::{MODULE, Rendered};
 use crate::work::generations::running;
 
-/// Which file of `machines/NAME` says what an option of the rendered module holds. The number and the digest of a
-/// build, which always differ, stand for none.
+/// Options of the rendered module, and the file in `machines/NAME` that each comes from. The number and the digest of a build
+/// always differ and come from none.
 const FILES: [(&str, &str); 9] = [
     ("networking.hostName", "hostname"),
     ("networking.firewall.allowedTCPPorts", "tcp_ports"),
@@ -31,66 +31,52 @@ const FILES: [(&str, &str); 9] = [
     (PASSWORD, "self-contained"),
 ];
 
-/// The option that holds a secret, if a machine's image does.
+/// The option that holds a secret, in a self-contained machine.
 const PASSWORD: &str = "rootPasswordHash";
 
-/// What an upgrade would change.
 #[derive(Debug, Clone, Serialize)]
 pub struct Diff {
-    /// The machine.
     pub machine: MachineName,
-    /// The generation it has.
     pub from: u32,
-    /// The one that an upgrade would give it; the same, if there is nothing to change.
+    /// The generation after an upgrade; equal to `from` if nothing would change.
     pub to: u32,
-    /// Whether it would be the same system: then an upgrade makes no generation.
+    /// Whether the system would be the same: then an upgrade makes no generation.
     pub same: bool,
     /// Whether an upgrade restarts the machine.
     pub restart: bool,
-    /// Whether the machine is off.
     pub off: bool,
-    /// The machine's files that the image is made from; `None` where what the old one was made from was not kept.
+    /// The machine's files that go into the image; `None` where the old generation's were not kept.
     pub files: Option<Vec<FileChange>>,
-    /// Options and packages that the new generation was to have and would not.
+    /// Options and packages that the new generation would lack.
     pub not_carried_out: Vec<String>,
-    /// The files of the flake: profiles, modules, the lock; `None` likewise.
+    /// The files of the flake: profiles, modules, the lock; `None` as for `files`.
     pub sources: Option<Vec<SourceChange>>,
-    /// The units of the system; `None` likewise.
+    /// `None` as for `files`.
     pub units: Option<Vec<UnitChange>>,
-    /// The kernel's version, where it changes.
     pub kernel: Option<Changed>,
-    /// The revision of nixpkgs, where it changes.
     pub nixpkgs: Option<Changed>,
-    /// The packages of the system; `None` as for the files.
+    /// `None` as for `files`.
     pub packages: Option<Vec<Change>>,
-    /// By how many bytes the system grows; `None` as for the files.
+    /// Bytes by which the system grows; `None` as for `files`.
     pub bytes: Option<i64>,
 }
 
-/// A value that is another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Changed {
-    /// What it was.
     pub before: String,
-    /// What it would be.
     pub after: String,
 }
 
-/// A file of a machine that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileChange {
     /// Its name in `machines/NAME`.
     pub file: String,
-    /// Lines that are gone; as the module has them.
+    /// Removed lines, as they stand in the module.
     pub removed: Vec<String>,
-    /// Lines that are new.
     pub added: Vec<String>,
 }
 
-/// Builds a machine's next generation and returns in what it would differ from the one that the machine has.
-///
-/// # Errors
-/// There is no such machine, its files are not valid Nix, or Nix fails.
+/// Builds a machine's next generation and returns how it differs from the current one.
 pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff> {
     let domain = setup.hypervisor()?.own(name)?;
     let machine = config::load(&setup.workspace, name)?;
@@ -131,7 +117,7 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
     })
 }
 
-/// Returns in which files two renderings differ; `None` where the old one is not there.
+/// Compares two renderings; `None` where the old one was not kept.
 fn files(old: &Path, new: &Rendered) -> Result<Option<Vec<FileChange>>> {
     let before = |name: &str| file::read(&old.join(name));
     let after = |name: &str| new.iter().find(|file| file.0 == name).and_then(|file| file.1.as_deref());
@@ -142,12 +128,12 @@ fn files(old: &Path, new: &Rendered) -> Result<Option<Vec<FileChange>>> {
     Ok(Some(changes))
 }
 
-/// Returns in which of a machine's files two rendered modules differ.
+/// Compares two rendered modules, by the machine's files that their options come from.
 fn modules(before: &str, after: &str) -> Vec<FileChange> {
     let (before, after) = (options(before), options(after));
     let change = |(option, name): &(&str, &str)| {
         let (old, new) = (before.get(option), after.get(option));
-        // What a hash is concerns nobody who reads over a shoulder.
+        // A password hash is not shown.
         let shown = |value: Option<&&str>| -> Vec<String> {
             value.map(|v| if *option == PASSWORD { "(secret)" } else { *v }.to_owned()).into_iter().collect()
         };
@@ -156,12 +142,12 @@ fn modules(before: &str, after: &str) -> Vec<FileChange> {
     FILES.iter().filter_map(change).collect()
 }
 
-/// Returns what a rendered module says, by option: each stands in a line of its own.
+/// Returns the values in a rendered module by option; the template writes each on a line of its own.
 fn options(module: &str) -> BTreeMap<&str, &str> {
     module.lines().filter_map(|line| line.trim().strip_suffix(';')?.split_once(" = ")).collect()
 }
 
-/// Returns the lines that only one of two files has; `None` where there are none.
+/// Returns the lines that only one of two files has; `None` where the files are equal.
 fn lines(file: &str, before: &str, after: &str) -> Option<FileChange> {
     let only = |these: &str, those: &str| -> Vec<String> {
         let those: BTreeSet<&str> = those.lines().map(str::trim_end).collect();

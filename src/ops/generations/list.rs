@@ -1,4 +1,4 @@
-//! `generations`: the builds of a machine that are in the pool, and the way to have fewer.
+//! `generations`: lists a machine's builds in the pool, and deletes old ones with `--keep`.
 
 use serde::Serialize;
 
@@ -10,26 +10,18 @@ use crate::model::volume::Role;
 use crate::work::Work;
 use crate::work::generations::{remove, running, superfluous};
 
-/// A generation of a machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedGeneration {
-    /// What the domain says of it.
     #[serde(flatten)]
     pub build: Build,
-    /// Whether the machine has it at its next start.
+    /// Whether the machine's next start boots it.
     pub current: bool,
-    /// Whether the machine runs it.
     pub running: bool,
-    /// The volume of its boot disk.
     pub volume: String,
-    /// Bytes that this takes in the pool; `None` where it is missing.
+    /// Bytes that its boot disk takes in the pool; `None` where it is missing.
     pub bytes: Option<u64>,
 }
 
-/// Returns a machine's generations, by number.
-///
-/// # Errors
-/// There is no such machine, or libvirt does not answer.
 pub fn generations(setup: &Setup, name: &MachineName) -> Result<Vec<ListedGeneration>> {
     let host = setup.hypervisor()?;
     let domain = host.see(name)?;
@@ -51,7 +43,7 @@ pub fn generations(setup: &Setup, name: &MachineName) -> Result<Vec<ListedGenera
 /// Removes the generations of a machine beyond the last `keep`, except those that are needed, and returns their numbers.
 ///
 /// # Errors
-/// There is no such machine, or a step fails; running it again completes the work.
+/// Where a removal fails, the same command completes the work.
 pub fn keep_generations(
     setup: &Setup,
     name: &MachineName,
@@ -64,7 +56,8 @@ pub fn keep_generations(
     remove(&work, &numbers)?;
     match numbers.len() {
         0 => watch.note(&format!("{name} has no generation to remove")),
-        count => watch.done(&format!("Removed {count} generation(s) of {name}")),
+        1 => watch.done(&format!("Removed 1 generation of {name}")),
+        count => watch.done(&format!("Removed {count} generations of {name}")),
     }
     Ok(numbers)
 }

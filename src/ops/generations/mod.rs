@@ -1,4 +1,4 @@
-//! The builds of a machine.
+//! The builds of a machine: verbs that make one, compare, list and switch between them, and delete old ones.
 
 pub mod build;
 pub mod clean;

@@ -1,4 +1,4 @@
-//! `rollback`: back to a generation that is in the pool, without a build.
+//! `rollback`: returns to a generation that is in the pool, without a build.
 
 use std::time::{Duration, Instant};
 
@@ -21,20 +21,15 @@ use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::{STOP_LIMIT, take_down};
 use crate::work::{Plan, Work, steps};
 
-/// A machine after a rollback.
 #[derive(Debug, Clone, Serialize)]
 pub struct RolledBack {
-    /// The machine.
     pub machine: MachineName,
-    /// The generation it was defined on before.
     pub from: u32,
-    /// The one it is defined on now.
     pub to: u32,
-    /// Whether it was restarted.
     pub restarted: bool,
-    /// Seconds it took beside the guest's own shutdown and boot.
+    /// Seconds it took without the guest's own shutdown and boot.
     pub seconds: f64,
-    /// The units that fail in it, as they did when it was seen well last.
+    /// The units that fail in it, as they did when it was last seen well.
     pub failing: Vec<String>,
 }
 
@@ -65,8 +60,8 @@ impl Plan for Step {
     }
 }
 
-/// Returns what is left to do; `ran` says whether the same command was interrupted that found the machine running, `looked`
-/// whether anybody has seen how the generation comes up: one that failed on its way starts it, and leaves that open.
+/// Returns the remaining steps. `ran` says whether an interrupted run of the same command found the machine running; `looked`
+/// says whether the generation's health is known: a rollback that failed halfway may have started it without looking.
 fn plan(target: u32, current: u32, running: Option<u32>, ran: bool, looked: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if target != current {
@@ -81,13 +76,12 @@ fn plan(target: u32, current: u32, running: Option<u32>, ran: bool, looked: bool
     steps
 }
 
-/// Has a machine run an earlier generation, the last before the current one that is not known to be unhealthy if none is named.
-///
-/// A machine that is off is not started.
+/// Makes a machine run an earlier generation: without a number, the last before the current one that is not known to be
+/// unhealthy. A machine that is off is not started.
 ///
 /// # Errors
-/// There is no such generation, or the guest does not shut down: nothing has changed then. Or the machine was restarted
-/// and is not well: it has the generation that was asked for, for a person may want another look at it.
+/// There is no such generation, or the guest does not shut down: nothing has changed. If the machine is unhealthy after the
+/// restart, it keeps the wanted generation, so that the user can look at it.
 pub fn rollback(
     setup: &Setup,
     name: &MachineName,
@@ -101,7 +95,7 @@ pub fn rollback(
     let domain = work.domain()?;
     let (old, running) = (domain.metadata().clone(), running(&domain)?);
     let layer = layer_of(&domain)?;
-    // Where none was named, the last one before the current one is by now another.
+    // An interrupted run has moved the current generation already, so its own choice counts.
     let mut known = old.generations.all().iter().map(|build| build.number);
     let generation = generation.or_else(|| known.find(|number| work.was_to(Intent::Generation(*number))));
     let target = choose(&old, generation)?.clone();
@@ -111,9 +105,9 @@ pub fn rollback(
     let steps = plan(target.number, old.current().number, running, ran, looked);
     let define = |metadata: &Metadata| steps::define(setup, &work.host, &machine, metadata, layer, watch);
     let (mut away, mut judged, mut mark) = (Duration::ZERO, None, 0);
-    // A generation is measured by how it was itself. Where nobody has looked at it yet, what runs has to do.
+    // A generation is compared with how it was itself; where it was never observed, with the running one.
     let mut before = target.seen.clone();
-    // Whatever an upgrade was trying, this is its end.
+    // This also ends an upgrade's trial.
     trial::forget(setup, name)?;
     let done = work.carry_out(&steps, |step| {
         let step_began = Instant::now();
@@ -122,14 +116,11 @@ pub fn rollback(
                 return define(&Metadata { generations: old.generations.at(target.number), ..old.clone() });
             }
             Step::Stop => {
-                if before.is_none() {
-                    before = Some(health::observe(&work, &domain, &machine));
-                }
-                let stopped = take_down(&work, timeout.unwrap_or(STOP_LIMIT));
-                if let Err(error) = stopped {
+                before.get_or_insert_with(|| health::observe(&work, &domain, &machine));
+                if let Err(error) = take_down(&work, timeout.unwrap_or(STOP_LIMIT)) {
                     interrupt::check()?;
                     define(&old)?;
-                    let message = format!("{name} did not shut down, and goes on as it was");
+                    let message = format!("{name} did not shut down and keeps running; nothing was changed");
                     return Err(Failure::user(message).because(error).into());
                 }
             }
@@ -138,12 +129,13 @@ pub fn rollback(
                 power_on(&work, &work.domain()?)?;
             }
             Step::Look => {
-                let came_up =
-                    health::wait(&work, &machine, &before.clone().unwrap_or_default(), mark, timeout)?;
-                match came_up.fault {
-                    None => record_health(&work, target.number, BuildHealth::Healthy, Some(&came_up.seen))?,
-                    Some(_) => record_health(&work, target.number, BuildHealth::Unhealthy, None)?,
-                }
+                let before = before.clone().unwrap_or_default();
+                let came_up = health::wait(&work, &machine, &before, mark, timeout)?;
+                let (health, seen) = match &came_up.fault {
+                    None => (BuildHealth::Healthy, Some(&came_up.seen)),
+                    Some(_) => (BuildHealth::Unhealthy, None),
+                };
+                record_health(&work, target.number, health, seen)?;
                 judged = Some(came_up);
             }
         }
@@ -156,54 +148,48 @@ pub fn rollback(
     let restarted = steps.contains(&Step::PowerOn);
     let to = target.number;
     if let Some(judged @ Judged { fault: Some(fault), .. }) = &judged {
-        return Err(Failure::user(format!("{name} runs generation {to}, and is not well"))
-            .hint(format!("`nixvm generations {name}` lists what else it can run"))
+        return Err(Failure::user(format!("{name} runs generation {to} and is not healthy"))
+            .hint(format!("`nixvm generations {name}` lists the others"))
             .because(health::cause(fault, Some(judged)))
             .into());
     }
     if restarted {
-        watch.done(&format!("{name} runs generation {to}; {seconds:.2} s beside the restart"));
+        watch.done(&format!("{name} runs generation {to}; took {seconds:.2} s without the restart itself"));
     } else if judged.is_some() {
-        watch.done(&format!("{name} runs generation {to}, and is well"));
+        watch.done(&format!("{name} runs generation {to} and is healthy"));
     } else if steps.is_empty() {
         watch.note(&format!("{name} has generation {to} already"));
     } else {
-        watch.done(&format!("{name} has generation {to} at its next start"));
+        watch.done(&format!("{name} boots generation {to} at its next start"));
     }
     let failing = judged.map(|judged| judged.seen.failing()).unwrap_or_default();
     health::note_failing(&work, &failing);
     Ok(RolledBack { machine: name.clone(), from: old.current().number, to, restarted, seconds, failing })
 }
 
-/// Returns the generation to go back to.
 fn choose(metadata: &Metadata, wanted: Option<u32>) -> Result<&Build> {
     let (all, name) = (&metadata.generations, &metadata.machine);
     let current = metadata.current().number;
-    let chosen = match wanted {
-        Some(number) => all.get(number),
-        None => all.before(current),
+    let (chosen, lack) = match wanted {
+        Some(number) => (all.get(number), format!("no generation {number}")),
+        None => (all.before(current), format!("no generation before {current} to go back to")),
     };
     chosen.ok_or_else(|| {
-        let message = match wanted {
-            Some(number) => format!("{name} has no generation {number}; nothing was changed"),
-            None => format!("{name} has no generation before {current} to go back to; nothing was changed"),
-        };
         let numbers: Vec<String> = all.all().iter().map(|build| build.number.to_string()).collect();
-        Failure::user(message)
+        Failure::user(format!("{name} has {lack}; nothing was changed"))
             .hint(format!("its generations are {}: see `nixvm generations {name}`", numbers.join(", ")))
             .into()
     })
 }
 
 fn require_volumes(pool: &Pool, metadata: &Metadata, build: &Build) -> Result<()> {
-    for volume in [Role::Boot(build.number).of(&metadata.stem), build.base.clone()] {
+    let (number, machine) = (build.number, &metadata.machine);
+    for volume in [Role::Boot(number).of(&metadata.stem), build.base.clone()] {
         if !pool.is_whole(&volume)? {
-            return Err(Failure::user(format!(
-                "generation {} needs the volume `{volume}`, and the pool does not have it; nothing was changed",
-                build.number
-            ))
-            .hint(format!("`nixvm generations {}` shows the others", metadata.machine))
-            .into());
+            let lack = format!("generation {number} lacks its volume `{volume}` in the pool");
+            return Err(Failure::user(format!("{lack}; nothing was changed"))
+                .hint(format!("`nixvm generations {machine}` shows the others"))
+                .into());
         }
     }
     Ok(())

@@ -6,10 +6,7 @@ use crate::exec::Command;
 use crate::host::{Setup, Watch};
 use crate::nix;
 
-/// Returns the command that enters the shell, all inputs of the flake locked.
-///
-/// # Errors
-/// As [`flake::prepare`].
+/// Returns the command that enters the shell, with all inputs of the flake locked.
 pub fn shell(setup: &Setup, watch: &dyn Watch) -> Result<Command> {
     let flake = flake::prepare(setup, |_, _| Ok(()), watch)?;
     Ok(nix::develop(&flake, setup.workspace.root()))

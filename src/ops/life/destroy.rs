@@ -1,4 +1,4 @@
-//! `destroy` and `purge`: the only operations that delete data, and only what they name.
+//! `destroy` and `purge`: deletion of a whole machine.
 
 use serde::Serialize;
 
@@ -13,21 +13,17 @@ use crate::storage::Pool;
 use crate::work::known::is_interrupted;
 use crate::work::{Plan, Work};
 
-/// What was deleted.
 #[derive(Debug, Clone, Serialize)]
 pub struct Destroyed {
-    /// The machine.
     pub machine: MachineName,
     /// Whether it had a domain.
     pub domain: bool,
-    /// Its volumes that are gone.
     pub volumes: Vec<String>,
-    /// Whether `machines/NAME` is gone too.
+    /// Whether `machines/NAME` was deleted too.
     pub files: bool,
 }
 
-/// What a deletion does, each step after what refers to it less and before what refers to it more: the domain goes
-/// after its volumes, so that a machine that was deleted half way is still listed.
+/// The domain is undefined after its volumes are deleted, so that a machine that was deleted half way is still listed.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     PowerOff,
@@ -43,15 +39,14 @@ impl Plan for Step {
         match self {
             Step::PowerOff => "switch the machine off".into(),
             Step::Volume(volume) => format!("delete {volume}"),
-            Step::Kept => "forget what its generations were made from".into(),
+            Step::Kept => "delete the kept sources of its generations".into(),
             Step::Undefine => "undefine the domain".into(),
-            Step::Made => "delete what was made from the machine's files".into(),
+            Step::Made => "delete the files made from the machine's files".into(),
             Step::Files => "delete the machine's files".into(),
         }
     }
 }
 
-/// Returns the steps that delete what there is of a machine, and its files with `files`.
 fn plan(domain: bool, volumes: &[String], files: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if domain {
@@ -63,7 +58,7 @@ fn plan(domain: bool, volumes: &[String], files: bool) -> Vec<Step> {
         steps.push(Step::Undefine);
     }
     if files {
-        // First what the flake offers, or it would go on offering a machine that is no more.
+        // The rendered module first, or the flake would still offer a machine that no longer exists.
         steps.extend([Step::Made, Step::Files]);
     }
     steps
@@ -72,7 +67,7 @@ fn plan(domain: bool, volumes: &[String], files: bool) -> Vec<Step> {
 /// Deletes a machine's domain and volumes; `machines/NAME` stays.
 ///
 /// # Errors
-/// There is neither a domain nor a volume of that machine, the domain is not nixvm's, or libvirt refuses.
+/// Once a step has begun, the same command, or [`purge`], completes the work.
 pub fn destroy(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
     delete(&Work::begin(setup, name, "destroy", watch)?, false)
 }
@@ -80,7 +75,7 @@ pub fn destroy(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<D
 /// Deletes a machine's domain, volumes and `machines/NAME`.
 ///
 /// # Errors
-/// There is nothing of that name at all, the domain is not nixvm's, libvirt refuses, or the folder cannot be deleted.
+/// Once a step has begun, the same command completes the work.
 pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Destroyed> {
     let work = Work::begin(setup, name, "purge", watch)?;
     let purged = delete(&work, true)?;
@@ -88,10 +83,7 @@ pub fn purge(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Des
     Ok(purged)
 }
 
-/// Checks that there is something to delete, before anybody is asked whether to.
-///
-/// # Errors
-/// There is nothing of that name, or its domain is not nixvm's.
+/// Checks that there is something to delete, before the user is asked to confirm.
 pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) -> Result<()> {
     if is_interrupted(setup, name)? {
         return Ok(());
@@ -99,54 +91,43 @@ pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) ->
     let host = setup.hypervisor()?;
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
     let pool = open_pool(setup, &host)?;
-    let there = there(setup, (&host, &pool), name, domain.as_ref(), with_files)?;
-    if domain.is_none() && there.is_empty() { Err(nothing(&host, name)) } else { Ok(()) }
-}
-
-/// What there is of a machine beside its domain.
-struct There {
-    volumes: Vec<String>,
-    files: bool,
-}
-
-impl There {
-    fn is_empty(&self) -> bool {
-        self.volumes.is_empty() && !self.files
+    let files = with_files && config::exists(&setup.workspace, name);
+    if domain.is_none() && !files && volumes(&host, &pool, name, None)?.is_empty() {
+        return Err(nothing(&host, name));
     }
+    Ok(())
 }
 
-fn there(
-    setup: &Setup,
-    (host, pool): (&Hypervisor, &Pool),
+fn volumes(
+    host: &Hypervisor,
+    pool: &Pool,
     name: &MachineName,
     domain: Option<&Owned>,
-    with_files: bool,
-) -> Result<There> {
+) -> Result<Vec<String>> {
     let stem = match domain {
         Some(domain) => domain.metadata().stem.clone(),
-        // What a `create` left that was interrupted; not what a machine has that was renamed.
+        // Volumes that an interrupted `create` left, not those of a machine that was renamed.
         None => free_stem(host, name)?,
     };
-    // The firmware's variables and the serial log are not made by libvirt's storage, which has to look for them.
+    // QEMU makes the firmware's variables and the serial log; libvirt's pool does not know them before it is refreshed.
     pool.refresh()?;
     let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
-    let volumes: Vec<String> = pool.volumes()?.into_iter().filter(own).collect();
-    Ok(There { volumes, files: with_files && config::exists(&setup.workspace, name) })
+    Ok(pool.volumes()?.into_iter().filter(own).collect())
 }
 
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
     let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
     let pool = work.pool()?;
-    let there = there(setup, (host, &pool), name, domain.as_ref(), with_files)?;
-    // An earlier deletion may have done all but write it down: then its journal is what is left to delete.
-    if domain.is_none() && there.is_empty() && !work.finishes {
+    let volumes = volumes(host, &pool, name, domain.as_ref())?;
+    let files = with_files && config::exists(&setup.workspace, name);
+    // An earlier deletion may have done everything but finish its journal, which is then all that is left to delete.
+    if domain.is_none() && volumes.is_empty() && !files && !work.finishes {
         return Err(nothing(host, name));
     }
-    let There { volumes, files } = there;
     let left =
         domain.as_ref().map(|domain| foreign::images(host, &pool, domain)).transpose()?.unwrap_or_default();
-    // Before anything is deleted, and again by each deletion.
+    // Checked before anything is deleted; each deletion checks it again.
     volumes.iter().try_for_each(|volume| pool.require_unused(volume))?;
     work.carry_onward(&plan(domain.is_some(), &volumes, files), |step| match step {
         Step::PowerOff => host.own(name)?.force_off().map(drop),

@@ -1,4 +1,4 @@
-//! The life of a machine.
+//! The life of a machine: verbs that make, change, start, stop and delete it.
 
 pub mod clone;
 pub mod create;

@@ -8,19 +8,14 @@ use crate::host::{Setup, Watch};
 use crate::model::{MachineName, PasswordHash};
 use crate::work::Work;
 
-/// Whether root of a machine has a password.
 #[derive(Debug, Clone, Serialize)]
 pub struct RootPassword {
-    /// The machine.
     pub machine: MachineName,
-    /// Whether there is none, and root cannot log in.
+    /// Whether root has no password and cannot log in with one.
     pub locked: bool,
 }
 
-/// Writes the hash of root's password into the machine's files, or that there is none.
-///
-/// # Errors
-/// There is no such machine, or its files are not valid or cannot be written.
+/// Writes the hash of root's password into the machine's files; without a hash, root is locked.
 pub fn passwd(
     setup: &Setup,
     name: &MachineName,
@@ -30,22 +25,18 @@ pub fn passwd(
     let work = Work::begin(setup, name, "passwd", watch)?;
     let locked = hash.is_none();
     let machine = config::change(&setup.workspace, name, |files| files.root_password = Some(hash))?;
-    watch.done(&match locked {
-        true => format!("Locked root of {name}"),
-        false => format!("Wrote root's new password of {name}, as a hash"),
+    watch.done(&if locked {
+        format!("Locked root of {name}")
+    } else {
+        format!("Changed root's password of {name}; only its hash is stored")
     });
-    let running = match work.host.find(name)? {
-        Some(_) => work.domain()?.state()?.is_active(),
-        None => false,
-    };
-    match (machine.self_contained, running) {
-        (true, _) => {
-            watch.note("the machine is self-contained: its image has the old one until it is built again")
-        }
-        (false, true) => {
-            watch.note(&format!("in force at the next start: `nixvm reboot {name}` brings it about now"));
-        }
-        (false, false) => watch.note("in force from the next start on"),
-    }
+    let running = work.host.find(name)?.is_some_and(|domain| domain.state.is_active());
+    watch.note(&if machine.self_contained {
+        format!("{name} is self-contained: its image holds the old password until `nixvm upgrade {name}`")
+    } else if running {
+        format!("in force from the next start on; `nixvm reboot {name}` restarts it now")
+    } else {
+        "in force from the next start on".to_owned()
+    });
     Ok(RootPassword { machine: name.clone(), locked })
 }

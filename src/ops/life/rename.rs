@@ -1,8 +1,8 @@
 //! `rename`: the same machine under another name.
 //!
-//! libvirt, the machine's folder and what a build made know it by its name, and no two of them change together. So the work
-//! can only go onward, both names are locked, and both say that it was interrupted. Until the folder, which is renamed
-//! last, has the new name, the same command finds the machine by its UUID and finishes.
+//! libvirt, the machine's folder and the files of its builds all carry the name, and no two of them change together. So an
+//! interrupted rename can only be finished: both names are locked, and both say that it was interrupted. The folder is
+//! renamed last; until then the same command finds the machine by its UUID and continues.
 
 use std::fs;
 
@@ -13,17 +13,14 @@ use crate::config;
 use crate::disks::layer_of;
 use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch};
-use crate::hypervisor::{Owned, is_own_checkpoint};
+use crate::hypervisor::is_own_checkpoint;
 use crate::model::record::Metadata;
 use crate::model::{Machine, MachineName};
 use crate::work::{Plan, Work, steps};
 
-/// A machine under its new name.
 #[derive(Debug, Clone, Serialize)]
 pub struct Renamed {
-    /// Its name.
     pub machine: MachineName,
-    /// The name that it had.
     pub was: MachineName,
 }
 
@@ -41,16 +38,16 @@ impl Plan for Step {
     fn title(&self) -> String {
         match self {
             Step::Hostname => "change the hostname among the machine's files".into(),
-            Step::Tidy => "take along or remove what was built under the old name".into(),
-            Step::Checkpoints => "forget the checkpoints".into(),
+            Step::Tidy => "move or remove what was built under the old name".into(),
+            Step::Checkpoints => "delete the records of checkpoints".into(),
             Step::Domain => "rename the domain".into(),
-            Step::Define => "define the domain anew".into(),
+            Step::Define => "define the domain again".into(),
             Step::Files => "rename the machine's folder".into(),
         }
     }
 }
 
-/// Returns the steps of `rename`; the folder, by which the machine is found again, comes last.
+/// Returns the steps; the folder comes last, because an interrupted rename is found again by it.
 fn plan(has_hostname: bool, has_domain: bool, has_checkpoints: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if has_hostname {
@@ -58,8 +55,7 @@ fn plan(has_hostname: bool, has_domain: bool, has_checkpoints: bool) -> Vec<Step
     }
     steps.push(Step::Tidy);
     if has_checkpoints {
-        // libvirt 9.0 puts what it wrote down of them into the folder of the new name's snapshots, and misses it when it is
-        // started anew.
+        // libvirt 9.0 moves their records into the folder of the new name's snapshots, and misses them at its next start.
         steps.push(Step::Checkpoints);
     }
     if has_domain {
@@ -72,8 +68,8 @@ fn plan(has_hostname: bool, has_domain: bool, has_checkpoints: bool) -> Vec<Step
 /// Gives a machine that is off another name. Its identity, its disks and their names stay.
 ///
 /// # Errors
-/// There is no such machine, it runs, there is one of the new name, or libvirt refuses; once begun, the same command
-/// finishes the work.
+/// Nothing was changed if the machine runs or the new name is taken. Once a step has begun, only the same command completes
+/// the work.
 pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn Watch) -> Result<Renamed> {
     let workspace = &setup.workspace;
     let (work, under_new) = Work::begin_both((setup, old), (setup, new), "rename", watch)?;
@@ -82,18 +78,21 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         && !config::exists(workspace, old)
         && config::exists(workspace, new)
     {
-        // The folder came last: nothing is left but to say so.
-        let nothing: [Step; 0] = [];
-        work.carry_both_onward(&under_new, &nothing, |_| Ok(()))?;
-        watch.done(&format!("{old} is {new}"));
+        // The folder comes last, so every step was taken.
+        work.carry_both_onward::<Step>(&under_new, &[], |_| Ok(()))?;
+        watch.done(&format!("Renamed {old} to {new}"));
         return Ok(renamed);
     }
     let before = config::load(workspace, old)?;
     config::remove_empty(workspace, new)?;
     let domain = work.host.own_either(before.machine_id, (old, new))?;
     require_free(&work, &before, new)?;
-    if let Some(domain) = &domain {
-        require_off(domain, old)?;
+    if let Some(domain) = &domain
+        && domain.state()?.is_active()
+    {
+        return Err(Failure::user(format!("{old} is on; nothing was changed"))
+            .hint(format!("libvirt renames only a machine that is off: `nixvm stop {old}`"))
+            .into());
     }
     let follows = before.hostname == old.into();
     let machine = Machine {
@@ -115,26 +114,25 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
         (Step::Domain, Some(domain)) => domain.rename(new),
         (Step::Define, Some(domain)) => {
             let metadata = Metadata { machine: new.clone(), ..domain.metadata().clone() };
-            let layer = layer_of(domain)?;
-            steps::define(setup, &work.host, &machine, &metadata, layer, watch)
+            steps::define(setup, &work.host, &machine, &metadata, layer_of(domain)?, watch)
         }
         (Step::Files, _) => config::rename(workspace, old, new),
         (Step::Checkpoints | Step::Domain | Step::Define, None) => Ok(()),
     })?;
-    watch.done(&format!("{old} is {new}"));
+    watch.done(&format!("Renamed {old} to {new}"));
     if !checkpoints.is_empty() {
-        watch.note("its next incremental backup begins anew, as a full one");
+        watch.note("its next incremental backup will be a full one");
     }
     if domain.is_some() {
-        watch.note(&match follows {
-            true => format!("its guest calls itself {old} until it has a new image: `nixvm upgrade {new}`"),
-            false => format!("its guest calls itself {}, as before", machine.hostname),
+        watch.note(&if follows {
+            format!("its guest keeps the hostname {old} until it has a new image: `nixvm upgrade {new}`")
+        } else {
+            format!("its guest keeps the hostname {}", machine.hostname)
         });
     }
     Ok(renamed)
 }
 
-/// Checks that no other machine has the new name.
 fn require_free(work: &Work, machine: &Machine, new: &MachineName) -> Result<()> {
     let other = work.host.find(new)?.is_some_and(|other| other.id != machine.machine_id);
     if !other && !config::exists(&work.setup.workspace, new) {
@@ -143,25 +141,16 @@ fn require_free(work: &Work, machine: &Machine, new: &MachineName) -> Result<()>
     let what = if other {
         "libvirt has a domain".into()
     } else {
-        format!("machines/{new} is there, so there is a machine")
+        format!("machines/{new} exists, so there is a machine")
     };
     Err(Failure::user(format!("{what} `{new}`; nothing was changed")).hint("choose another name").into())
 }
 
-fn require_off(domain: &Owned, old: &MachineName) -> Result<()> {
-    if !domain.state()?.is_active() {
-        return Ok(());
-    }
-    Err(Failure::user(format!("{old} is on; nothing was changed"))
-        .hint(format!("libvirt renames only what is off: `nixvm stop {old}`"))
-        .into())
-}
-
-/// Removes what is made anew under the new name when it is needed, and takes along what its generations were made from.
+/// Moves the kept sources of its generations to the new name, and removes what the next build makes again.
 fn tidy(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
     let [from, to] = [old, new].map(|name| kept::of_machine(setup, name));
     if from.exists() {
-        // Of a machine that had the name before.
+        // Left by an earlier machine of the new name.
         kept::remove_folder(&to)?;
         fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename {}", from.display())))?;
     }

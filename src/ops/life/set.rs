@@ -1,8 +1,8 @@
 //! `set`: a machine's memory, processors and data disk; in force at once where that can be.
 //!
-//! A running guest has the processors that it was started with, and can have less memory than that and as much again,
-//! but no more. More of either could only be plugged in where the domain declares slots and nodes for it beforehand,
-//! whose number would be a guess; a start is what it takes instead.
+//! A running guest keeps the processors that it was started with. Its memory can shrink, and grow back to what it was started
+//! with. More of either could be plugged in only where the domain declares slots and nodes for it beforehand, and their
+//! number would be a guess; so more takes a start.
 
 use serde::Serialize;
 
@@ -15,14 +15,11 @@ use crate::model::domain::Accelerator;
 use crate::model::{Machine, MachineName, Size, Vcpus};
 use crate::work::{Plan, Work};
 
-/// What is asked of a machine; `None` leaves a value as it is.
+/// The wanted values; `None` leaves one as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Its memory.
     pub memory: Option<Size>,
-    /// Its processors.
     pub vcpus: Option<Vcpus>,
-    /// The size of its data disk.
     pub var_size: Option<Size>,
 }
 
@@ -30,44 +27,34 @@ pub struct Sizes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// It was so before.
     Unchanged,
-    /// It is.
     Now,
-    /// From the next start on.
     NextStart,
-    /// From the first start on with KVM: an emulated guest has one processor.
+    /// At the first start with KVM: an emulated guest has one processor.
     WithKvm,
 }
 
-/// One value, before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// The file that holds it.
+    /// The file in `machines/NAME` that holds it.
     pub key: &'static str,
-    /// What the file said.
     pub before: String,
-    /// What it says now.
     pub after: String,
-    /// When it is in force.
     pub effect: Effect,
 }
 
-/// What was set.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
-    /// The machine.
     pub machine: MachineName,
-    /// Its values that were named.
     pub settings: Vec<Setting>,
 }
 
-/// What is so before anything is set.
+/// The machine before anything is set.
 #[derive(Debug, Clone, Copy, Default)]
 struct Observed {
-    /// What the guest has, if it runs.
+    /// `None` where the guest is off.
     live: Option<LiveSize>,
-    /// How large the data disk is, if there is one.
+    /// The size of the data disk; `None` where the machine is only declared.
     disk: Option<Size>,
     /// Whether guests run without KVM.
     emulated: bool,
@@ -90,17 +77,19 @@ impl Plan for Step {
     }
 }
 
-/// Sets what is asked: in the machine's files, and at once where the guest can take it.
+/// Sets the wanted values: in the machine's files, and at once where the guest can take them.
 ///
 /// # Errors
-/// There is no such machine, its data disk is larger than what is asked (nothing is changed then), or libvirt refuses.
+/// The data disk would have to shrink: nothing was changed. Where a later step fails, the same command completes the work.
 pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -> Result<Settings> {
     let work = Work::begin(setup, name, "set", watch)?;
     let machine = config::load(&setup.workspace, name)?;
-    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
-    let pool = domain.as_ref().map(|_| work.pool()).transpose()?;
+    let there = match work.host.find(name)? {
+        Some(_) => Some((work.domain()?, work.pool()?)),
+        None => None,
+    };
     let mut observed = Observed::default();
-    if let (Some(domain), Some(pool)) = (&domain, &pool) {
+    if let Some((domain, pool)) = &there {
         observed.disk = Some(data_capacity(pool, domain)?);
         observed.emulated = accelerator(setup, &work.host, watch)? == Accelerator::Tcg;
         observed.live = if domain.state()?.is_active() { Some(domain.live_size()?) } else { None };
@@ -109,44 +98,35 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
     if let Some(wanted) = asked.memory {
         memory::warn_total(&work.host, name, wanted, watch)?;
     }
-    work.carry_out(&steps, |step| match (step, &domain, &pool) {
-        (Step::Files, ..) => config::change(&setup.workspace, name, |files| {
+    work.carry_out(&steps, |step| match (step, &there) {
+        (Step::Files, _) => config::change(&setup.workspace, name, |files| {
             files.memory = asked.memory.or(files.memory);
             files.vcpus = asked.vcpus.or(files.vcpus);
             files.var_size = asked.var_size.or(files.var_size);
         })
         .map(drop),
-        (Step::Memory(memory), Some(domain), _) => domain.set_live_memory(*memory),
-        (Step::Grow(size), Some(domain), Some(pool)) => grow_data(pool, domain, *size),
-        (Step::Memory(_) | Step::Grow(_), ..) => Ok(()),
+        (Step::Memory(memory), Some((domain, _))) => domain.set_live_memory(*memory),
+        (Step::Grow(size), Some((domain, pool))) => grow_data(pool, domain, *size),
+        (Step::Memory(_) | Step::Grow(_), None) => Ok(()),
     })?;
     Ok(Settings { machine: name.clone(), settings })
 }
 
-/// Returns what comes of each value that is asked, and the steps to it.
-///
-/// # Errors
-/// The disk would have to shrink.
+/// Returns when each wanted value is in force, and the steps to it.
 fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Setting>, Vec<Step>)> {
     let mut settings = Vec::new();
     let mut steps = vec![Step::Files];
-    let otherwise = |same: bool| if same { Effect::Unchanged } else { Effect::NextStart };
+    let unless = |same: bool, effect| if same { Effect::Unchanged } else { effect };
     if let Some(memory) = asked.memory {
         let same = memory == machine.memory;
         let effect = match observed.live {
-            Some(live) if live.memory == memory => {
-                if same {
-                    Effect::Unchanged
-                } else {
-                    Effect::Now
-                }
-            }
+            Some(live) if live.memory == memory => unless(same, Effect::Now),
             Some(live) if memory <= live.most_memory => {
                 steps.push(Step::Memory(memory));
                 Effect::Now
             }
             Some(_) => Effect::NextStart,
-            None => otherwise(same),
+            None => unless(same, Effect::NextStart),
         };
         settings.push(setting("memory", machine.memory.exact(), memory.exact(), effect));
     }
@@ -155,15 +135,9 @@ fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Sett
         let effect = match observed.live {
             _ if observed.emulated && same => Effect::Unchanged,
             _ if observed.emulated && Accelerator::Tcg.vcpus(vcpus) != vcpus.get() => Effect::WithKvm,
-            Some(live) if live.vcpus == vcpus.get() => {
-                if same {
-                    Effect::Unchanged
-                } else {
-                    Effect::Now
-                }
-            }
+            Some(live) if live.vcpus == vcpus.get() => unless(same, Effect::Now),
             Some(_) => Effect::NextStart,
-            None => otherwise(same),
+            None => unless(same, Effect::NextStart),
         };
         settings.push(setting("vcpus", machine.vcpus.to_string(), vcpus.to_string(), effect));
     }
@@ -175,14 +149,8 @@ fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Sett
                 steps.push(Step::Grow(size));
                 Effect::Now
             }
-            Some(_) => {
-                if same {
-                    Effect::Unchanged
-                } else {
-                    Effect::Now
-                }
-            }
-            None => otherwise(same),
+            Some(_) => unless(same, Effect::Now),
+            None => unless(same, Effect::NextStart),
         };
         settings.push(setting("var_size", machine.var_size.exact(), size.exact(), effect));
     }
@@ -194,15 +162,11 @@ fn setting(key: &'static str, before: String, after: String, effect: Effect) -> 
 }
 
 fn smaller(name: &MachineName, size: Size, disk: Size) -> Failure {
-    Failure::user(format!(
-        "the data disk of {name} has {} and cannot be made {}; nothing was changed",
-        disk.exact(),
-        size.exact()
-    ))
-    .hint(format!(
-        "disks only grow: what lies behind the new end would be lost. `nixvm recreate {name} {}` makes a new, empty one",
-        size.exact()
-    ))
+    let [size, disk] = [size, disk].map(|size| size.exact());
+    Failure::user(format!("the data disk of {name} has {disk} and cannot be made {size}; nothing was changed"))
+        .hint(format!(
+            "disks only grow: data behind the new end would be lost. `nixvm recreate {name} {size}` makes a new, empty one"
+        ))
 }
 
 #[cfg(test)]

@@ -11,19 +11,16 @@ use crate::model::domain::DomainState;
 use crate::work::power::{Started, power_on};
 use crate::work::{Work, merges};
 
-/// Starts a machine; one that is paused or saved goes on, and one that runs is left alone.
-///
-/// # Errors
-/// There is no such machine, its files are not valid, or libvirt cannot start it.
+/// Starts a machine. One that is paused or saved is resumed; one that runs is left alone.
 pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Started> {
     let work = Work::begin(setup, name, "start", watch)?;
     let mut domain = work.domain()?;
     let state = domain.state()?;
     if state.is_active() {
-        // By a person, or by QEMU when the pool had no space for what the guest wrote.
+        // A person paused it, or QEMU did when the pool had no space for the guest's writes.
         if state == DomainState::Paused {
             domain.resume()?;
-            watch.done(&format!("{name} was paused, and goes on"));
+            watch.done(&format!("Resumed {name}, which was paused"));
         } else {
             watch.note(&format!("{name} runs already"));
         }
@@ -42,17 +39,19 @@ pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Sta
     Ok(Started { machine: name.clone(), was_running: false })
 }
 
-/// Merges the layers that stayed because AppArmor lets no machine that runs merge them. Where that fails the machine starts
-/// all the same: its layers are whole.
+/// Merges layers that no snapshot needs and that AppArmor kept from being merged while the machine ran. The machine starts
+/// even where this fails: its layers are whole.
 fn merge_links(work: &Work, domain: &mut Owned) -> Result<()> {
-    // While libvirt copies a volume, nobody can tell what lies on what: a later start merges them.
+    // While libvirt copies a volume, the chain cannot be read: a later start merges them.
     if work.host.confinement()? != Confinement::AppArmor || !work.pool()?.refresh_now()? {
         return Ok(());
     }
     let merged = work.pool().and_then(|pool| merges::merge_links(work, &pool, domain));
     interrupt::check()?;
     if let Err(error) = merged {
-        work.watch.note(&format!("layers that no snapshot needs stay ({error:#})"));
+        work.watch.note(&format!(
+            "layers that no snapshot needs were not merged; the next start tries again ({error:#})"
+        ));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `stop`, `force-stop`, `reboot`, and the stop that a start is to follow.
+//! `stop`, `force-stop` and `reboot`.
 
 use std::time::Duration;
 
@@ -13,9 +13,6 @@ use crate::work::shutdown::{self, Stopped, take_down};
 use crate::work::{Plan, Work};
 
 /// Asks a machine to shut down, waits until it is off, and returns how it ended.
-///
-/// # Errors
-/// As [`shutdown::shut_down`].
 pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
     shutdown::shut_down(setup, name, limit, watch)
 }
@@ -46,11 +43,10 @@ impl Plan for Step {
 
 /// Restarts a machine; one that is off is started.
 ///
-/// It goes through off, not through a reset, so that what changed in the
-/// machine's files (the root password, a host key) is in force afterwards.
+/// The machine is shut down and started, not reset, so that changes in its files (the root password, a host key) take effect.
 ///
 /// # Errors
-/// As [`stop`] and [`start`](super::start()); nothing that would keep it from starting is found out only when it is off.
+/// A fault that would keep the machine from starting is found before it is shut down.
 pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Started> {
     let work = Work::begin(setup, name, "reboot", watch)?;
     let domain = work.domain()?;

@@ -1,4 +1,4 @@
-//! `list` and `list-machines`.
+//! `list`: every machine, at every libvirt of the workspace; `list-machines`: the names.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,56 +9,41 @@ use crate::config;
 use crate::error::Result;
 use crate::guest::places;
 use crate::host::{Call, Setup, ownership, pool_of};
-use crate::hypervisor::{Hypervisor, Seen};
 use crate::model::domain::DomainState;
-use crate::model::{Connection, MacAddress, MachineId, MachineName, PoolName};
+use crate::model::{Connection, MachineId, MachineName, PoolName};
 
-/// A machine in the list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ListedMachine {
-    /// Its name.
     pub name: String,
-    /// Its domain's state; `None` where it is only declared.
+    /// `None` where it is only declared.
     pub state: Option<DomainState>,
-    /// Where its ssh is reached.
     pub address: Option<SocketAddr>,
-    /// Its profile, if known.
     pub profile: Option<String>,
-    /// The generation its domain was built from.
     pub generation: Option<u32>,
-    /// The pool that its disks are in, if known.
     pub pool: Option<PoolName>,
-    /// The libvirt that has it, or is to have it.
+    /// The libvirt that has it, or would have it.
     pub connection: Connection,
-    /// Whether that libvirt did not answer, so that no more is known than what the files say.
+    /// Whether that libvirt did not answer, so that only the machine's files are known.
     pub unreachable: bool,
-    /// The workspace whose machine it is, if that is not this one.
+    /// The workspace that it belongs to, if that is another.
     pub other_workspace: Option<String>,
 }
 
-/// A libvirt that machines of the workspace are at, and that does not answer.
+/// A libvirt with machines of the workspace that does not answer.
 #[derive(Debug)]
 pub struct Unreachable {
-    /// Its URI.
     pub connection: Connection,
-    /// Why.
     pub error: anyhow::Error,
 }
 
-/// All machines, as far as they can be seen.
 #[derive(Debug)]
 pub struct Listed {
-    /// The machines, by name.
     pub machines: Vec<ListedMachine>,
-    /// Where nobody answered: of the machines there only the files are known.
     pub unreachable: Vec<Unreachable>,
 }
 
-/// Returns every machine that has a domain of nixvm's or is declared in this workspace, at all libvirts where one of this
-/// workspace is.
-///
-/// # Errors
-/// No libvirt answers, or the workspace cannot be read.
+/// Returns every machine that has a domain of nixvm's or is declared in this workspace, at all libvirts where this workspace
+/// has one. A libvirt that does not answer is an error only if it is the only one.
 pub fn list(call: &Call) -> Result<Listed> {
     let (mut found, mut unreachable) = (Vec::new(), Vec::new());
     let setups = call.hosts()?;
@@ -84,14 +69,11 @@ pub fn list(call: &Call) -> Result<Listed> {
             let profile = config::load(&setup.workspace, &name).ok().map(|m| m.profile.to_string());
             machines.push(ListedMachine {
                 name: name.to_string(),
-                state: None,
-                address: None,
                 profile,
-                generation: None,
                 pool: place.pool,
                 unreachable: unreachable.iter().any(|host| host.connection == connection),
                 connection,
-                other_workspace: None,
+                ..ListedMachine::default()
             });
         }
     }
@@ -99,50 +81,50 @@ pub fn list(call: &Call) -> Result<Listed> {
     Ok(Listed { machines, unreachable })
 }
 
-/// A domain at one libvirt, and whether that is where its machine's files say that it is.
+/// A domain at one libvirt; `at_home` where its machine's files name that libvirt.
 struct Found {
     id: MachineId,
     at_home: bool,
     machine: ListedMachine,
 }
 
-/// Returns every machine once: two URIs may lead to one libvirt.
+/// Removes duplicates: two URIs may lead to one libvirt.
 fn each_once(mut found: Vec<Found>) -> Vec<ListedMachine> {
     found.sort_by_key(|found| !found.at_home);
     let mut seen = BTreeSet::new();
     found.into_iter().filter(|found| seen.insert(found.id.to_string())).map(|found| found.machine).collect()
 }
 
-/// Returns the machines with a domain at one libvirt.
 fn at(setup: &Setup) -> Result<Vec<Found>> {
     let host = setup.hypervisor()?;
     let (mut machines, mut up) = (Vec::new(), Vec::new());
     for domain in host.domains()? {
         let Some(metadata) = &domain.metadata else { continue };
+        let name = &metadata.machine;
         let other_workspace = ownership::other_workspace(&setup.workspace, metadata, domain.id);
         if other_workspace.is_none() && metadata.workspace != setup.workspace.as_str() {
-            ownership::try_record_move(&setup.workspace, &host, &metadata.machine);
+            ownership::try_record_move(&setup.workspace, &host, name);
         }
-        // Another workspace's files say which of a domain's addresses is the guest's own.
+        // Which of a domain's addresses is the guest's own stands in the machine's files, here those of another workspace.
         if domain.state.can_answer()
             && other_workspace.is_none()
-            && let Some(guest) = guest(setup, &host, &metadata.machine)
+            && let Ok(seen) = host.see(name)
+            && let Ok(machine) = config::load(&setup.workspace, name)
         {
-            up.push((machines.len(), guest));
+            up.push((machines.len(), (seen, machine.mac)));
         }
-        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, &metadata.machine));
+        let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, name));
         let recorded = recorded.and_then(Result::ok).unwrap_or_default();
         let at_home = recorded.connection.as_ref() == Some(&setup.connect);
         let machine = ListedMachine {
             name: domain.name.clone(),
             state: Some(domain.state),
-            address: None,
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
-            pool: recorded.pool.or_else(|| pool_of(&host, &metadata.machine).ok().flatten()),
+            pool: recorded.pool.or_else(|| pool_of(&host, name).ok().flatten()),
             connection: setup.connect.clone(),
-            unreachable: false,
             other_workspace,
+            ..ListedMachine::default()
         };
         machines.push(Found { id: domain.id, at_home, machine });
     }
@@ -153,15 +135,7 @@ fn at(setup: &Setup) -> Result<Vec<Found>> {
     Ok(machines)
 }
 
-/// An address is a help in a list, not its point: a machine that cannot be asked for it is listed without.
-fn guest(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Option<(Seen, MacAddress)> {
-    Some((host.see(name).ok()?, config::load(&setup.workspace, name).ok()?.mac))
-}
-
 /// Returns the machines declared in this workspace, by name.
-///
-/// # Errors
-/// `machines/` cannot be read.
 pub fn declared(setup: &Setup) -> Result<Vec<MachineName>> {
     config::list(&setup.workspace)
 }
@@ -178,14 +152,8 @@ mod tests {
             at_home,
             machine: ListedMachine {
                 name: "web".into(),
-                state: None,
-                address: None,
-                profile: None,
-                generation: None,
-                pool: None,
                 connection: connection.parse().unwrap(),
-                unreachable: false,
-                other_workspace: None,
+                ..ListedMachine::default()
             },
         };
         let other = at("qemu:///session", MachineId::generate(), false);

@@ -1,4 +1,4 @@
-//! `logs`: what a guest logged in its journal, and what it printed on its serial port.
+//! `logs`: a guest's journal, or the text that it printed on its serial port.
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,35 +16,32 @@ use crate::model::MachineName;
 use crate::model::volume::Role;
 use crate::storage::Pool;
 
-/// How often the end of the serial log is looked at.
+/// How often the serial log is checked for more.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How long a guest's agent is given to read the journal; without KVM that takes seconds.
+/// How long a guest's agent may take to read the journal; without KVM it takes seconds.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Rotated parts of a serial log that virtlogd keeps (`max_backups` of virtlogd.conf).
 const ROTATED: u32 = 3;
 
-/// Bytes of each part of a serial log that are looked at: virtlogd keeps 2 MiB of each, and without it a log has no end.
+/// Most bytes that are read of each part of a serial log. virtlogd keeps 2 MiB of each; without virtlogd a log has no limit.
 const MOST: u64 = 16 << 20;
 
-/// What is to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRequest {
-    /// Only what this unit logged in the journal.
+    /// Only this unit's log, from the journal.
     pub unit: Option<String>,
-    /// How many of the last lines.
     pub lines: u32,
-    /// Whether to go on as more is logged.
     pub follow: bool,
-    /// The serial log, whether the guest answers or not.
+    /// Whether to show the serial log even if the guest answers.
     pub serial: bool,
 }
 
-/// Where the log is.
+/// Where a log is.
 #[derive(Debug)]
 pub enum Log {
-    /// In the guest, which answers ssh: the command that prints it.
+    /// In the guest: the ssh command that prints it.
     Ssh(Command),
     /// In the guest, read through its agent.
     Journal(String),
@@ -52,10 +49,8 @@ pub enum Log {
     Serial,
 }
 
-/// Returns where the log is that was asked for: the journal of a guest that answers, else its serial log.
-///
-/// # Errors
-/// There is no such machine; one unit's log was asked for, or is to be followed, and the guest cannot give it.
+/// Finds the log: the journal of a guest that answers, else its serial log. Fails where only the journal would do, for one
+/// unit's log, and the guest does not answer.
 pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn Watch) -> Result<Log> {
     let host = setup.hypervisor()?;
     let seen = host.see(name)?;
@@ -65,7 +60,7 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
             return Ok(Log::Serial);
         }
     }
-    // A journal is asked of the guest itself.
+    // Only this workspace's guests are asked for their journal.
     let domain = host.own(name)?;
     if asked.serial {
         return Ok(Log::Serial);
@@ -86,31 +81,25 @@ pub fn logs(setup: &Setup, name: &MachineName, asked: &LogRequest, watch: &dyn W
         (false, _) if state.is_active() => "is paused",
         (false, _) => "is off",
         (true, false) => "does not answer",
-        (true, true) => "does not answer ssh, and its agent cannot go on as more is logged",
+        (true, true) => "does not answer ssh, and its agent cannot follow a log",
     };
-    match &asked.unit {
-        Some(unit) => Err(unreachable(name, unit, why, agent).into()),
-        None => {
-            watch.note(&format!("{name} {why}: this is what it printed on its serial port"));
-            Ok(Log::Serial)
-        }
-    }
+    let Some(unit) = &asked.unit else {
+        watch.note(&format!("{name} {why}; this is its serial log"));
+        return Ok(Log::Serial);
+    };
+    let hint = if agent {
+        "leave out `--follow`: the agent can show the log as it is now".to_owned()
+    } else {
+        format!(
+            "wait for it with `nixvm start {name} --wait`, or see its serial log: `nixvm logs {name} --serial`"
+        )
+    };
+    Err(Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal")).hint(hint).into())
 }
 
-fn unreachable(name: &MachineName, unit: &str, why: &str, agent: bool) -> Failure {
-    let failure = Failure::user(format!("{name} {why}, and the log of `{unit}` is in its journal"));
-    match agent {
-        true => failure.hint("leave `--follow` out: then the agent shows what there is"),
-        false => failure.hint(format!(
-            "`nixvm start {name} --wait` waits until it answers; `nixvm logs {name} --serial` shows what it printed on its serial port"
-        )),
-    }
-}
-
-/// Returns the command line that prints the journal.
 fn journalctl(asked: &LogRequest) -> Vec<String> {
     let mut argv = vec!["journalctl".to_owned(), "--no-pager".to_owned(), format!("--lines={}", asked.lines)];
-    // Joined to its option, a name that begins with a hyphen is none of its own.
+    // Joined with `=`, a name that begins with a hyphen is not taken for an option.
     argv.extend(asked.unit.as_ref().map(|unit| format!("--unit={unit}")));
     if asked.follow {
         argv.push("--follow".into());
@@ -122,20 +111,16 @@ fn journal(domain: &Owned, asked: &LogRequest) -> Result<String> {
     let argv = journalctl(asked);
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let output = domain.agent_run(&argv, JOURNAL_LIMIT)?;
-    match output.code {
-        0 => Ok(output.stdout),
-        _ => Err(Failure::user(format!("the guest of {} cannot show its journal", domain.name()))
-            .because(anyhow::Error::msg(output.stderr.trim().to_owned()))
-            .into()),
+    if output.code == 0 {
+        return Ok(output.stdout);
     }
+    Err(Failure::user(format!("the guest of {} cannot show its journal", domain.name()))
+        .because(anyhow::Error::msg(output.stderr.trim().to_owned()))
+        .into())
 }
 
-/// Writes the last lines of a machine's serial log to `to`, and with `follow` what comes after them, until ^C.
-///
-/// Control characters of the guest's are left as they are.
-///
-/// # Errors
-/// There is no such machine or no log yet, libvirt does not answer, `to` cannot be written, or an interruption.
+/// Writes the last lines of a machine's serial log to `to`, and with `follow` everything after them until ^C. The guest's
+/// control characters are not removed.
 pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mut dyn Write) -> Result<()> {
     let host = setup.hypervisor()?;
     let stem = host.see(name)?.metadata().stem.clone();
@@ -143,63 +128,56 @@ pub fn serial_log(setup: &Setup, name: &MachineName, asked: &LogRequest, to: &mu
     let volume = Role::SerialLog(None).of(&stem);
     if !pool.has(&volume)? {
         return Err(Failure::user(format!("{name} has no serial log yet"))
-            .hint(format!("libvirt writes it from the first start on: `nixvm start {name}`"))
+            .hint(format!("it begins at the first start: `nixvm start {name}`"))
             .into());
     }
     let now = end_of(&pool, &volume, 0, MOST)?;
     let (mut text, seen) = (now.bytes, now.at);
     for old in 0..ROTATED {
         let rotated = Role::SerialLog(Some(old)).of(&stem);
-        if count(&text) >= asked.lines as usize || length(&pool, &rotated)?.is_none() {
+        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        if lines >= asked.lines as usize || length(&pool, &rotated)?.is_none() {
             break;
         }
         text.splice(0..0, end_of(&pool, &rotated, 0, MOST)?.bytes);
     }
-    to.write_all(last_lines(&text, asked.lines as usize)).and_then(|()| to.flush()).explain(cannot_write)?;
+    write(to, last_lines(&text, asked.lines as usize))?;
     if asked.follow {
         follow(&pool, &volume, seen, to)?;
     }
     Ok(())
 }
 
-/// Writes what comes after the first `seen` bytes of the log, until ^C.
 fn follow(pool: &Pool, volume: &str, mut seen: u64, to: &mut dyn Write) -> Result<()> {
     loop {
         std::thread::sleep(POLL);
         interrupt::check()?;
         let now = length(pool, volume)?.unwrap_or_default();
         if now < seen {
-            // Rotated: a new file begins.
+            // The log was rotated.
             seen = 0;
         }
         if now > seen {
             let more = end_of(pool, volume, seen, MOST)?;
             seen = more.at;
-            to.write_all(&more.bytes).and_then(|()| to.flush()).explain(cannot_write)?;
+            write(to, &more.bytes)?;
         }
     }
 }
 
-fn cannot_write() -> Failure {
-    Failure::user("cannot write the log")
+fn write(to: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+    to.write_all(bytes).and_then(|()| to.flush()).explain(|| Failure::user("cannot write the log"))
 }
 
 fn length(pool: &Pool, volume: &str) -> Result<Option<u64>> {
     Ok(pool.usage(volume)?.map(|usage| usage.capacity))
 }
 
-fn count(text: &[u8]) -> usize {
-    text.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// Returns the end of the text from the beginning of its `lines`-last line on; a last one without its end counts.
+/// Returns the last lines of a text; a last one without a line feed counts.
 fn last_lines(text: &[u8], lines: usize) -> &[u8] {
     let whole = text.strip_suffix(b"\n").unwrap_or(text);
     let mut starts = whole.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    match lines {
-        0 => &[],
-        _ => &text[starts.nth(lines - 1).unwrap_or(0)..],
-    }
+    if lines == 0 { &[] } else { &text[starts.nth(lines - 1).unwrap_or(0)..] }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What there is to see.
+//! Looking: verbs that show machines and the host, and lead into a guest, and change neither.
 
 pub mod doctor;
 pub mod list;

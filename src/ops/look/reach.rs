@@ -1,4 +1,4 @@
-//! `ssh` and `console`: ways into a guest.
+//! `ssh`, `console` and `start --wait`: ways into a guest.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -13,10 +13,8 @@ use crate::host::{Setup, Watch};
 use crate::interrupt;
 use crate::model::{Machine, MachineName};
 
-/// Waits until a machine's ssh server answers and returns where.
-///
-/// # Errors
-/// Nothing answers within `limit`; the machine goes off meanwhile, or is up and gets no address.
+/// Waits until a machine's ssh server answers, and returns its address. Gives up after `limit`, where the machine goes off, or
+/// where it has had no address for half of `limit`.
 pub fn wait_for_ssh(
     setup: &Setup,
     name: &MachineName,
@@ -25,15 +23,15 @@ pub fn wait_for_ssh(
 ) -> Result<SocketAddr> {
     let machine = config::load(&setup.workspace, name)?;
     let domain = setup.hypervisor()?.own(name)?;
-    // A host that lets nobody through would look like a guest that does not come up.
+    // A remote host that refuses the ssh jump would look like a guest that does not come up.
     Jump::of(setup).as_ref().map(Jump::check).transpose()?;
     watch.step(&format!("Waiting for {name} to answer ssh"));
     let began = Instant::now();
     let mut nowhere: Option<Instant> = None;
     let answered = interrupt::poll(limit, Duration::from_millis(500), || {
         if !domain.state()?.is_active() {
-            return Err(Failure::user(format!("{name} went off while it was awaited"))
-                .hint(format!("watch it boot with `nixvm start {name}` and `nixvm console {name}`"))
+            return Err(Failure::user(format!("{name} was switched off while nixvm waited for it"))
+                .hint(format!("watch it boot: `nixvm start {name}`, then `nixvm console {name}`"))
                 .into());
         }
         let place = answering(setup, &domain, machine.mac);
@@ -42,25 +40,21 @@ pub fn wait_for_ssh(
         } else if nowhere.is_none() {
             nowhere = Some(Instant::now());
             let why = place.lack(&machine).map(|lack| lack.why).unwrap_or_default();
-            watch.step(&format!("Waiting for {name} to get an address; {why} so far"));
+            watch.step(&format!("Waiting for {name} to get an address ({why} so far)"));
         } else if nowhere.is_some_and(|since| since.elapsed() > limit / 2) {
             return Err(no_address(&machine, place));
         }
         Ok(place.known())
     })?;
     let endpoint = answered.ok_or_else(|| {
-        Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs())).hint(format!(
-            "see what it is doing with `nixvm console {name}`, or wait longer with `--timeout`"
-        ))
+        Failure::user(format!("{name} does not answer ssh after {} s", limit.as_secs()))
+            .hint(format!("watch it with `nixvm console {name}`, or wait longer with `--timeout`"))
     })?;
     watch.done(&format!("{name} answers ssh at {endpoint} ({:.0} s)", began.elapsed().as_secs_f64()));
     Ok(endpoint)
 }
 
 /// Returns the command that logs in to a machine.
-///
-/// # Errors
-/// The machine is off or has no address; the workspace's output cannot be written.
 pub fn ssh(setup: &Setup, name: &MachineName, user: &str, command: &[String]) -> Result<Command> {
     let domain = setup.hypervisor()?.own(name)?;
     let machine = config::load(&setup.workspace, name)?;
@@ -84,10 +78,7 @@ fn no_address(machine: &Machine, place: Place) -> anyhow::Error {
     }
 }
 
-/// Joins a machine's serial console with the given terminal until ^] is typed or the machine goes away.
-///
-/// # Errors
-/// The machine is off, or its console is in use.
+/// Connects a terminal to a machine's serial console, until ^] is typed or the machine goes away.
 pub fn console(
     setup: &Setup,
     name: &MachineName,

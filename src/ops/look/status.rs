@@ -20,91 +20,68 @@ use crate::model::{Connection, MachineName, PoolName};
 use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
 
-/// One machine, as declared and as observed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// Its name.
     pub name: String,
-    /// Its domain's state; `None` where it is only declared.
+    /// `None` where it is only declared.
     pub state: Option<DomainState>,
-    /// Whether its guest's file systems are frozen, as for a backup: whoever writes there waits.
+    /// Whether its guest's file systems are frozen, as for a backup: processes that write there wait.
     pub frozen: bool,
-    /// Where its ssh is reached.
     pub address: Option<SocketAddr>,
     /// Why it has no address though it runs.
     pub no_address: Option<String>,
-    /// Its profile.
     pub profile: String,
-    /// The generation its domain was built from.
     pub generation: Option<u32>,
-    /// Options and packages that this generation was to have and does not; empty, too, where the workspace does not know.
+    /// Options and packages that this generation lacks; empty also where the workspace does not know.
     pub not_carried_out: Vec<String>,
-    /// Memory in MiB, as declared; this and others are `None` for another workspace's machine, whose files say it.
+    /// As declared; this and other declared values are `None` for another workspace's machine.
     pub memory_mib: Option<u64>,
-    /// Virtual CPUs, as declared.
     pub vcpus: Option<u32>,
-    /// Virtual CPUs of its guest: others than declared until the next start, and one while it is emulated. `None` where it is
-    /// only declared.
+    /// Differs from `vcpus` until the next start, and is 1 while the guest is emulated. `None` where it is only declared.
     pub guest_vcpus: Option<u32>,
-    /// The network, as declared.
     pub network: Option<String>,
-    /// Ports that its firewall lets in and that nothing in its guest listens on; `None` where the guest does not say.
+    /// Ports that its firewall opens and no process in the guest listens on; `None` where the guest does not say.
     pub without_listener: Option<OpenPorts>,
-    /// Its hardware address.
     pub mac_address: Option<String>,
-    /// The pool that its disks are in.
     pub pool: PoolName,
-    /// The libvirt that has it.
     pub connection: Connection,
-    /// Its volumes.
     pub disks: Vec<Disk>,
-    /// How many snapshots it has.
     pub snapshots: usize,
-    /// How many layers its data disk lies on, itself among them; `None` where it has no domain or one of them is missing.
+    /// Layers in its data disk's chain, itself included; `None` where it has no domain or a layer is missing.
     pub chain: Option<usize>,
-    /// Files that its disks write to and that another tool made.
+    /// Files of another tool's that its disks write to.
     pub foreign_images: Vec<String>,
-    /// The workspace whose machine it is, if that is not this one.
+    /// The workspace that it belongs to, if that is another.
     pub other_workspace: Option<String>,
-    /// What is being done to the machine, or was interrupted.
+    /// The command that works on it now, or was interrupted.
     pub work: Option<WorkInHand>,
 }
 
-/// A command's work on a machine that is not at its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorkInHand {
-    /// The command.
     pub command: String,
-    /// Where it stands, in words.
+    /// Its current step, in words.
     pub place: String,
-    /// The process that is at it; `None` where it was interrupted.
+    /// `None` where it was interrupted.
     pub pid: Option<u32>,
 }
 
-/// A volume of a machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct Disk {
-    /// Its name in the pool.
     pub volume: String,
-    /// Its size as the guest sees it, in bytes.
+    /// Bytes that the guest sees.
     pub capacity: u64,
-    /// What it takes on the host, in bytes.
+    /// Bytes that it takes on the host.
     pub allocation: u64,
 }
 
-/// Returns the state of a machine; of another workspace's, what its domain says.
-///
-/// # Errors
-/// There is no such machine, its files are not valid, or libvirt does not answer.
+/// Returns the state of a machine. For another workspace's, only the domain is read.
 pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let host = setup.hypervisor()?;
     let known = host.find(name)?.is_some() || !config::exists(&setup.workspace, name);
     let domain = if known { Some(host.see(name)?) } else { None };
     let other_workspace = domain.as_ref().map(|domain| whose(setup, &host, domain)).transpose()?.flatten();
-    let machine = match other_workspace {
-        None => Some(config::load(&setup.workspace, name)?),
-        Some(_) => None,
-    };
+    let machine = if other_workspace.is_none() { Some(config::load(&setup.workspace, name)?) } else { None };
     let state = domain.as_ref().map(|domain| domain.state()).transpose()?;
     let up = domain.as_ref().filter(|_| state.is_some_and(DomainState::can_answer));
     let place = up.zip(machine.as_ref()).map(|(domain, machine)| place(setup, domain, machine.mac));
@@ -113,15 +90,15 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     let profile = profile.or_else(|| Some(&metadata?.current().profile));
     let stem = metadata.map_or_else(|| VolumeStem::from(name), |metadata| metadata.stem.clone());
     let pool = open_pool(setup, &host)?;
-    // A chain that is not whole is for `start` to refuse; this shows what there is.
+    // `start` refuses a chain that is not whole; `status` shows the rest.
     let chain = domain.as_ref().and_then(|domain| check_chain(&pool, domain).ok());
     let disks = disks(&pool, &stem)?;
     let foreign_images =
         domain.as_ref().map(|domain| foreign::images(&host, &pool, domain)).transpose()?.unwrap_or_default();
     let address = place.and_then(Place::known);
-    // Another workspace's guest is not asked.
+    // Only this workspace's guests are asked.
     let own = up.filter(|_| machine.is_some()).and_then(|_| host.own(name).ok());
-    // A guest that stands still runs nothing for anybody who asks.
+    // A frozen guest cannot run the command that lists its ports.
     let frozen = own.as_ref().is_some_and(|own| own.is_frozen() == Some(true));
     let own = own.filter(|_| !frozen);
     let without_listener =
@@ -156,7 +133,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
     })
 }
 
-/// Returns the workspace that a domain is of, if that is not this one, wherever this one was moved.
+/// Returns the workspace that a domain belongs to, if that is another; this one may have been moved.
 fn whose(setup: &Setup, host: &Hypervisor, domain: &Seen) -> Result<Option<String>> {
     let recorded = domain.metadata();
     let other = ownership::other_workspace(&setup.workspace, recorded, domain.observe()?.id);

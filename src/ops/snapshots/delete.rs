@@ -1,14 +1,12 @@
-//! `delete-snapshot`: a snapshot less, and its layer too where that can be.
+//! `delete-snapshot`: deletes a snapshot, and its layer too where that is possible.
 //!
-//! The record goes first: from the beginning of a merge on, the layer shows nothing sensible by itself. A leaf is
-//! deleted. A layer that exactly one other of the chain in use lies on is merged with that one: what the upper holds
-//! goes down, and the upper goes. Until it is deleted it shows what it showed. If it is itself a snapshot's, the record
-//! says beforehand that it is to become the lower one's; QEMU taking the upper out of the chain is what makes that true
-//! (see [`Metadata::after_merges`]). So a merge may be interrupted anywhere, also between its end and its record; and where
-//! QEMU died with nixvm, the next command undoes it (see [`undo_merge`](super::layers::undo_merge)).
+//! The record is deleted first, because a layer is not readable by itself once its merge has begun. A leaf is deleted. A layer
+//! with exactly one other on it, in the chain in use, takes in that one's data, and that one is deleted; any other stays as a
+//! link, for libvirt has QEMU merge only files that a machine has open.
 //!
-//! What cannot be merged stays as a link: what several layers lie on, and what is no part of the chain in use, for
-//! libvirt has QEMU merge only what a machine has open.
+//! If the upper layer is a snapshot's itself, the record says beforehand that the snapshot will be the lower layer's; that
+//! becomes true when QEMU takes the upper out of the chain (`Metadata::after_merges`). So a merge may be interrupted anywhere.
+//! Where QEMU died with nixvm, the next command undoes it (`disks::layers::undo_merge`).
 
 use crate::error::Result;
 use crate::host::{Setup, Watch};
@@ -20,8 +18,7 @@ use crate::work::merges::{Deleted, delete};
 /// Deletes a snapshot.
 ///
 /// # Errors
-/// There is none of that name, a chain is not whole, the pool has no space for a merge, or libvirt fails. What is left
-/// then is whole, and the next deletion of a snapshot goes on with it.
+/// Where a merge fails, the layers are whole, and the next deletion of a snapshot continues with them.
 pub fn delete_snapshot(
     setup: &Setup,
     name: &MachineName,

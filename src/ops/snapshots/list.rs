@@ -1,4 +1,4 @@
-//! `snapshots`: what can be gone back to, and what it takes.
+//! `snapshots`: lists a machine's snapshots, oldest first, and the space they take.
 
 use serde::Serialize;
 
@@ -9,46 +9,34 @@ use crate::host::{Setup, open_pool};
 use crate::model::volume::Role;
 use crate::model::{MachineName, SnapshotName, Timestamp};
 
-/// The snapshots of a machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct Snapshots {
-    /// The machine.
     pub machine: MachineName,
-    /// Its snapshots, oldest first.
     pub snapshots: Vec<ListedSnapshot>,
-    /// Bytes that their layers take together.
+    /// Bytes of their layers together.
     pub bytes: u64,
-    /// How many layers the data disk in use lies on, itself among them.
+    /// Layers in the data disk's chain, itself included.
     pub chain: usize,
-    /// How many there may be.
     pub longest_chain: usize,
 }
 
-/// A snapshot in the list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListedSnapshot {
-    /// Its name.
     pub name: SnapshotName,
-    /// When it was taken, in seconds since 1970.
+    /// Seconds since 1970.
     pub taken: u64,
-    /// The same in words, in UTC.
     pub taken_utc: String,
-    /// The generation that the machine was of.
     pub generation: u32,
-    /// Whether nothing was half written.
+    /// Whether the guest had written out everything.
     pub consistent: bool,
-    /// The volume with the data written between the snapshot before and this one.
+    /// The volume with the data written since the snapshot before.
     pub volume: String,
     /// Bytes that it takes in the pool; `None` where it is missing.
     pub bytes: Option<u64>,
-    /// How many volumes lie on it.
+    /// How many volumes have this one as their backing file.
     pub lying_on: usize,
 }
 
-/// Returns a machine's snapshots.
-///
-/// # Errors
-/// There is no such machine, its chain is not whole, or libvirt does not answer.
 pub fn snapshots(setup: &Setup, name: &MachineName) -> Result<Snapshots> {
     let host = setup.hypervisor()?;
     let domain = host.see(name)?;

@@ -1,8 +1,8 @@
-//! `restore-snapshot`: back to what a snapshot froze.
+//! `restore-snapshot`: brings the data back to a snapshot.
 //!
-//! A new layer is made on the snapshot's, and the domain is defined on it: the commit point. The layer in use until then
-//! is frozen by that, and the same definition names it as a snapshot of its own, so nothing is lost and the way back is a
-//! restore too. Layers form a tree: later snapshots lie on what they lay on, and stay as they are.
+//! A new layer is made on the snapshot's, and the domain is defined on it: this is the commit point. It freezes the layer that
+//! was in use, and the same definition records that layer as a snapshot, so nothing is lost and can be restored likewise.
+//! Layers form a tree: later snapshots keep their backing files and stay as they are.
 
 use std::time::Duration;
 
@@ -27,27 +27,22 @@ use crate::work::{Plan, Work, steps};
 /// Longest name of a snapshot, in bytes (`SnapshotName`).
 const LONGEST_NAME: usize = 63;
 
-/// How a machine that runs is to be treated, and what was in use.
 #[derive(Debug, Clone, Copy)]
 pub struct RestoreOptions {
-    /// How long it is given to shut down.
+    /// How long the guest may take to shut down.
     pub timeout: Duration,
-    /// Whether its power is cut instead.
+    /// Whether the power is cut instead.
     pub force: bool,
-    /// Whether what it has now is deleted instead of kept.
+    /// Whether the present data is deleted instead of kept as a snapshot.
     pub discard: bool,
 }
 
-/// A machine that was brought back.
 #[derive(Debug, Clone, Serialize)]
 pub struct Restored {
-    /// The machine.
     pub machine: MachineName,
-    /// The snapshot that it is as now.
     pub snapshot: SnapshotName,
-    /// The snapshot that keeps what was there; `None` where that was not wanted.
+    /// The snapshot that keeps the data of before; `None` where that was not wanted.
     pub before: Option<SnapshotName>,
-    /// Whether it runs again.
     pub running: bool,
 }
 
@@ -98,12 +93,12 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps that go on in the layer `new` on that of the snapshot `to`.
+/// Returns the steps that put the layer `new` on that of the snapshot `to`.
 ///
-/// `ran` says whether the machine is to run at the end. `nvram` says whether it has firmware variables now, which are kept
-/// with its layer unless `unused` are the layers to delete.
+/// `ran` says whether the machine is to run at the end. `nvram` says whether it has firmware variables now; they are kept
+/// with its layer, unless the layers in `unused` are deleted.
 ///
-/// Between its stop and its start is only what needs it to be off: the rest may have to wait for other commands.
+/// Only steps that need the machine off are between its stop and its start: the others may have to wait for other commands.
 fn plan(
     stem: &VolumeStem,
     to: &Snapshot,
@@ -124,12 +119,12 @@ fn plan(
         steps.push(Step::KeepNvram(Role::FrozenNvram(old).of(stem)));
     }
     steps.push(Step::Define(new));
-    match (to.nvram, nvram) {
-        (true, _) => steps.push(Step::PutNvram),
-        // The machine had never been started then. Should nixvm die before this, it keeps variables that a later boot
-        // made, and boots by them as well.
-        (false, true) => steps.push(Step::DropNvram),
-        (false, false) => {}
+    if to.nvram {
+        steps.push(Step::PutNvram);
+    } else if nvram {
+        // At the snapshot the machine had never been started. Should nixvm die before this step, it keeps the variables of a
+        // later boot, and boots with them as well.
+        steps.push(Step::DropNvram);
     }
     if ran {
         steps.push(Step::Start);
@@ -139,11 +134,10 @@ fn plan(
     steps
 }
 
-/// Brings a machine back to a snapshot, stopping it before and starting it after if it runs.
+/// Brings a machine back to a snapshot. A running machine is stopped before and started after.
 ///
 /// # Errors
-/// There is no such snapshot, its layers are not whole, the machine does not shut down in time, the pool has no space, or
-/// libvirt fails. A machine that was stopped for this is started again then, as it was.
+/// A machine that was stopped for this is started again, as it was.
 pub fn restore_snapshot(
     setup: &Setup,
     name: &MachineName,
@@ -154,18 +148,17 @@ pub fn restore_snapshot(
     let command = Command::new("restore-snapshot", [name.as_str(), snapshot.as_str()]);
     let work = Work::begin_command(setup, name, command, watch)?;
     let (pool, domain) = (work.pool()?, work.domain()?);
-    // Before the machine is stopped for nothing.
+    // Checked before the machine is stopped.
     find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
-    let runs = domain.state()?.is_active();
-    let ran = runs || work.was_to(Intent::Restart);
+    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
     let restored = if work.was_committed(&domain)? {
         finish(&work, &pool, &domain, snapshot, ran)
     } else {
         restore(&work, &pool, &domain, snapshot, options, ran)
     };
     let before = on_again(&work, ran, restored)?;
-    let kept = before.as_ref().map(|before| format!("; what was there is the snapshot {before}"));
+    let kept = before.as_ref().map(|before| format!("; the data of before is the snapshot {before}"));
     watch.done(&format!("Restored the snapshot {snapshot} of {name}{}", kept.unwrap_or_default()));
     Ok(Restored { machine: name.clone(), snapshot: snapshot.clone(), before, running: ran })
 }
@@ -180,7 +173,7 @@ fn restore(
 ) -> Result<Option<SnapshotName>> {
     nvram::put_in_force(pool, domain)?;
     if domain.state()?.is_active() {
-        // The layers are to be the same when it is off.
+        // The layers must not change until the machine is off.
         domain.end_merge()?;
     }
     let layers = Layers::of(pool, domain)?;
@@ -191,10 +184,7 @@ fn restore(
     let nvram = nvram::exists(pool, stem)?;
 
     let mut metadata = layers.metadata.clone();
-    let before = match options.discard {
-        true => None,
-        false => Some(before(&metadata, name)?),
-    };
+    let before = if options.discard { None } else { Some(before(&metadata, name)?) };
     metadata.snapshots.extend(before.clone().map(|name| Snapshot {
         name,
         taken: Timestamp::now().unix(),
@@ -217,7 +207,7 @@ fn restore(
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
         Step::Define(_) => {
             if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started meanwhile", work.name))
+                return Err(Failure::user(format!("{} was started by another program", work.name))
                     .hint("run the command again")
                     .into());
             }
@@ -232,10 +222,8 @@ fn restore(
     Ok(before)
 }
 
-/// Does what is left of a restore whose machine was defined already on the layer that it had made, and returns the snapshot that
-/// keeps what was there.
-///
-/// Done from the beginning, it would keep the new layer, in which there is nothing, as what was there.
+/// Completes a restore that was interrupted after the machine was defined on the new layer, and returns the snapshot that keeps
+/// the data of before. Starting over would keep the new, empty layer as that snapshot.
 fn finish(
     work: &Work,
     pool: &Pool,
@@ -245,7 +233,7 @@ fn finish(
 ) -> Result<Option<SnapshotName>> {
     let metadata = domain.metadata();
     let mut steps = vec![Step::Define(layer_of(domain)?)];
-    // It runs where it was started again already.
+    // It may have been started again already.
     if !domain.state()?.is_active() {
         steps.push(if find(metadata, pool, name)?.nvram { Step::PutNvram } else { Step::DropNvram });
         steps.extend(ran.then_some(Step::Start));
@@ -254,15 +242,15 @@ fn finish(
         Step::PutNvram => nvram::put_in_force(pool, domain),
         Step::DropNvram => pool.delete(&Role::Nvram.of(&metadata.stem)).map(drop),
         Step::Start => power_on(work, domain),
-        // It stands there for whoever has to finish this.
+        // Already taken; it is in the journal so that another interruption is recognised too.
         _ => Ok(()),
     })?;
-    let since = work.resumed.as_ref().map_or(0, |cut| cut.holder.since);
+    let since = work.resumed.as_ref().map_or(0, |interrupted| interrupted.holder.since);
     let last = metadata.snapshots.last().filter(|last| last.taken >= since);
     Ok(last.map(|last| last.name.clone()))
 }
 
-/// Returns the snapshot of that name, all its volumes being there.
+/// Returns the snapshot of that name, after checking that its volumes exist.
 fn find(metadata: &Metadata, pool: &Pool, name: &SnapshotName) -> Result<Snapshot> {
     let snapshot = metadata.snapshot(name).cloned();
     let snapshot = snapshot.ok_or_else(|| no_snapshot(metadata, name))?;
@@ -278,7 +266,7 @@ fn find(metadata: &Metadata, pool: &Pool, name: &SnapshotName) -> Result<Snapsho
     Ok(snapshot)
 }
 
-/// Returns a name for what was in use before the snapshot `name` was restored.
+/// Returns an unused name for the snapshot of the data before `name` was restored.
 fn before(metadata: &Metadata, name: &SnapshotName) -> Result<SnapshotName> {
     let candidate = |number: u32| -> Result<SnapshotName> {
         let number = if number < 2 { String::new() } else { format!("-{number}") };
@@ -286,13 +274,14 @@ fn before(metadata: &Metadata, name: &SnapshotName) -> Result<SnapshotName> {
         text.truncate(LONGEST_NAME - number.len());
         Ok(format!("{}{number}", text.trim_end_matches('-')).parse()?)
     };
-    for number in 1.. {
+    let mut number = 1;
+    loop {
         let name = candidate(number)?;
         if metadata.snapshot(&name).is_none() {
             return Ok(name);
         }
+        number += 1;
     }
-    Err(Failure::bug("no name is left for a snapshot").into())
 }
 
 #[cfg(test)]

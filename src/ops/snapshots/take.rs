@@ -1,12 +1,11 @@
-//! `snapshot`: a point that can be gone back to.
+//! `snapshot`: takes a snapshot of a machine's data.
 //!
-//! The layer of data in use is frozen by going on in a new one that lies on it, and the metadata then names the frozen
-//! one. Of a machine that is off, the definition does both at once. Of one that runs, libvirt switches the disk (in what
-//! runs and in the definition, both or neither), and the record is written after that. Were it written before, a nixvm
-//! that dies in between would leave a record of a layer that the guest goes on writing to: a snapshot that changes, and
-//! that looks right as soon as the next one freezes that layer at another moment. In this order it leaves a frozen layer
-//! that no record names: a link of the chain like any other, which the next `delete-snapshot` merges away. At no boundary
-//! is there a snapshot that is not exactly what was frozen, or a layer in use that lacks what was written.
+//! A new layer is put on the layer of data in use, which is thereby frozen, and the metadata then records the frozen one. Of a
+//! machine that is off, the definition does both at once. Of a running one, libvirt switches the disk (in the guest and in the
+//! definition, both or neither), and the record is written after that. Were it written before, a nixvm that dies in between
+//! would leave a record of a layer that the guest still writes to: a snapshot that changes, and that looks right as soon as
+//! the next one freezes that layer at another moment. In this order a dying nixvm leaves a frozen layer that no record names:
+//! a link of the chain like any other, which the next `delete-snapshot` merges away.
 
 use serde::Serialize;
 
@@ -24,17 +23,14 @@ use crate::storage::Pool;
 use crate::work::merges::{self, Deleted};
 use crate::work::{Plan, Work, steps};
 
-/// A snapshot that was taken.
 #[derive(Debug, Clone, Serialize)]
-pub struct Taken {
-    /// The machine.
+pub struct TakenSnapshot {
     pub machine: MachineName,
-    /// What is recorded of it.
     #[serde(flatten)]
     pub snapshot: Snapshot,
-    /// For how many seconds the machine's disk was being switched, its guest standing still; `None` where it was off.
+    /// Seconds for which the guest stood still while its disk was switched; `None` where it was off.
     pub seconds: Option<f64>,
-    /// The oldest ones, which were deleted.
+    /// The oldest snapshots, which `keep` deleted.
     pub deleted: Vec<Deleted>,
 }
 
@@ -54,8 +50,8 @@ impl Plan for Step {
             Step::Overlay { .. } => "make a new layer for the data".into(),
             Step::Nvram(_) => "copy the firmware's variables".into(),
             Step::Define => "define the domain on the new layer".into(),
-            Step::Switch => "let the guest go on in the new layer".into(),
-            Step::Record => "write down the snapshot".into(),
+            Step::Switch => "switch the guest to the new layer".into(),
+            Step::Record => "record the snapshot".into(),
             Step::Delete(volume) => format!("delete {volume}"),
         }
     }
@@ -68,33 +64,34 @@ impl Plan for Step {
     }
 }
 
-/// Returns the steps that freeze `layer` and go on in the layer `new`, and delete what merges left.
+/// Returns the steps that freeze `layer` under the layer `new`, and delete the volumes that merges left.
 fn plan(stem: &VolumeStem, layer: u32, new: u32, nvram: bool, runs: bool, merged: &[String]) -> Vec<Step> {
     let [on, volume] = [layer, new].map(|layer| Role::Data(layer).of(stem));
     let mut steps = vec![Step::Overlay { volume, on }];
     if nvram {
         steps.push(Step::Nvram(Role::FrozenNvram(layer).of(stem)));
     }
-    match runs {
-        true => steps.extend([Step::Switch, Step::Record]),
-        false => steps.push(Step::Define),
+    if runs {
+        steps.extend([Step::Switch, Step::Record]);
+    } else {
+        steps.push(Step::Define);
     }
     steps.extend(merged.iter().cloned().map(Step::Delete));
     steps
 }
 
-/// Takes a snapshot of a machine, named after the moment where `wanted` says nothing; then deletes the oldest beyond
-/// `keep` of them.
+/// Takes a snapshot of a machine, named after the moment unless a name is `wanted`; then deletes the oldest beyond `keep`.
 ///
 /// # Errors
-/// There is one of that name, the chain is as long as it may be or not whole, the pool has no space, or libvirt fails.
+/// The name is taken, the chain is too long or the pool has no space: nothing was changed. Where deleting an old snapshot
+/// fails, the new one was taken.
 pub fn snapshot(
     setup: &Setup,
     name: &MachineName,
     wanted: Option<&SnapshotName>,
     keep: Option<usize>,
     watch: &dyn Watch,
-) -> Result<Taken> {
+) -> Result<TakenSnapshot> {
     let words = [name.as_str()].into_iter().chain(wanted.map(SnapshotName::as_str));
     let work = Work::begin_command(setup, name, Command::new("snapshot", words), watch)?;
     let (pool, domain) = (work.pool()?, work.domain()?);
@@ -105,16 +102,12 @@ pub fn snapshot(
 
     let mut deleted = Vec::new();
     if let Some(keep) = keep {
-        loop {
-            let domain = work.domain()?;
-            let snapshots = &domain.metadata().snapshots;
-            match snapshots.first().filter(|_| snapshots.len() > keep) {
-                Some(oldest) => deleted.push(merges::delete(&work, &oldest.name.clone())?),
-                None => break,
-            }
+        let taken = work.domain()?.metadata().snapshots.clone();
+        for oldest in &taken[..taken.len().saturating_sub(keep)] {
+            deleted.push(merges::delete(&work, &oldest.name)?);
         }
     }
-    Ok(Taken { machine: name.clone(), snapshot, seconds, deleted })
+    Ok(TakenSnapshot { machine: name.clone(), snapshot, seconds, deleted })
 }
 
 fn take(
@@ -148,14 +141,12 @@ fn take(
     };
     work.watch.step(&format!("Taking the snapshot {} of {}", snapshot.name, work.name));
     work.carry_out(&plan(stem, layer, new, nvram, runs, &layers.merged), |step| match step {
-        Step::Overlay { volume, on } => {
-            // What lies there under this name is nobody's: the number is above all that the machine refers to.
-            pool.overlay(volume, on).map(drop)
-        }
+        // A volume of this name would be orphaned: the number is above all that the machine refers to.
+        Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::Nvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(layer)),
         Step::Define => {
             if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started meanwhile", work.name))
+                return Err(Failure::user(format!("{} was started by another program", work.name))
                     .hint("run the command again")
                     .into());
             }
@@ -168,11 +159,11 @@ fn take(
             let switched = domain.switch_data(&path, true)?;
             snapshot.consistent = switched.quiesced;
             seconds = Some(switched.took.as_secs_f64());
-            match layer_of(&domain)? {
-                now if now == new => Ok(()),
-                // Its next start would go back to the frozen layer, and write to it.
-                _ => steps::define(work.setup, &work.host, &machine, &layers.metadata, new, work.watch),
+            if layer_of(&domain)? == new {
+                return Ok(());
             }
+            // Its next start would go back to the frozen layer, and write to it.
+            steps::define(work.setup, &work.host, &machine, &layers.metadata, new, work.watch)
         }
         Step::Record => {
             let metadata = with(&layers.metadata, &snapshot);
@@ -190,27 +181,25 @@ fn with(metadata: &Metadata, snapshot: &Snapshot) -> Metadata {
     metadata
 }
 
-/// Returns the name for a snapshot: `wanted`, or the first moment from `now` on that no other is named after.
+/// Returns `wanted`, or the first moment from `now` on that no other snapshot is named after.
 fn free_name(metadata: &Metadata, wanted: Option<&SnapshotName>, now: Timestamp) -> Result<SnapshotName> {
-    if let Some(wanted) = wanted {
-        if metadata.snapshot(wanted).is_some() {
-            let machine = &metadata.machine;
-            return Err(Failure::user(format!("{machine} has a snapshot `{wanted}`; nothing was changed"))
-                .hint(format!(
-                    "give another name, or delete that one: `nixvm delete-snapshot {machine} {wanted}`"
-                ))
-                .into());
+    let Some(wanted) = wanted else {
+        let mut moment = now;
+        loop {
+            let name: SnapshotName = moment.to_string().parse()?;
+            match moment.next().filter(|_| metadata.snapshot(&name).is_some()) {
+                Some(next) => moment = next,
+                None => return Ok(name),
+            }
         }
+    };
+    if metadata.snapshot(wanted).is_none() {
         return Ok(wanted.clone());
     }
-    let mut moment = now;
-    loop {
-        let name: SnapshotName = moment.to_string().parse()?;
-        match moment.next().filter(|_| metadata.snapshot(&name).is_some()) {
-            Some(next) => moment = next,
-            None => return Ok(name),
-        }
-    }
+    let machine = &metadata.machine;
+    Err(Failure::user(format!("{machine} already has a snapshot `{wanted}`; nothing was changed"))
+        .hint(format!("choose another name, or delete it: `nixvm delete-snapshot {machine} {wanted}`"))
+        .into())
 }
 
 fn check_length(machine: &MachineName, length: usize) -> Result<()> {
@@ -218,11 +207,10 @@ fn check_length(machine: &MachineName, length: usize) -> Result<()> {
         return Ok(());
     }
     Err(Failure::user(format!(
-        "the data disk of {machine} lies on {length} layers, and no more than {LONGEST} are allowed; nothing was changed"
+        "the data disk of {machine} has {length} layers, and at most {LONGEST} are allowed; nothing was changed"
     ))
     .hint(format!(
-        "every layer is opened at every start and slows down reading: delete snapshots that are not needed any more \
-         (`nixvm snapshots {machine}`), or let each new one delete the oldest with `--keep N`"
+        "each layer slows down reading; delete some of `nixvm snapshots {machine}`, or use `--keep N`"
     ))
     .into())
 }
@@ -255,7 +243,10 @@ mod tests {
         };
         assert_eq!(name(None).unwrap(), "20260121-171148");
         assert_eq!(name(Some("b")).unwrap(), "b");
-        assert_eq!(name(Some("a")).unwrap_err().to_string(), "web has a snapshot `a`; nothing was changed");
+        assert_eq!(
+            name(Some("a")).unwrap_err().to_string(),
+            "web already has a snapshot `a`; nothing was changed"
+        );
     }
 
     #[test]

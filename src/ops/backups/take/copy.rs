@@ -1,4 +1,4 @@
-//! The copy of a machine's data that is made in the pool.
+//! The copy of a machine's data in the pool.
 
 use crate::backup::{Parent, State};
 use crate::error::Result;
@@ -6,26 +6,28 @@ use crate::host::{accelerator, moved};
 use crate::hypervisor::BackupRequest;
 use crate::interrupt;
 use crate::model::Timestamp;
-use crate::ops::backups::take::run::{Job, Taken};
 use crate::work::Work;
 
-/// Bytes beside its data that a copy needs, at the least: qcow2's tables, or the firmware's variables.
+use super::run::{Captured, Job};
+
+/// Bytes that a copy needs beside its data, at least: qcow2's tables, or the firmware's variables.
 const BESIDE_CLUSTERS: u64 = 1 << 20;
 
 impl Job<'_> {
-    /// Copies the data disk as it is now to a new volume.
-    pub(super) fn copy(&mut self, volume: &str, top: &str) -> Result<Taken> {
+    /// Copies the data disk, as it is now, to a new volume.
+    pub(super) fn copy(&mut self, volume: &str, top: &str) -> Result<Captured> {
         self.work.watch.step(&format!("Copying the data of {}", self.machine.name));
-        // What lies there is a copy that was interrupted.
+        // A volume of this name is left from an interrupted copy.
         self.pool.delete(volume)?;
         let running = self.domain.state()?.is_active();
         if !running && self.series.is_none() {
-            let taken = Taken::off();
+            let taken = Captured::off();
             self.duplicate(volume, top)?;
             return Ok(taken);
         }
         if !running {
-            // Only QEMU knows what has changed; its guest does not run. It writes firmware variables where there are none.
+            // Only QEMU knows what has changed, so it is started with its guest paused. It writes firmware variables where there
+            // are none.
             self.pool.require_space(BESIDE_CLUSTERS, "the copy of its data")?;
             self.paused = Some(self.domain.paused()?);
         }
@@ -38,10 +40,10 @@ impl Job<'_> {
                 self.push(volume, top, None)
             })?,
         };
-        Ok(Taken { state: if running { copy.state } else { State::Off }, ..copy })
+        Ok(Captured { state: if running { copy.state } else { State::Off }, ..copy })
     }
 
-    /// Returns what the copy adds to, where QEMU can still tell what changed since; there is space for that then.
+    /// Returns the backup that the copy adds to, if QEMU still knows what changed since, after checking the space for that.
     fn beginning(&self) -> Result<Option<(Parent, String)>> {
         let Some(parent) = self.series.as_ref().and_then(|series| series.parent.clone()) else {
             return Ok(None);
@@ -60,7 +62,7 @@ impl Job<'_> {
 
     fn cannot_tell(&self, error: &anyhow::Error) {
         self.work.watch.note(&format!(
-            "what changed since the last backup of {} cannot be told ({error:#}); this is a full one",
+            "cannot add to the last backup of {}; this is a full one ({error:#})",
             self.machine.name
         ));
     }
@@ -77,8 +79,8 @@ impl Job<'_> {
     fn target(&self, volume: &str, top: &str, whole: bool) -> Result<[String; 2]> {
         let chain = self.pool.chain(top)?;
         if whole {
-            self.pool
-                .require_space(chain.iter().map(|link| link.allocation).sum(), "the copy of its data")?;
+            let bytes = chain.iter().map(|link| link.allocation).sum();
+            self.pool.require_space(bytes, "the copy of its data")?;
         }
         self.pool.blank(volume, chain.first().map_or(0, |link| link.capacity))?;
         let folder = self.pool.path()?;
@@ -86,12 +88,12 @@ impl Job<'_> {
     }
 
     /// Has QEMU copy the data, or what changed since the parent's checkpoint.
-    fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Taken> {
+    fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Captured> {
         let [_, path] = self.target(volume, top, parent.is_none())?;
         let created = Timestamp::now();
         let checkpoint = self.series.as_ref().map(|series| format!("{}{created}", series.prefix));
         if let Some(checkpoint) = &checkpoint {
-            // Of this very second, and so of a try that failed.
+            // One of this very second is left from a try that failed.
             self.domain.delete_checkpoint(checkpoint)?;
         }
         let since = parent.as_ref().map(|(_, checkpoint)| checkpoint.as_str());
@@ -102,6 +104,6 @@ impl Job<'_> {
         }
         let frozen = frozen?;
         let state = if frozen.is_some() { State::Frozen } else { State::Running };
-        Ok(Taken { created, state, parent: parent.map(|(parent, _)| parent), checkpoint, frozen })
+        Ok(Captured { created, state, parent: parent.map(|(parent, _)| parent), checkpoint, frozen })
     }
 }

@@ -2,56 +2,49 @@
 
 use crate::work::Plan;
 
-/// What a backup does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Copy the data as it is at one instant into that volume.
+    /// Copy the data of one instant into that volume.
     Copy(String),
-    /// Write the archive with that volume.
     Archive(String),
-    /// Write the archive with the volume that the machine writes to itself, which is off.
+    /// Write the archive of a machine that is off, from its own volume.
     ArchiveInPlace(String),
-    /// Delete the copy.
     Delete(String),
-    /// Delete checkpoints.
     Checkpoints,
 }
 
 impl Plan for Step {
     fn title(&self) -> String {
         match self {
-            Step::Copy(_) => "copy the data as it is at one instant".into(),
+            Step::Copy(_) => "copy the data of one instant".into(),
             Step::Archive(_) | Step::ArchiveInPlace(_) => "write the archive".into(),
             Step::Delete(_) => "delete the copy".into(),
-            Step::Checkpoints => "delete checkpoints that no backup begins from any more".into(),
+            Step::Checkpoints => "delete checkpoints that no backup needs".into(),
         }
     }
 
     fn volumes(&self) -> Vec<String> {
         match self {
             Step::Copy(volume) => vec![volume.clone()],
-            // The machine's own is never in danger.
+            // The machine's own volume must never be listed here: these are deleted after an interruption.
             Step::Archive(_) | Step::ArchiveInPlace(_) | Step::Delete(_) | Step::Checkpoints => Vec::new(),
         }
     }
 }
 
-/// What a backup begins from.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    /// The volume for a copy.
+    /// The volume for the copy.
     pub(super) copy: String,
     /// The volume that the machine writes to.
     pub(super) top: String,
-    /// Whether the machine runs.
     pub(super) running: bool,
-    /// Whether `top` is as a copy of the machine's data would be.
+    /// Whether `top` is one plain file, as a copy would be.
     pub(super) compact: bool,
-    /// Whether another backup is to be able to add to this one, or this one to another.
+    /// Whether this backup adds to another, or another can add to it.
     pub(super) incremental: bool,
 }
 
-/// Returns the steps of a backup.
 pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     let Facts { copy, top, running, compact, incremental } = facts;
     if *compact && !running && !incremental {
@@ -59,7 +52,7 @@ pub(super) fn plan(facts: &Facts) -> Vec<Step> {
     }
     let mut steps = vec![Step::Copy(copy.clone()), Step::Archive(copy.clone()), Step::Delete(copy.clone())];
     if *incremental {
-        // Last: until the new archive is there, the old checkpoint is what the next one could begin from.
+        // Last: until the new archive is complete, the next one could only begin from the old checkpoint.
         steps.push(Step::Checkpoints);
     }
     steps

@@ -1,4 +1,4 @@
-//! The backup itself.
+//! The backup: its steps, and the archive that they write.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,33 +24,25 @@ use super::series::Series;
 /// Bytes beside the data that an archive may need: the machine's files and its manifest.
 const BESIDE_DATA: u64 = 8 << 20;
 
-/// A backup that was made.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackedUp {
-    /// The machine.
     pub machine: MachineName,
-    /// The archive.
     #[serde(serialize_with = "crate::model::path::text")]
     pub file: PathBuf,
-    /// Its size in bytes.
     pub bytes: u64,
-    /// Bytes of the data in it, uncompressed.
+    /// Uncompressed.
     pub data_bytes: u64,
-    /// What the machine did meanwhile.
     pub state: State,
-    /// The archive that it adds to.
     pub parent: Option<String>,
-    /// Milliseconds that the guest's file systems stood still; `None` where they did not have to or could not.
+    /// Milliseconds that the guest's file systems were frozen; `None` where they did not have to be or could not.
     pub frozen_ms: Option<u64>,
-    /// Seconds that it took.
     pub seconds: f64,
 }
 
-/// Backs a machine up into a folder; only what changed since the last archive there, if `incremental` and it can be told.
+/// Backs a machine up into a folder; with `incremental`, only what changed since the last archive there, where QEMU knows it.
 ///
 /// # Errors
-/// There is no such machine, its files are not valid, there is no space for the copy or the archive, or the data cannot be
-/// read; no archive is left then.
+/// Where the data cannot be copied or the archive not be written, no archive is left.
 pub fn backup(
     setup: &Setup,
     name: &MachineName,
@@ -94,7 +86,7 @@ pub fn backup(
     if let (Err(_), Some(checkpoint), None) =
         (&done, taken.as_ref().and_then(|copy| copy.checkpoint.as_ref()), &written)
     {
-        // No archive knows it. If this fails, the next incremental backup does it.
+        // No archive refers to it. If this fails, the next incremental backup deletes it.
         let _ = domain.delete_checkpoint(checkpoint);
     }
     drop(job);
@@ -103,10 +95,10 @@ pub fn backup(
         taken.zip(written).ok_or_else(|| Failure::bug("a backup without an archive"))?;
     let archive = folder.join(written.name.to_string());
     if folder == setup.workspace.backups_dir() {
-        // Elsewhere a folder may be somebody's who is not to read the machine's secrets.
+        // Another folder may belong to somebody who must not read the machine's secrets.
         file::give_to_owner(&archive)?;
     }
-    // By this `restore-backup` knows it again, wherever it is by then.
+    // `restore-backup` recognises the archive by this, wherever it is by then.
     let made = setup.workspace.made_archives_dir().join(written.manifest.to_string());
     if let Err(error) = file::write(&made, "") {
         watch.note(&format!("`restore-backup` will ask whether you trust this archive: {error:#}"));
@@ -133,8 +125,8 @@ fn facts(pool: &Pool, domain: &Owned, incremental: bool) -> Result<Facts> {
     Ok(Facts { copy: Role::Backup.of(stem), top, running, compact, incremental })
 }
 
-/// The data at one instant.
-pub(super) struct Taken {
+/// The data at one instant, wherever it is.
+pub(super) struct Captured {
     pub(super) created: Timestamp,
     pub(super) state: State,
     pub(super) parent: Option<Parent>,
@@ -142,14 +134,19 @@ pub(super) struct Taken {
     pub(super) frozen: Option<Duration>,
 }
 
-impl Taken {
-    /// Returns what holds for a machine that is off from now on.
+impl Captured {
+    /// The data of a machine that is off, as it is now.
     pub(super) fn off() -> Self {
-        Taken { created: Timestamp::now(), state: State::Off, parent: None, checkpoint: None, frozen: None }
+        Captured {
+            created: Timestamp::now(),
+            state: State::Off,
+            parent: None,
+            checkpoint: None,
+            frozen: None,
+        }
     }
 }
 
-/// A backup on its way.
 pub(super) struct Job<'a> {
     pub(super) work: &'a Work<'a>,
     pub(super) pool: &'a Pool,
@@ -157,24 +154,24 @@ pub(super) struct Job<'a> {
     pub(super) machine: &'a Machine,
     pub(super) folder: &'a Path,
     pub(super) series: Option<Series>,
-    /// QEMU, where it runs for the backup alone.
+    /// The QEMU of a machine that is off, which runs for the backup alone.
     pub(super) paused: Option<Paused<'a>>,
 }
 
 impl Job<'_> {
-    /// Writes the archive of a machine that is off, its data from where it is.
-    fn archive_in_place(&self, volume: &str) -> Result<(Taken, (Written, u64))> {
-        // In this order: what is written from the stamp on is noticed, and what wrote before has ended.
+    /// Writes the archive of a machine that is off, its data straight from its own volume.
+    fn archive_in_place(&self, volume: &str) -> Result<(Captured, (Written, u64))> {
+        // In this order: a write after the stamp is noticed, and one before it has ended.
         let stamp = self.pool.stamp(volume)?;
         if self.domain.state()?.is_active() {
-            return Err(Failure::user(format!("{} was started meanwhile", self.machine.name))
+            return Err(Failure::user(format!("{} was started by another program", self.machine.name))
                 .hint("run the command again")
                 .into());
         }
-        let taken = Taken::off();
+        let taken = Captured::off();
         let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
         match written {
-            // Also where that made the read fail in another way, as at a file that became longer.
+            // Also where the write made the read fail in another way, as a file that became longer does.
             Err(error) if self.pool.stamp(volume).is_ok_and(|now| now != stamp) => {
                 interrupt::check()?;
                 Err(error).explain(|| written_meanwhile(&self.machine.name))
@@ -187,7 +184,7 @@ impl Job<'_> {
     fn archive(
         &self,
         volume: &str,
-        taken: &Taken,
+        taken: &Captured,
         open: impl FnOnce() -> Result<VolumeReader>,
     ) -> Result<(Written, u64)> {
         let name = &self.machine.name;
@@ -195,10 +192,8 @@ impl Job<'_> {
         let nvram = self.nvram()?;
         let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
         let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
-        require_space(
-            self.folder,
-            used + nvram.as_ref().map_or(0, |nvram| nvram.len() as u64) + BESIDE_DATA,
-        )?;
+        let nvram_bytes = nvram.as_ref().map_or(0, |nvram| nvram.len() as u64);
+        require_space(self.folder, used + nvram_bytes + BESIDE_DATA)?;
         let build = self.domain.metadata().current();
         let about = About {
             machine: name.clone(),
@@ -222,7 +217,7 @@ impl Job<'_> {
         Ok((written, data_size))
     }
 
-    /// Returns the variables of the machine's firmware; it has none before its first start.
+    /// Returns the firmware's variables; a machine has none before its first start.
     fn nvram(&self) -> Result<Option<Vec<u8>>> {
         let stem = &self.domain.metadata().stem;
         if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
@@ -234,14 +229,12 @@ impl Job<'_> {
 
 fn written_meanwhile(machine: &MachineName) -> Failure {
     Failure::user(format!(
-        "the data disk of {machine} was written while it was archived; there is no archive of it"
+        "the data disk of {machine} was written while it was archived; no archive was made"
     ))
-    .hint(
-        "something beside nixvm started the machine; run the command again: it can run while it is backed up",
-    )
+    .hint("another program started the machine; run the command again: a running machine can be backed up")
 }
 
-/// Checks that an archive of that much data fits into a folder, even if nothing of it can be compressed.
+/// Checks that an archive of that much data fits into a folder, even if it does not compress at all.
 fn require_space(folder: &Path, bytes: u64) -> Result<()> {
     let free = file::free_space(folder)?;
     if bytes <= free {
@@ -249,9 +242,9 @@ fn require_space(folder: &Path, bytes: u64) -> Result<()> {
     }
     let [need, have] = [bytes, free].map(|bytes| bytes.div_ceil(1 << 20));
     Err(Failure::user(format!(
-        "{} may have no space for the archive: it can take {need} MiB, and {have} MiB are free",
+        "{} may be too small for the archive, which can take {need} MiB: {have} MiB are free",
         folder.display()
     ))
-    .hint("free space there, or name another folder with `--to DIR`")
+    .hint("free space there, or choose another folder with `--to DIR`")
     .into())
 }

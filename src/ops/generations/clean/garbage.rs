@@ -1,4 +1,4 @@
-//! What nothing needs any more.
+//! One thing that `clean` can delete.
 
 use std::path::PathBuf;
 
@@ -6,48 +6,29 @@ use serde::Serialize;
 
 use crate::model::MachineName;
 
-/// Something that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Garbage {
     /// An old build of a machine.
-    Generation {
-        /// The machine.
-        machine: MachineName,
-        /// The build's number.
-        number: u32,
-        /// Its boot disk.
-        volume: String,
-        /// Bytes that this takes in the pool.
-        bytes: u64,
-    },
+    Generation { machine: MachineName, number: u32, volume: String, bytes: u64 },
     /// A base image that no machine's disk lies on.
-    Base {
-        /// Its volume.
-        volume: String,
-        /// Bytes that it takes in the pool.
-        bytes: u64,
-    },
-    /// A link of Nix's to an image of a machine or profile that is no more; Nix's garbage collector frees what it leads to.
+    Base { volume: String, bytes: u64 },
+    /// Nix's link to an image of a machine or profile that no longer exists; Nix's garbage collector then frees the image.
     OutLink {
-        /// The link.
         #[serde(serialize_with = "crate::model::path::text")]
         path: PathBuf,
     },
-    /// Files that nixvm made for a machine or a generation that is no more.
+    /// A file or folder that nixvm made for a machine or a generation that no longer exists.
     Files {
-        /// The machine.
         machine: MachineName,
-        /// Their folder.
         #[serde(serialize_with = "crate::model::path::text")]
         path: PathBuf,
-        /// Bytes in them.
         bytes: u64,
     },
 }
 
 impl Garbage {
-    /// Returns what is freed, in bytes; `None` where only Nix knows.
+    /// Returns how many bytes deleting it frees; `None` where only Nix knows.
     pub fn bytes(&self) -> Option<u64> {
         match self {
             Garbage::Generation { bytes, .. }
@@ -57,7 +38,7 @@ impl Garbage {
         }
     }
 
-    /// Returns whether it is the same thing, whatever it takes by now.
+    /// Returns whether it is the same thing, whatever its size is by now.
     pub fn is(&self, other: &Garbage) -> bool {
         match (self, other) {
             (Garbage::Generation { volume: one, .. }, Garbage::Generation { volume: two, .. })

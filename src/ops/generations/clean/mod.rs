@@ -1,7 +1,7 @@
-//! `clean`: what nothing needs any more, marked first and then swept.
+//! `clean`: deletes what nothing needs any more, but never a layer of data and never a backup.
 //!
-//! Never a layer of data, never a backup. What is needed is asked of libvirt: of every domain, those of other workspaces
-//! too, and of every volume what it lies on. Where one of them cannot be read, nothing is deleted.
+//! libvirt says what is needed: every domain, those of other workspaces too, and the backing file of every volume. Where one
+//! of them cannot be read, nothing is deleted.
 
 mod garbage;
 mod run;

@@ -1,4 +1,4 @@
-//! Marks, asks once more, and sweeps.
+//! Finds what nothing needs; after the user agreed, looks again and deletes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,17 +20,15 @@ use crate::work::generations::{remove, running, superfluous};
 use super::garbage::Garbage;
 use super::stale;
 
-/// How many generations of a machine stay.
+/// Generations of a machine that are kept.
 const KEEP: usize = 2;
 
-/// Seconds that a base image must have been in the pool, by the pool's own clock: one that was just put there is about to be
-/// used, perhaps by another workspace's nixvm, which would have to copy it once more. Nothing worse hangs on this.
+/// Seconds that a base image must have been in the pool, by the pool's own clock. A newer one is about to be used, perhaps by
+/// another workspace's nixvm, which would have to copy it again; nothing worse would happen.
 const SETTLED: u64 = 60 * 60;
 
-/// Returns everything that nothing needs. Changes nothing; to ask a pool for the time a volume of one byte comes and goes.
-///
-/// # Errors
-/// A domain of nixvm's, a volume or a folder cannot be read: what it needs is not known then.
+/// Returns everything that nothing needs. Changes nothing, except that a volume of one byte is made and deleted to learn the
+/// pool's time.
 pub fn garbage(setup: &Setup) -> Result<Vec<Garbage>> {
     let host = setup.hypervisor()?;
     let pool = open_pool(setup, &host)?;
@@ -44,7 +42,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     for name in &ours(setup, host, &records)? {
         let domain = host.see(name)?;
         let metadata = domain.metadata().clone();
-        // A machine that lives in another pool is that pool's business.
+        // Its disks are in another pool.
         if !pool.is_whole(&Role::Boot(metadata.current().number).of(&metadata.stem))? {
             continue;
         }
@@ -70,7 +68,7 @@ fn survey(setup: &Setup, host: &Hypervisor, pool: &Pool) -> Result<Vec<Garbage>>
     Ok(found)
 }
 
-/// Returns the machines with a domain that are this workspace's, also where it was moved since they were made.
+/// Returns this workspace's machines that have a domain, also those made before the workspace was moved.
 fn ours(setup: &Setup, host: &Hypervisor, records: &[Metadata]) -> Result<BTreeSet<MachineName>> {
     let mut names = BTreeSet::new();
     for record in records {
@@ -87,23 +85,22 @@ fn ours(setup: &Setup, host: &Hypervisor, records: &[Metadata]) -> Result<BTreeS
     Ok(names)
 }
 
-/// Returns whether what was written `then` has been there for long, both by the pool's clock: a time to come is one of a clock
-/// that was wrong.
+/// Returns whether a volume written at `then` is old enough. A time in the future comes from a clock that was wrong.
 fn is_settled(now: u64, then: u64) -> bool {
     now.abs_diff(then) > SETTLED
 }
 
-/// Returns the base images among `volumes` that no build is recorded to lie on and no volume does lie on.
+/// Returns the base images among `volumes` that no recorded build and no other volume has as its backing file.
 fn unused_bases(volumes: &[String], records: &[Metadata], backing: &BTreeMap<String, String>) -> Vec<String> {
     let recorded = records.iter().flat_map(|record| record.generations.all()).map(|build| &build.base);
     let used: BTreeSet<&String> = recorded.chain(backing.values()).collect();
     volumes.iter().filter(|volume| is_base_volume(volume) && !used.contains(volume)).cloned().collect()
 }
 
-/// Deletes those of `agreed` that still nothing needs, and returns them; no other command works on a machine meanwhile.
+/// Deletes those of `agreed` that still nothing needs, and returns them. Every machine is locked meanwhile.
 ///
 /// # Errors
-/// Another command works on a machine, something cannot be read, or a deletion fails: what was deleted before is gone.
+/// Another command works on a machine: nothing was deleted. Where a later deletion fails, the earlier ones stay done.
 pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec<Garbage>> {
     let host = setup.hypervisor()?;
     let pool = open_pool(setup, &host)?;
@@ -114,20 +111,19 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
     for work in &locked {
         let mut numbers = Vec::new();
         for item in agreed.iter().filter(|item| still(item, &before)) {
-            match item {
-                Garbage::Generation { machine, number, .. } if *machine == work.name => {
-                    numbers.push(*number);
-                    deleted.push(item.clone());
-                }
-                _ => {}
+            if let Garbage::Generation { machine, number, .. } = item
+                && *machine == work.name
+            {
+                numbers.push(*number);
+                deleted.push(item.clone());
             }
         }
         remove(work, &numbers)?;
     }
-    // Anew: what those generations lay on may be free now, and may have found another user.
+    // Again: the bases of those generations may be free now, or may have found another user.
     let now = survey(setup, &host, &pool)?;
     let records = host.records()?;
-    let is_no_more = |name: &MachineName| {
+    let is_gone = |name: &MachineName| {
         let has_domain = records.iter().any(|record| record.machine == *name);
         !has_domain && !config::exists(&setup.workspace, name)
     };
@@ -135,8 +131,8 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
     for item in agreed {
         match item {
             Garbage::Generation { .. } => continue,
-            // This process has it, and gives it up last.
-            Garbage::Files { machine, path, .. } if is_lock(path) && is_no_more(machine) => {}
+            // This process holds the lock, and removes it at the end.
+            Garbage::Files { machine, path, .. } if is_lock(path) && is_gone(machine) => {}
             item if !still(item, &now) => continue,
             Garbage::Base { volume, .. } => {
                 let condemned = pool.condemn(volume)?;
@@ -159,15 +155,15 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
         }
         deleted.push(item.clone());
     }
-    for work in locked.into_iter().filter(|work| is_no_more(&work.name)) {
+    for work in locked.into_iter().filter(|work| is_gone(&work.name)) {
         work.end_of_machine()?;
     }
     let bytes: u64 = deleted.iter().filter_map(Garbage::bytes).sum();
-    watch.done(&format!("Deleted {} thing(s), {} MiB", deleted.len(), bytes >> 20));
+    watch.done(&format!("Deleted {} item(s) and freed {} MiB", deleted.len(), bytes >> 20));
     Ok(deleted)
 }
 
-/// Takes the lock of every machine of the workspace that is in this pool, and of those that are no more.
+/// Locks every machine of the workspace that is in this pool, and those in `agreed` that no longer exist.
 fn lock<'a>(
     setup: &'a Setup,
     host: &Hypervisor,
@@ -182,7 +178,7 @@ fn lock<'a>(
     }));
     let mut locked = Vec::new();
     for name in names.iter().filter(|name| is_here(setup, host, name)) {
-        // One of another workspace that is called as one which is only declared here: it is not ours to lock.
+        // Another workspace has a domain of the name of a machine that is only declared here.
         let other = host.find(name)?.is_some_and(|found| {
             found.metadata.is_some_and(|recorded| !ownership::is_ours(&setup.workspace, &recorded, found.id))
         });

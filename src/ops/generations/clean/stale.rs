@@ -1,7 +1,6 @@
-//! What nixvm made in the workspace's output for machines, generations and profiles that are no more.
+//! Files in the workspace's output that belong to machines, generations and profiles that no longer exist.
 //!
-//! A machine is there as long as it has a domain or is declared: what is made anew when it is needed, such as its rendered
-//! module, is not deleted before.
+//! A machine exists as long as it has a domain or is declared.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,14 +17,10 @@ use crate::model::{MachineName, ProfileName};
 
 use super::garbage::Garbage;
 
-/// Returns what lies in the workspace's output for machines, generations and profiles that are no more.
-///
-/// # Errors
-/// A folder or a journal cannot be read.
 pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
     let workspace = &setup.workspace;
-    // Of whatever workspace they say that they are: one that was moved, or mounted elsewhere, is known by another path, and
-    // what is kept in vain is a few kilobytes.
+    // Of any workspace: one that was moved, or mounted elsewhere, is recorded under another path, and files kept in vain are
+    // a few kilobytes.
     let domains: BTreeSet<&MachineName> = records.iter().map(|record| &record.machine).collect();
     let lives = |name: &MachineName| domains.contains(name) || config::exists(workspace, name);
     let mut found = Vec::new();
@@ -42,22 +37,17 @@ pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
     let files = |machine: &MachineName, path: PathBuf| -> Result<Garbage> {
         Ok(Garbage::Files { machine: machine.clone(), bytes: size(&path)?, path })
     };
-    for folder in [workspace.rendered_dir(), workspace.known_hosts_dir()] {
+    let locks = workspace.work_dir();
+    for (folder, suffix) in
+        [(workspace.rendered_dir(), ""), (workspace.known_hosts_dir(), ""), (locks.clone(), ".lock")]
+    {
         for (path, name) in entries(&folder)? {
-            match name.parse::<MachineName>() {
-                Ok(machine) if !lives(&machine) => found.push(files(&machine, path)?),
-                _ => {}
-            }
-        }
-    }
-    for (path, name) in entries(&workspace.work_dir())? {
-        let machine = name.strip_suffix(".lock").and_then(|name| name.parse::<MachineName>().ok());
-        // A lock that somebody has may be of a machine that is about to be there.
-        match machine.filter(|machine| !lives(machine)) {
-            Some(machine) if journal::state(&workspace.work_dir(), &machine)? == WorkState::Idle => {
+            let machine = name.strip_suffix(suffix).and_then(|name| name.parse().ok());
+            let Some(machine) = machine.filter(|machine| !lives(machine)) else { continue };
+            // A lock that is held may be of a machine that is being created.
+            if folder != locks || journal::state(&locks, &machine)? == WorkState::Idle {
                 found.push(files(&machine, path)?);
             }
-            _ => {}
         }
     }
     for (path, name) in entries(&workspace.generations_dir())? {
@@ -70,16 +60,15 @@ pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
             records.iter().any(|record| record.machine == machine && record.generations.get(number).is_some())
         };
         for (path, number) in entries(&path)? {
-            match number.parse() {
-                Ok(number) if !known(number) => found.push(files(&machine, path)?),
-                _ => {}
+            if number.parse().is_ok_and(|number| !known(number)) {
+                found.push(files(&machine, path)?);
             }
         }
     }
     Ok(found)
 }
 
-/// Returns what is in a folder, with its name; nothing, if there is no such folder.
+/// Returns the paths and names in a folder; none where it does not exist.
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
     let say = || Failure::user(format!("cannot read `{}`", folder.display()));
     let listed = match fs::read_dir(folder) {
@@ -95,7 +84,6 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
-/// Returns the bytes of all files below a folder.
 fn size(folder: &Path) -> Result<u64> {
     let say = || Failure::user(format!("cannot read `{}`", folder.display()));
     let mut bytes = 0;

@@ -1,34 +1,28 @@
-//! What one check of the host found.
+//! One requirement of the host and its finding.
 
 use serde::Serialize;
 
 use crate::error::{Report, Result};
 
-/// Bytes below which a host's free space is worth a warning: about one base image and one build of it.
-pub const LITTLE_SPACE: u64 = 5 << 30;
+/// Free bytes below which there is a warning: about one base image and one build of it.
+const LITTLE_SPACE: u64 = 5 << 30;
 
-/// How one requirement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// As it must be.
     Good,
     /// nixvm works, but not as well as it could.
     Warning,
-    /// nixvm does not work until this is fixed.
+    /// nixvm does not work.
     Fault,
 }
 
-/// One requirement and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What is required.
     pub name: &'static str,
-    /// How it stands.
     pub health: Health,
-    /// What was found.
     pub finding: String,
-    /// What fixes it: a command where there is one.
+    /// A command where there is one. The JSON keeps the field's first name.
     #[serde(rename = "mend")]
     pub fix: Option<String>,
 }
@@ -46,17 +40,18 @@ impl Check {
         Check { name, health: Health::Fault, finding: finding.into(), fix: Some(fix.into()) }
     }
 
-    /// Returns the check of a result that already says in its error what to do.
-    pub fn of<T>(name: &'static str, result: Result<T>, good: impl FnOnce(T) -> Check) -> Check {
-        match result {
-            Ok(value) => good(value),
-            Err(error) => {
-                let report = Report::of(&error);
-                let finding =
-                    std::iter::once(report.error).chain(report.causes).collect::<Vec<_>>().join(": ");
-                let fix = report.hints.into_iter().next();
-                Check { name, health: Health::Fault, finding, fix }
-            }
-        }
+    /// Returns a fault whose fix is the error's first hint.
+    pub fn failed(name: &'static str, error: &anyhow::Error) -> Self {
+        let Report { error, causes, hints, .. } = Report::of(error);
+        let finding = std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ");
+        Check { name, health: Health::Fault, finding, fix: hints.into_iter().next() }
+    }
+
+    pub fn space(name: &'static str, free: u64, finding: String, fix: &str) -> Self {
+        if free < LITTLE_SPACE { Check::warning(name, finding, fix) } else { Check::good(name, finding) }
+    }
+
+    pub fn of<T>(name: &'static str, result: Result<T>, check: impl FnOnce(T) -> Check) -> Self {
+        result.map_or_else(|error| Check::failed(name, &error), check)
     }
 }

@@ -1,7 +1,7 @@
-//! Firmware that guests boot with: what libvirt would choose, and whether its files are there.
+//! The firmware that libvirt would choose for guests, and whether its files exist.
 //!
-//! Packages of firmware describe it in JSON files (QEMU's `docs/interop/firmware.json`). libvirt takes the first description,
-//! by name, that fits, and looks for the files only when a guest starts.
+//! Packages describe their firmware in JSON files (QEMU's `docs/interop/firmware.json`). libvirt chooses the first description,
+//! by name, that fits, and opens the files only when a guest starts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,24 +11,21 @@ use serde_json::Value;
 
 use crate::hypervisor::Hypervisor;
 use crate::model::domain::Arch;
-use crate::ops::look::doctor::check::Check;
+
+use super::check::Check;
 
 const NAME: &str = "firmware";
 const INSTALL: &str = "./quickstart --no-machine, or install OVMF (edk2-ovmf; for aarch64 qemu-efi-aarch64)";
 
-/// Returns how the firmware of guests stands; `config` is where a session's user may describe some.
+/// Checks the firmware; a session's user may describe some in `config`.
 pub fn check(host: &Hypervisor, config: &Path) -> Check {
-    let arch = match host.arch().and_then(|arch| Ok((arch, host.has_uefi(arch)?))) {
-        Err(error) => return Check::of::<()>(NAME, Err(error), |()| Check::good(NAME, "")),
-        Ok((_, false)) => {
-            return Check::fault(
-                NAME,
-                "libvirt finds no UEFI firmware, which every machine boots with",
-                INSTALL,
-            );
-        }
-        Ok((arch, true)) => arch,
+    let (arch, has_uefi) = match host.arch().and_then(|arch| Ok((arch, host.has_uefi(arch)?))) {
+        Ok(found) => found,
+        Err(error) => return Check::failed(NAME, &error),
     };
+    if !has_uefi {
+        return Check::fault(NAME, "libvirt finds no UEFI, which every machine needs", INSTALL);
+    }
     if !host.is_local() {
         return Check::good(NAME, "libvirt has UEFI for guests");
     }
@@ -39,44 +36,39 @@ pub fn check(host: &Hypervisor, config: &Path) -> Check {
     of(&described(&folders), arch)
 }
 
-/// Returns the descriptions by name; of two with one name the later folder's counts.
+/// Returns the descriptions by name; of two with one name, the later folder's counts.
 fn described(folders: &[PathBuf]) -> BTreeMap<String, (PathBuf, Value)> {
     let mut found = BTreeMap::new();
     for folder in folders {
-        let files = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        for path in
-            files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "json"))
-        {
-            let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-                continue;
-            };
-            // An empty file hides the one of its name.
-            let description = fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
-            found.insert(name, (path, description.unwrap_or(Value::Null)));
+        for file in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+            let (path, name) = (file.path(), file.file_name().to_string_lossy().into_owned());
+            if name.ends_with(".json") {
+                // An empty file hides one of the same name.
+                let description = fs::read(&path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+                found.insert(name, (path, description.unwrap_or(Value::Null)));
+            }
         }
     }
     found
 }
 
 fn of(described: &BTreeMap<String, (PathBuf, Value)>, arch: Arch) -> Check {
-    let fitting: Vec<(&PathBuf, Vec<&str>)> = described
-        .values()
-        .filter(|(_, description)| fits(description, arch))
-        .map(|(path, description)| (path, missing(description)))
-        .collect();
-    let incomplete = fitting.iter().position(|(_, missing)| !missing.is_empty());
-    let Some(((path, missing), first)) = incomplete.map(|at| (&fitting[at], at == 0)) else {
+    let fitting = described.values().filter(|(_, description)| fits(description, arch));
+    let missing = fitting.map(|(path, description)| (path, missing(description)));
+    let Some((at, (path, missing))) = missing.enumerate().find(|(_, (_, missing))| !missing.is_empty())
+    else {
         return Check::good(NAME, "libvirt has UEFI for guests");
     };
-    let finding = format!("{} names files that are not there: {}", path.display(), missing.join(", "));
-    match first {
-        // It is what libvirt takes: no machine starts.
-        true => Check::fault(NAME, finding, INSTALL),
-        false => Check::warning(NAME, finding, "install its package anew, or remove the description"),
+    let finding = format!("{} names missing files: {}", path.display(), missing.join(", "));
+    if at == 0 {
+        // libvirt chooses this one, so no machine starts.
+        Check::fault(NAME, finding, INSTALL)
+    } else {
+        Check::warning(NAME, finding, "install its package again, or remove the description")
     }
 }
 
-/// Returns whether libvirt would give it to a machine: UEFI in flash, without Secure Boot, for q35 or virt.
+/// Returns whether libvirt may choose it for a machine: UEFI in flash, without Secure Boot, for q35 or virt.
 fn fits(description: &Value, arch: Arch) -> bool {
     let holds =
         |list: &Value, word: &str| list.as_array().is_some_and(|list| list.iter().any(|one| one == word));

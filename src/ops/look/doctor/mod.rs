@@ -1,6 +1,6 @@
-//! `doctor`: what this host must have, whether it has it, and the command that fixes what it lacks.
+//! `doctor`: checks everything that nixvm needs of this host, and names the command that fixes what is missing.
 //!
-//! Every check answers on its own: a fault in one does not hide the others.
+//! The checks are independent: a fault in one does not hide the others.
 
 mod check;
 mod firewall;

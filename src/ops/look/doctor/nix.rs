@@ -1,109 +1,88 @@
-//! Nix: its version, its features, the room in its store, and the folder that it builds in.
+//! Nix: its version and features, the space in its store, and the folder that it builds in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
+use crate::file;
 use crate::nix::beside::{self, Updates};
 use crate::nix::{self, daemon};
-use crate::ops::look::doctor::check::{Check, LITTLE_SPACE};
 
-/// Bytes below which the folder of builds is worth a warning: the parts of a base image lie there until it is whole.
+use super::check::Check;
+
+/// Free bytes in the folder of builds below which there is a warning: it holds the parts of a base image.
 const LITTLE_ROOM: u64 = 1 << 30;
 
 const BUILDS: &str = "Nix's builds";
 
-/// Where Nix puts the folders of builds that nixvm asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Builds {
-    folder: PathBuf,
-    /// Whether the daemon builds, rather than nixvm's own child.
-    by_daemon: bool,
-}
-
-/// Returns how Nix stands; `temporary` is the folder for temporary files of whoever calls nixvm.
+/// Checks Nix; `temporary` is the user's folder for temporary files.
 pub fn checks(temporary: &Path) -> Vec<Check> {
     let found = Check::of("Nix", nix::version(), |version| {
         if version.is_supported() {
-            Check::good("Nix", version.to_string())
-        } else {
-            Check::fault("Nix", format!("{version} is older than {}", nix::Version::oldest()), nix::MISSING)
+            return Check::good("Nix", version.to_string());
         }
+        Check::fault("Nix", format!("{version} is older than {}", nix::Version::oldest()), nix::MISSING)
     });
     let features = Check::of("Nix features", nix::features(), |off| match off.as_slice() {
         [] => Check::good("Nix features", "flakes are on"),
-        // nixvm switches them on for its own calls; `nix run` and `nix develop` by hand need them.
+        // nixvm enables them for its own calls; `nix run` and `nix develop` by hand need them.
         off => Check::warning(
             "Nix features",
-            format!("{} is off for commands typed by hand", off.join(", ")),
+            format!("not enabled for commands typed by hand: {}", off.join(", ")),
             "mkdir -p ~/.config/nix && echo 'experimental-features = nix-command flakes' >> ~/.config/nix/nix.conf",
         ),
     });
-    let place = builds_in(temporary);
     let closed = daemon::closed_to_all_but().map(|group| {
-        let finding = format!("answers only members of `{group}`, and you are none");
+        let finding = format!("serves only members of `{group}`, and you are not one");
         Check::fault("Nix daemon", finding, daemon::joining(&group))
     });
-    let builds = builds(&place, Seen::of(&place.folder));
+    let (folder, by_daemon) = builds_in(temporary);
+    let builds = builds(&folder, by_daemon, Seen::of(&folder));
     let updates = beside::updates(Path::new(beside::FOLDER)).and_then(updates);
     let isolation = nix::isolation_off().ok().and_then(|off| isolation(&off));
     [found, features].into_iter().chain(updates).chain(isolation).chain(closed).chain([builds]).collect()
 }
 
-/// Returns what there is to say where builders see the whole host, or are root.
 fn isolation(off: &[&str]) -> Option<Check> {
-    (!off.is_empty()).then(|| {
-        Check::warning(
-            "Nix's sandbox",
-            format!("nix.conf weakens it: {}; builders may see this host's files or run as root", off.join(", ")),
-            "./quickstart --no-machine takes out what it wrote before; else take it out of /etc/nix/nix.conf, and restart nix-daemon",
-        )
-    })
+    let finding =
+        format!("nix.conf weakens it: {}; builds may see this host's files or run as root", off.join(", "));
+    let fix = "./quickstart --no-machine removes what it wrote itself; remove other lines from /etc/nix/nix.conf, and restart nix-daemon";
+    (!off.is_empty()).then(|| Check::warning("Nix's sandbox", finding, fix))
 }
 
-/// Returns what there is to say of a Nix that no package client updates.
+/// Warns of a Nix that no package manager updates.
 fn updates(known: Updates) -> Option<Check> {
     let finding = match known {
         Updates::None => return None,
-        Updates::Unknown => {
-            format!("{} came without security updates, and does not say how old it is", beside::FOLDER)
-        }
-        Updates::Newer(packages) => {
-            format!("there are newer packages for {}: {}", beside::FOLDER, packages.join(", "))
-        }
+        Updates::Unknown => format!("an old quickstart made {} without security updates", beside::FOLDER),
+        Updates::Newer(packages) => format!("newer packages for {}: {}", beside::FOLDER, packages.join(", ")),
     };
     Some(Check::warning("Nix updates", finding, "./quickstart --no-machine"))
 }
 
-/// Returns how much room Nix's store has.
 pub fn store() -> Check {
     let name = "space for Nix";
-    // Nix makes the folder with the first build.
-    let there = |path: &'static str| statvfs(path).ok().map(|stat| (path, stat));
-    let Some((path, stat)) = there("/nix").or_else(|| there("/")) else {
-        return Check::warning(name, "nothing says how much of it is free", "df /nix");
+    // The first build makes /nix.
+    let free = |path: &'static str| Some((path, file::free_space(Path::new(path)).ok()?));
+    let Some((path, free)) = free("/nix").or_else(|| free("/")) else {
+        return Check::warning(name, "cannot be read", "df /nix");
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let finding = format!("{} GiB free in {path}", free >> 30);
-    if free < LITTLE_SPACE {
-        Check::warning(name, finding, "nix-collect-garbage")
-    } else {
-        Check::good(name, finding)
-    }
+    Check::space(name, free, format!("{} GiB free in {path}", free >> 30), "nix-collect-garbage")
 }
 
-fn builds_in(temporary: &Path) -> Builds {
-    // Whoever may write Nix's database, or make it, builds without the daemon.
+/// Returns the folder where Nix builds for nixvm, and whether its daemon does, not a child of nixvm's.
+fn builds_in(temporary: &Path) -> (PathBuf, bool) {
+    // A user who may write Nix's database, or make it, builds without the daemon.
     let database = Path::new("/nix/var/nix/db").ancestors().find(|path| path.exists());
     let by_daemon = database.is_some_and(|path| access(path, Access::WRITE_OK).is_err());
     let folder = nix::build_folder().unwrap_or_else(|| {
         if by_daemon { daemons_folder().unwrap_or_else(|| "/tmp".into()) } else { temporary.to_owned() }
     });
-    Builds { folder, by_daemon }
+    (folder, by_daemon)
 }
 
-/// Returns `TMPDIR` of the daemon that runs; only root sees it.
+/// Returns `TMPDIR` of the running daemon; only root can read it.
 fn daemons_folder() -> Option<PathBuf> {
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let daemon = processes.into_iter().find(|process| {
@@ -117,22 +96,19 @@ fn daemons_folder() -> Option<PathBuf> {
     variables.split('\0').find_map(|variable| variable.strip_prefix("TMPDIR=")).map(PathBuf::from)
 }
 
-/// What can be seen of the folder of builds.
+/// The state of the folder of builds.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// Whether it is there, or Nix makes it.
+    /// Whether it exists, or Nix makes it.
     there: bool,
-    /// Whether this user may write it.
     writable: bool,
-    /// Whether no program runs in it.
     noexec: bool,
-    /// Its free bytes.
     free: u64,
 }
 
 impl Seen {
     fn of(folder: &Path) -> Self {
-        // Nix makes its own folder of builds, if not what is above it.
+        // Nix makes its own folder of builds, but not the folders above it.
         let own = folder.starts_with("/nix/var/nix") && Path::new("/nix/var/nix").is_dir();
         let stat = folder.ancestors().find_map(|path| statvfs(path).ok());
         Seen {
@@ -144,19 +120,19 @@ impl Seen {
     }
 }
 
-fn builds(builds: &Builds, seen: Seen) -> Check {
-    let shown = builds.folder.display();
-    let other = if builds.by_daemon {
-        "name another in /etc/nix/nix.conf, `build-dir = /var/tmp` (before Nix 2.22: TMPDIR of the daemon's unit), and restart nix-daemon"
+fn builds(folder: &Path, by_daemon: bool, seen: Seen) -> Check {
+    let shown = folder.display();
+    let other = if by_daemon {
+        "set another in /etc/nix/nix.conf, `build-dir = /var/tmp` (before Nix 2.22: TMPDIR of the daemon's unit), and restart nix-daemon"
     } else {
-        "name another: `TMPDIR=/var/tmp nixvm …`, or `build-dir = /var/tmp` in /etc/nix/nix.conf"
+        "set another: `TMPDIR=/var/tmp nixvm …`, or `build-dir = /var/tmp` in /etc/nix/nix.conf"
     };
     if !seen.there {
-        Check::fault(BUILDS, format!("{shown}, where Nix builds, is not there"), other)
-    } else if !builds.by_daemon && !seen.writable {
+        Check::fault(BUILDS, format!("{shown}, where Nix builds, does not exist"), other)
+    } else if !by_daemon && !seen.writable {
         Check::fault(BUILDS, format!("{shown}, where Nix builds, cannot be written"), other)
     } else if seen.noexec {
-        let finding = format!("no program can run in {shown}, where Nix builds (it is mounted `noexec`)");
+        let finding = format!("{shown}, where Nix builds, is mounted `noexec`: no program can run there");
         Check::warning(BUILDS, finding, other)
     } else if seen.free < LITTLE_ROOM {
         Check::warning(BUILDS, format!("{} MiB free in {shown}, where Nix builds", seen.free >> 20), other)
@@ -171,7 +147,7 @@ mod tests {
     use crate::ops::look::doctor::Health;
 
     fn told(by_daemon: bool, seen: Seen) -> Check {
-        builds(&Builds { folder: "/b".into(), by_daemon }, seen)
+        builds(Path::new("/b"), by_daemon, seen)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every check of the host, one after another.
+//! All checks of the host, in the order in which they are shown.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,21 +9,22 @@ use crate::guest::Jump;
 use crate::host::{Setup, Watch, check_folder, open_pool, probe};
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
-use crate::ops::look::doctor::check::{Check, LITTLE_SPACE};
 
+use super::check::Check;
 use super::{firmware, network, nix, security, workspace};
 
-/// Returns how every requirement stands; `path` is where programs are looked up.
+/// Returns the findings; programs are looked up in `path`.
 pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
     watch.step("Checking this host");
     let mut checks = nix::checks(&setup.temporary);
     checks.extend(["qemu-img", "mkfs.ext4", "ssh"].map(|program| tool(program, path)));
     match setup.hypervisor() {
-        Err(error) => checks.push(Check::of::<()>("libvirt", Err(error), |()| Check::good("libvirt", ""))),
+        Err(error) => checks.push(Check::failed("libvirt", &error)),
         Ok(host) => {
             checks.push(Check::good("libvirt", format!("answers at {}", host.uri())));
             checks.extend(host.kvm_device_hint().map(|hint| {
-                let finding = "is closed to QEMU, and libvirt tries it anew at every start, which takes most of a minute";
+                let finding =
+                    "is closed to QEMU; libvirt tries it again at every start, which takes most of a minute";
                 Check::warning("/dev/kvm", finding, hint)
             }));
             checks.push(groups(&host, Path::new("/etc/group")));
@@ -54,7 +55,7 @@ fn tool(program: &'static str, path: &OsStr) -> Check {
     }
 }
 
-/// libvirt's own group is how distributions let a user at the system's libvirt.
+/// Distributions let members of libvirt's group use the system's libvirt.
 fn groups(host: &Hypervisor, file: &Path) -> Check {
     if host.is_session() || !host.is_local() {
         return Check::good("groups", "none is needed for this libvirt");
@@ -62,21 +63,21 @@ fn groups(host: &Hypervisor, file: &Path) -> Check {
     if rustix::process::geteuid().is_root() {
         return Check::good("groups", "none is needed by root");
     }
-    // newgrp(1) and sg(1) need not list the group that they make one's own.
+    // After newgrp(1) or sg(1) the list of groups need not have the effective one.
     let mut mine = rustix::process::getgroups().unwrap_or_default();
     mine.push(rustix::process::getegid());
     match libvirt_group(&fs::read_to_string(file).unwrap_or_default()) {
         Some((name, id)) if !mine.iter().any(|group| group.as_raw() == id) => Check::warning(
             "groups",
             format!("you are not in `{name}`; libvirt may ask for a password each time"),
-            format!("sudo usermod -aG {name} $USER, then log in anew"),
+            format!("sudo usermod -aG {name} $USER, then log in again"),
         ),
         Some((name, _)) => Check::good("groups", format!("you are in `{name}`")),
         None => Check::good("groups", "this host has no group for libvirt"),
     }
 }
 
-/// Returns name and number of libvirt's group (NixOS calls it libvirtd), from a file as group(5) describes it.
+/// Returns the name and number of libvirt's group (NixOS calls it libvirtd) from the text of /etc/group (group(5)).
 fn libvirt_group(text: &str) -> Option<(String, u32)> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -85,49 +86,39 @@ fn libvirt_group(text: &str) -> Option<(String, u32)> {
     })
 }
 
-/// The paths of a session's sockets begin with this user's home, and the kernel has room for so much of them.
+/// The paths of a session's sockets begin with this user's home, and the kernel limits their length.
 fn sockets(setup: &Setup, host: &Hypervisor) -> Option<Check> {
     if !host.is_session() || !host.is_local() {
         return None;
     }
-    Some(Check::of("sockets", host.version(), |version| match setup.session.room_for_name(version) {
-        None => Check::good("sockets", "their paths are short enough for every machine"),
-        Some(room) => Check::warning(
-            "sockets",
-            format!(
-                "their paths in {} have room for {room} letters of a machine's name",
-                setup.session.config.display()
-            ),
-            "take shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path",
-        ),
+    Some(Check::of("sockets", host.version(), |version| {
+        let Some(room) = setup.session.room_for_name(version) else {
+            return Check::good("sockets", "their paths are short enough for every machine");
+        };
+        let folder = setup.session.config.display();
+        let finding = format!("their paths in {folder} leave room for {room} letters of a machine's name");
+        let fix = "choose shorter names, or set XDG_CONFIG_HOME to a folder with a shorter path";
+        Check::warning("sockets", finding, fix)
     }))
 }
 
 fn kvm(probe: Probe) -> Check {
     match probe.accelerator {
         Accelerator::Kvm => Check::good("KVM", probe.reason),
-        Accelerator::Tcg => Check::warning(
-            "KVM",
-            format!(
-                "{}; guests run under TCG, several times slower and with one processor each",
-                probe.reason
-            ),
-            "switch on virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host",
-        ),
+        Accelerator::Tcg => {
+            let slow = "guests run under TCG, several times slower and with one processor each";
+            let fix = "enable virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation on the outer host";
+            Check::warning("KVM", format!("{}; {slow}", probe.reason), fix)
+        }
     }
 }
 
 fn pool(setup: &Setup, host: &Hypervisor) -> Check {
     let space = check_folder(setup, host).and_then(|()| open_pool(setup, host)?.space());
     Check::of("storage pool", space, |space| {
-        let free = space.available;
-        let finding = format!("`{}`, {} GiB free", setup.pool, free >> 30);
-        match free < LITTLE_SPACE {
-            true => {
-                Check::warning("storage pool", finding, "make room, or choose another pool with `--pool`")
-            }
-            false => Check::good("storage pool", finding),
-        }
+        let finding = format!("`{}`, {} GiB free", setup.pool, space.available >> 30);
+        let fix = "free space, or choose another pool with `--pool`";
+        Check::space("storage pool", space.available, finding, fix)
     })
 }
 

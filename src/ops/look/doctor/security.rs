@@ -1,7 +1,6 @@
-//! AppArmor and SELinux: whether they confine guests, and what they denied to machines of nixvm's.
+//! AppArmor and SELinux: whether they confine guests, and what they denied to nixvm's machines.
 //!
-//! The kernel writes what it denies as `key=value` pairs (the kernel's audit format). Where auditd runs, it gets these lines;
-//! else they are in the kernel's log.
+//! The kernel records denials as `key=value` pairs (its audit format): in auditd's log if that runs, else in its own.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -10,19 +9,19 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::exec::Command;
 use crate::hypervisor::Hypervisor;
-use crate::ops::look::doctor::check::Check;
+
+use super::check::Check;
 
 const NAME: &str = "confinement";
 
-/// What was denied to a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Denial {
-    /// The machine; SELinux names none.
+    /// `None` under SELinux, which names no machine.
     machine: Option<String>,
     what: String,
 }
 
-/// Returns which of the two confines guests of this host, and what was denied to machines since it booted.
+/// Checks which of the two confines guests of this host, and what was denied to machines since it booted.
 pub fn check(host: &Hypervisor) -> Check {
     let on = |file: &str, value: &str| fs::read_to_string(file).is_ok_and(|text| text.trim() == value);
     let apparmor = on("/sys/module/apparmor/parameters/enabled", "Y");
@@ -34,43 +33,36 @@ pub fn check(host: &Hypervisor) -> Check {
         (_, _, true) => "SELinux is on, and denies nothing (permissive)",
         _ => return Check::good(NAME, "neither AppArmor nor SELinux is on"),
     };
-    let machines: HashMap<String, String> = host
-        .domains()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|domain| domain.metadata.is_some())
-        .map(|domain| (domain.id.to_uuid(), domain.name))
-        .collect();
     let Some(log) = kernel_log() else {
-        return Check::good(
-            NAME,
-            format!("{state}; what it denies is for root to read: `sudo nixvm doctor` looks for it"),
-        );
+        let finding = format!("{state}; only root can read what it denied: run `sudo nixvm doctor`");
+        return Check::good(NAME, finding);
     };
+    let machines = host.domains().unwrap_or_default().into_iter().filter(|domain| domain.metadata.is_some());
+    let machines = machines.map(|domain| (domain.id.to_uuid(), domain.name)).collect();
     of(state, &denials(&log, &machines), apparmor)
 }
 
 fn of(state: &str, denials: &[Denial], apparmor: bool) -> Check {
     let Some(last) = denials.last() else {
-        return Check::good(NAME, format!("{state}, and denied nothing to a machine"));
+        return Check::good(NAME, format!("{state}, and denied nothing to any machine"));
     };
     let machine = last.machine.as_deref().unwrap_or("a machine");
     let finding = format!(
-        "{state}, and denied {} thing(s) since this host booted, the last to {machine}: {}",
+        "{state}, and denied {} access(es) since this host booted, the last to {machine}: {}",
         denials.len(),
         last.what
     );
     let fix = match (apparmor, last.machine.as_deref()) {
         (true, Some(name)) => format!(
-            "`nixvm start {name}` defines it anew, so that libvirt lets QEMU at its files; for files of your own see /etc/apparmor.d/abstractions/libvirt-qemu"
+            "`nixvm start {name}` defines it again, so that libvirt allows its files to QEMU; to allow others see /etc/apparmor.d/abstractions/libvirt-qemu"
         ),
         (true, None) => "see /etc/apparmor.d/abstractions/libvirt-qemu".to_owned(),
-        (false, _) => "`sudo restorecon -Rv /var/lib/libvirt` gives files of pools their labels; `sudo ausearch -m avc -ts recent` tells more".to_owned(),
+        (false, _) => "`sudo restorecon -Rv /var/lib/libvirt` sets the labels of files in pools; `sudo ausearch -m avc -ts recent` shows more".to_owned(),
     };
     Check::warning(NAME, finding, fix)
 }
 
-/// Returns what was denied to these machines (by UUID), and to guests under SELinux, oldest first.
+/// Returns the denials of these machines (by UUID), and of guests under SELinux, oldest first.
 fn denials(log: &str, machines: &HashMap<String, String>) -> Vec<Denial> {
     let denial = |line: &str| {
         let fields = fields(line);
@@ -83,7 +75,7 @@ fn denials(log: &str, machines: &HashMap<String, String>) -> Vec<Denial> {
         }
         let (_, rest) = line.split_once("avc:")?;
         let asked = rest.split_once("denied")?.1.split_once('{')?.1.split_once('}')?.0.trim();
-        // The types that libvirt runs guests as.
+        // The types of libvirt's guests.
         let kind = get("scontext")?.split(':').nth(2)?;
         if !["svirt_t", "svirt_tcg_t"].contains(&kind) || get("permissive") == Some("1") {
             return None;
@@ -94,43 +86,32 @@ fn denials(log: &str, machines: &HashMap<String, String>) -> Vec<Denial> {
     log.lines().filter_map(denial).collect()
 }
 
-/// Returns the `key=value` pairs of a line; a value in quotes is text, one of an even number of hexadecimal digits instead of
-/// quotes stands for text with odd characters.
+/// Returns the `key=value` pairs of a line. A value in quotes is text; text with special characters is in hexadecimal digits
+/// without quotes.
 fn fields(line: &str) -> HashMap<&str, String> {
     let mut fields = HashMap::new();
     let mut rest = line;
     while let Some(at) = rest.find('=') {
         let key = rest[..at].rsplit([' ', ':']).next().unwrap_or_default();
         let after = &rest[at + 1..];
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let (value, next) = quoted.split_once('"').unwrap_or((quoted, ""));
-                (value.to_owned(), next)
-            }
-            None => {
-                let (value, next) = after.split_once(' ').unwrap_or((after, ""));
-                let text =
-                    ["name", "path", "comm", "profile"].contains(&key).then(|| from_hex(value)).flatten();
-                (text.unwrap_or_else(|| value.to_owned()), next)
-            }
-        };
-        fields.insert(key, value);
+        let quoted = after.strip_prefix('"');
+        let (after, end) = quoted.map_or((after, ' '), |text| (text, '"'));
+        let (value, next) = after.split_once(end).unwrap_or((after, ""));
+        let may_be_hex = quoted.is_none() && ["name", "path", "comm", "profile"].contains(&key);
+        let text = if may_be_hex { from_hex(value) } else { None };
+        fields.insert(key, text.unwrap_or_else(|| value.to_owned()));
         rest = next;
     }
     fields
 }
 
 fn from_hex(text: &str) -> Option<String> {
-    if text.is_empty() || !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
+    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
     String::from_utf8(bytes?).ok()
 }
 
-/// Returns what the kernel said since it booted and what auditd wrote down; `None` where this user may read neither.
+/// Returns the kernel's log since it booted, and auditd's; `None` where this user may read neither.
 fn kernel_log() -> Option<String> {
     let audit = fs::read("/var/log/audit/audit.log").ok();
     let kernel = kmsg().or_else(|| {
@@ -138,16 +119,11 @@ fn kernel_log() -> Option<String> {
         let journal = Command::new("journalctl").args(["--dmesg", "--boot", "--output=cat", "--quiet"]);
         journal.output().ok().filter(|said| !said.is_empty())
     });
-    match (kernel, audit) {
-        (None, None) => None,
-        (kernel, audit) => {
-            let all = [kernel.unwrap_or_default(), audit.unwrap_or_default()].join(&b'\n');
-            Some(String::from_utf8_lossy(&all).into_owned())
-        }
-    }
+    let logs: Vec<Vec<u8>> = kernel.into_iter().chain(audit).collect();
+    (!logs.is_empty()).then(|| String::from_utf8_lossy(&logs.join(&b'\n')).into_owned())
 }
 
-/// Returns what is in the kernel's buffer: a record a read, its message behind `;` (the kernel's dev-kmsg).
+/// Returns the kernel's buffer: each read gives one record, its message behind `;` (the kernel's dev-kmsg).
 fn kmsg() -> Option<Vec<u8>> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut device = OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg").ok()?;
@@ -157,7 +133,7 @@ fn kmsg() -> Option<Vec<u8>> {
             Ok(0) => return Some(all),
             Ok(length) => all.extend_from_slice(&record[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(all),
-            // The kernel overwrote the record that was next.
+            // The kernel has overwritten the next record.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             Err(_) => return (!all.is_empty()).then_some(all),
         }

@@ -1,4 +1,4 @@
-//! Whose the files of the workspace are.
+//! The owner of the workspace's files.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,46 +9,37 @@ use walkdir::WalkDir;
 
 use crate::config::Workspace;
 use crate::exec;
-use crate::ops::look::doctor::check::Check;
+
+use super::check::Check;
 
 const NAME: &str = "workspace";
 
-/// Returns whether what nixvm writes in the workspace belongs to the owner of the workspace.
+/// Checks that the files which nixvm writes in the workspace belong to the workspace's owner.
 pub fn check(workspace: &Workspace) -> Check {
     let Ok(owner) = fs::metadata(workspace.root()).map(|metadata| metadata.uid()) else {
-        return Check::warning(NAME, "cannot be looked at", "see that you may enter its folder");
+        return Check::warning(NAME, "cannot be read", "make sure that you may enter its folder");
     };
     let folders = [workspace.machines_dir(), workspace.output_dir()];
     let strange = strange(&folders, owner);
-    let me = geteuid().as_raw();
-    match strange.first() {
-        Some(first) => {
-            let count = strange.len();
-            let finding = format!(
-                "{count} file(s) of it belong to another user than the workspace (user {owner}) or cannot be looked at: {}",
-                first.display()
-            );
-            let folders: Vec<String> = folders
-                .iter()
-                .filter(|folder| folder.exists())
-                .map(|folder| exec::quoted(&folder.display().to_string()))
-                .collect();
-            Check::fault(
-                NAME,
-                finding,
-                format!("sudo chown -R --no-dereference {owner}: {}", folders.join(" ")),
-            )
-        }
-        None if owner != me && me != 0 => Check::warning(
-            NAME,
-            format!("{} belongs to user {owner}, and you are user {me}", workspace.root().display()),
-            "work in a workspace of your own, or as that user",
-        ),
-        None => Check::good(NAME, format!("{} is its owner's alone", workspace.root().display())),
+    if let [first, ..] = &strange[..] {
+        let (count, first) = (strange.len(), first.display());
+        let finding = format!(
+            "{count} file(s) in it do not belong to its owner (user {owner}) or cannot be read: {first}"
+        );
+        let folders = folders.iter().filter(|folder| folder.exists());
+        let folders: Vec<_> = folders.map(|folder| exec::quoted(&folder.display().to_string())).collect();
+        let fix = format!("sudo chown -R --no-dereference {owner}: {}", folders.join(" "));
+        return Check::fault(NAME, finding, fix);
     }
+    let (me, root) = (geteuid().as_raw(), workspace.root().display());
+    if owner != me && me != 0 {
+        let finding = format!("{root} belongs to user {owner}, and you are user {me}");
+        return Check::warning(NAME, finding, "use a workspace of your own, or work as that user");
+    }
+    Check::good(NAME, format!("{root} belongs to its owner"))
 }
 
-/// Returns the files below these folders that are not the owner's. Links count for nothing: their owner may do nothing with them.
+/// Returns the files below these folders that are not the owner's. Symbolic links do not count: owning one grants nothing.
 fn strange(folders: &[PathBuf], owner: u32) -> Vec<PathBuf> {
     let all = folders.iter().filter(|folder| folder.exists()).flat_map(WalkDir::new);
     all.filter_map(|entry| match entry {

@@ -1,11 +1,12 @@
-//! The rules of iptables, as `iptables -S` prints them: the arguments that would make them again (iptables(8)).
+//! The rules of iptables, as `iptables -S` prints them: as arguments that would add them again (iptables(8)).
 
 use std::ops::RangeInclusive;
 
 use crate::model::Ipv4Range;
-use crate::ops::look::doctor::firewall::rules::{Base, Condition, Hook, Rule, Table, Test, Verdict};
 
-/// Reads the table `filter` that `iptables -S` prints.
+use super::rules::{Base, Condition, Hook, Rule, Table, Test, Verdict};
+
+/// Reads the table `filter`.
 pub fn read(text: &str) -> Table {
     let mut table = Table::default();
     for line in text.lines() {
@@ -35,26 +36,22 @@ pub fn read(text: &str) -> Table {
     table
 }
 
-/// Returns the words of a line; one with blanks stands in double quotes, with a backslash before a quote.
+/// Returns the words of a line; a word with blanks is in double quotes, with a backslash before a quote.
 fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     let mut characters = line.chars();
     while let Some(character) = characters.next() {
         match character {
-            '"' => (quoted, any) = (!quoted, true),
-            '\\' if quoted => word.extend(characters.next()),
-            ' ' if !quoted => {
-                if any || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
+            ' ' if !quoted => words.extend(word.take()),
+            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
             }
-            other => word.push(other),
+            other => word.get_or_insert_default().push(other),
         }
     }
-    if any || !word.is_empty() {
-        words.push(word);
-    }
+    words.extend(word);
     words
 }
 
@@ -69,19 +66,19 @@ fn rule(words: &[&str]) -> Rule {
         }
         let value = after.first().copied().unwrap_or_default();
         let taken = match *option {
-            // The extension's name; what it asks follows.
+            // The name of an extension; its tests follow.
             "-m" | "--match" => {
-                // Each of these says nothing of its own about the packets that are asked for.
+                // These have no meaning without their tests.
                 let plain = ["tcp", "udp", "conntrack", "state", "multiport", "comment", "addrtype"];
                 if !plain.contains(&value) {
-                    rule.conditions.push(Condition { test: Test::Unknown, negated: false });
+                    rule.conditions.push(Condition::of(Test::Unknown));
                 }
                 1
             }
             "--comment" => 1,
             "-j" | "-g" => {
                 rule.verdict = verdict(value, *option == "-g");
-                // What follows is the target's.
+                // The rest are options of the target.
                 break;
             }
             _ => {
@@ -108,7 +105,7 @@ fn verdict(target: &str, goto: bool) -> Verdict {
     }
 }
 
-/// Returns what an option asks, and how many words its value takes.
+/// Returns an option's test, and how many words its value takes.
 fn test(option: &str, value: &str) -> (Option<Test>, usize) {
     let list = || value.split(',').map(str::to_owned).collect::<Vec<_>>();
     let ranges = || value.split(',').map(str::parse::<Ipv4Range>).collect::<Result<Vec<_>, _>>();
@@ -118,13 +115,13 @@ fn test(option: &str, value: &str) -> (Option<Test>, usize) {
         "-s" => ranges().map_or(Test::Unknown, Test::Source),
         "-d" => ranges().map_or(Test::Unknown, Test::Destination),
         "-p" => Test::Protocol(list()),
-        "--dport" | "--dports" => ports(value).map_or(Test::Unknown, Test::Port),
-        "--sport" | "--sports" => ports(value).map_or(Test::Unknown, Test::SourcePort),
+        "--dport" | "--dports" => ports(value).map_or(Test::Unknown, |ports| Test::Port(None, ports)),
+        "--sport" | "--sports" => ports(value).map_or(Test::Unknown, |ports| Test::SourcePort(None, ports)),
         "--ctstate" | "--state" => Test::State(list()),
         "--dst-type" if value == "BROADCAST" => Test::Broadcast,
-        // The packets that are asked about go to everybody on the bridge, or to another host.
+        // nixvm's packets go to the broadcast address, or to another host.
         "--dst-type" if ["LOCAL", "MULTICAST", "ANYCAST"].contains(&value) => Test::Never,
-        // An extension's own options, of which it is not known how many words they take.
+        // An option of an extension's, with an unknown number of words.
         option if option.starts_with('-') => {
             return (Some(Test::Unknown), usize::from(!value.is_empty() && !value.starts_with(['-', '!'])));
         }
@@ -151,16 +148,15 @@ mod tests {
         let table = read(
             "-P FORWARD DROP\n-N mine\n-A FORWARD ! -i eth0 -s 10.0.0.0/8 -p tcp -m multiport --dports 22,80:90 -m comment --comment \"a \\\"b\\\" -j DROP\" -g mine\n",
         );
-        let condition = |test| Condition { test, negated: false };
         assert_eq!(table.bases, [Base { chain: "FORWARD".into(), hook: Hook::Forward, drops: true }]);
         assert_eq!(
             table.chains["FORWARD"],
             [Rule {
                 conditions: vec![
                     Condition { test: Test::Input(vec!["eth0".into()]), negated: true },
-                    condition(Test::Source(vec!["10.0.0.0/8".parse().unwrap()])),
-                    condition(Test::Protocol(vec!["tcp".into()])),
-                    condition(Test::Port(vec![22..=22, 80..=90])),
+                    Condition::of(Test::Source(vec!["10.0.0.0/8".parse().unwrap()])),
+                    Condition::of(Test::Protocol(vec!["tcp".into()])),
+                    Condition::of(Test::Port(None, vec![22..=22, 80..=90])),
                 ],
                 verdict: Verdict::Goto("mine".into()),
             }]

@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use crate::model::Ipv4Range;
-use crate::ops::look::doctor::firewall::rules::{Base, Condition, Hook, Rule, Table, Test, Verdict};
 
-/// Reads the tables through which IPv4 packets go; `None` where that is no ruleset.
+use super::rules::{Base, Condition, Hook, Rule, Table, Test, Verdict};
+
+/// Reads the tables that IPv4 packets meet; `None` where the text is no ruleset.
 pub fn read(json: &[u8]) -> Option<Vec<Table>> {
     let document: Value = serde_json::from_slice(json).ok()?;
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
@@ -39,7 +40,7 @@ pub fn read(json: &[u8]) -> Option<Vec<Table>> {
     Some(tables.into_values().filter(|table| !table.bases.is_empty()).collect())
 }
 
-/// Returns the name of the table of an object that IPv4 packets meet, with the object.
+/// Returns the object with the name of its table, if IPv4 packets meet that.
 fn of_ipv4(object: &Value) -> Option<(String, &Value)> {
     let family = object["family"].as_str().filter(|family| ["ip", "inet"].contains(family))?;
     Some((format!("{family} {}", text(object, "table")), object))
@@ -60,7 +61,7 @@ fn base(chain: &Value) -> Option<Base> {
 
 type Sets<'a> = &'a dyn Fn(&str) -> Option<Vec<Value>>;
 
-/// Returns a rule of nftables as rules here: one, but for a map of verdicts one for each of its entries.
+/// Translates a rule of nftables: into one rule, or for a map of verdicts into one for each entry.
 fn rules(expressions: &[Value], sets: Sets) -> Vec<Rule> {
     let mut conditions = Vec::new();
     let mut rules = Vec::new();
@@ -74,10 +75,10 @@ fn rules(expressions: &[Value], sets: Sets) -> Vec<Rule> {
             "vmap" => rules.extend(by_map(&conditions, value, sets)),
             "xt" if text(value, "name") == "comment" || text(value, "name") == "LOG" => {}
             "xt" if text(value, "type") == "target" => verdict = Verdict::Unknown,
-            // iptables' own match or target, which `iptables -S` tells.
-            "xt" => conditions.push(unknown()),
-            // Matches only so many packets.
-            "limit" | "quota" | "ct count" => conditions.push(unknown()),
+            // A match or target of iptables', which `iptables -S` shows.
+            "xt" => conditions.push(Condition::of(Test::Unknown)),
+            // These match a limited number of packets.
+            "limit" | "quota" | "ct count" => conditions.push(Condition::of(Test::Unknown)),
             "queue" | "tproxy" | "synproxy" => verdict = Verdict::Unknown,
             other => verdict = self::verdict(other, value).unwrap_or(verdict),
         }
@@ -106,33 +107,29 @@ fn by_map(conditions: &[Condition], map: &Value, sets: Sets) -> Vec<Rule> {
         inline => inline["set"].as_array().cloned(),
     };
     let Some(entries) = entries else {
-        return vec![Rule { conditions: vec![unknown()], verdict: Verdict::Unknown }];
+        return vec![Rule { conditions: vec![Condition::of(Test::Unknown)], verdict: Verdict::Unknown }];
     };
     let rule = |entry: &Value| {
         let (kind, value) = entry[1].as_object()?.iter().next()?;
         let test = test(&map["key"], std::slice::from_ref(&entry[0]));
-        let conditions = conditions.iter().cloned().chain([Condition { test, negated: false }]).collect();
+        let conditions = conditions.iter().cloned().chain([Condition::of(test)]).collect();
         Some(Rule { conditions, verdict: verdict(kind, value).unwrap_or(Verdict::Nothing) })
     };
     entries.iter().filter_map(rule).collect()
-}
-
-fn unknown() -> Condition {
-    Condition { test: Test::Unknown, negated: false }
 }
 
 fn condition(value: &Value, sets: Sets) -> Condition {
     let negated = match text(value, "op") {
         "==" | "in" => false,
         "!=" => true,
-        _ => return unknown(),
+        _ => return Condition::of(Test::Unknown),
     };
     let right = match &value["right"] {
         Value::String(name) if name.starts_with('@') => match sets(name.trim_start_matches('@')) {
             Some(elements) => elements,
-            None => return unknown(),
+            None => return Condition::of(Test::Unknown),
         },
-        // A set of bits, such as connections' states, is a plain list.
+        // A set of bits, such as connection states, is a plain list.
         Value::Array(elements) => elements.clone(),
         right => match right["set"].as_array() {
             Some(elements) => elements.clone(),
@@ -154,7 +151,7 @@ fn test(left: &Value, right: &[Value]) -> Test {
             Some(families) if families == ["ipv6"] => Some(Test::Never),
             _ => None,
         },
-        // A rule for what is forwarded from a port to a guest; none of these packets is.
+        // A rule for ports forwarded to a guest; none of nixvm's packets is of one.
         (_, Some("status"), _) => names().filter(|names| *names == ["dnat"]).map(|_| Test::Never),
         (_, Some("state"), _) => names().map(Test::State),
         (_, _, (Some("ip"), Some("saddr"))) => ranges(right).map(Test::Source),
@@ -169,14 +166,10 @@ fn test(left: &Value, right: &[Value]) -> Test {
 }
 
 fn ports(left: &Value, right: &[Value], field: &str) -> Test {
-    let protocol = text(&left["payload"], "protocol");
     let Some(ports) = right.iter().map(port_range).collect::<Option<Vec<_>>>() else { return Test::Unknown };
-    match (protocol, field) {
-        ("th", "dport") => Test::Port(ports),
-        ("th", _) => Test::SourcePort(ports),
-        (protocol, "dport") => Test::PortOf(protocol.to_owned(), ports),
-        (protocol, _) => Test::SourcePortOf(protocol.to_owned(), ports),
-    }
+    // `th` is the header of any transport protocol.
+    let protocol = Some(text(&left["payload"], "protocol")).filter(|name| *name != "th").map(str::to_owned);
+    if field == "dport" { Test::Port(protocol, ports) } else { Test::SourcePort(protocol, ports) }
 }
 
 fn name(value: &Value) -> Option<String> {

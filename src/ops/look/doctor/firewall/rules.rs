@@ -1,6 +1,6 @@
-//! A firewall's rules, and what becomes of a packet in them.
+//! A firewall's rules, and what they do with a packet.
 //!
-//! Not every test of every firewall is known here. So a rule matches, does not, or may; and a packet counts as dropped only
+//! nixvm does not know every test of every firewall. So a rule matches, does not, or may; and a packet counts as dropped only
 //! where no rule could have let it through.
 
 use std::collections::BTreeMap;
@@ -9,267 +9,202 @@ use std::ops::RangeInclusive;
 
 use crate::model::Ipv4Range;
 
-/// How deep chains are followed into each other; the kernel allows 16.
+/// Most nested chains; the kernel's limit.
 const DEPTH: usize = 16;
 
-/// Where in the kernel a chain looks at packets.
+/// The point in the kernel where a chain sees packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// At those for this host.
+    /// Packets for this host.
     Input,
-    /// At those that it passes on.
+    /// Packets that it forwards.
     Forward,
 }
 
-/// The first packet of a connection, or one that belongs to a connection that was let through.
+/// A packet; `None` is unknown.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
-    /// The interface it comes in by; `None` for one whose name is not known, which is none of the guests'.
+    /// An unknown interface is none of the guests'.
     pub input: Option<&'a str>,
-    /// The interface it leaves by; likewise.
     pub output: Option<&'a str>,
-    /// Where it is from; `None` is unknown.
     pub source: Option<Ipv4Addr>,
-    /// Where it goes; `None` is unknown.
     pub destination: Option<Ipv4Addr>,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// The port it is from; `None` is unknown.
     pub source_port: Option<u16>,
-    /// The port it goes to; `None` is unknown.
     pub port: Option<u16>,
     /// `new` or `established`.
     pub state: &'static str,
 }
 
-/// Whether a rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
-    Yes,
-    No,
-    Maybe,
-}
-
-/// What a rule asks of a packet.
+/// A test of a packet, whose answer is `None` where nixvm does not know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
-    /// It comes in by one of these interfaces; `+` or `*` at the end stand for anything.
+    /// The incoming interface; `+` or `*` at the end of a name stand for anything.
     Input(Vec<String>),
-    /// It leaves by one of these.
+    /// The outgoing interface.
     Output(Vec<String>),
-    /// It is from one of these addresses.
     Source(Vec<Ipv4Range>),
-    /// It goes to one of these.
     Destination(Vec<Ipv4Range>),
-    /// It is for everybody on its network.
+    /// The destination is the broadcast address.
     Broadcast,
-    /// It is of one of these protocols.
     Protocol(Vec<String>),
-    /// It is from one of these ports.
-    SourcePort(Vec<RangeInclusive<u16>>),
-    /// It goes to one of these ports.
-    Port(Vec<RangeInclusive<u16>>),
-    /// It is of that protocol and from one of these ports.
-    SourcePortOf(String, Vec<RangeInclusive<u16>>),
-    /// It is of that protocol and goes to one of these ports.
-    PortOf(String, Vec<RangeInclusive<u16>>),
-    /// Its connection is in one of these states.
+    /// The source port of that protocol, or of any.
+    SourcePort(Option<String>, Vec<RangeInclusive<u16>>),
+    /// The destination port likewise.
+    Port(Option<String>, Vec<RangeInclusive<u16>>),
+    /// The state of its connection.
     State(Vec<String>),
-    /// Something that is never so of the packets that are asked about.
+    /// A test that none of nixvm's packets can pass.
     Never,
-    /// Something that is not known here.
     Unknown,
 }
 
-/// One condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// What is asked.
     pub test: Test,
-    /// Whether the rule wants it not to be so.
     pub negated: bool,
 }
 
-/// What a rule does with a packet that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Lets it through.
     Accept,
-    /// Drops or rejects it.
+    /// Drops or rejects.
     Drop,
-    /// Goes through another chain, and comes back.
+    /// Continues in another chain, and comes back.
     Jump(String),
-    /// Goes through another chain, and leaves this one.
+    /// Continues in another chain, and leaves this one.
     Goto(String),
-    /// Leaves this chain.
     Return,
-    /// Counts or logs it.
+    /// Only counts or logs.
     Nothing,
-    /// Something that is not known here.
     Unknown,
 }
 
-/// One rule of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What must be so.
     pub conditions: Vec<Condition>,
-    /// What happens then.
     pub verdict: Verdict,
 }
 
-/// A chain that the kernel shows packets to.
+/// A chain at a hook of the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Its name.
     pub chain: String,
-    /// Where.
     pub hook: Hook,
-    /// Whether what no rule decides is dropped.
+    /// Whether its policy drops a packet that no rule decides.
     pub drops: bool,
 }
 
-/// Chains that can lead to each other.
+/// Chains that can jump to each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Its name as nft(8) takes it, `inet filter`; `None` for one of iptables.
+    /// Its name for nft(8), such as `inet filter`; `None` for iptables.
     pub nft: Option<String>,
-    /// The chains by which packets enter.
     pub bases: Vec<Base>,
-    /// All its chains.
     pub chains: BTreeMap<String, Vec<Rule>>,
 }
 
-/// How a way through a chain ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Accepted,
-    Dropped,
-    /// No rule decided.
-    Through,
-}
-
-struct Walked {
-    end: End,
-    /// Whether a rule that may match lets the packet through before that.
-    may_pass: bool,
-}
-
 impl Table {
-    /// Returns the chain that is certain to drop the packet there, if there is one.
+    /// Returns the chain that certainly drops the packet.
     pub fn dropped_by(&self, hook: Hook, packet: &Packet) -> Option<&str> {
         let dropping = self.bases.iter().filter(|base| base.hook == hook).find(|base| {
-            let walked = self.walk(&base.chain, packet, DEPTH);
-            let dropped = match walked.end {
-                End::Dropped => true,
-                End::Through => base.drops,
-                End::Accepted => false,
-            };
-            dropped && !walked.may_pass
+            let (dropped, may_pass) = self.walk(&base.chain, packet, DEPTH);
+            dropped.unwrap_or(base.drops) && !may_pass
         })?;
         Some(&dropping.chain)
     }
 
-    fn walk(&self, chain: &str, packet: &Packet, depth: usize) -> Walked {
+    /// Returns whether a chain drops the packet, `None` if no rule decides, and whether a rule that may match could accept the
+    /// packet before that.
+    fn walk(&self, chain: &str, packet: &Packet, depth: usize) -> (Option<bool>, bool) {
         let mut may_pass = false;
-        let Some(rules) = self.chains.get(chain).filter(|_| depth > 0) else {
-            return Walked { end: End::Through, may_pass: true };
-        };
+        let Some(rules) = self.chains.get(chain).filter(|_| depth > 0) else { return (None, true) };
         for rule in rules {
             let matches = rule.matches(packet);
-            let certain = matches == Match::Yes;
-            let ends = |end| Walked { end, may_pass };
+            let certain = matches == Some(true);
             match &rule.verdict {
-                _ if matches == Match::No => {}
+                _ if matches == Some(false) => {}
                 Verdict::Nothing => {}
-                Verdict::Accept if certain => return ends(End::Accepted),
-                Verdict::Drop if certain => return ends(End::Dropped),
-                Verdict::Return if certain => return ends(End::Through),
-                // Were it not so, the packet would go on to the next rule.
+                Verdict::Accept if certain => return (Some(false), may_pass),
+                Verdict::Drop if certain => return (Some(true), may_pass),
+                Verdict::Return if certain => return (None, may_pass),
+                // If it does not match, the packet meets the next rule.
                 Verdict::Drop => {}
                 Verdict::Accept | Verdict::Return | Verdict::Unknown => may_pass = true,
                 Verdict::Jump(target) | Verdict::Goto(target) => {
-                    let walked = self.walk(target, packet, depth - 1);
-                    may_pass |= walked.may_pass || (!certain && walked.end == End::Accepted);
-                    let leaves = walked.end != End::Through || matches!(rule.verdict, Verdict::Goto(_));
+                    let (dropped, passes) = self.walk(target, packet, depth - 1);
+                    may_pass |= passes || (!certain && dropped == Some(false));
+                    let leaves = dropped.is_some() || matches!(rule.verdict, Verdict::Goto(_));
                     if certain && leaves {
-                        return Walked { end: walked.end, may_pass };
+                        return (dropped, may_pass);
                     }
-                    may_pass |= leaves && walked.end == End::Through;
+                    may_pass |= leaves && dropped.is_none();
                 }
             }
         }
-        Walked { end: End::Through, may_pass }
+        (None, may_pass)
     }
 }
 
 impl Rule {
-    fn matches(&self, packet: &Packet) -> Match {
-        let all: Vec<Match> = self.conditions.iter().map(|condition| condition.holds(packet)).collect();
-        if all.contains(&Match::No) {
-            Match::No
-        } else if all.contains(&Match::Maybe) {
-            Match::Maybe
-        } else {
-            Match::Yes
+    fn matches(&self, packet: &Packet) -> Option<bool> {
+        let all: Vec<Option<bool>> =
+            self.conditions.iter().map(|condition| condition.holds(packet)).collect();
+        if all.contains(&Some(false)) {
+            return Some(false);
         }
+        (!all.contains(&None)).then_some(true)
     }
 }
 
 impl Condition {
-    fn holds(&self, packet: &Packet) -> Match {
-        match (self.test.holds(packet), self.negated) {
-            (Match::Yes, true) => Match::No,
-            (Match::No, true) => Match::Yes,
-            (holds, _) => holds,
-        }
+    pub fn of(test: Test) -> Self {
+        Condition { test, negated: false }
+    }
+
+    fn holds(&self, packet: &Packet) -> Option<bool> {
+        Some(self.test.holds(packet)? != self.negated)
     }
 }
 
 impl Test {
-    fn holds(&self, packet: &Packet) -> Match {
-        let so = |so: bool| if so { Match::Yes } else { Match::No };
-        let in_ports = |ports: &[RangeInclusive<u16>], port: Option<u16>| {
-            port.map_or(Match::Maybe, |port| so(ports.iter().any(|ports| ports.contains(&port))))
+    fn holds(&self, packet: &Packet) -> Option<bool> {
+        let of_port = |protocol: &Option<String>, ports: &[RangeInclusive<u16>], port: Option<u16>| {
+            if protocol.as_ref().is_some_and(|protocol| protocol != packet.protocol) {
+                return Some(false);
+            }
+            let port = port?;
+            Some(ports.iter().any(|ports| ports.contains(&port)))
         };
         match self {
             Test::Input(names) => of_interface(names, packet.input),
             Test::Output(names) => of_interface(names, packet.output),
             Test::Source(ranges) => of_address(ranges, packet.source),
             Test::Destination(ranges) => of_address(ranges, packet.destination),
-            Test::Broadcast => so(packet.destination == Some(Ipv4Addr::BROADCAST)),
-            Test::Protocol(names) => so(names.iter().any(|name| name == packet.protocol || name == "all")),
-            Test::SourcePortOf(protocol, _) | Test::PortOf(protocol, _) if protocol != packet.protocol => {
-                Match::No
-            }
-            Test::SourcePort(ports) | Test::SourcePortOf(_, ports) => in_ports(ports, packet.source_port),
-            Test::Port(ports) | Test::PortOf(_, ports) => in_ports(ports, packet.port),
-            Test::State(states) => so(states.iter().any(|state| state.eq_ignore_ascii_case(packet.state))),
-            Test::Never => Match::No,
-            Test::Unknown => Match::Maybe,
+            Test::Broadcast => Some(packet.destination == Some(Ipv4Addr::BROADCAST)),
+            Test::Protocol(names) => Some(names.iter().any(|name| name == packet.protocol || name == "all")),
+            Test::SourcePort(protocol, ports) => of_port(protocol, ports, packet.source_port),
+            Test::Port(protocol, ports) => of_port(protocol, ports, packet.port),
+            Test::State(states) => Some(states.iter().any(|state| state.eq_ignore_ascii_case(packet.state))),
+            Test::Never => Some(false),
+            Test::Unknown => None,
         }
     }
 }
 
-fn of_interface(names: &[String], interface: Option<&str>) -> Match {
-    let is = |name: &String, interface: &str| match name.strip_suffix(['+', '*']) {
+fn of_interface(names: &[String], interface: Option<&str>) -> Option<bool> {
+    let Some(interface) = interface else { return (names == ["lo"]).then_some(false) };
+    Some(names.iter().any(|name| match name.strip_suffix(['+', '*']) {
         Some(beginning) => interface.starts_with(beginning),
         None => name == interface,
-    };
-    match interface {
-        Some(interface) if names.iter().any(|name| is(name, interface)) => Match::Yes,
-        Some(_) => Match::No,
-        None if names.iter().any(|name| name == "lo") && names.len() == 1 => Match::No,
-        None => Match::Maybe,
-    }
+    }))
 }
 
-fn of_address(ranges: &[Ipv4Range], address: Option<Ipv4Addr>) -> Match {
+fn of_address(ranges: &[Ipv4Range], address: Option<Ipv4Addr>) -> Option<bool> {
     match address {
-        Some(address) if ranges.iter().any(|range| range.contains(address)) => Match::Yes,
-        None if ranges.iter().any(|range| range.prefix() == 0) => Match::Yes,
-        Some(_) => Match::No,
-        None => Match::Maybe,
+        Some(address) => Some(ranges.iter().any(|range| range.contains(address))),
+        None => ranges.iter().any(|range| range.prefix() == 0).then_some(true),
     }
 }
 
@@ -284,7 +219,7 @@ mod tests {
     }
 
     fn rule(test: Test, verdict: Verdict) -> Rule {
-        Rule { conditions: vec![Condition { test, negated: false }], verdict }
+        Rule { conditions: vec![Condition::of(test)], verdict }
     }
 
     fn out() -> Packet<'static> {
