@@ -33,7 +33,8 @@ make_erofs() { # OUT UUID ROOT
   SOURCE_DATE_EPOCH=1 mkfs.erofs --quiet "${block[@]}" -zlz4 -T1 -x-1 --all-root -U "$2" "$1" "$3" >&2
 }
 
-# Fixed names for everything: what is shared by all disks of a profile has to be equal in all of them.
+# Fixed names for everything: what is shared by all disks of a profile has to be equal in all of them. Telling the kernel is for
+# devices: sfdisk would sleep for a quarter of a second and sync the whole host.
 partition_table() { # DISK ESP_MIB BASE_MIB [DELTA_MIB]
   {
     echo "label: gpt"
@@ -43,7 +44,7 @@ partition_table() { # DISK ESP_MIB BASE_MIB [DELTA_MIB]
     if [ $# -gt 3 ]; then
       echo "start=$(delta_start "$2" "$3")MiB, size=$4MiB, type=L, name=nixvm-delta, uuid=6e697876-6d00-4000-8000-000000000003"
     fi
-  } | sfdisk --quiet "$1"
+  } | sfdisk --quiet --no-tell-kernel "$1"
 }
 
 base_size() { echo $((1 + $1 + $2 + 1)); } # ESP_MIB BASE_MIB; a MiB for the table at each end
