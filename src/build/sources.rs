@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Explain, Failure, Result};
-use crate::model::MachineName;
 use crate::model::closure::ChangeKind;
+use crate::model::{MachineName, shortened};
 use crate::render::{MODULE, definitions, essence};
 
 /// The files that `render` writes for a machine.
@@ -159,11 +159,7 @@ fn options(before: &str, after: &str) -> Vec<OptionChange> {
 }
 
 fn in_one_line(value: &str) -> String {
-    let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    shortened(&value.split_whitespace().collect::<Vec<_>>().join(" "), WIDTH)
 }
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ pub fn data_layers(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u32>> {
     Ok(layers)
 }
 
+/// Returns the number for a new layer, above all that are in the pool.
+pub fn next_layer(pool: &Pool, stem: &VolumeStem) -> Result<u32> {
+    Ok(data_layers(pool, stem)?.last().map_or(1, |last| last + 1))
+}
+
 /// Returns the size of a machine's data disk, whether it runs or not.
 pub fn data_capacity(pool: &Pool, domain: &Seen) -> Result<Size> {
     let chain = pool.chain(&data_volume(domain)?)?;

@@ -6,7 +6,7 @@
 //! whenever a command dies, the machine is the old one or the new one, and only orphaned volumes are left to delete.
 
 use crate::disks::layer_of;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, open_pool};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::journal::{Entry, Holder, Intent, Lock};
@@ -34,6 +34,16 @@ impl Work<'_> {
     /// There is none, or it is not nixvm's.
     pub fn domain(&self) -> Result<Owned> {
         self.host.own(&self.name)
+    }
+
+    /// Checks that no other program has started the machine since it was off.
+    pub fn require_off(&self, domain: &Owned) -> Result<()> {
+        if !domain.state()?.is_active() {
+            return Ok(());
+        }
+        Err(Failure::user(format!("{} was started by another program", self.name))
+            .hint("run the command again")
+            .into())
     }
 
     /// Returns the machine's pool, made where it is missing; it refuses to delete a volume that another domain needs.

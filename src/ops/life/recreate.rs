@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::build::{build_next, kept};
 use crate::config;
 use crate::disks::layers::forget_checkpoints;
-use crate::disks::{data_layers, layer_of};
+use crate::disks::{layer_of, next_layer};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, check_bridge};
 use crate::hypervisor::Owned;
@@ -150,7 +150,7 @@ pub fn recreate(
 
     let pool = work.pool()?;
     let stem = &before.stem;
-    let layer = data_layers(&pool, stem)?.last().map_or(1, |last| last + 1);
+    let layer = next_layer(&pool, stem)?;
     let running = domain.state()?.is_active() || work.was_to(Intent::Restart);
     let after = Metadata {
         generations: Generations::first(record(&machine, &built)),

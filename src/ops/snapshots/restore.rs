@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config;
-use crate::disks::layers::{Layers, forget_checkpoints};
-use crate::disks::{data_layers, layer_of, nvram};
+use crate::disks::layers::Layers;
+use crate::disks::{layer_of, next_layer, nvram};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch};
 use crate::hypervisor::Owned;
@@ -21,7 +21,7 @@ use crate::model::{MachineName, SnapshotName, Timestamp};
 use crate::storage::Pool;
 use crate::work::known::no_snapshot;
 use crate::work::power::{on_again, power_on};
-use crate::work::shutdown::{self, take_down};
+use crate::work::shutdown::{force_stop, take_down};
 use crate::work::{Plan, Work, steps};
 
 /// Longest name of a snapshot, in bytes (`SnapshotName`).
@@ -180,7 +180,7 @@ fn restore(
     let to = find(&layers.metadata, pool, name)?;
     let machine = config::load(&work.setup.workspace, &work.name)?;
     let (stem, old) = (&layers.stem, layer_of(domain)?);
-    let new = data_layers(pool, stem)?.last().copied().unwrap_or(old) + 1;
+    let new = next_layer(pool, stem)?;
     let nvram = nvram::exists(pool, stem)?;
 
     let mut metadata = layers.metadata.clone();
@@ -200,20 +200,12 @@ fn restore(
 
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
     work.carry_out(&steps, |step| match step {
-        Step::PowerOff if options.force => shutdown::pull_plug(work.setup, &work.name, work.watch).map(drop),
+        Step::PowerOff if options.force => force_stop(work.setup, &work.name, work.watch).map(drop),
         Step::PowerOff => take_down(work, options.timeout).map(drop),
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
-        Step::Define(_) => {
-            if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started by another program", work.name))
-                    .hint("run the command again")
-                    .into());
-            }
-            forget_checkpoints(domain, work.watch)?;
-            steps::define(work.setup, &work.host, &machine, &metadata, new, work.watch)
-        }
+        Step::Define(_) => steps::define_on_layer(work, domain, &machine, &metadata, new),
         Step::PutNvram => nvram::put_in_force(pool, &work.domain()?),
         Step::DropNvram => pool.delete(&Role::Nvram.of(stem)).map(drop),
         Step::Delete(volume) => pool.delete(volume).map(drop),

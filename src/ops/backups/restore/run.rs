@@ -76,7 +76,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let archive = file.file_name().unwrap_or_default().to_string_lossy();
     let command = Command::new("restore-backup", [name.as_str(), &archive]);
     let work = Work::begin_command(setup, name, command, watch)?;
-    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
+    let domain = work.host.own_if_any(name)?;
     check_place(wanted, domain.as_ref())?;
     verify(&chain, watch)?;
 

@@ -163,11 +163,7 @@ impl Job<'_> {
     fn archive_in_place(&self, volume: &str) -> Result<(Captured, (Written, u64))> {
         // In this order: a write after the stamp is noticed, and one before it has ended.
         let stamp = self.pool.stamp(volume)?;
-        if self.domain.state()?.is_active() {
-            return Err(Failure::user(format!("{} was started by another program", self.machine.name))
-                .hint("run the command again")
-                .into());
-        }
+        self.work.require_off(self.domain)?;
         let taken = Captured::off();
         let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
         match written {
