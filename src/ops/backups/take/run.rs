@@ -185,7 +185,7 @@ impl Job<'_> {
     ) -> Result<(Written, u64)> {
         let name = &self.machine.name;
         self.work.watch.step(&format!("Writing the archive of {name}"));
-        let nvram = self.nvram()?;
+        let nvram = nvram::present(self.pool, &self.domain.metadata().stem)?;
         let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
         let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
         let nvram_bytes = nvram.as_ref().map_or(0, |nvram| nvram.len() as u64);
@@ -211,15 +211,6 @@ impl Job<'_> {
             shown(Progress { done: progress.done, total: progress.total })
         })?;
         Ok((written, data_size))
-    }
-
-    /// Returns the firmware's variables; a machine has none before its first start.
-    fn nvram(&self) -> Result<Option<Vec<u8>>> {
-        let stem = &self.domain.metadata().stem;
-        if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
-            return Ok(None);
-        }
-        nvram::read(self.pool, stem, &Role::Nvram).map(Some)
     }
 }
 
