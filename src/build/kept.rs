@@ -3,7 +3,6 @@
 //! A machine runs without them. They are for `diff` and `status`: the next build overwrites what a build says of itself.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::build::{BuiltMachine, Sources};
@@ -51,8 +50,7 @@ pub fn sources(folder: &Path) -> Result<Option<Sources>> {
 
 /// Returns the text of a file that a build made; `None` if there is none. Unlike what people write, it may have any length.
 fn read(path: &Path) -> Result<Option<String>> {
-    file::existing(fs::read_to_string(path))
-        .explain(|| Failure::user(format!("cannot read `{}`", path.display())))
+    file::existing(fs::read_to_string(path)).explain(|| Failure::unreadable(path))
 }
 
 pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
@@ -70,12 +68,8 @@ pub fn remove_outputs(setup: &Setup, name: &MachineName) -> Result<()> {
 
 /// Removes a folder of nixvm's own output with everything in it, if it exists.
 pub fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).explain(|| Failure::user(format!("cannot remove `{}`", folder.display())))
-        }
-        _ => Ok(()),
-    }
+    let cannot = || Failure::user(format!("cannot remove `{}`", folder.display()));
+    file::existing(fs::remove_dir_all(folder)).explain(cannot).map(drop)
 }
 
 #[cfg(test)]

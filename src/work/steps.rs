@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::build::{BuiltMachine, kept};
+use crate::disks::highest_layer;
 use crate::disks::layers::forget_checkpoints;
 use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch, accelerator, ensure_network, exposure, moved, open_pool, ssh_port};
@@ -156,6 +157,17 @@ pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result
     Ok(())
 }
 
+/// Returns the highest layer of data that the pool has already of a machine without a domain, and says that it is kept.
+pub fn left_data(work: &Work, pool: &Pool, stem: &VolumeStem) -> Result<Option<u32>> {
+    let left = highest_layer(pool, stem)?;
+    if let Some(layer) = left {
+        let volume = Role::Data(layer).of(stem);
+        work.watch
+            .note(&format!("the pool has a data disk of {} already, `{volume}`; it is kept", work.name));
+    }
+    Ok(left)
+}
+
 /// Makes an empty data disk in the pool, unless it is there.
 pub fn make_data(work: &Work, pool: &Pool, volume: &str, machine: &Machine) -> Result<()> {
     if pool.is_whole(volume)? {
@@ -253,5 +265,5 @@ pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machi
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))
+    File::open(path).explain(|| Failure::unreadable(path))
 }
