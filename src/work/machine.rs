@@ -57,6 +57,12 @@ impl Work<'_> {
         self.resumed.as_ref().is_some_and(|entry| entry.intends(intent))
     }
 
+    /// Returns whether the machine is to run at the end of a command that stops it: it runs, or did before the same command was
+    /// interrupted.
+    pub fn is_to_run(&self, domain: &Owned) -> Result<bool> {
+        Ok(domain.state()?.is_active() || self.was_to(Intent::Restart))
+    }
+
     /// Returns whether the same command was interrupted after it had made the change that counts.
     ///
     /// Started over, it would take the new data for the old, and replace what the guest has written to it since.

@@ -42,7 +42,7 @@ pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Wa
     let domain = work.domain()?;
     layers::check_chain(&work.pool()?, &domain)?;
     config::load(&setup.workspace, name)?;
-    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let ran = work.is_to_run(&domain)?;
     let done = work.carry_out(&[Step::Stop, Step::Start], |step| match step {
         Step::Stop => take_down(&work, limit).map(drop),
         Step::Start => power_on(&work, &domain),

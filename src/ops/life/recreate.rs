@@ -151,7 +151,7 @@ pub fn recreate(
     let pool = work.pool()?;
     let stem = &before.stem;
     let layer = next_layer(&pool, stem)?;
-    let running = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let running = work.is_to_run(&domain)?;
     let after = Metadata {
         generations: Generations::first(record(&machine, &built)),
         snapshots: Vec::new(),

@@ -17,7 +17,7 @@ use crate::hypervisor::Owned;
 use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{MachineName, SnapshotName, Timestamp};
+use crate::model::{MachineName, SnapshotName};
 use crate::storage::Pool;
 use crate::work::known::no_snapshot;
 use crate::work::power::{on_again, power_on};
@@ -151,7 +151,7 @@ pub fn restore_snapshot(
     // Checked before the machine is stopped.
     find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
-    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let ran = work.is_to_run(&domain)?;
     let restored = if work.was_committed(&domain)? {
         finish(&work, &pool, &domain, snapshot, ran)
     } else {
@@ -185,15 +185,7 @@ fn restore(
 
     let mut metadata = layers.metadata.clone();
     let before = if options.discard { None } else { Some(before(&metadata, name)?) };
-    metadata.snapshots.extend(before.clone().map(|name| Snapshot {
-        name,
-        taken: Timestamp::now().unix(),
-        layer: old,
-        merging: None,
-        nvram,
-        generation: metadata.current().number,
-        consistent: true,
-    }));
+    metadata.snapshots.extend(before.clone().map(|name| layers.snapshot(name, old, nvram)));
     let unused = options.discard.then(|| layers.unused_from(old, &metadata, new));
     let mut steps = plan(stem, &to, (old, new), ran, nvram, unused.as_deref());
     steps.extend(layers.merged.iter().cloned().map(Step::Delete));

@@ -130,15 +130,7 @@ fn take(
     let machine = config::load(&work.setup.workspace, &work.name)?;
     let nvram = nvram::exists(pool, stem)?;
     let mut seconds = None;
-    let mut snapshot = Snapshot {
-        name,
-        taken: Timestamp::now().unix(),
-        layer,
-        merging: None,
-        nvram,
-        generation: layers.metadata.current().number,
-        consistent: !runs,
-    };
+    let mut snapshot = Snapshot { consistent: !runs, ..layers.snapshot(name, layer, nvram) };
     work.watch.step(&format!("Taking the snapshot {} of {}", snapshot.name, work.name));
     work.carry_out(&plan(stem, layer, new, nvram, runs, &layers.merged), |step| match step {
         // A volume of this name would be orphaned: the number is above all that the machine refers to.

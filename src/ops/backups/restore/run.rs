@@ -16,7 +16,7 @@ use crate::guest::trial;
 use crate::host::{Setup, Watch, exposure, moved};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
-use crate::journal::{Command, Intent};
+use crate::journal::Command;
 use crate::model::record::Metadata;
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Size};
@@ -286,8 +286,7 @@ impl Job<'_> {
         let is_nvram = |member: &backup::Member| matches!(member.role, backup::MemberKind::Nvram);
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
-            running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
-                || domain.is_some() && self.work.was_to(Intent::Restart),
+            running: domain.map_or(Ok(false), |domain| self.work.is_to_run(domain))?,
             build: built.map(|built| built.generation.number),
             highest: highest.unwrap_or(0),
             archives: self.chain.len(),
