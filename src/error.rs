@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 pub use anyhow::{Context, Result};
 
@@ -80,6 +81,11 @@ impl Failure {
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
         Failure { kind, message: message.into(), hint: None, said: Vec::new(), cause: None }
+    }
+
+    /// Returns the failure of a file or folder that cannot be read.
+    pub fn unreadable(path: &Path) -> Self {
+        Self::user(format!("cannot read `{}`", path.display()))
     }
 
     /// Turns the failure of a file's value into one of the command line, where the same value was typed.

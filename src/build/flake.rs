@@ -54,7 +54,7 @@ pub fn prepare(
 fn publish(setup: &Setup, rendered: &Path) -> Result<()> {
     let target = setup.workspace.rendered_dir();
     file::create_private_folder(&target)?;
-    let cannot = || Failure::user(format!("cannot read `{}`", rendered.display()));
+    let cannot = || Failure::unreadable(rendered);
     for entry in fs::read_dir(rendered).explain(cannot)? {
         let entry = entry.explain(cannot)?;
         file::replace_folder(&entry.path(), &target.join(entry.file_name()))?;

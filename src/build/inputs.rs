@@ -3,7 +3,6 @@
 //! Without a lock, every build would use the current revision of each branch, under a digest that stays the same.
 
 use std::fs;
-use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -60,13 +59,12 @@ pub fn relock(staged: &mut Staged, lock: &Lock, nixpkgs: Option<&str>) -> Result
     Ok(made)
 }
 
-pub fn write(setup: &Setup, staged: &Staged, lock: &Lock) -> Result<PathBuf> {
+pub fn write(setup: &Setup, staged: &Staged, lock: &Lock) -> Result<()> {
     let path = setup.workspace.root().join("flake.lock");
     // Staging has checked that a link leads to a file of the workspace.
     let path = path.canonicalize().unwrap_or(path);
     debug_assert!(read(staged).is_ok_and(|staged| staged == *lock));
-    file::replace_shared(&path, lock.text())?;
-    Ok(path)
+    file::replace_shared(&path, lock.text())
 }
 
 /// Returns a digest of the flake.nix, the lock file and the kind of nixpkgs for which every input is known to be locked.

@@ -3,7 +3,6 @@
 //! A machine runs without them. They are for `diff` and `status`: the next build overwrites what a build says of itself.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::build::{BuiltMachine, Sources};
@@ -39,21 +38,19 @@ pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
         put(name, text.as_deref())?;
     }
     for name in BUILT {
-        let path = built.image.folder.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => put(name, Some(&text))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => put(name, None)?,
-            Err(error) => {
-                return Err(error).explain(|| Failure::user(format!("cannot read `{}`", path.display())));
-            }
-        }
+        put(name, read(&built.image.folder.join(name))?.as_deref())?;
     }
     put(SOURCES, Some(&built.sources.to_text()?))
 }
 
 /// Returns the files of the flake that a kept generation was built from; `None` where that is not known.
 pub fn sources(folder: &Path) -> Result<Option<Sources>> {
-    Ok(file::read(&folder.join(SOURCES))?.and_then(|text| Sources::parse(&text)))
+    Ok(read(&folder.join(SOURCES))?.and_then(|text| Sources::parse(&text)))
+}
+
+/// Returns the text of a file that a build made; `None` if there is none. Unlike what people write, it may have any length.
+fn read(path: &Path) -> Result<Option<String>> {
+    file::existing(fs::read_to_string(path)).explain(|| Failure::unreadable(path))
 }
 
 pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
@@ -71,10 +68,27 @@ pub fn remove_outputs(setup: &Setup, name: &MachineName) -> Result<()> {
 
 /// Removes a folder of nixvm's own output with everything in it, if it exists.
 pub fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).explain(|| Failure::user(format!("cannot remove `{}`", folder.display())))
+    let cannot = || Failure::user(format!("cannot remove `{}`", folder.display()));
+    file::existing(fs::remove_dir_all(folder)).explain(cannot).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_of_a_large_workspace_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let flake = dir.path().join("flake");
+        fs::create_dir_all(flake.join("profiles")).unwrap();
+        for number in 0..20 {
+            fs::write(flake.join(format!("profiles/p{number}.nix")), "#".repeat(60 << 10)).unwrap();
         }
-        _ => Ok(()),
+        let sources = Sources::of(&flake, &flake.join("profiles"), &"web".parse().unwrap()).unwrap();
+        let text = sources.to_text().unwrap();
+        assert!(text.len() > 1 << 20);
+        assert!(super::sources(dir.path()).unwrap().is_none());
+        fs::write(dir.path().join(SOURCES), text).unwrap();
+        assert_eq!(super::sources(dir.path()).unwrap(), Some(sources));
     }
 }

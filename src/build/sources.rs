@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use crate::error::{Explain, Failure, Result};
-use crate::model::MachineName;
 use crate::model::closure::ChangeKind;
+use crate::model::{MachineName, shortened};
 use crate::render::{MODULE, definitions, essence};
 
 /// The files that `render` writes for a machine.
@@ -84,7 +84,7 @@ impl Sources {
     /// Adds the files below `folder` under the names that they have below `place` in the workspace, without those in `known`.
     fn add(&mut self, folder: &Path, place: &Path, known: &[&str]) -> Result<()> {
         for entry in WalkDir::new(folder) {
-            let entry = entry.explain(|| Failure::user(format!("cannot read `{}`", folder.display())))?;
+            let entry = entry.explain(|| Failure::unreadable(folder))?;
             let Ok(path) = entry.path().strip_prefix(folder) else { continue };
             if entry.file_type().is_dir() || known.iter().any(|known| path == Path::new(known)) {
                 continue;
@@ -114,7 +114,7 @@ impl Sources {
 }
 
 fn source(name: &str, entry: &walkdir::DirEntry) -> Result<SourceFile> {
-    let cannot = || Failure::user(format!("cannot read `{}`", entry.path().display()));
+    let cannot = || Failure::unreadable(entry.path());
     let bytes = if entry.path_is_symlink() {
         std::fs::read_link(entry.path()).explain(cannot)?.into_os_string().into_encoded_bytes()
     } else {
@@ -159,11 +159,7 @@ fn options(before: &str, after: &str) -> Vec<OptionChange> {
 }
 
 fn in_one_line(value: &str) -> String {
-    let line = value.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    shortened(&value.split_whitespace().collect::<Vec<_>>().join(" "), WIDTH)
 }
 
 #[cfg(test)]

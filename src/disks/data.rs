@@ -36,12 +36,14 @@ pub(super) fn layer_number(stem: &VolumeStem, volume: &str) -> Option<u32> {
     }
 }
 
-/// Returns the layers of data in the pool with that stem, lowest first.
-pub fn data_layers(pool: &Pool, stem: &VolumeStem) -> Result<Vec<u32>> {
-    let mut layers: Vec<u32> =
-        pool.volumes()?.iter().filter_map(|volume| layer_number(stem, volume)).collect();
-    layers.sort_unstable();
-    Ok(layers)
+/// Returns the highest layer of data in the pool with that stem.
+pub fn highest_layer(pool: &Pool, stem: &VolumeStem) -> Result<Option<u32>> {
+    Ok(pool.volumes()?.iter().filter_map(|volume| layer_number(stem, volume)).max())
+}
+
+/// Returns the number for a new layer, above all that are in the pool.
+pub fn next_layer(pool: &Pool, stem: &VolumeStem) -> Result<u32> {
+    Ok(highest_layer(pool, stem)?.map_or(1, |last| last + 1))
 }
 
 /// Returns the size of a machine's data disk, whether it runs or not.

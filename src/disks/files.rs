@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::host::Watch;
-use crate::hypervisor::{BOOT, DATA, Hypervisor, IDENTITY, Owned};
+use crate::hypervisor::{Hypervisor, Owned};
 use crate::storage::Pool;
 
 /// Changes a machine's definition so that it names its disks as files, where an older nixvm named volumes, and no longer names
@@ -14,10 +14,7 @@ pub fn name_disks(host: &Hypervisor, domain: &Owned, watch: &dyn Watch) -> Resul
     let mut files = Vec::new();
     for disk in domain.disks()?.disks {
         // A disk that somebody added by hand is theirs.
-        let Some(serial) = disk.serial.filter(|serial| [BOOT, DATA, IDENTITY].contains(&serial.as_str()))
-        else {
-            continue;
-        };
+        let Some(serial) = disk.own_serial().map(str::to_owned) else { continue };
         match (disk.pool, disk.volume) {
             (Some(pool), Some(volume)) => {
                 let pool = Pool::find(host.connection(), &pool).ok().flatten();

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Explain, Failure, Result};
 use crate::host::Watch;
 use crate::hypervisor::{Owned, Seen, is_own_checkpoint};
-use crate::model::record::Metadata;
+use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
+use crate::model::{SnapshotName, Timestamp};
 use crate::storage::{Link, Pool};
 
 use super::data::{data_volume, layer_number};
@@ -55,6 +56,19 @@ impl Layers {
     /// Returns the numbers of the chain's layers, the one in use first.
     pub fn numbers(&self) -> Vec<u32> {
         numbers(&self.stem, &self.chain)
+    }
+
+    /// Returns the record of a snapshot of the layer in use, as it is now.
+    pub fn snapshot(&self, name: SnapshotName, layer: u32, nvram: bool) -> Snapshot {
+        Snapshot {
+            name,
+            taken: Timestamp::now().unix(),
+            layer,
+            merging: None,
+            nvram,
+            generation: self.metadata.current().number,
+            consistent: true,
+        }
     }
 
     fn recorded(metadata: &Metadata) -> BTreeSet<u32> {

@@ -8,4 +8,4 @@ pub mod nvram;
 pub mod roots;
 pub mod saved;
 
-pub use data::{data_capacity, data_layers, free_stem, grow_data, grow_data_now, layer_of};
+pub use data::{data_capacity, free_stem, grow_data, grow_data_now, highest_layer, layer_of, next_layer};

@@ -17,8 +17,14 @@ pub fn exists(pool: &Pool, stem: &VolumeStem) -> Result<bool> {
     pool.has(&Role::Nvram.of(stem))
 }
 
+/// Returns the variables that the machine has; `None` before its first start.
+pub fn present(pool: &Pool, stem: &VolumeStem) -> Result<Option<Vec<u8>>> {
+    // Not `Pool::usage`: QEMU makes the file, and libvirt does not know it until the pool is refreshed.
+    if exists(pool, stem)? { read(pool, stem, &Role::Nvram).map(Some) } else { Ok(None) }
+}
+
 /// Returns the variables in that volume. A volume that is larger than any firmware's variables is an error.
-pub fn read(pool: &Pool, stem: &VolumeStem, role: &Role) -> Result<Vec<u8>> {
+fn read(pool: &Pool, stem: &VolumeStem, role: &Role) -> Result<Vec<u8>> {
     let volume = role.of(stem);
     let say = || Failure::user(format!("cannot read the firmware's variables in `{volume}`"));
     let mut bytes = Vec::new();
@@ -52,4 +58,32 @@ pub fn put_in_force(pool: &Pool, domain: &Owned) -> Result<()> {
     }
     copy(pool, stem, &next, &Role::Nvram)?;
     pool.delete(&next.of(stem)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs qemu:///system"]
+    fn variables_that_qemu_made_are_found_before_libvirt_knows_them() {
+        let connection = crate::libvirt::connect("qemu:///system").unwrap();
+        let dir = tempfile::Builder::new().tempdir_in("/var/lib/libvirt/images").unwrap();
+        let name = "nixvm-t-nvram";
+        let path = dir.path().join("pool");
+        let xml = format!(
+            "<pool type='dir'><name>{name}</name><target><path>{}</path></target></pool>",
+            path.display()
+        );
+        let pool = Pool::ensure(&connection, name, &xml).unwrap();
+        let stem = VolumeStem::from(&"web".parse().unwrap());
+        let before = present(&pool, &stem);
+        std::fs::write(path.join(Role::Nvram.of(&stem)), "variables").unwrap();
+        let after = present(&pool, &stem);
+        let defined = connection.lookup_storage_pool_by_name(name).unwrap();
+        defined.destroy().unwrap();
+        defined.undefine().unwrap();
+        assert_eq!(before.unwrap(), None);
+        assert_eq!(after.unwrap().as_deref(), Some(b"variables".as_slice()));
+    }
 }

@@ -39,6 +39,13 @@ pub struct Disk {
     pub chain: Vec<String>,
 }
 
+impl Disk {
+    /// Returns the serial number if it is one of nixvm's; `None` for a disk that somebody added by hand.
+    pub fn own_serial(&self) -> Option<&str> {
+        self.serial.as_deref().filter(|serial| [BOOT, DATA, IDENTITY].contains(serial))
+    }
+}
+
 impl Definition {
     pub fn disk(&self, serial: &str) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.serial.as_deref() == Some(serial))

@@ -42,6 +42,11 @@ impl Hypervisor {
         self.claim(self.see(name)?)
     }
 
+    /// Does the same; `None` if there is no domain of that name.
+    pub fn own_if_any(&self, name: &MachineName) -> Result<Option<Owned>> {
+        self.find(name)?.map(|_| self.own(name)).transpose()
+    }
+
     /// Returns the domain for changing it, once it is known to be a machine of this connection's workspace.
     pub(super) fn claim(&self, seen: Seen) -> Result<Owned> {
         let id = seen.observe()?.id;

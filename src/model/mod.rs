@@ -50,7 +50,7 @@ pub use network::{InterfaceName, Network};
 pub use observation::{Observation, System};
 pub use password::PasswordHash;
 pub use place::{Connection, PoolName};
-pub use plain::plain;
+pub use plain::{plain, shortened};
 pub use ports::{Port, Ports};
 pub use progress::Progress;
 pub use quote::quote;

@@ -23,6 +23,14 @@ pub fn styled(text: &str) -> String {
     filtered(text, true)
 }
 
+/// Returns the first `width` characters of a text, followed by `…` if there are more.
+pub fn shortened(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn filtered(text: &str, colours: bool) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

@@ -8,7 +8,7 @@ use virt::sys;
 
 use crate::error::{Failure, Result};
 use crate::libvirt::{Answer, Say};
-use crate::model::volume::may_be_qcow2;
+use crate::model::volume::{self, VolumeStem, may_be_qcow2};
 use crate::model::{MachineId, MachineName, Size};
 
 /// A pool of files: libvirt's type `dir`.
@@ -94,6 +94,12 @@ impl Pool {
         let mut names: Vec<String> = volumes.iter().filter_map(|volume| volume.name().ok()).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Returns the names of the volumes of one machine, sorted.
+    pub fn volumes_of(&self, stem: &VolumeStem) -> Result<Vec<String>> {
+        let own = |name: &String| volume::parse(name).is_some_and(|(owner, _)| owner == *stem);
+        Ok(self.volumes()?.into_iter().filter(own).collect())
     }
 
     /// Returns the size of the volume; `None` if there is none of that name.

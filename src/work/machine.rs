@@ -6,7 +6,7 @@
 //! whenever a command dies, the machine is the old one or the new one, and only orphaned volumes are left to delete.
 
 use crate::disks::layer_of;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, open_pool};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::journal::{Entry, Holder, Intent, Lock};
@@ -36,6 +36,16 @@ impl Work<'_> {
         self.host.own(&self.name)
     }
 
+    /// Checks that no other program has started the machine since it was off.
+    pub fn require_off(&self, domain: &Owned) -> Result<()> {
+        if !domain.state()?.is_active() {
+            return Ok(());
+        }
+        Err(Failure::user(format!("{} was started by another program", self.name))
+            .hint("run the command again")
+            .into())
+    }
+
     /// Returns the machine's pool, made where it is missing; it refuses to delete a volume that another domain needs.
     pub fn pool(&self) -> Result<Pool> {
         let id = self.host.find(&self.name)?.map(|domain| domain.id);
@@ -45,6 +55,12 @@ impl Work<'_> {
     /// Returns whether the same command was interrupted with a step of that intent in its plan.
     pub fn was_to(&self, intent: Intent) -> bool {
         self.resumed.as_ref().is_some_and(|entry| entry.intends(intent))
+    }
+
+    /// Returns whether the machine is to run at the end of a command that stops it: it runs, or did before the same command was
+    /// interrupted.
+    pub fn is_to_run(&self, domain: &Owned) -> Result<bool> {
+        Ok(domain.state()?.is_active() || self.was_to(Intent::Restart))
     }
 
     /// Returns whether the same command was interrupted after it had made the change that counts.

@@ -12,15 +12,15 @@ impl Work<'_> {
     pub(super) fn clean_up(&self) -> Result<()> {
         let Some(left) = journal::read(&self.setup.workspace.work_dir(), &self.name)? else { return Ok(()) };
         // libvirt is asked because the journal may lag behind: the disk may be full.
-        match self.host.find(&self.name)? {
-            Some(_) if is_committed(&left, &self.domain()?)? => Ok(()),
+        match self.host.own_if_any(&self.name)? {
+            Some(domain) if is_committed(&left, &domain)? => Ok(()),
             _ => self.settle(&left),
         }
     }
 
     /// Deletes those of the work's volumes that the machine does not refer to, and forgets the work.
     pub(super) fn settle(&self, entry: &Entry) -> Result<()> {
-        let mut domain = self.host.find(&self.name)?.map(|_| self.domain()).transpose()?;
+        let mut domain = self.host.own_if_any(&self.name)?;
         if let Some(domain) = &mut domain {
             // libvirt may still be running the job of the killed command, and until it is done answers as before. A
             // metadata write queues behind it, so when this returns the job is done.

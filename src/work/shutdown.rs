@@ -34,7 +34,7 @@ pub struct Stopped {
 ///
 /// # Errors
 /// It is paused, or still on after `limit`. Its power is not cut then, because that could lose data it has not written yet.
-pub fn shut_down(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
+pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
     ask(setup, name, limit, watch, &mut None)
 }
 
@@ -115,7 +115,7 @@ fn ask(
 }
 
 /// Cuts a machine's power.
-pub fn pull_plug(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
+pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
     let domain = setup.hypervisor()?.own(name)?;
     let began = Instant::now();
     if setup.discard_saved {

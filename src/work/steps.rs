@@ -7,9 +7,11 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::build::{BuiltMachine, kept};
+use crate::disks::highest_layer;
+use crate::disks::layers::forget_checkpoints;
 use crate::error::{Explain, Failure, Result};
 use crate::host::{Setup, Watch, accelerator, ensure_network, exposure, moved, open_pool, ssh_port};
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Owned};
 use crate::model::domain::{DomainFiles, DomainSpec};
 use crate::model::record::{Build, BuildHealth, Generations, Metadata};
 use crate::model::volume::{Role, VolumeStem};
@@ -133,7 +135,7 @@ pub fn put_base(work: &Work, pool: &Pool, image: &Image) -> Result<()> {
 /// Copies the boot disk of a build into the pool, unless the machine has that build, and keeps what it was made from.
 pub fn put_boot(work: &Work, pool: &Pool, volume: &str, built: &BuiltMachine) -> Result<()> {
     let number = built.generation.number;
-    let domain = work.host.find(&work.name)?.map(|_| work.domain()).transpose()?;
+    let domain = work.host.own_if_any(&work.name)?;
     if domain.is_none_or(|domain| domain.metadata().generations.get(number).is_none()) {
         // A volume of this name is left from a command that nobody finished.
         pool.delete(volume)?;
@@ -153,6 +155,17 @@ pub fn put_disk(work: &Work, pool: &Pool, volume: &str, image: &Image) -> Result
         work.watch.note(&format!("copied {base} once more, because it was deleted a moment ago"));
     }
     Ok(())
+}
+
+/// Returns the highest layer of data that the pool has already of a machine without a domain, and says that it is kept.
+pub fn left_data(work: &Work, pool: &Pool, stem: &VolumeStem) -> Result<Option<u32>> {
+    let left = highest_layer(pool, stem)?;
+    if let Some(layer) = left {
+        let volume = Role::Data(layer).of(stem);
+        work.watch
+            .note(&format!("the pool has a data disk of {} already, `{volume}`; it is kept", work.name));
+    }
+    Ok(left)
 }
 
 /// Makes an empty data disk in the pool, unless it is there.
@@ -203,6 +216,20 @@ pub fn define(
     Ok(())
 }
 
+/// Does the same on a layer that was put on the one in use, if no other program has started the machine meanwhile: its guest
+/// would go on writing to the layer that is frozen now.
+pub fn define_on_layer(
+    work: &Work,
+    domain: &Owned,
+    machine: &Machine,
+    metadata: &Metadata,
+    layer: u32,
+) -> Result<()> {
+    work.require_off(domain)?;
+    forget_checkpoints(domain, work.watch)?;
+    define(work.setup, &work.host, machine, metadata, layer, work.watch)
+}
+
 /// Returns the paths of the files that a domain names.
 fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
     let volume = |role: Role| role.of(&metadata.stem);
@@ -238,5 +265,5 @@ pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machi
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).explain(|| Failure::user(format!("cannot read `{}`", path.display())))
+    File::open(path).explain(|| Failure::unreadable(path))
 }

@@ -72,9 +72,7 @@ pub fn images(host: &Hypervisor, pool: &Pool, domain: &Seen) -> Result<Vec<Strin
 
 /// Returns whether a disk writes to a volume of the machine; `None` for a disk that somebody added by hand.
 fn is_ours(pool: &Pool, host: &Hypervisor, metadata: &Metadata, disk: &Disk) -> Result<Option<bool>> {
-    let Some(serial) = disk.serial.as_deref().filter(|serial| [BOOT, DATA, IDENTITY].contains(serial)) else {
-        return Ok(None);
-    };
+    let Some(serial) = disk.own_serial() else { return Ok(None) };
     let named = disk.volume.as_deref().is_some_and(|volume| is_volume(metadata, serial, volume));
     let here = match (&disk.file, &disk.pool) {
         (Some(file), _) => {

@@ -8,7 +8,7 @@ use crate::guest::login::ask;
 use crate::guest::place;
 use crate::host::Setup;
 use crate::hypervisor::Owned;
-use crate::model::{Machine, plain};
+use crate::model::{Machine, plain, shortened};
 
 /// How long the guest may take to answer: without KVM, it may have to read a journal of 256 MiB.
 const LIMIT: Duration = Duration::from_secs(45);
@@ -89,11 +89,8 @@ pub(super) fn said(source: impl Into<String>, text: &str) -> Said {
 }
 
 fn bounded(said: Said) -> Said {
-    let cut = |line: &String| match line.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.trim_end().to_owned(),
-    };
-    let lines: Vec<String> = said.lines.iter().filter(|line| !line.trim().is_empty()).map(cut).collect();
+    let written = said.lines.iter().filter(|line| !line.trim().is_empty());
+    let lines: Vec<String> = written.map(|line| shortened(line, WIDTH).trim_end().to_owned()).collect();
     let from = lines.len().saturating_sub(LINES);
     Said { source: said.source, lines: lines[from..].to_vec() }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::backup::{self, Archive, ArchiveName, State};
-use crate::error::{Failure, Report, Result};
+use crate::error::{Failure, Result};
 use crate::host::Watch;
 use crate::model::MachineName;
 use crate::work::archives::{chain, verify};
@@ -42,10 +42,7 @@ pub fn backups(folder: &Path, machine: Option<&MachineName>) -> Result<Vec<Liste
 fn listed(folder: &Path, name: ArchiveName) -> ListedBackup {
     let file = folder.join(name.to_string());
     let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
-    let said = |error: &anyhow::Error| {
-        let Report { error, causes, .. } = Report::of(error);
-        std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ")
-    };
+    let said = |error: &anyhow::Error| format!("{error:#}");
     let (contents, fault) = match Archive::open(&file) {
         Err(error) => (None, Some(said(&error))),
         Ok(archive) => {

@@ -37,8 +37,7 @@ pub fn profiles(setup: &Setup) -> Result<Vec<ListedProfile>> {
         if !file.exists() {
             return Ok(ListedProfile { name, description: "One of nixvm's own.".into() });
         }
-        let text = std::fs::read_to_string(&file)
-            .explain(|| Failure::user(format!("cannot read `{}`", file.display())))?;
+        let text = std::fs::read_to_string(&file).explain(|| Failure::unreadable(&file))?;
         render::syntax::check(&file.display().to_string(), &text)?;
         Ok(ListedProfile { name, description: render::syntax::doc_comment(&text).unwrap_or_default() })
     };
@@ -53,9 +52,7 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     let flake = flake::prepare(setup, |_, _| Ok(()), watch)?;
     let image = nix::build(&flake, &format!("profile-{profile}"), &out_link, |event| watch.nix(&event))?;
     let base = image.join("base.qcow2");
-    let base_bytes = std::fs::metadata(&base)
-        .explain(|| Failure::user(format!("cannot read `{}`", base.display())))?
-        .len();
+    let base_bytes = std::fs::metadata(&base).explain(|| Failure::unreadable(&base))?.len();
     let not_carried_out = image::read_not_carried_out(&image)?;
     watch.done(&format!("Built profile {profile}"));
     note_not_carried_out(&format!("profile {profile}"), &not_carried_out, watch);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::build::{BuiltMachine, build_beside, kept};
 use crate::config;
-use crate::disks::{data_capacity, data_layers, free_stem, layer_of};
+use crate::disks::{data_capacity, free_stem, layer_of, next_layer};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, accelerator, moved, preflight};
 use crate::hypervisor::BackupRequest;
@@ -90,7 +90,7 @@ pub fn clone(
     let built = build_beside(setup, &machine, &folder, None, watch)?;
 
     let stem = free_stem(&work.host, new)?;
-    let layer = data_layers(&pool, &stem)?.last().map_or(1, |last| last + 1);
+    let layer = next_layer(&pool, &stem)?;
     let metadata = &first_metadata(setup, stem.clone(), &machine, &built);
     let deployment =
         Deployment { work: &work, pool: &pool, machine: &machine, built: Some(&built), metadata, layer };
@@ -123,12 +123,11 @@ pub fn clone(
 }
 
 fn data_of(source: &Work, pool: &Pool) -> Result<(String, Size)> {
-    if source.host.find(&source.name)?.is_none() {
+    let Some(domain) = source.host.own_if_any(&source.name)? else {
         return Err(Failure::user(format!("{} has no disks yet, so it has no data", source.name))
             .hint(format!("`nixvm create {}` makes them; or pass `--without-data`", source.name))
             .into());
-    }
-    let domain = source.domain()?;
+    };
     let volume = Role::Data(layer_of(&domain)?).of(&domain.metadata().stem);
     Ok((volume, data_capacity(pool, &domain)?))
 }

@@ -4,14 +4,14 @@ use serde::Serialize;
 
 use crate::build::{BuiltMachine, build_machine};
 use crate::config::{self, NewMachine};
-use crate::disks::{data_layers, free_stem};
+use crate::disks::free_stem;
 use crate::error::Result;
 use crate::guest::trial;
 use crate::host::{Setup, Watch, memory, preflight, subnet};
 use crate::model::Machine;
 use crate::model::volume::{Role, VolumeStem};
 use crate::work::Work;
-use crate::work::steps::{Deploy, Deployment, first_metadata};
+use crate::work::steps::{Deploy, Deployment, first_metadata, left_data};
 
 /// The result of `create`.
 #[derive(Debug, Clone, Serialize)]
@@ -59,13 +59,7 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
 
     let pool = work.pool()?;
     let stem = free_stem(&work.host, name)?;
-    let kept = data_layers(&pool, &stem)?.last().copied();
-    if let Some(layer) = kept {
-        watch.note(&format!(
-            "the pool has a data disk of {name} already, `{}`; it is kept",
-            Role::Data(layer).of(&stem)
-        ));
-    }
+    let kept = left_data(&work, &pool, &stem)?;
     let layer = kept.unwrap_or(1);
     let metadata = &first_metadata(setup, stem.clone(), machine, &built);
     let deployment = Deployment { work: &work, pool: &pool, machine, built: Some(&built), metadata, layer };

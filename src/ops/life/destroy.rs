@@ -8,7 +8,7 @@ use crate::disks::{foreign, free_stem};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, open_pool};
 use crate::hypervisor::{Hypervisor, Owned};
-use crate::model::{MachineName, volume};
+use crate::model::MachineName;
 use crate::storage::Pool;
 use crate::work::known::is_interrupted;
 use crate::work::{Plan, Work};
@@ -89,7 +89,7 @@ pub fn require_something(setup: &Setup, name: &MachineName, with_files: bool) ->
         return Ok(());
     }
     let host = setup.hypervisor()?;
-    let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
+    let domain = host.own_if_any(name)?;
     let pool = open_pool(setup, &host)?;
     let files = with_files && config::exists(&setup.workspace, name);
     if domain.is_none() && !files && volumes(&host, &pool, name, None)?.is_empty() {
@@ -111,13 +111,12 @@ fn volumes(
     };
     // QEMU makes the firmware's variables and the serial log; libvirt's pool does not know them before it is refreshed.
     pool.refresh()?;
-    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == stem);
-    Ok(pool.volumes()?.into_iter().filter(own).collect())
+    pool.volumes_of(&stem)
 }
 
 fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
     let (setup, host, name) = (work.setup, &work.host, &work.name);
-    let domain = host.find(name)?.map(|_| host.own(name)).transpose()?;
+    let domain = host.own_if_any(name)?;
     let pool = work.pool()?;
     let volumes = volumes(host, &pool, name, domain.as_ref())?;
     let files = with_files && config::exists(&setup.workspace, name);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::build::{build_next, kept};
 use crate::config;
 use crate::disks::layers::forget_checkpoints;
-use crate::disks::{data_layers, layer_of};
+use crate::disks::{layer_of, next_layer, nvram};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, check_bridge};
 use crate::hypervisor::Owned;
@@ -150,8 +150,8 @@ pub fn recreate(
 
     let pool = work.pool()?;
     let stem = &before.stem;
-    let layer = data_layers(&pool, stem)?.last().map_or(1, |last| last + 1);
-    let running = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let layer = next_layer(&pool, stem)?;
+    let running = work.is_to_run(&domain)?;
     let after = Metadata {
         generations: Generations::first(record(&machine, &built)),
         snapshots: Vec::new(),
@@ -165,6 +165,8 @@ pub fn recreate(
         metadata: &after,
         layer,
     };
+    // QEMU made the firmware's variables: until somebody asks for them, libvirt does not know that volume.
+    nvram::exists(&pool, stem)?;
     let steps = plan(stem, built.generation.number, layer, &pool.volumes()?, running);
     let done = work.carry_out(&steps, |step| match step {
         Step::Deploy(step) => deployment.take(step),
@@ -206,6 +208,8 @@ fn finish(work: &Work, domain: &Owned, asked: &Anew) -> Result<Recreated> {
     let (pool, ran) = (work.pool()?, work.was_to(Intent::Restart));
     let mut steps = vec![Step::Define(layer), Step::Files];
     if !domain.state()?.is_active() {
+        // The machine is to run again, so nothing may wait here; a volume that libvirt does not know then stays.
+        pool.refresh_now()?;
         steps.extend([Step::Checkpoints, Step::Delete(Role::Nvram.of(stem))]);
         steps.extend(ran.then_some(Step::Start));
     }

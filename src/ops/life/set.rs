@@ -84,8 +84,8 @@ impl Plan for Step {
 pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -> Result<Settings> {
     let work = Work::begin(setup, name, "set", watch)?;
     let machine = config::load(&setup.workspace, name)?;
-    let there = match work.host.find(name)? {
-        Some(_) => Some((work.domain()?, work.pool()?)),
+    let there = match work.host.own_if_any(name)? {
+        Some(domain) => Some((domain, work.pool()?)),
         None => None,
     };
     let mut observed = Observed::default();

@@ -15,7 +15,7 @@ use crate::host::{Setup, open_pool, ownership};
 use crate::hypervisor::{Hypervisor, Seen};
 use crate::journal::{self, WorkState};
 use crate::model::domain::DomainState;
-use crate::model::volume::{self, VolumeStem};
+use crate::model::volume::VolumeStem;
 use crate::model::{Connection, MachineName, PoolName};
 use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
@@ -159,8 +159,7 @@ fn work_in_hand(setup: &Setup, name: &MachineName) -> Result<Option<WorkInHand>>
 
 fn disks(pool: &Pool, stem: &VolumeStem) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
-    let own = |volume: &String| volume::parse(volume).is_some_and(|(owner, _)| owner == *stem);
-    for volume in pool.volumes()?.into_iter().filter(own) {
+    for volume in pool.volumes_of(stem)? {
         if let Some(usage) = pool.usage(&volume)? {
             disks.push(Disk { volume, capacity: usage.capacity, allocation: usage.allocation });
         }

@@ -9,19 +9,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config;
-use crate::disks::layers::{Layers, forget_checkpoints};
-use crate::disks::{data_layers, layer_of, nvram};
+use crate::disks::layers::Layers;
+use crate::disks::{layer_of, next_layer, nvram};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch};
 use crate::hypervisor::Owned;
 use crate::journal::{Command, Intent};
 use crate::model::record::{Metadata, Snapshot};
 use crate::model::volume::{Role, VolumeStem};
-use crate::model::{MachineName, SnapshotName, Timestamp};
+use crate::model::{MachineName, SnapshotName};
 use crate::storage::Pool;
 use crate::work::known::no_snapshot;
 use crate::work::power::{on_again, power_on};
-use crate::work::shutdown::{self, take_down};
+use crate::work::shutdown::{force_stop, take_down};
 use crate::work::{Plan, Work, steps};
 
 /// Longest name of a snapshot, in bytes (`SnapshotName`).
@@ -151,7 +151,7 @@ pub fn restore_snapshot(
     // Checked before the machine is stopped.
     find(&Layers::of(&pool, &domain)?.metadata, &pool, snapshot)?;
     config::load(&setup.workspace, name)?;
-    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let ran = work.is_to_run(&domain)?;
     let restored = if work.was_committed(&domain)? {
         finish(&work, &pool, &domain, snapshot, ran)
     } else {
@@ -180,40 +180,24 @@ fn restore(
     let to = find(&layers.metadata, pool, name)?;
     let machine = config::load(&work.setup.workspace, &work.name)?;
     let (stem, old) = (&layers.stem, layer_of(domain)?);
-    let new = data_layers(pool, stem)?.last().copied().unwrap_or(old) + 1;
+    let new = next_layer(pool, stem)?;
     let nvram = nvram::exists(pool, stem)?;
 
     let mut metadata = layers.metadata.clone();
     let before = if options.discard { None } else { Some(before(&metadata, name)?) };
-    metadata.snapshots.extend(before.clone().map(|name| Snapshot {
-        name,
-        taken: Timestamp::now().unix(),
-        layer: old,
-        merging: None,
-        nvram,
-        generation: metadata.current().number,
-        consistent: true,
-    }));
+    metadata.snapshots.extend(before.clone().map(|name| layers.snapshot(name, old, nvram)));
     let unused = options.discard.then(|| layers.unused_from(old, &metadata, new));
     let mut steps = plan(stem, &to, (old, new), ran, nvram, unused.as_deref());
     steps.extend(layers.merged.iter().cloned().map(Step::Delete));
 
     work.watch.step(&format!("Restoring the snapshot {name} of {}", work.name));
     work.carry_out(&steps, |step| match step {
-        Step::PowerOff if options.force => shutdown::pull_plug(work.setup, &work.name, work.watch).map(drop),
+        Step::PowerOff if options.force => force_stop(work.setup, &work.name, work.watch).map(drop),
         Step::PowerOff => take_down(work, options.timeout).map(drop),
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::KeepNvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(old)),
         Step::NextNvram(_) => nvram::copy(pool, stem, &Role::FrozenNvram(to.layer), &Role::NextNvram(new)),
-        Step::Define(_) => {
-            if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started by another program", work.name))
-                    .hint("run the command again")
-                    .into());
-            }
-            forget_checkpoints(domain, work.watch)?;
-            steps::define(work.setup, &work.host, &machine, &metadata, new, work.watch)
-        }
+        Step::Define(_) => steps::define_on_layer(work, domain, &machine, &metadata, new),
         Step::PutNvram => nvram::put_in_force(pool, &work.domain()?),
         Step::DropNvram => pool.delete(&Role::Nvram.of(stem)).map(drop),
         Step::Delete(volume) => pool.delete(volume).map(drop),
@@ -235,6 +219,8 @@ fn finish(
     let mut steps = vec![Step::Define(layer_of(domain)?)];
     // It may have been started again already.
     if !domain.state()?.is_active() {
+        // QEMU may have made variables that libvirt does not know yet; nothing may wait here, for the machine is to run again.
+        pool.refresh_now()?;
         steps.push(if find(metadata, pool, name)?.nvram { Step::PutNvram } else { Step::DropNvram });
         steps.extend(ran.then_some(Step::Start));
     }

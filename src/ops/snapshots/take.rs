@@ -10,8 +10,8 @@
 use serde::Serialize;
 
 use crate::config;
-use crate::disks::layers::{LONGEST, Layers, forget_checkpoints};
-use crate::disks::{data_layers, files, layer_of, nvram};
+use crate::disks::layers::{LONGEST, Layers};
+use crate::disks::{files, layer_of, next_layer, nvram};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch};
 use crate::hypervisor::Owned;
@@ -125,34 +125,19 @@ fn take(
     check_length(&work.name, layers.chain.len())?;
 
     let (stem, layer) = (&layers.stem, layer_of(&domain)?);
-    let new = data_layers(pool, stem)?.last().copied().unwrap_or(layer) + 1;
+    let new = next_layer(pool, stem)?;
     let runs = domain.state()?.is_active();
     let machine = config::load(&work.setup.workspace, &work.name)?;
     let nvram = nvram::exists(pool, stem)?;
     let mut seconds = None;
-    let mut snapshot = Snapshot {
-        name,
-        taken: Timestamp::now().unix(),
-        layer,
-        merging: None,
-        nvram,
-        generation: layers.metadata.current().number,
-        consistent: !runs,
-    };
+    let mut snapshot = Snapshot { consistent: !runs, ..layers.snapshot(name, layer, nvram) };
     work.watch.step(&format!("Taking the snapshot {} of {}", snapshot.name, work.name));
     work.carry_out(&plan(stem, layer, new, nvram, runs, &layers.merged), |step| match step {
         // A volume of this name would be orphaned: the number is above all that the machine refers to.
         Step::Overlay { volume, on } => pool.overlay(volume, on).map(drop),
         Step::Nvram(_) => nvram::copy(pool, stem, &Role::Nvram, &Role::FrozenNvram(layer)),
         Step::Define => {
-            if domain.state()?.is_active() {
-                return Err(Failure::user(format!("{} was started by another program", work.name))
-                    .hint("run the command again")
-                    .into());
-            }
-            forget_checkpoints(&domain, work.watch)?;
-            let metadata = with(&layers.metadata, &snapshot);
-            steps::define(work.setup, &work.host, &machine, &metadata, new, work.watch)
+            steps::define_on_layer(work, &domain, &machine, &with(&layers.metadata, &snapshot), new)
         }
         Step::Switch => {
             let path = format!("{}/{}", pool.path()?, Role::Data(new).of(stem));

@@ -8,5 +8,4 @@ mod plan;
 mod run;
 mod trust;
 
-pub use run::{Restore, RestoredBackup, brings, restore_backup};
-pub use trust::Brings;
+pub use run::{Restore, brings, restore_backup};

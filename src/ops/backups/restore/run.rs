@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::backup::{self, About, Archive, Checksum};
 use crate::build::{BuiltMachine, build_beside};
 use crate::config::{self, ArchivedFile, Brought};
-use crate::disks::{data_layers, free_stem, layer_of, layers, nvram, roots};
+use crate::disks::{free_stem, highest_layer, layer_of, layers, nvram, roots};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::guest::trial;
 use crate::host::{Setup, Watch, exposure, moved};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::interrupt;
-use crate::journal::{Command, Intent};
+use crate::journal::Command;
 use crate::model::record::Metadata;
 use crate::model::volume::Role;
 use crate::model::{Machine, MachineName, Size};
@@ -76,7 +76,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let archive = file.file_name().unwrap_or_default().to_string_lossy();
     let command = Command::new("restore-backup", [name.as_str(), &archive]);
     let work = Work::begin_command(setup, name, command, watch)?;
-    let domain = work.host.find(name)?.map(|_| work.domain()).transpose()?;
+    let domain = work.host.own_if_any(name)?;
     check_place(wanted, domain.as_ref())?;
     verify(&chain, watch)?;
 
@@ -106,7 +106,7 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
     let pool = work.pool()?;
     let metadata = metadata(setup, &work.host, &machine, domain.as_ref(), built.as_ref())?;
     let job = Job { work: &work, pool: &pool, chain: &chain, machine: &machine, metadata: &metadata };
-    let facts = job.facts(wanted, domain.as_ref(), built.as_ref(), folder)?;
+    let facts = job.facts(domain.as_ref(), built.as_ref(), folder)?;
     let (mut steps, mut top) = (plan(&facts), top(&facts));
     let committed = domain.as_ref().map_or(Ok(false), |domain| work.was_committed(domain))?;
     if let Some(domain) = domain.as_ref().filter(|_| committed) {
@@ -272,34 +272,23 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn facts(
-        &self,
-        wanted: &Restore,
-        domain: Option<&Owned>,
-        built: Option<&BuiltMachine>,
-        folder: bool,
-    ) -> Result<Facts> {
+    fn facts(&self, domain: Option<&Owned>, built: Option<&BuiltMachine>, folder: bool) -> Result<Facts> {
         let stem = self.metadata.stem.clone();
         let replaced = |domain: &Owned| -> Result<Vec<String>> {
             let top = Role::Data(layer_of(domain)?).of(&stem);
             Ok(self.pool.chain(&top)?.into_iter().map(|link| link.volume).collect())
         };
-        let highest = data_layers(self.pool, &stem)?.last().copied().unwrap_or(0);
-        if domain.is_none() && highest > 0 {
-            self.work.watch.note(&format!(
-                "the pool has a data disk of {} already, `{}`; it is kept",
-                wanted.name,
-                Role::Data(highest).of(&stem)
-            ));
-        }
+        let highest = match domain {
+            Some(_) => highest_layer(self.pool, &stem)?,
+            None => steps::left_data(self.work, self.pool, &stem)?,
+        };
         let newest = self.chain.last().map(Archive::manifest);
         let is_nvram = |member: &backup::Member| matches!(member.role, backup::MemberKind::Nvram);
         Ok(Facts {
             replaced: domain.map(replaced).transpose()?,
-            running: domain.map(|domain| domain.state()).transpose()?.is_some_and(|state| state.is_active())
-                || domain.is_some() && self.work.was_to(Intent::Restart),
+            running: domain.map_or(Ok(false), |domain| self.work.is_to_run(domain))?,
             build: built.map(|built| built.generation.number),
-            highest,
+            highest: highest.unwrap_or(0),
             archives: self.chain.len(),
             nvram: newest.is_some_and(|manifest| manifest.members.iter().any(is_nvram)),
             folder,

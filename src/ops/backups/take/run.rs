@@ -163,11 +163,7 @@ impl Job<'_> {
     fn archive_in_place(&self, volume: &str) -> Result<(Captured, (Written, u64))> {
         // In this order: a write after the stamp is noticed, and one before it has ended.
         let stamp = self.pool.stamp(volume)?;
-        if self.domain.state()?.is_active() {
-            return Err(Failure::user(format!("{} was started by another program", self.machine.name))
-                .hint("run the command again")
-                .into());
-        }
+        self.work.require_off(self.domain)?;
         let taken = Captured::off();
         let written = self.archive(volume, &taken, || self.pool.still_reader(volume, stamp.clone()));
         match written {
@@ -189,7 +185,7 @@ impl Job<'_> {
     ) -> Result<(Written, u64)> {
         let name = &self.machine.name;
         self.work.watch.step(&format!("Writing the archive of {name}"));
-        let nvram = self.nvram()?;
+        let nvram = nvram::present(self.pool, &self.domain.metadata().stem)?;
         let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
         let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
         let nvram_bytes = nvram.as_ref().map_or(0, |nvram| nvram.len() as u64);
@@ -215,15 +211,6 @@ impl Job<'_> {
             shown(Progress { done: progress.done, total: progress.total })
         })?;
         Ok((written, data_size))
-    }
-
-    /// Returns the firmware's variables; a machine has none before its first start.
-    fn nvram(&self) -> Result<Option<Vec<u8>>> {
-        let stem = &self.domain.metadata().stem;
-        if self.pool.usage(&Role::Nvram.of(stem))?.is_none() {
-            return Ok(None);
-        }
-        nvram::read(self.pool, stem, &Role::Nvram).map(Some)
     }
 }
 

@@ -10,6 +10,7 @@ use walkdir::WalkDir;
 
 use crate::config;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::host::Setup;
 use crate::journal::{self, WorkState};
 use crate::model::record::Metadata;
@@ -70,11 +71,8 @@ pub fn files(setup: &Setup, records: &[Metadata]) -> Result<Vec<Garbage>> {
 
 /// Returns the paths and names in a folder; none where it does not exist.
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
-    let listed = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.explain(say)?,
-    };
+    let say = || Failure::unreadable(folder);
+    let Some(listed) = file::existing(fs::read_dir(folder)).explain(say)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for entry in listed {
         let entry = entry.explain(say)?;
@@ -85,7 +83,7 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
 }
 
 fn size(folder: &Path) -> Result<u64> {
-    let say = || Failure::user(format!("cannot read `{}`", folder.display()));
+    let say = || Failure::unreadable(folder);
     let mut bytes = 0;
     for entry in WalkDir::new(folder) {
         let entry = entry.explain(say)?;

@@ -42,9 +42,8 @@ impl Check {
 
     /// Returns a fault whose fix is the error's first hint.
     pub fn failed(name: &'static str, error: &anyhow::Error) -> Self {
-        let Report { error, causes, hints, .. } = Report::of(error);
-        let finding = std::iter::once(error).chain(causes).collect::<Vec<_>>().join(": ");
-        Check { name, health: Health::Fault, finding, fix: hints.into_iter().next() }
+        let fix = Report::of(error).hints.into_iter().next();
+        Check { name, health: Health::Fault, finding: format!("{error:#}"), fix }
     }
 
     pub fn space(name: &'static str, free: u64, finding: String, fix: &str) -> Self {

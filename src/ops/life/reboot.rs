@@ -1,4 +1,4 @@
-//! `stop`, `force-stop` and `reboot`.
+//! `reboot`: a machine is shut down and started.
 
 use std::time::Duration;
 
@@ -9,18 +9,8 @@ use crate::host::{Setup, Watch};
 use crate::journal::Intent;
 use crate::model::MachineName;
 use crate::work::power::{Started, on_again, power_on};
-use crate::work::shutdown::{self, Stopped, take_down};
+use crate::work::shutdown::take_down;
 use crate::work::{Plan, Work};
-
-/// Asks a machine to shut down, waits until it is off, and returns how it ended.
-pub fn stop(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Watch) -> Result<Stopped> {
-    shutdown::shut_down(setup, name, limit, watch)
-}
-
-/// Switches a machine off, as by pulling the plug.
-pub fn force_stop(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Stopped> {
-    shutdown::pull_plug(setup, name, watch)
-}
 
 #[derive(PartialEq)]
 enum Step {
@@ -52,7 +42,7 @@ pub fn reboot(setup: &Setup, name: &MachineName, limit: Duration, watch: &dyn Wa
     let domain = work.domain()?;
     layers::check_chain(&work.pool()?, &domain)?;
     config::load(&setup.workspace, name)?;
-    let ran = domain.state()?.is_active() || work.was_to(Intent::Restart);
+    let ran = work.is_to_run(&domain)?;
     let done = work.carry_out(&[Step::Stop, Step::Start], |step| match step {
         Step::Stop => take_down(&work, limit).map(drop),
         Step::Start => power_on(&work, &domain),
