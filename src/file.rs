@@ -14,5 +14,5 @@ pub use folder::{
 };
 pub use owner::{give_folder_to_owner, give_to_owner, give_to_owner_of, hinted};
 pub use read::{existing, open, read};
-pub use unfinished::{UnfinishedFolder, sweep};
+pub use unfinished::{UnfinishedFolder, sweep, sweep_those};
 pub use write::{create, keep, remove, replace, replace_shared, unfinished_in, write};
