@@ -35,7 +35,7 @@ mod progress;
 mod resolv_conf;
 mod size;
 mod ssh;
-mod text;
+pub(crate) mod text;
 mod timestamp;
 mod vcpus;
 
