@@ -32,23 +32,24 @@
 // They panic where standard output or error is full or closed, in the middle of an operation: `cli::output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
+// Public is what tests/ and benches/ use, and the verbs; in all other modules the compiler finds dead code.
 pub mod backup;
-pub mod build;
+pub(crate) mod build;
 pub mod cli;
 pub mod config;
-pub mod disks;
+pub(crate) mod disks;
 pub mod error;
 pub mod exec;
-pub mod file;
-pub mod guest;
-pub mod host;
+pub(crate) mod file;
+pub(crate) mod guest;
+pub(crate) mod host;
 pub mod hypervisor;
-pub mod interrupt;
-pub mod journal;
-pub mod libvirt;
+pub(crate) mod interrupt;
+pub(crate) mod journal;
+pub(crate) mod libvirt;
 pub mod model;
-pub mod nix;
+pub(crate) mod nix;
 pub mod ops;
 pub mod render;
-pub mod storage;
-pub mod work;
+pub(crate) mod storage;
+pub(crate) mod work;
