@@ -102,6 +102,15 @@ impl Failure {
         self
     }
 
+    /// As [`Failure::hint`], where there is one.
+    #[must_use]
+    pub fn hint_if(self, hint: Option<impl Into<String>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     #[must_use]
     pub fn said(mut self, said: Vec<Said>) -> Self {
         self.said = said;

@@ -13,6 +13,6 @@ pub use folder::{
     create_folder, create_private_folder, free_space, private_folder_in, replace_folder, sync_folder,
 };
 pub use owner::{give_folder_to_owner, give_to_owner, give_to_owner_of, hinted};
-pub use read::{existing, open, read};
-pub use unfinished::{UnfinishedFolder, sweep};
+pub use read::{existing, open, open_itself, read};
+pub use unfinished::{UnfinishedFolder, sweep, sweep_those};
 pub use write::{create, keep, remove, replace, replace_shared, unfinished_in, write};

@@ -26,29 +26,30 @@
 //! ```
 //!
 //! A file imports from the floors below its own and from its own module, and never one that imports it back. The modules of
-//! one floor do not know each other: an operation in [`ops`] joins them and passes values. Only [`cli`] reads the terminal,
+//! one floor do not know each other: an operation in `ops` joins them and passes values. Only [`cli`] reads the terminal,
 //! the environment and the home folder, prints, asks and exits.
 
 // They panic where standard output or error is full or closed, in the middle of an operation: `cli::output` does not.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
+// Public is what tests/ and benches/ use, and the verbs; in all other modules the compiler finds dead code.
 pub mod backup;
-pub mod build;
+pub(crate) mod build;
 pub mod cli;
 pub mod config;
-pub mod disks;
+pub(crate) mod disks;
 pub mod error;
 pub mod exec;
-pub mod file;
-pub mod guest;
-pub mod host;
+pub(crate) mod file;
+pub(crate) mod guest;
+pub(crate) mod host;
 pub mod hypervisor;
-pub mod interrupt;
-pub mod journal;
-pub mod libvirt;
+pub(crate) mod interrupt;
+pub(crate) mod journal;
+pub(crate) mod libvirt;
 pub mod model;
-pub mod nix;
-pub mod ops;
+pub(crate) mod nix;
+pub(crate) mod ops;
 pub mod render;
-pub mod storage;
-pub mod work;
+pub(crate) mod storage;
+pub(crate) mod work;

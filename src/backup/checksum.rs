@@ -3,15 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest, Sha256};
 
 use crate::error::Failure;
 use crate::model::quote;
+use crate::model::text::{debugged_as_shown, serialized_as_shown};
 
 /// A SHA-256 digest (FIPS 180-4). Its text has 64 lower-case hexadecimal digits, as sha256sum(1) prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Checksum([u8; 32]);
+
+debugged_as_shown!(Checksum);
+serialized_as_shown!(Checksum);
 
 impl Checksum {
     /// A placeholder of the right length, for a manifest whose digests are not known yet.
@@ -34,12 +38,6 @@ impl fmt::Display for Checksum {
     }
 }
 
-impl fmt::Debug for Checksum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Checksum({self})")
-    }
-}
-
 impl FromStr for Checksum {
     type Err = Failure;
 
@@ -52,12 +50,6 @@ impl FromStr for Checksum {
             Failure::user(format!("{} is not a SHA-256 digest", quote(text)))
                 .hint("a digest has 64 digits of 0-9 and a-f")
         })
-    }
-}
-
-impl Serialize for Checksum {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }
 

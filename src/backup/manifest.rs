@@ -12,14 +12,14 @@ const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct ManifestFile {
     format: u32,
     machine: MachineName,
     profile: ProfileName,
     machine_id: String,
     created: u64,
     nixvm: String,
-    generation: FileGeneration,
+    generation: Generation,
     nixpkgs_revision: String,
     state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,13 +31,6 @@ struct File {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileGeneration {
-    number: u32,
-    digest: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct FileParent {
     archive: String,
     manifest: Checksum,
@@ -45,14 +38,14 @@ struct FileParent {
 
 /// The part that every version of `manifest.json` has.
 #[derive(Deserialize)]
-struct Versioned {
+struct AnyManifest {
     format: u32,
 }
 
 impl Manifest {
     pub fn parse(text: &[u8]) -> Result<Self> {
         let wrong = || Failure::user("`manifest.json` is not as nixvm writes it");
-        let Versioned { format } = serde_json::from_slice(text).explain(wrong)?;
+        let AnyManifest { format } = serde_json::from_slice(text).explain(wrong)?;
         if format != FORMAT {
             return Err(Failure::user(format!(
                 "the archive has the format {format}, and this nixvm reads {FORMAT}"
@@ -60,7 +53,7 @@ impl Manifest {
             .hint("use the nixvm that wrote it, or a newer one")
             .into());
         }
-        let file: File = serde_json::from_slice(text).explain(wrong)?;
+        let file: ManifestFile = serde_json::from_slice(text).explain(wrong)?;
         file.try_into().explain(wrong)
     }
 
@@ -68,23 +61,23 @@ impl Manifest {
     /// would refuse it.
     pub fn text(&self) -> Result<String> {
         let bug = || Failure::bug("a manifest would not be read again");
-        let mut text = serde_json::to_string_pretty(&File::from(self)).explain(bug)?;
+        let mut text = serde_json::to_string_pretty(&ManifestFile::from(self)).explain(bug)?;
         text.push('\n');
         if Self::parse(text.as_bytes()).explain(bug)? == *self { Ok(text) } else { Err(bug().into()) }
     }
 }
 
-impl From<&Manifest> for File {
+impl From<&Manifest> for ManifestFile {
     fn from(manifest: &Manifest) -> Self {
         let about = manifest.about.clone();
-        File {
+        ManifestFile {
             format: FORMAT,
             machine: about.machine,
             profile: about.profile,
             machine_id: about.machine_id.to_string(),
             created: about.created.unix(),
             nixvm: about.nixvm,
-            generation: FileGeneration { number: about.generation.number, digest: about.generation.digest },
+            generation: about.generation,
             nixpkgs_revision: about.nixpkgs_revision,
             state: about.state,
             parent: about
@@ -96,10 +89,10 @@ impl From<&Manifest> for File {
     }
 }
 
-impl TryFrom<File> for Manifest {
+impl TryFrom<ManifestFile> for Manifest {
     type Error = anyhow::Error;
 
-    fn try_from(file: File) -> Result<Self> {
+    fn try_from(file: ManifestFile) -> Result<Self> {
         let parent = file.parent.map(|parent| {
             let archive: ArchiveName = parent.archive.parse()?;
             if archive.machine == file.machine {
@@ -126,7 +119,7 @@ impl TryFrom<File> for Manifest {
                 machine_id: file.machine_id.parse()?,
                 created,
                 nixvm: file.nixvm,
-                generation: Generation { number: file.generation.number, digest: file.generation.digest },
+                generation: file.generation,
                 nixpkgs_revision: file.nixpkgs_revision,
                 state: file.state,
                 parent: parent.transpose()?,

@@ -1,10 +1,10 @@
 //! The members of an archive, and how tar(5) announces them.
 
 use std::fmt;
-use std::str::FromStr;
 
 use super::Checksum;
 use crate::error::{Explain, Failure, Result};
+use crate::model::text::checked_text;
 use crate::model::{Timestamp, quote};
 
 /// Bytes of a tar block: a header is one, and contents are padded to whole ones.
@@ -22,16 +22,10 @@ const LONGEST: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName(String);
 
+checked_text!(FileName);
+
 impl FileName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for FileName {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
+    fn check(text: &str) -> Result<(), Failure> {
         let why = if text.is_empty() {
             "it is empty".to_owned()
         } else if text.len() > LONGEST {
@@ -41,7 +35,7 @@ impl FromStr for FileName {
         } else if let Some(c) = text.chars().find(|&c| !c.is_ascii_alphanumeric() && !"._-".contains(c)) {
             format!("it holds {}", quote(c.to_string()))
         } else {
-            return Ok(FileName(text.to_owned()));
+            return Ok(());
         };
         Err(Failure::user(format!("{} cannot be the name of a machine's file: {why}", quote(text))).hint(format!(
             "such a name has 1 to {LONGEST} of the characters A-Z, a-z, 0-9, `.`, `_` and `-`, and does not begin with `.`"

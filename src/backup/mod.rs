@@ -29,5 +29,5 @@ pub use checksum::Checksum;
 pub use files::{MachineFile, machine_files};
 pub use member::{FileName, Member, MemberKind};
 pub use name::{ArchiveName, list};
-pub use read::{Archive, Entry, Members};
+pub use read::Archive;
 pub use write::{ArchiveSource, Written, write};

@@ -1,6 +1,6 @@
 //! An archive that is being written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -8,20 +8,26 @@ use tempfile::NamedTempFile;
 
 use super::ArchiveName;
 use crate::error::{Explain, Failure, Result};
-use crate::file::sync_folder;
+use crate::file;
 use crate::model::{MachineName, Timestamp};
 
 const BEGINNING: &str = ".nixvm-";
 const ENDING: &str = ".part";
 
-/// An unfinished archive: locked while somebody writes it, and deleted when it is dropped.
-pub(super) struct Part(NamedTempFile);
+pub(super) fn cannot_write(folder: &Path) -> Failure {
+    Failure::user(format!("cannot write an archive into {}", folder.display()))
+}
 
-impl Part {
+/// An unfinished archive: locked while somebody writes it, and deleted when it is dropped.
+pub(super) struct PartialArchive(NamedTempFile);
+
+impl PartialArchive {
     /// Makes a part in the folder, readable by its owner only, and deletes the parts of writers that were killed.
     pub(super) fn create(folder: &Path) -> Result<Self> {
-        let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
-        sweep(folder).explain(cannot)?;
+        let cannot = || cannot_write(folder);
+        let is_part =
+            |name: &[u8]| name.starts_with(BEGINNING.as_bytes()) && name.ends_with(ENDING.as_bytes());
+        file::sweep_those(folder, |name, kind| kind.is_file() && is_part(name)).explain(cannot)?;
         loop {
             // A temporary file has mode 0600 from the start.
             let part = tempfile::Builder::new()
@@ -32,7 +38,7 @@ impl Part {
             flock(part.as_file(), FlockOperation::NonBlockingLockExclusive).explain(cannot)?;
             // Another process may have deleted it before it was locked.
             if part.path().exists() {
-                return Ok(Part(part));
+                return Ok(PartialArchive(part));
             }
         }
     }
@@ -50,14 +56,14 @@ impl Part {
         machine: &MachineName,
         mut taken: Timestamp,
     ) -> Result<ArchiveName> {
-        let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
+        let cannot = || cannot_write(folder);
         let mut part = self.0;
         part.as_file().sync_all().explain(cannot)?;
         loop {
             let name = ArchiveName { taken, machine: machine.clone() };
             match part.persist_noclobber(folder.join(name.to_string())) {
                 Ok(_) => {
-                    sync_folder(folder)?;
+                    file::sync_folder(folder)?;
                     return Ok(name);
                 }
                 Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -70,28 +76,10 @@ impl Part {
     }
 }
 
-/// Deletes the parts that nobody is writing.
-fn sweep(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_part = name.as_encoded_bytes().starts_with(BEGINNING.as_bytes())
-            && name.as_encoded_bytes().ends_with(ENDING.as_bytes());
-        if !is_part || !entry.file_type()?.is_file() {
-            continue;
-        }
-        // Not ours to delete: it belongs to another user, or is gone.
-        let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            crate::file::remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -106,7 +94,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (web, taken) = ("web".parse().unwrap(), "20261231-235959".parse().unwrap());
         for expected in ["web-20261231-235959.tar.zst", "web-20270101-000000.tar.zst"] {
-            let name = Part::create(dir.path()).unwrap().finish(dir.path(), &web, taken).unwrap();
+            let name = PartialArchive::create(dir.path()).unwrap().finish(dir.path(), &web, taken).unwrap();
             assert_eq!(name.to_string(), expected);
         }
         assert_eq!(names(dir.path()), ["web-20261231-235959.tar.zst", "web-20270101-000000.tar.zst"]);
@@ -120,8 +108,8 @@ mod tests {
         for left in [".nixvm-dead.part", ".nixvm-other", "notes.part"] {
             fs::write(dir.path().join(left), "").unwrap();
         }
-        let living = Part::create(dir.path()).unwrap();
-        let second = Part::create(dir.path()).unwrap();
+        let living = PartialArchive::create(dir.path()).unwrap();
+        let second = PartialArchive::create(dir.path()).unwrap();
         assert!(living.0.path().exists());
         drop((living, second));
         assert_eq!(names(dir.path()), [".nixvm-other", "notes.part"]);

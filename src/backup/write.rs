@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::frames::{self, Feed};
 use super::member::{MemberKind, TRAILER, header, padding};
-use super::part::Part;
+use super::part::{PartialArchive, cannot_write};
 use super::{About, ArchiveName, Checksum, MachineFile, Manifest, Member, front};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{Progress, qcow2};
@@ -47,8 +47,8 @@ pub fn write(
     let mut manifest = declare(about, &source, qcow2::standalone_size(&head)?);
     let room = front::room(manifest.text()?.len());
 
-    let part = Part::create(folder)?;
-    let cannot = || Failure::user(format!("cannot write an archive into {}", folder.display()));
+    let part = PartialArchive::create(folder)?;
+    let cannot = || cannot_write(folder);
     part.file().seek(SeekFrom::Start(room as u64)).explain(cannot)?;
     let body = Body { progress, at: Progress { done: 0, total: manifest.size() } };
     let ((), hash) = frames::compress(part.file(), room as u64, cannot, |feed| {

@@ -45,47 +45,36 @@ pub fn unpack(workspace: &Workspace, machine: &Machine, files: &[ArchivedFile]) 
     let (wanted, gone) = wanted(machine, files)?;
     let folder = workspace.machine_dir(&machine.name);
     if !exists(workspace, &machine.name) {
-        return beside(workspace, &machine.name, |new| {
-            wanted.iter().try_for_each(|(name, file)| write(&new.join(name), file))
-        });
+        return beside(workspace, &machine.name, |new| wanted.values().try_for_each(|file| write(new, file)));
     }
-    for (name, file) in &wanted {
-        write(&folder.join(name), file)?;
-    }
+    wanted.values().try_for_each(|file| write(&folder, file))?;
     gone.iter().try_for_each(|name| file::remove(&folder.join(name)).map(drop))?;
     file::sync_folder(&folder)
 }
 
 /// Writes an archive's files that are no secret into `folder`, for `extra.nix` may name them.
 pub fn unpack_public(folder: &Path, files: &[ArchivedFile]) -> Result<()> {
-    let public = files.iter().filter(|file| !MACHINE_SECRETS.contains(&file.name.as_str()));
-    public.into_iter().try_for_each(|file| {
-        let wanted = Wanted { bytes: file.bytes.clone(), executable: file.executable };
-        write(&folder.join(&file.name), &wanted)
-    })
-}
-
-struct Wanted {
-    bytes: Vec<u8>,
-    executable: bool,
+    let mut public = files.iter().filter(|file| !MACHINE_SECRETS.contains(&file.name.as_str()));
+    public.try_for_each(|file| write(folder, file))
 }
 
 /// Returns the files that the folder is to have, and the names that it must not have.
 fn wanted(
     machine: &Machine,
     files: &[ArchivedFile],
-) -> Result<(BTreeMap<String, Wanted>, Vec<&'static str>)> {
+) -> Result<(BTreeMap<String, ArchivedFile>, Vec<&'static str>)> {
     let there = declared(files)?;
-    let entry = |file: &ArchivedFile| {
-        (file.name.clone(), Wanted { bytes: file.bytes.clone(), executable: file.executable })
-    };
-    let mut all: BTreeMap<String, Wanted> = files.iter().map(entry).collect();
+    let mut all: BTreeMap<String, ArchivedFile> =
+        files.iter().map(|file| (file.name.clone(), file.clone())).collect();
     let mut gone = Vec::new();
     for ((name, before), (_, after)) in there.files().into_iter().zip(Declared::from(machine).files()) {
         match after {
             // Keeps the text with a person's comments.
             Some(_) if after == before => {}
-            Some(text) => drop(all.insert(name.to_owned(), Wanted { bytes: text.into(), executable: false })),
+            Some(text) => {
+                let file = ArchivedFile { name: name.to_owned(), executable: false, bytes: text.into() };
+                all.insert(name.to_owned(), file);
+            }
             None => {
                 all.remove(name);
                 gone.push(name);
@@ -95,10 +84,11 @@ fn wanted(
     Ok((all, gone))
 }
 
-fn write(path: &Path, file: &Wanted) -> Result<()> {
+fn write(folder: &Path, file: &ArchivedFile) -> Result<()> {
+    let path = folder.join(&file.name);
     let mode = if file.executable { 0o700 } else { 0o600 };
-    file::replace(path, &file.bytes)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    file::replace(&path, &file.bytes)?;
+    fs::set_permissions(&path, Permissions::from_mode(mode))
         .explain(|| Failure::user(format!("cannot set the mode of {}", path.display())))
 }
 

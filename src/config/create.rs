@@ -44,6 +44,7 @@ pub struct NewMachine {
     pub user_keys: Option<Vec<AuthorizedKey>>,
 }
 
+#[cfg(test)]
 impl NewMachine {
     pub fn named(name: MachineName) -> Self {
         NewMachine {

@@ -22,7 +22,6 @@ pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
 pub use brought::{Brought, brought};
 pub use change::{change, copy_beside, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
-pub use declared::Declared;
 pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};

@@ -116,11 +116,8 @@ impl Command {
     }
 
     pub(super) fn not_started(&self) -> Failure {
-        let failure = Failure::user(format!("cannot run `{}`", self.program.to_string_lossy()));
-        match &self.missing {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::user(format!("cannot run `{}`", self.program.to_string_lossy()))
+            .hint_if(self.missing.as_ref())
     }
 }
 

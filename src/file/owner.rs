@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat, fchown};
 use rustix::process::geteuid;
+use walkdir::WalkDir;
 
 use crate::error::{Explain, Failure, Result};
 
@@ -25,20 +26,20 @@ pub fn give_to_owner_of(folder: &Path, file: impl AsFd) -> std::io::Result<()> {
 
 /// Gives a file that another program made for root to the owner of its folder; of a link the link itself.
 pub fn give_to_owner(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
-    let Some((user, group)) = owner_to_be(folder).explain(cannot)? else { return Ok(()) };
-    chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)
+    give(path, WalkDir::new(path).max_depth(0).follow_root_links(false))
 }
 
 /// Gives a folder that root made with [`super::private_folder_in`], and all its contents, to the owner of its parent.
 pub fn give_folder_to_owner(path: &Path) -> Result<()> {
-    let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
-    let Some((user, group)) = owner_to_be(path.parent().unwrap_or(Path::new("."))).explain(cannot)? else {
-        return Ok(());
-    };
     // The folder itself comes last: until then nobody else can enter it and plant links.
-    for entry in walkdir::WalkDir::new(path).contents_first(true) {
+    give(path, WalkDir::new(path).contents_first(true))
+}
+
+fn give(path: &Path, all: WalkDir) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot change the owner of {}", path.display()));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let Some((user, group)) = owner_to_be(folder).explain(cannot)? else { return Ok(()) };
+    for entry in all {
         let entry = entry.explain(cannot)?;
         chownat(CWD, entry.path(), Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).explain(cannot)?;
     }

@@ -12,8 +12,16 @@ use crate::error::{Explain, Failure, Result};
 
 /// Opens a file for reading. Opening a FIFO does not wait for somebody to write into it: look at the file's type before reading.
 pub fn open(path: &Path) -> io::Result<File> {
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
+    open_with(path, OFlags::NONBLOCK)
+}
+
+/// As [`open`], and fails where the path is a link.
+pub fn open_itself(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// Returns `None` for a file or folder that does not exist.

@@ -1,12 +1,14 @@
 //! Unfinished files and folders beside their final places, and the leftovers of killed nixvms.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
+use std::fs::{self, File, FileType, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use tempfile::{Builder, NamedTempFile, TempDir};
+
+use super::read::existing;
+use crate::error::{Explain, Failure, Result};
 
 /// Names of unfinished files: this many random characters between the two.
 const BEGINNING: &str = ".nixvm-";
@@ -60,8 +62,12 @@ fn named() -> Builder<'static, 'static> {
     named
 }
 
+/// Opens a file or a folder to lock it. NFS locks only what is open for writing (flock(2)); a folder or a read-only file
+/// cannot be.
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    options.clone().write(true).open(path).or_else(|_| options.open(path))
 }
 
 /// Locks a new file. Another process may delete it first: the caller checks that. On a file system without locks no other
@@ -71,21 +77,24 @@ fn lock(file: &File) {
 }
 
 /// Deletes unfinished files and folders of killed nixvms. Those that are being written, and all other files, stay.
-pub fn sweep(folder: &Path) -> std::io::Result<()> {
+pub fn sweep(folder: &Path) -> Result<()> {
+    sweep_those(folder, |name, kind| is_unfinished(name) && (kind.is_file() || kind.is_dir()))
+}
+
+/// Deletes the files and folders that `is_ours` recognises by name and type, except those that a process has locked.
+pub fn sweep_those(folder: &Path, is_ours: impl Fn(&[u8], FileType) -> bool) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        if !is_unfinished(entry.file_name().as_encoded_bytes()) || !(kind.is_file() || kind.is_dir()) {
+        if !is_ours(entry.file_name().as_encoded_bytes(), kind) {
             continue;
         }
         let path = entry.path();
         // Not ours to delete: it belongs to another user, or is gone.
         let Ok(opened) = open(&path) else { continue };
         if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            match if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            existing(removed).explain(|| Failure::user(format!("cannot remove {}", path.display())))?;
         }
     }
     Ok(())
@@ -111,6 +120,8 @@ mod tests {
             fs::write(path(name), "").unwrap();
         }
         fs::create_dir_all(path(".nixvm-fedcba9876543210.tmp").join("a/b")).unwrap();
+        fs::write(path(".nixvm-00000000readonly.tmp"), "").unwrap();
+        fs::set_permissions(path(".nixvm-00000000readonly.tmp"), fs::Permissions::from_mode(0o400)).unwrap();
         std::os::unix::fs::symlink(path("notes.tmp"), path(".nixvm-aaaaaaaaaaaaaaaa.tmp")).unwrap();
         let living = create_in(dir.path(), 0o600).unwrap();
         let filled = UnfinishedFolder::create_in(dir.path()).unwrap();

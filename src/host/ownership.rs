@@ -13,7 +13,7 @@ use crate::config::{self, Workspace};
 use crate::error::{Failure, Result};
 use crate::exec;
 use crate::hypervisor::{Hypervisor, ObservedDomain};
-use crate::journal::{Command, Holder, Lock};
+use crate::journal::{Command, Holder, MachineLock};
 use crate::model::record::Metadata;
 use crate::model::{MachineId, MachineName, Timestamp};
 
@@ -85,7 +85,7 @@ pub fn try_record_move(workspace: &Workspace, host: &Hypervisor, name: &MachineN
         command: Command::new("status", [name]),
         since: Timestamp::now().unix(),
     };
-    if let Ok(_lock) = Lock::take(&workspace.work_dir(), name, &holder, Duration::ZERO) {
+    if let Ok(_lock) = MachineLock::take(&workspace.work_dir(), name, &holder, Duration::ZERO) {
         // A failure here is no failure of what the user asked for.
         let _ = record_move(workspace, host, name);
     }

@@ -10,6 +10,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::definition::DATA;
+use super::domain::whole_definition;
 use super::{Confinement, Owned};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
@@ -115,8 +116,7 @@ impl Owned {
     pub fn paused(&self) -> Result<Paused<'_>> {
         const VERB: &str = "open the disks of";
         let say = || self.cannot(VERB);
-        let mut xml =
-            self.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE).say(say)?;
+        let mut xml = whole_definition(&self.domain).say(say)?;
         if self.confinement() == Confinement::AppArmor {
             xml = unconfined(&xml);
         }

@@ -3,7 +3,7 @@
 use virt::error::ErrorNumber;
 use virt::sys;
 
-use super::domain::foreign;
+use super::domain::{foreign, whole_definition};
 use super::{Hypervisor, edits};
 use crate::error::{Failure, Result};
 use crate::libvirt::xml::{child, read, text_at};
@@ -21,8 +21,6 @@ impl Hypervisor {
     pub fn define(&self, name: &MachineName, id: MachineId, xml: &str) -> Result<Vec<String>> {
         self.check_free(name, id)?;
         let say = || Failure::user(format!("libvirt refuses the domain of `{name}`"));
-        // SECURE adds what libvirt otherwise hides, such as the password of a display: it must not get lost.
-        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
         let found = self.connection().lookup_domain_by_name(name.as_str());
         let define =
             |xml: &str| self.connection().define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
@@ -30,13 +28,13 @@ impl Hypervisor {
             define(xml).say(say)?;
             return Ok(Vec::new());
         };
-        let present = domain.xml_desc(flags).say(say)?;
+        let present = whole_definition(&domain).say(say)?;
         let edits::MergedDefinition { xml, mut set_back } = edits::merge(xml, &present)?;
         let kept = "additions made by hand are kept in the definition, and one of them may no longer fit";
         let domain =
             define(&xml).say(|| say().hint(format!("{kept}: `virsh -c {} edit {name}`", self.uri())))?;
         let emulator = |xml: &str| text_at(xml, "domain/devices/emulator").unwrap_or_default();
-        let (there, now) = (emulator(&present), emulator(&domain.xml_desc(flags).say(say)?));
+        let (there, now) = (emulator(&present), emulator(&whole_definition(&domain).say(say)?));
         if there != now {
             set_back.push(format!("emulator from `{there}` to `{now}`"));
         }

@@ -54,7 +54,13 @@ impl Hypervisor {
         let mut records = Vec::new();
         for domain in self.connection().list_all_domains(0).say(say)? {
             // One that was undefined, or that ended, since the list was made no longer refers to anything.
-            let Some(elements) = elements(&domain).unless(ErrorNumber::NoDomain).say(say)? else { continue };
+            let elements = || -> Answer<_> {
+                let now = element(&domain, sys::VIR_DOMAIN_AFFECT_CURRENT)?;
+                // A domain that is not persistent ends with its guest.
+                let next = domain.is_persistent()?.then(|| element(&domain, sys::VIR_DOMAIN_AFFECT_CONFIG));
+                Ok((now, next.transpose()?))
+            };
+            let Some((now, next)) = elements().unless(ErrorNumber::NoDomain).say(say)? else { continue };
             let read = |element: Option<String>| -> Result<Option<Metadata>> {
                 let unreadable = || {
                     let name = domain.name().unwrap_or_default();
@@ -65,12 +71,12 @@ impl Hypervisor {
                 };
                 element.map(|element| Ok(metadata::read(&element).ok_or_else(unreadable)?)).transpose()
             };
-            let runs = read(elements.now)?;
-            if !elements.is_persistent {
+            let runs = read(now)?;
+            let Some(next) = next else {
                 records.extend(runs);
                 continue;
-            }
-            records.extend(read(elements.next)?);
+            };
+            records.extend(read(next)?);
             // Of a running guest's record only the generation it was started on still counts.
             records.extend(
                 runs.map(|runs| Metadata { generations: runs.generations.retain(|_| false), ..runs }),
@@ -155,19 +161,9 @@ pub(super) fn state(domain: &Domain) -> Answer<DomainState> {
     })
 }
 
-/// nixvm's elements in a domain, not yet read.
-struct Elements {
-    now: Option<String>,
-    /// The element of its next start; a domain that is not persistent ends with its guest.
-    next: Option<String>,
-    is_persistent: bool,
-}
-
-fn elements(domain: &Domain) -> Answer<Elements> {
-    let now = element(domain, sys::VIR_DOMAIN_AFFECT_CURRENT)?;
-    let is_persistent = domain.is_persistent()?;
-    let next = if is_persistent { element(domain, sys::VIR_DOMAIN_AFFECT_CONFIG)? } else { None };
-    Ok(Elements { now, next, is_persistent })
+/// Returns the definition with what libvirt otherwise hides, such as the password of a display, which must not get lost.
+pub(super) fn whole_definition(domain: &Domain) -> Answer<String> {
+    domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)
 }
 
 fn element(domain: &Domain, which: sys::virDomainModificationImpact) -> Answer<Option<String>> {

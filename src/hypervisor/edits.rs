@@ -64,7 +64,7 @@ pub(super) struct MergedDefinition {
 
 /// Returns the definition `rendered`, with everything that only `present`, as libvirt gives it, has.
 pub(super) fn merge(rendered: &str, present: &str) -> Result<MergedDefinition> {
-    let merged = read(rendered, |ours| read(present, |theirs| Merge::of(ours, theirs)));
+    let merged = read(rendered, |ours| read(present, |theirs| Merger::of(ours, theirs)));
     merged.and_then(|merged| merged).explain(|| Failure::bug("cannot read a domain's XML"))
 }
 
@@ -73,7 +73,7 @@ fn record<'a, 'input>(root: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
     root.descendants().find(|node| node.tag_name().namespace() == Some(DEFINED_NAMESPACE))
 }
 
-struct Merge<'a, 'input> {
+struct Merger<'a, 'input> {
     /// The record of the last definition; older versions of nixvm wrote none.
     record: Option<Node<'a, 'input>>,
     /// The MAC addresses of the machine's network card, recorded and rendered.
@@ -82,10 +82,10 @@ struct Merge<'a, 'input> {
     set_back: Vec<String>,
 }
 
-impl<'a, 'input> Merge<'a, 'input> {
+impl<'a, 'input> Merger<'a, 'input> {
     fn of(ours: Node<'a, 'input>, theirs: Node<'a, 'input>) -> MergedDefinition {
         let records = [ours, theirs].map(record);
-        let mut merge = Merge {
+        let mut merge = Merger {
             record: records[1],
             cards: records.iter().flatten().filter_map(|record| record.attribute("mac")).collect(),
             xml: String::new(),

@@ -8,9 +8,9 @@
 //! `src/security/virt-aa-helper.c`), while it finds all backing files itself where the definition lists none.
 
 use roxmltree::Node;
-use virt::sys;
 
 use super::Owned;
+use super::domain::whole_definition;
 use crate::error::{Explain, Result};
 use crate::libvirt::Say;
 use crate::libvirt::xml::{all, child, escape, read, text};
@@ -22,9 +22,7 @@ impl Owned {
     /// Nothing else in the definition changes, and a running machine is not touched.
     pub fn name_files(&self, files: &[(String, Option<String>)]) -> Result<()> {
         let say = || self.cannot("name the disks as files in the definition of");
-        // SECURE adds what libvirt otherwise hides, such as the password of a display: it must not get lost.
-        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
-        let xml = with_files(&self.domain.xml_desc(flags).say(say)?, files).explain(say)?;
+        let xml = with_files(&whole_definition(&self.domain).say(say)?, files).explain(say)?;
         let connection = self.domain.connect().say(say)?;
         connection.define_domain_xml(&xml).say(say).map(drop)
     }

@@ -77,11 +77,6 @@ impl Owned {
         self.domain.managed_save_remove(0).say(|| self.cannot("throw away the saved memory of"))
     }
 
-    /// Asks the guest to reboot, through its agent or else by ACPI, and returns whether it was up.
-    pub fn reboot(&self) -> Result<bool> {
-        self.while_up("reboot", |domain| domain.reboot(sys::VIR_DOMAIN_REBOOT_DEFAULT))
-    }
-
     /// Removes the domain's definition together with its NVRAM; its volumes stay. The guest must be off.
     pub fn undefine(self) -> Result<()> {
         if self.state()?.is_active() {

@@ -29,12 +29,12 @@ pub struct Holder {
 
 /// The right to work on a machine, until it is dropped or the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub struct MachineLock {
     path: PathBuf,
     file: File,
 }
 
-impl Lock {
+impl MachineLock {
     /// Takes the lock of a machine. Waits for `patience` if another process holds it.
     pub fn take(folder: &Path, machine: &MachineName, holder: &Holder, patience: Duration) -> Result<Self> {
         file::create_private_folder(folder)?;
@@ -63,7 +63,7 @@ impl Lock {
         };
         let text = serde_json::to_vec(holder).explain(cannot)?;
         file.set_len(0).and_then(|()| file.write_all(&text)).explain(cannot)?;
-        Ok(Lock { path, file })
+        Ok(MachineLock { path, file })
     }
 
     /// Gives the lock up and deletes its file.
@@ -74,7 +74,7 @@ impl Lock {
 
 /// The file exists only while the lock is held, so that commands for names without a machine leave no files. A process that
 /// waits for the lock notices that the file at the path is another one.
-impl Drop for Lock {
+impl Drop for MachineLock {
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
@@ -132,28 +132,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let web: MachineName = "web".parse().unwrap();
         assert_eq!(holder(dir.path(), &web), None);
-        let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
+        let first = MachineLock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
         assert_eq!(holder(dir.path(), &web), Some(me("upgrade web")));
-        let refused = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
+        let refused = MachineLock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "`nixvm upgrade web` (process 42) is working on web; nothing was changed"
         );
-        Lock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
+        MachineLock::take(dir.path(), &"web-2".parse().unwrap(), &me("start web-2"), Duration::ZERO).unwrap();
         drop(first);
         assert_eq!(holder(dir.path(), &web), None);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a lock that nobody has is a file");
-        Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap();
+        MachineLock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap();
     }
 
     #[test]
     fn who_waits_gets_it_when_it_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let web: MachineName = "web".parse().unwrap();
-        let first = Lock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
+        let first = MachineLock::take(dir.path(), &web, &me("upgrade web"), Duration::ZERO).unwrap();
         std::thread::scope(|scope| {
-            let second =
-                scope.spawn(|| Lock::take(dir.path(), &web, &me("start web"), Duration::from_secs(20)));
+            let second = scope
+                .spawn(|| MachineLock::take(dir.path(), &web, &me("start web"), Duration::from_secs(20)));
             std::thread::sleep(Duration::from_millis(150));
             drop(first);
             second.join().unwrap().unwrap();
@@ -164,15 +164,15 @@ mod tests {
     fn a_lock_that_was_removed_is_not_taken_for_one_that_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let web: MachineName = "web".parse().unwrap();
-        let first = Lock::take(dir.path(), &web, &me("purge web"), Duration::ZERO).unwrap();
+        let first = MachineLock::take(dir.path(), &web, &me("purge web"), Duration::ZERO).unwrap();
         let old = File::open(path(dir.path(), &web)).unwrap();
         first.remove().unwrap();
         assert!(!path(dir.path(), &web).exists());
-        let _second = Lock::take(dir.path(), &web, &me("create web"), Duration::ZERO).unwrap();
+        let _second = MachineLock::take(dir.path(), &web, &me("create web"), Duration::ZERO).unwrap();
         // A process that opened the file before it was deleted can lock it, and would be the second holder.
         flock(&old, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(!is_at(&old, &path(dir.path(), &web)));
-        let third = Lock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
+        let third = MachineLock::take(dir.path(), &web, &me("start web"), Duration::ZERO).unwrap_err();
         assert!(third.to_string().contains("create web"), "{third}");
     }
 }

@@ -15,5 +15,5 @@ mod store;
 
 pub use command::Command;
 pub use entry::{Entry, Intent, Recorded};
-pub use lock::{Holder, Lock};
+pub use lock::{Holder, MachineLock};
 pub use store::{Journal, WorkState, forget, read, state};

@@ -87,7 +87,7 @@ fn path(folder: &Path, machine: &MachineName) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Command, Intent, Lock, Recorded};
+    use crate::journal::{Command, Intent, MachineLock, Recorded};
     use std::time::Duration;
 
     fn entry() -> Entry {
@@ -103,7 +103,7 @@ mod tests {
         let web: MachineName = "web".parse().unwrap();
         let look = || state(dir.path(), &web).unwrap();
         assert_eq!(look(), WorkState::Idle);
-        let lock = Lock::take(dir.path(), &web, &entry().holder, Duration::ZERO).unwrap();
+        let lock = MachineLock::take(dir.path(), &web, &entry().holder, Duration::ZERO).unwrap();
         assert_eq!(look(), WorkState::AtWork(entry().holder, None));
         let mut journal = Journal::begin(dir.path(), &web, entry()).unwrap();
         assert_eq!(journal.step_done().unwrap(), 1);

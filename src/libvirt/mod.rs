@@ -25,9 +25,9 @@ use crate::model::uri::{is_local, is_session};
 pub use alive::KeepAlive;
 pub use events::Turn;
 pub use sys::{
-    BlockJob, DomainJob, Received, abort_job, backup_begin, block_capacity, block_commit, block_job,
-    block_job_abort, checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive,
-    security_model, send_hole, set_live_memory, thaw,
+    Received, abort_job, backup_begin, block_capacity, block_commit, block_job, block_job_abort,
+    checkpoint_delete, checkpoint_xml, checkpoints, domain_job, freeze, receive, security_model, send_hole,
+    set_live_memory, thaw,
 };
 
 /// The answer of a call to libvirt.
@@ -62,13 +62,8 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
             .because(Failure::user(format!("its host does not answer within {} s", limit.as_secs())))
             .hint("see that the host is up, and that `ssh HOST virsh list` works with that user and host")
     })?;
-    let connection = opened.map_err(|error| {
-        let failure = cannot();
-        match connect_hint(uri, &error, errno) {
-            Some(hint) => anyhow::Error::from(failure.hint(hint).because(words(&error))),
-            None => failure.because(words(&error)).into(),
-        }
-    })?;
+    let connection =
+        opened.map_err(|error| cannot().hint_if(connect_hint(uri, &error, errno)).because(words(&error)))?;
     if !is_local(uri) {
         alive::expect_signs(&connection).say(cannot)?;
     }

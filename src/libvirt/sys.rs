@@ -35,10 +35,7 @@ pub struct BlockJob {
 pub fn send_hole(stream: &Stream, length: u64) -> Result<(), Error> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     // SAFETY: the pointer is valid as long as `stream` is borrowed.
-    match unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) } {
-        0 => Ok(()),
-        _ => Err(Error::last_error()),
-    }
+    done(unsafe { sys::virStreamSendHole(stream.as_ptr(), length, 0) })
 }
 
 /// Fills `buffer` from a sparse stream that blocks.
@@ -66,7 +63,7 @@ pub fn freeze(domain: &Domain, limit: u16) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed; null and 0 stand for all file systems.
     unsafe {
         check(sys::virDomainAgentSetResponseTimeout(domain.as_ptr(), limit.into(), 0))?;
-        check(sys::virDomainFSFreeze(domain.as_ptr(), ptr::null_mut(), 0, 0)).map(drop)
+        done(sys::virDomainFSFreeze(domain.as_ptr(), ptr::null_mut(), 0, 0))
     }
 }
 
@@ -133,8 +130,7 @@ pub fn block_capacity(domain: &Domain, disk: &str) -> Result<u64, Error> {
 pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
     let kib = c_ulong::try_from(kib).unwrap_or(c_ulong::MAX);
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
-    check(unsafe { sys::virDomainSetMemoryFlags(domain.as_ptr(), kib, sys::VIR_DOMAIN_AFFECT_LIVE) })
-        .map(drop)
+    done(unsafe { sys::virDomainSetMemoryFlags(domain.as_ptr(), kib, sys::VIR_DOMAIN_AFFECT_LIVE) })
 }
 
 /// Begins to merge the image at the path `top` of the disk's chain, and those between, into the one at `base`.
@@ -143,10 +139,9 @@ pub fn set_live_memory(domain: &Domain, kib: u64) -> Result<(), Error> {
 pub fn block_commit(domain: &Domain, disk: &str, base: &str, top: &str, flags: u32) -> Result<(), Error> {
     let (disk, base, top) = (CString::new(disk)?, CString::new(base)?, CString::new(top)?);
     // SAFETY: all pointers are valid during the call, which keeps none.
-    check(unsafe {
+    done(unsafe {
         sys::virDomainBlockCommit(domain.as_ptr(), disk.as_ptr(), base.as_ptr(), top.as_ptr(), 0, flags)
     })
-    .map(drop)
 }
 
 pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error> {
@@ -161,7 +156,7 @@ pub fn block_job(domain: &Domain, disk: &str) -> Result<Option<BlockJob>, Error>
 pub fn block_job_abort(domain: &Domain, disk: &str, flags: u32) -> Result<(), Error> {
     let disk = CString::new(disk)?;
     // SAFETY: all pointers are valid during the call, which keeps none.
-    check(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), flags) }).map(drop)
+    done(unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), disk.as_ptr(), flags) })
 }
 
 /// Begins the backup described by `backup`, and makes the checkpoint described by `checkpoint` at the same instant.
@@ -177,13 +172,13 @@ pub fn backup_begin(
     let checkpoint = checkpoint.map(CString::new).transpose()?;
     let checkpoint = checkpoint.as_ref().map_or(ptr::null(), |text| text.as_ptr());
     // SAFETY: all pointers are valid during the call, which keeps none.
-    check(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) }).map(drop)
+    done(unsafe { sys::virDomainBackupBegin(domain.as_ptr(), backup.as_ptr(), checkpoint, flags) })
 }
 
 /// Cancels the domain's job, such as a backup; it is an error if there is none.
 pub fn abort_job(domain: &Domain) -> Result<(), Error> {
     // SAFETY: the pointer is valid as long as `domain` is borrowed.
-    check(unsafe { sys::virDomainAbortJob(domain.as_ptr()) }).map(drop)
+    done(unsafe { sys::virDomainAbortJob(domain.as_ptr()) })
 }
 
 /// Returns the name of the system by which libvirt confines QEMU: `apparmor`, `selinux` or `none`.
@@ -237,7 +232,7 @@ pub fn checkpoint_xml(domain: &Domain, name: &str, flags: u32) -> Result<String,
 /// Deletes the checkpoint of that name and its bitmaps in the disks; `flags` are `virDomainCheckpointDeleteFlags`.
 pub fn checkpoint_delete(domain: &Domain, name: &str, flags: u32) -> Result<(), Error> {
     // SAFETY: the checkpoint is valid.
-    let delete = |checkpoint| check(unsafe { sys::virDomainCheckpointDelete(checkpoint, flags) }).map(drop);
+    let delete = |checkpoint| done(unsafe { sys::virDomainCheckpointDelete(checkpoint, flags) });
     with_checkpoint(domain, name, delete)
 }
 
@@ -263,6 +258,10 @@ fn with_checkpoint<T>(
 /// Returns a call's result, or libvirt's error if it is negative.
 fn check(returned: c_int) -> Result<c_int, Error> {
     if returned < 0 { Err(Error::last_error()) } else { Ok(returned) }
+}
+
+fn done(returned: c_int) -> Result<(), Error> {
+    check(returned).map(drop)
 }
 
 /// Returns the kind of the operating system's error behind this thread's last error of libvirt, if there is one.

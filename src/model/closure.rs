@@ -90,7 +90,7 @@ pub enum ChangeKind {
 
 /// A package that differs between two systems.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct PackageChange {
     pub package: String,
     pub kind: ChangeKind,
     /// Versions, sorted as text; one may be empty.
@@ -111,7 +111,7 @@ impl Closure {
     ///
     /// A rebuilt package counts if its size changed by 8 KiB or more: a new compiler or library changes the hashes of
     /// everything built with it.
-    pub fn diff(&self, other: &Closure) -> Vec<Change> {
+    pub fn diff(&self, other: &Closure) -> Vec<PackageChange> {
         let (before, after) = (self.packages(), other.packages());
         let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
         let none = Package::default();
@@ -126,7 +126,7 @@ impl Closure {
                 _ => ChangeKind::Changed,
             };
             let list = |package: &Package| package.versions.iter().map(ToString::to_string).collect();
-            Some(Change {
+            Some(PackageChange {
                 package: name.to_owned(),
                 kind,
                 before: list(old),
@@ -169,9 +169,9 @@ mod tests {
         Closure { kernel: "6.12.1".to_owned(), paths, units: None }
     }
 
-    fn change(package: &str, kind: ChangeKind, before: &[&str], after: &[&str], bytes: i64) -> Change {
+    fn change(package: &str, kind: ChangeKind, before: &[&str], after: &[&str], bytes: i64) -> PackageChange {
         let list = |versions: &[&str]| versions.iter().map(ToString::to_string).collect();
-        Change { package: package.to_owned(), kind, before: list(before), after: list(after), bytes }
+        PackageChange { package: package.to_owned(), kind, before: list(before), after: list(after), bytes }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Numbered builds of a machine.
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Generation {
     /// Counted from 1.
     pub number: u32,

@@ -4,11 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::quote;
+use super::text::{debugged_as_shown, serialized_as_shown};
 use crate::error::Failure;
 
 /// A unicast MAC address, six octets written `52:54:00:12:34:56`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddress([u8; 6]);
+
+debugged_as_shown!(MacAddress);
+serialized_as_shown!(MacAddress);
 
 impl MacAddress {
     /// Returns a new address under `52:54:00`, the locally administered prefix that QEMU and libvirt use.
@@ -17,10 +21,6 @@ impl MacAddress {
         // These come before the version's octet; all of them are random.
         let [a, b, c, ..] = *random.as_bytes();
         MacAddress([0x52, 0x54, 0x00, a, b, c])
-    }
-
-    pub fn octets(self) -> [u8; 6] {
-        self.0
     }
 }
 
@@ -59,18 +59,6 @@ impl fmt::Display for MacAddress {
     }
 }
 
-impl fmt::Debug for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MacAddress({self})")
-    }
-}
-
-impl serde::Serialize for MacAddress {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,7 +73,7 @@ mod tests {
     #[test]
     fn a_generated_one_is_unicast_and_locally_administered() {
         let mac = MacAddress::generate();
-        assert_eq!(mac.octets()[0] & 0b11, 0b10);
+        assert_eq!(mac.0[0] & 0b11, 0b10);
         assert!(mac.to_string().starts_with("52:54:00:"));
         assert_ne!(mac, MacAddress::generate());
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::quote;
+use super::text::{debugged_as_shown, serialized_as_shown};
 use crate::error::Failure;
 
 /// A machine's id: `/etc/machine-id` in the guest and the UUID of its domain.
@@ -11,6 +12,9 @@ use crate::error::Failure;
 /// Its text is that of `machine-id(5)`: 32 lower-case hexadecimal digits, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId(uuid::Uuid);
+
+debugged_as_shown!(MachineId);
+serialized_as_shown!(MachineId);
 
 impl MachineId {
     /// Returns a new id, a random UUID (RFC 9562, version 4) as `machine-id(5)` recommends.
@@ -60,18 +64,6 @@ impl FromStr for MachineId {
 impl fmt::Display for MachineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.simple().fmt(f)
-    }
-}
-
-impl fmt::Debug for MachineId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MachineId({self})")
-    }
-}
-
-impl serde::Serialize for MachineId {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }
 

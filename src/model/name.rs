@@ -22,27 +22,21 @@ pub struct ProfileName(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotName(String);
 
-public_text!(MachineName);
-public_text!(ProfileName);
-public_text!(SnapshotName);
+macro_rules! name {
+    ($name:ident, $what:literal) => {
+        public_text!($name);
 
-impl MachineName {
-    fn check(text: &str) -> Result<(), Failure> {
-        check("a machine's name", text)
-    }
+        impl $name {
+            fn check(text: &str) -> Result<(), Failure> {
+                check($what, text)
+            }
+        }
+    };
 }
 
-impl ProfileName {
-    fn check(text: &str) -> Result<(), Failure> {
-        check("a profile's name", text)
-    }
-}
-
-impl SnapshotName {
-    fn check(text: &str) -> Result<(), Failure> {
-        check("a snapshot's name", text)
-    }
-}
+name!(MachineName, "a machine's name");
+name!(ProfileName, "a profile's name");
+name!(SnapshotName, "a snapshot's name");
 
 impl Default for ProfileName {
     fn default() -> Self {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::quote;
-use super::text::public_text;
+use super::text::{public_text, serialized_as_shown};
 use crate::error::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Network {
     /// QEMU's own network, which needs no root: the guest reaches out, and a local port leads to its ssh.
     User,
 }
+
+serialized_as_shown!(Network);
 
 /// The name of a network interface of the host, as the kernel takes it (`dev_valid_name` in `net/core/dev.c`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +66,6 @@ impl fmt::Display for Network {
             Network::Bridge(interface) => f.pad(&format!("bridge:{interface}")),
             Network::User => f.pad("user"),
         }
-    }
-}
-
-impl serde::Serialize for Network {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
     }
 }
 

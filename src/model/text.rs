@@ -31,6 +31,28 @@ macro_rules! checked_text {
     };
 }
 
+/// Serialises a type as the text that `Display` shows.
+macro_rules! serialized_as_shown {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+    };
+}
+
+/// Gives a type of bytes a `Debug` with the text that `Display` shows.
+macro_rules! debugged_as_shown {
+    ($name:ident) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
 /// As `checked_text`, for text that may be shown and written anywhere.
 macro_rules! public_text {
     ($name:ident) => {
@@ -42,11 +64,7 @@ macro_rules! public_text {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(&self.0)
-            }
-        }
+        $crate::model::text::serialized_as_shown!($name);
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -56,4 +74,4 @@ macro_rules! public_text {
     };
 }
 
-pub(super) use {checked_text, public_text};
+pub(crate) use {checked_text, debugged_as_shown, public_text, serialized_as_shown};

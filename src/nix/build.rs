@@ -120,7 +120,7 @@ fn store_path(printed: &[u8], verb: &str) -> Result<PathBuf> {
 /// Returns a reference to exactly the flake that `reference` leads to now: with its revision, or to its copy in the store.
 pub fn pinned(reference: &str) -> Result<String> {
     #[derive(Deserialize)]
-    struct Metadata {
+    struct FlakeMetadata {
         path: PathBuf,
         url: String,
         locked: Locked,
@@ -131,7 +131,7 @@ pub fn pinned(reference: &str) -> Result<String> {
     }
     let command = nix().args(["flake", "metadata", "--json", "--no-write-lock-file", reference]);
     let printed = answered(command.output())?;
-    let found: Metadata = serde_json::from_slice(&printed)
+    let found: FlakeMetadata = serde_json::from_slice(&printed)
         .explain(|| Failure::bug("`nix flake metadata` gave another JSON than expected"))?;
     Ok(match found.locked.rev {
         Some(_) => found.url,

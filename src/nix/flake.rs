@@ -13,7 +13,6 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Explain, Failure, Result};
@@ -138,8 +137,7 @@ fn make_parents(path: &Path) -> std::io::Result<()> {
 /// Copies a regular file with its execute bit, and returns the digest of both; `None` for a private key.
 fn copy(source: &Path, target: &Path) -> Result<Option<[u8; 32]>> {
     let cannot = || Failure::user(format!("cannot read `{}`", source.display()));
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(source).explain(cannot)?;
+    let mut file = file::open_itself(source).explain(cannot)?;
     let metadata = file.metadata().explain(cannot)?;
     if !metadata.is_file() {
         return Err(cannot().because(Failure::user("it is no longer a regular file")).into());

@@ -63,7 +63,7 @@ pub enum Layout {
 /// `image.json` as it is written.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct ImageFile {
     #[serde(rename = "format")]
     _format: u32,
     machine: String,
@@ -106,13 +106,13 @@ struct NotCarriedOut {
 
 /// The part of any version of a file.
 #[derive(Deserialize)]
-struct Versioned {
+struct AnyFile {
     format: u32,
 }
 
 /// Returns what a file of the image says, if it is of one of these versions.
 fn parse_file<T: DeserializeOwned>(name: &str, text: &str, formats: &[u32]) -> Result<T> {
-    let Versioned { format } = serde_json::from_str(text).explain(|| not_ours(name))?;
+    let AnyFile { format } = serde_json::from_str(text).explain(|| not_ours(name))?;
     if !formats.contains(&format) {
         return Err(Failure::user(format!(
             "`{name}` has the format {format}, and this nixvm reads {FORMAT}"
@@ -144,7 +144,7 @@ impl Image {
     }
 
     fn parse(dir: &Path, text: &str) -> Result<Self> {
-        let file: File = parse_file("image.json", text, &[FORMAT])?;
+        let file: ImageFile = parse_file("image.json", text, &[FORMAT])?;
         if !is_base_volume(&file.base) {
             return Err(not_ours("image.json")
                 .because(Failure::bug(format!("{} is no base's name", quote(&file.base))))

@@ -5,13 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use rnix::SyntaxKind;
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -38,8 +37,7 @@ impl Companion {
     /// Opens the file; also returns whether it is executable.
     fn open(&self) -> Result<(File, bool)> {
         let cannot = || self.unreadable();
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(&self.source).explain(cannot)?;
+        let file = file::open_itself(&self.source).explain(cannot)?;
         let metadata = file.metadata().explain(cannot)?;
         if !metadata.is_file() {
             return Err(cannot().because(Failure::user("it is no regular file")).into());

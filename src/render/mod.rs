@@ -14,7 +14,7 @@ mod template;
 mod write;
 mod xml;
 
-pub use companions::{Companion, companions, copy_companions};
+pub use companions::{companions, copy_companions};
 pub use definitions::{definitions, essence};
 pub use libvirt::{domain_xml, network_xml, pool_xml};
 pub use module::{digest, module};

@@ -94,7 +94,7 @@ pub fn digest(machine: &Machine) -> String {
     // Strings, numbers and lists of them can always be JSON, and a hasher accepts every byte.
     let written = serde_json::to_writer(&mut hash, &inputs);
     debug_assert!(written.is_ok());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
 #[cfg(test)]

@@ -17,11 +17,9 @@
 
 use std::time::Duration;
 
-use virt::storage_vol::StorageVol;
-
 use super::Pool;
-use super::put::Part;
-use super::xml::{volume_xml, written};
+use super::put::PartVolume;
+use super::xml::written;
 use crate::error::{Failure, Result};
 use crate::interrupt;
 use crate::libvirt::Say;
@@ -40,15 +38,14 @@ const MARK: &str = "condemned";
 pub struct Condemned<'a> {
     pool: &'a Pool,
     volume: String,
-    mark: Part<'a>,
+    mark: PartVolume<'a>,
 }
 
 impl Pool {
     /// Puts a mark beside a volume. From now on its users wait until the returned value is dropped.
     pub fn condemn(&self, volume: &str) -> Result<Condemned<'_>> {
         let say = || self.cannot("delete", volume);
-        let mark = Part::of(self, &format!("{volume}.{MARK}"));
-        StorageVol::create_xml(&self.pool, &volume_xml(&mark.name, 1)?, 0).say(say)?;
+        let (mark, _) = PartVolume::make(self, &format!("{volume}.{MARK}"), 1, say)?;
         Ok(Condemned { pool: self, volume: volume.to_owned(), mark })
     }
 
@@ -88,8 +85,7 @@ impl Pool {
     pub fn now(&self) -> Result<Option<u64>> {
         let say = || self.cannot("look at", "the clock");
         // No machine's volumes have names that begin like this.
-        let part = Part::of(self, "_clock");
-        let volume = StorageVol::create_xml(&self.pool, &volume_xml(&part.name, 1)?, 0).say(say)?;
+        let (_part, volume) = PartVolume::make(self, "_clock", 1, say)?;
         Ok(written(&volume.xml_desc(0).say(say)?))
     }
 

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::Pool;
-use super::put::{HEAD, Part, Stored};
+use super::put::{HEAD, PartVolume, Stored};
 use super::sparse::{beginning, overwrite};
 use crate::error::{Explain, Result};
 use crate::libvirt::Say;
@@ -36,7 +36,7 @@ impl Pool {
         let chain = source.chain(from)?;
         self.require_space(2 * chain.iter().map(|link| link.allocation).sum::<u64>(), name)?;
 
-        let part = Part::of(self, name);
+        let part = PartVolume::of(self, name);
         self.blank(&part.name, chain.first().map_or(0, |link| link.capacity))?;
         let (there, here) = (source.path()?, self.path()?);
         copy(&format!("{there}/{from}"), &format!("{here}/{}", part.name)).explain(say)?;
@@ -44,7 +44,7 @@ impl Pool {
     }
 
     /// Makes the volume `name` from a part that is a whole image, including its header.
-    fn adopt(&self, part: &Part<'_>, name: &str) -> Result<Stored> {
+    fn adopt(&self, part: &PartVolume<'_>, name: &str) -> Result<Stored> {
         let say = || self.cannot("store", name);
         let volume = self.pool.lookup_storage_vol_by_name(&part.name).say(say)?;
         let head = beginning(&self.connection, &volume, HEAD as usize).say(say)?;

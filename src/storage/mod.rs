@@ -21,10 +21,9 @@ mod users;
 mod xml;
 
 pub use chain::Link;
-pub use condemned::Condemned;
-pub use pool::{Pool, Space, Usage};
+pub use pool::Pool;
 pub use pour::Incoming;
 pub use put::Stored;
-pub use reader::{Stamp, VolumeReader};
+pub use reader::VolumeReader;
 pub use sparse::Piece;
 pub use users::pool_with;

@@ -134,7 +134,7 @@ impl Pool {
         if bytes <= available {
             return Ok(());
         }
-        let [need, have] = [bytes, available].map(mebibytes);
+        let [need, have] = [bytes, available].map(|bytes| bytes.div_ceil(1 << 20));
         Err(Failure::user(format!(
             "the pool `{}` has no space for {what}: {need} MiB needed, {have} MiB free",
             self.name
@@ -218,10 +218,6 @@ fn start(
     step: impl FnOnce(&StoragePool, sys::virStoragePoolCreateFlags) -> Answer<()>,
 ) -> Answer<()> {
     step(pool, 0).or_else(|error| if pool.is_active()? { Ok(()) } else { Err(error) })
-}
-
-fn mebibytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@ use std::io::Read;
 
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
-use virt::sys;
 
 use super::Pool;
-use super::put::{HEAD, Part, Stored};
-use super::sparse::{CHUNK, close, send_chunk};
-use super::xml::volume_xml;
+use super::put::{HEAD, PartVolume, Stored};
+use super::sparse::{CHUNK, close, receiver, send_chunk};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::Say;
 use crate::model::{Progress, qcow2};
@@ -44,9 +42,7 @@ impl Pool {
             self.chain(on)?;
             qcow2::set_backing(&mut head, on).explain(say)?;
         }
-        let part = Part::of(self, name);
-        let volume =
-            StorageVol::create_xml(&self.pool, &volume_xml(&part.name, incoming.length)?, 0).say(say)?;
+        let (_part, volume) = PartVolume::make(self, name, incoming.length, say)?;
         self.sweep(&volume).say(say)?;
         self.fill(&volume, &mut incoming, progress).explain(say)?;
         self.complete(&volume, name, incoming.length, &head)
@@ -62,9 +58,7 @@ impl Pool {
         if incoming.length <= HEAD {
             return Ok(());
         }
-        let stream = Stream::new(&self.connection, 0).said()?;
-        let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
-        volume.upload(&stream, HEAD, incoming.length - HEAD, flags).said()?;
+        let stream = receiver(&self.connection, volume, (HEAD, incoming.length))?;
         let sent = send(&stream, incoming, progress);
         close(stream, sent)
     }

@@ -83,9 +83,7 @@ impl Pool {
         // The part and its copy; `blocks` are of 512 bytes (stat(2)).
         self.require_space(metadata.blocks() * 512 * 2, name)?;
 
-        let part = Part::of(self, name);
-        let xml = volume_xml(&part.name, total)?;
-        let volume = StorageVol::create_xml(&self.pool, &xml, 0).say(say)?;
+        let (_part, volume) = PartVolume::make(self, name, total, say)?;
         self.sweep(&volume).say(say)?;
         let mut step = |done| progress(Progress { done, total });
         upload(&self.connection, &volume, source, (HEAD, total), &mut step).explain(say)?;
@@ -267,19 +265,31 @@ fn busy(error: &Error) -> bool {
 }
 
 /// A volume that is deleted when this is dropped.
-pub(super) struct Part<'a> {
+pub(super) struct PartVolume<'a> {
     pool: &'a Pool,
     pub(super) name: String,
 }
 
-impl<'a> Part<'a> {
+impl<'a> PartVolume<'a> {
     /// Returns the name for a part of the volume `name`; the caller makes it.
     pub(super) fn of(pool: &'a Pool, name: &str) -> Self {
-        Part { pool, name: format!("{name}.{}{PART}", uuid::Uuid::new_v4().simple()) }
+        PartVolume { pool, name: format!("{name}.{}{PART}", uuid::Uuid::new_v4().simple()) }
+    }
+
+    /// Makes an empty part of that length for the volume `name`.
+    pub(super) fn make(
+        pool: &'a Pool,
+        name: &str,
+        length: u64,
+        say: impl FnOnce() -> Failure,
+    ) -> Result<(Self, StorageVol)> {
+        let part = PartVolume::of(pool, name);
+        let volume = StorageVol::create_xml(&pool.pool, &volume_xml(&part.name, length)?, 0).say(say)?;
+        Ok((part, volume))
     }
 }
 
-impl Drop for Part<'_> {
+impl Drop for PartVolume<'_> {
     fn drop(&mut self) {
         // If this fails, a later upload sweeps it.
         let _ = self.pool.delete_raw(&self.name);

@@ -4,11 +4,10 @@ use std::io::{self, Read};
 
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
-use virt::sys;
 
 use super::Pool;
 use super::put::HEAD;
-use super::sparse::beginning;
+use super::sparse::{beginning, download};
 use super::xml::{length, stamp};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Received, Say, receive};
@@ -85,15 +84,8 @@ impl Pool {
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
         let length = length(&found.xml_desc(0).say(say)?)
             .ok_or_else(|| say().because(Failure::user("libvirt does not say how long it is")))?;
-        let stream = self.stream(&found).explain(say)?;
+        let stream = download(&self.connection, &found, 0).explain(say)?;
         Ok((VolumeReader { stream: Some(stream), length, hole: 0, still: None }, found))
-    }
-
-    fn stream(&self, volume: &StorageVol) -> Result<Stream> {
-        let stream = Stream::new(&self.connection, 0).said()?;
-        let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
-        volume.download(&stream, 0, 0, flags).said()?;
-        Ok(stream)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Uploads to and downloads from volumes over libvirt's streams, without sending holes.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SeekFrom, seek};
@@ -13,7 +13,6 @@ use virt::sys;
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 use crate::libvirt::{Answer, Received, Say, receive, send_hole};
-use crate::model::Progress;
 
 use super::Pool;
 
@@ -28,11 +27,6 @@ pub enum Piece<'a> {
 }
 
 impl Pool {
-    /// Passes the volume's file to `take` piece by piece; returns its length.
-    pub fn read(&self, volume: &str, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
-        self.read_from(volume, 0, take)
-    }
-
     /// Passes the volume's file from the byte at `start` on to `take`; returns the number of bytes.
     pub fn read_from(
         &self,
@@ -42,43 +36,18 @@ impl Pool {
     ) -> Result<u64> {
         let say = || self.cannot("read", volume);
         let found = self.pool.lookup_storage_vol_by_name(volume).say(say)?;
-        download(&self.connection, &found, start, take).explain(say)
-    }
-
-    /// Writes the volume's file to `to` byte for byte, holes as zeros; returns its length.
-    pub fn download(
-        &self,
-        volume: &str,
-        to: &mut dyn Write,
-        progress: &mut dyn FnMut(Progress) -> Result<()>,
-    ) -> Result<u64> {
-        let say = || self.cannot("read", volume);
-        // libvirt may not know a file that QEMU made.
-        let xml = self.look_for(volume)?.map(|found| found.xml_desc(0)).transpose().say(say)?;
-        let total = xml.as_deref().and_then(super::xml::length).unwrap_or_default();
-        let mut done = 0;
-        self.read(volume, &mut |piece| {
-            let written = || Failure::user("cannot write what was read");
-            done += match piece {
-                Piece::Data(bytes) => to.write_all(bytes).map(|()| bytes.len() as u64).explain(written)?,
-                Piece::Hole(length) => io::copy(&mut io::repeat(0).take(length), to).explain(written)?,
-            };
-            progress(Progress { done, total })
-        })
+        let stream = download(&self.connection, &found, start).explain(say)?;
+        let received = receive_all(&stream, take);
+        close(stream, received).explain(say)
     }
 }
 
-fn download(
-    connection: &Connect,
-    volume: &StorageVol,
-    start: u64,
-    take: &mut dyn FnMut(Piece<'_>) -> Result<()>,
-) -> Result<u64> {
+/// Returns a stream that sends the volume's file from the byte at `start` on, without its holes.
+pub(super) fn download(connection: &Connect, volume: &StorageVol, start: u64) -> Result<Stream> {
     let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_DOWNLOAD_SPARSE_STREAM;
     volume.download(&stream, start, 0, flags).said()?;
-    let received = receive_all(&stream, take);
-    close(stream, received)
+    Ok(stream)
 }
 
 fn receive_all(stream: &Stream, take: &mut dyn FnMut(Piece<'_>) -> Result<()>) -> Result<u64> {
@@ -126,11 +95,21 @@ pub(super) fn upload(
     if start >= end {
         return Ok(());
     }
+    let stream = receiver(connection, volume, (start, end))?;
+    let sent = send(&stream, source, (start, end), progress);
+    close(stream, sent)
+}
+
+/// Returns a stream that writes what is sent into the volume from `start` up to `end`, and skips the holes.
+pub(super) fn receiver(
+    connection: &Connect,
+    volume: &StorageVol,
+    (start, end): (u64, u64),
+) -> Result<Stream> {
     let stream = Stream::new(connection, 0).said()?;
     let flags = sys::VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM;
     volume.upload(&stream, start, end - start, flags).said()?;
-    let sent = send(&stream, source, (start, end), progress);
-    close(stream, sent)
+    Ok(stream)
 }
 
 /// Overwrites the volume's first bytes, also with zeros, for which a sparse upload would leave the old bytes.

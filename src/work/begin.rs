@@ -7,7 +7,7 @@ use crate::disks::{files, foreign, saved};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, ownership, pool_of};
 use crate::hypervisor::Hypervisor;
-use crate::journal::{self, Command, Entry, Holder, Lock};
+use crate::journal::{self, Command, Entry, Holder, MachineLock};
 use crate::model::{MachineName, Timestamp};
 use crate::work::Work;
 
@@ -55,7 +55,7 @@ impl<'a> Work<'a> {
         let host = setup.hypervisor()?;
         let holder = Holder { pid: std::process::id(), command, since: Timestamp::now().unix() };
         let patience = if setup.wait { PATIENCE } else { Duration::ZERO };
-        let lock = Lock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
+        let lock = MachineLock::take(&setup.workspace.work_dir(), name, &holder, patience)?;
         ownership::record_move(&setup.workspace, &host, name)?;
         // Before the journal is read: it is this workspace's, and the domain may be another's.
         ownership::require_own(&setup.workspace, &host, name)?;

@@ -9,7 +9,7 @@ use crate::disks::layer_of;
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, open_pool};
 use crate::hypervisor::{Hypervisor, Owned};
-use crate::journal::{Entry, Holder, Intent, Lock};
+use crate::journal::{Entry, Holder, Intent, MachineLock};
 use crate::model::MachineName;
 use crate::storage::Pool;
 
@@ -24,7 +24,7 @@ pub struct Work<'a> {
     /// Whether this command finishes an interrupted one that could not be undone.
     pub finishes: bool,
     pub(super) holder: Holder,
-    pub(super) lock: Lock,
+    pub(super) lock: MachineLock,
 }
 
 impl Work<'_> {

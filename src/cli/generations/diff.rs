@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use crate::cli::{Name, Shown, Terminal, machine_name, table};
 use crate::error::Result;
-use crate::model::closure::{Change, ChangeKind};
+use crate::model::closure::{ChangeKind, PackageChange};
 use crate::ops::{self, Call, Changed, Diff, OptionChange, SourceChange};
 
 /// How many units are named; `--json` has all.
@@ -112,7 +112,7 @@ fn word(kind: ChangeKind) -> &'static str {
     }
 }
 
-fn package(change: &Change) -> Vec<String> {
+fn package(change: &PackageChange) -> Vec<String> {
     let versions = |versions: &[String]| {
         let known: Vec<&str> = versions.iter().map(String::as_str).filter(|v| !v.is_empty()).collect();
         if known.is_empty() { "-".to_owned() } else { known.join(", ") }
@@ -141,7 +141,7 @@ mod tests {
     fn what_would_change_is_told_and_what_is_not_known_too() {
         console::set_colors_enabled(false);
         let list = |versions: &[&str]| versions.iter().map(ToString::to_string).collect();
-        let package = |name: &str, kind, before: &[&str], after: &[&str], bytes| Change {
+        let package = |name: &str, kind, before: &[&str], after: &[&str], bytes| PackageChange {
             package: name.into(),
             kind,
             before: list(before),

@@ -11,4 +11,4 @@ mod words;
 
 pub use look::{glance, observe};
 pub use report::{Judged, cause, note_failing};
-pub use wait::{limit, wait};
+pub use wait::wait;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::file;
 use crate::host::{Setup, Watch};
 use crate::model::MachineName;
-use crate::model::closure::Change;
+use crate::model::closure::PackageChange;
 use crate::model::units::{self, UnitChange};
 use crate::nix::image;
 use crate::render::{MODULE, Rendered};
@@ -56,7 +56,7 @@ pub struct Diff {
     pub kernel: Option<Changed>,
     pub nixpkgs: Option<Changed>,
     /// `None` as for `files`.
-    pub packages: Option<Vec<Change>>,
+    pub packages: Option<Vec<PackageChange>>,
     /// Bytes by which the system grows; `None` as for `files`.
     pub bytes: Option<i64>,
 }

@@ -1,7 +1,6 @@
-//! Looking: verbs that show machines and the host, and lead into a guest, and change neither.
+//! Looking: verbs that show machines and the host, and change neither.
 
 pub mod doctor;
 pub mod list;
 pub mod logs;
-pub mod reach;
 pub mod status;

@@ -1,7 +1,6 @@
-//! `ssh`, `console` and `start --wait`: ways into a guest.
+//! `ssh`, and the wait of `start --wait` until it answers.
 
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::config;
@@ -76,15 +75,4 @@ fn no_address(machine: &Machine, place: Place) -> anyhow::Error {
         Some(Lack { why, hint }) => failure.because(anyhow::Error::msg(why)).hint(hint).into(),
         None => failure.into(),
     }
-}
-
-/// Connects a terminal to a machine's serial console, until ^] is typed or the machine goes away.
-pub fn console(
-    setup: &Setup,
-    name: &MachineName,
-    input: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> Result<()> {
-    let host = setup.hypervisor()?;
-    host.own(name)?.console(&host, input, output, false).map(drop)
 }
