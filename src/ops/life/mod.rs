@@ -10,3 +10,4 @@ pub mod recreate;
 pub mod rename;
 pub mod set;
 pub mod start;
+pub mod stop;
