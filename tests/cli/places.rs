@@ -1,6 +1,8 @@
 //! Where a machine is, and which workspace owns it: its files record both, and no command asks again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -167,6 +169,34 @@ fn a_libvirt_that_does_not_answer_hides_no_other() {
     );
     let text = with(&sandbox, &[], &["list"]).stdout;
     assert!(text.contains("no answer") && text.contains(gone), "{text}");
+}
+
+/// All are asked at once: two of them cost no more than one.
+#[test]
+fn libvirts_that_never_answer_cost_a_list_five_seconds() {
+    let sandbox = Sandbox::new().with_web();
+    let silent = sandbox.path("silent");
+    // It ends when nobody speaks to it any more, as ssh does.
+    sandbox.write("silent", "#!/bin/sh\nexec cat >/dev/null\n");
+    fs::set_permissions(&silent, fs::Permissions::from_mode(0o755)).unwrap();
+    for (machine, host) in [("db", "one"), ("mail", "two")] {
+        let made = ["create", machine, "--no-build", "--no-keys"];
+        assert_eq!(with(&sandbox, &[("NIXVM_CONNECT", "test:///default")], &made).code, 0);
+        let uri = format!("qemu+ssh://{host}/system?command={}\n", silent.display());
+        sandbox.write(&format!("machines/{machine}/connection"), uri);
+    }
+    let began = Instant::now();
+    let listed = with(&sandbox, &[], &["list", "--json"]);
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((5.0..9.0).contains(&seconds), "it took {seconds:.1} s: {listed:?}");
+    let json: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let rows: Vec<_> =
+        json.as_array().unwrap().iter().map(|row| (&row["name"], &row["unreachable"])).collect();
+    assert_eq!(rows.len(), 3, "{listed:?}");
+    assert!(rows.iter().all(|(name, unreachable)| (*name != "web") == (*unreachable == true)), "{listed:?}");
+    for word in ["qemu+ssh://one/", "qemu+ssh://two/", "does not answer within 5 s", "waits longer"] {
+        assert!(listed.code == 1 && listed.stderr.contains(word), "no `{word}` in {listed:?}");
+    }
 }
 
 /// Promise 8: every verb, not only those that delete.

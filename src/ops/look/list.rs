@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::config;
-use crate::error::Result;
+use crate::error::{Failure, Result};
+use crate::exec::quoted;
 use crate::guest::places;
 use crate::host::{Call, Setup, ownership, pool_of};
+use crate::interrupt;
 use crate::model::domain::DomainState;
 use crate::model::{Connection, MachineId, MachineName, PoolName};
 
@@ -42,16 +46,27 @@ pub struct Listed {
     pub unreachable: Vec<Unreachable>,
 }
 
+/// How long each of several libvirts may take until it answers; the others' machines are not to wait for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a wait for libvirts checks for a request to stop.
+const ATTENTION: Duration = Duration::from_millis(50);
+
 /// Returns every machine that has a domain of nixvm's or is declared in this workspace, at all libvirts where this workspace
-/// has one. A libvirt that does not answer is an error only if it is the only one.
+/// has one. They are asked at once. One that does not answer is an error only if it is the only one.
 pub fn list(call: &Call) -> Result<Listed> {
     let (mut found, mut unreachable) = (Vec::new(), Vec::new());
     let setups = call.hosts()?;
-    for setup in &setups {
-        match at(setup) {
-            Ok(domains) => found.extend(domains),
-            Err(error) if setups.len() == 1 => return Err(error),
-            Err(error) => unreachable.push(Unreachable { connection: setup.connect.clone(), error }),
+    if let [only] = setups.as_slice() {
+        found = at(only, || ())?;
+    } else {
+        let began = Instant::now();
+        let asked: Vec<_> = setups.iter().map(|setup| (setup, ask(setup.clone()))).collect();
+        for (setup, answers) in asked {
+            match answer(&answers, began)?.unwrap_or_else(|| Err(silent(setup).into())) {
+                Ok(domains) => found.extend(domains),
+                Err(error) => unreachable.push(Unreachable { connection: setup.connect.clone(), error }),
+            }
         }
     }
     let mut machines = each_once(found);
@@ -95,10 +110,55 @@ fn each_once(mut found: Vec<Found>) -> Vec<ListedMachine> {
     found.into_iter().filter(|found| seen.insert(found.id.to_string())).map(|found| found.machine).collect()
 }
 
-fn at(setup: &Setup) -> Result<Vec<Found>> {
+/// What is heard of a libvirt that is asked on a thread of its own.
+enum Answer {
+    /// It has listed its domains; their guests may take longer.
+    Domains,
+    Machines(Result<Vec<Found>>),
+}
+
+fn ask(setup: Setup) -> Receiver<Answer> {
+    let (tell, hear): (Sender<Answer>, _) = channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more once `list` has ended without this libvirt.
+        let machines = at(&setup, || drop(tell.send(Answer::Domains)));
+        tell.send(Answer::Machines(machines))
+    });
+    hear
+}
+
+/// Returns the machines that a libvirt told of; `None` if it has not listed its domains in time.
+fn answer(answers: &Receiver<Answer>, began: Instant) -> Result<Option<Result<Vec<Found>>>> {
+    let mut answered = false;
+    loop {
+        interrupt::check()?;
+        match answers.recv_timeout(ATTENTION) {
+            Ok(Answer::Domains) => answered = true,
+            Ok(Answer::Machines(machines)) => return Ok(Some(machines)),
+            Err(RecvTimeoutError::Timeout) if answered || began.elapsed() < PATIENCE => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::bug("a thread died while it asked a libvirt").into());
+            }
+        }
+    }
+}
+
+fn silent(setup: &Setup) -> Failure {
+    Failure::user(format!("libvirt at `{}` does not answer within {} s", setup.connect, PATIENCE.as_secs()))
+        .hint(format!(
+            "see that its host is up; `nixvm --connect {} list` waits longer, and for a password",
+            quoted(setup.connect.as_str())
+        ))
+}
+
+/// Returns nixvm's machines at one libvirt; calls `answered` once that has listed its domains.
+fn at(setup: &Setup, answered: impl FnOnce()) -> Result<Vec<Found>> {
     let host = setup.hypervisor()?;
     let (mut machines, mut up) = (Vec::new(), Vec::new());
-    for domain in host.domains()? {
+    let domains = host.domains()?;
+    answered();
+    for domain in domains {
         let Some(metadata) = &domain.metadata else { continue };
         let name = &metadata.machine;
         let other_workspace = ownership::other_workspace(&setup.workspace, metadata, domain.id);

@@ -145,6 +145,5 @@ fn promise_15_what_somebody_changed_by_hand_stays_or_is_told() {
         ("<vcpu placement='static'>1<", "<vcpu placement='static'>4<"),
         ("<cache level='3'", "<topology sockets='1' dies='1' cores='4' threads='1'/><cache level='3'"),
     ]);
-    machine
-        .refused(&["start", NAME], &["libvirt refuses the domain of `foreign-web`", "may not fit any more"]);
+    machine.refused(&["start", NAME], &["libvirt refuses the domain of `foreign-web`", "may no longer fit"]);
 }
