@@ -36,7 +36,7 @@ fn files_and_folders_of_the_workspace_are_made_in_one_place() {
             }
         }
     }
-    // An archive is given away when it is whole and in the workspace (src/ops/backup); elsewhere it is root's.
+    // An archive is given away when it is whole and in the workspace (src/ops/backups/take); elsewhere it is root's.
     wrong.retain(|line| !line.starts_with("src/backup/part.rs:"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
