@@ -353,7 +353,7 @@ pub fn upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next(world: &mut
     let json: Value = serde_json::from_str(&status.stdout)?;
     let place = json["work"]["place"].as_str().unwrap_or_default();
     ensure!(json["generation"] == 2 && json["state"] == "paused", "`status` says {json}");
-    ensure!(place.contains("see how it comes up") || place.contains("start"), "`status` says {json}");
+    ensure!(place.contains("wait until it comes up") || place.contains("start"), "`status` says {json}");
     whole(world)?;
 
     let taken_back = world.nixvm(&command)?.refused(3, &["generation 1 was started again"])?;
@@ -364,6 +364,6 @@ pub fn upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next(world: &mut
     let json: Value = serde_json::from_str(&status.stdout)?;
     ensure!(json["work"].is_null() && json["generation"] == 1, "`status` says {json}");
     ensure!(data::read(world, K)? == MARKER, "the data of {K} changed");
-    tell!("1 kill point in the middle: nixvm upgrade {K}: see how it comes up");
+    tell!("1 kill point in the middle: nixvm upgrade {K}: wait until it comes up");
     gone(world, K).map(|()| Outcome::Passed)
 }

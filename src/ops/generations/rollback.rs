@@ -47,7 +47,7 @@ impl Plan for Step {
             Step::Define(number) => format!("define the domain on generation {number}"),
             Step::Stop => "shut the machine down".into(),
             Step::PowerOn => "start that generation".into(),
-            Step::Look => "see how it comes up".into(),
+            Step::Look => "wait until it comes up".into(),
         }
     }
 
