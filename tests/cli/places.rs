@@ -124,7 +124,8 @@ fn a_deletion_whose_last_step_nobody_wrote_down_is_finished_by_the_next() {
         let ended = with(&sandbox, &[], &[next, "db", "--yes"]);
         assert_eq!(ended.code, 0, "{interrupted}, then {next}: {ended:?}");
         assert!(!sandbox.path("output/work/db.json").exists(), "{ended:?}");
-        refused(&with(&sandbox, &[], &[next, "db", "--yes"]), 1, &["no machine `db`"]);
+        let at = [("NIXVM_CONNECT", "test:///default")];
+        refused(&with(&sandbox, &at, &[next, "db", "--yes"]), 1, &["no machine `db`"]);
     }
 }
 
