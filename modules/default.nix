@@ -2,6 +2,7 @@
 {
   imports = [
     ./options.nix
+    ./per-machine.nix
     ./fixed.nix
     ./immutable.nix
     ./root.nix
@@ -10,6 +11,7 @@
     ./data.nix
     ./persist.nix
     ./identity.nix
+    ./machine.nix
     ./network.nix
     ./guest.nix
     ./clock.nix

@@ -1,5 +1,5 @@
-# Why: a machine's identity must survive every image, and its secrets must be in no image that others can read. Names are
-# public and built in. The ssh host key and root's password hash arrive on the identity volume, a small read-only FAT
+# Why: a machine's identity must survive every image, and its secrets must be in no image that others can read. Its names are
+# public and come with the image: see machine.nix. The ssh host key and root's password hash arrive on the identity volume, a small read-only FAT
 # disk that `nixvm start` keeps up to date, so a new password needs a restart and no build.
 {
   config,
@@ -8,24 +8,13 @@
   ...
 }:
 let
-  cfg = config.nixvm;
   volume = "/run/nixvm/identity";
   hashFile = "/run/nixvm/root_password_hash";
   missing = "/run/nixvm/identity_missing";
+  # Of a self-contained machine only.
+  builtInHash = "/nix/.delta/machine/root_password_hash";
 in
 {
-  networking.hostName = lib.mkDefault "nixvm";
-
-  # A real file with a final newline: with "uninitialized" or an empty file every boot is a first boot.
-  environment.etc."machine-id" = lib.mkIf (cfg.machineId != null) {
-    mode = "0444";
-    text = cfg.machineId + "\n";
-  };
-
-  # The file names the build of the machine, so it lies beside the system, on the machine's own disk (nix/image.nix).
-  # So an additional comment in a source file does not change the system.
-  environment.etc."nixvm-release".source = "/nix/.delta/machine/nixvm-release";
-
   # Mounted in the initrd, because in the real root userborn needs it before udev, and so before any disk, is there.
   # `nofail` with `before`: the boot waits for it, but continues without it, with root locked and no host key.
   fileSystems.${volume} = {
@@ -67,6 +56,9 @@ in
         echo "no identity volume: root stays locked and sshd has no host key; start the machine with nixvm" >&2
         touch ${missing}
       fi
+      if [ -r ${builtInHash} ]; then
+        read -r hash < ${builtInHash} || true
+      fi
       printf '%s\n' "''${hash:-!*}" > ${hashFile}.new
       mv ${hashFile}.new ${hashFile}
     '';
@@ -85,9 +77,5 @@ in
     script = "${config.systemd.package}/bin/systemctl restart nixvm-identity.service userborn.service";
   };
 
-  users.users.root =
-    if cfg.rootPasswordHash != null then
-      { hashedPassword = cfg.rootPasswordHash; }
-    else
-      { hashedPasswordFile = hashFile; };
+  users.users.root.hashedPasswordFile = hashFile;
 }

@@ -1,5 +1,6 @@
-# Why: a machine has one network card, gets its address by its MAC, and opens the ports that its folder names.
-{ config, lib, ... }:
+# Why: a machine has one network card, gets its address by its MAC, and closes every port that nothing opens.
+# machine.nix opens the ports that a machine's folder names.
+{ lib, ... }:
 {
   networking.useDHCP = lib.mkDefault false;
   systemd.network.networks."10-nixvm" = {
@@ -13,12 +14,6 @@
     };
     dhcpV6Config.UseDNS = false;
     ipv6AcceptRAConfig.UseDNS = false;
-  };
-
-  # resolv.conf is one of the machine's files, so nothing may generate it: see refuse/resolv.nix.
-  environment.etc."resolv.conf" = {
-    mode = "0444";
-    text = config.nixvm.resolvConf;
   };
 
   networking.firewall.enable = lib.mkDefault true;

@@ -1,9 +1,10 @@
 # From an evaluated system to disk images: one base per profile, one thin disk per machine.
 #
 #   base.qcow2   GPT | nixvm-esp: systemd-boot, kernel, initrd | nixvm-base: `/`, and the profile's closure
-#   disk.qcow2   the same bytes, through its backing file      | nixvm-delta: the machine's closure minus that
+#   disk.qcow2   the same bytes, through its backing file      | nixvm-delta: the machine's files; its closure minus the base's
 #
-# In the guest the two closures are /nix/.base/store and /nix/.delta/store; modules/immutable.nix mounts them.
+# In the guest the two closures are /nix/.base/store and /nix/.delta/store; modules/immutable.nix mounts them. The machine's files
+# are /nix/.delta/machine; modules/machine.nix leads there. A machine that shares its profile's evaluation has only these.
 #
 # It uses only these parts of the package set, so that a much smaller one can replace nixpkgs:
 #   pkgs    runCommand (with structured attributes), closureInfo, writeText, linkFarm,
@@ -13,7 +14,12 @@
 #   config  nixvm.*, environment.etc."systemd/system".source, boot.kernelPackages.kernel (a derivation with `version`),
 #           boot.kernelParams,
 #           system.boot.loader.{kernelFile,initrdFile}, system.build.{initialRamdisk,toplevel}; toplevel holds `init`
-{ pkgs, lib }:
+{
+  pkgs,
+  lib,
+  # The evaluated profiles, by name.
+  profiles,
+}:
 let
   inherit (pkgs.stdenv.hostPlatform) efiArch system;
 
@@ -27,10 +33,10 @@ let
   ];
   closureOf = config: "${pkgs.closureInfo { rootPaths = rootPathsOf config; }}/store-paths";
 
-  # Nix finds store paths inside an image and would keep alive every closure that an image was made from.
+  # An output with an image discards its references: Nix finds store paths inside and would keep alive every closure that the image
+  # was made from.
   imageAttrs = {
     __structuredAttrs = true;
-    unsafeDiscardReferences.out = true;
     preferLocalBuild = true; # sending the closure to another builder costs more than the build
     nativeBuildInputs = [
       pkgs.dosfstools
@@ -62,6 +68,7 @@ let
       (
         imageAttrs
         // {
+          unsafeDiscardReferences.out = true;
           inherit store;
           skeleton = "${config.nixvm.image.rootSkeleton}";
           kernel = kernelOf config;
@@ -89,33 +96,69 @@ let
     in
     "nixvm-base-${builtins.substring 0 32 storeName}.qcow2";
 
-  # The files of /nix/.delta/machine, by name, which are specific to one build of a machine. They are not part of the system, so
-  # that two builds of the same system have the same store path whatever their numbers.
+  # The files of /nix/.delta/machine, by name, but for two: nixvm-release says which build of the machine it is, and hosts is made
+  # from a file that is only built later.
   machineFiles =
-    config:
+    { networking, nixvm, ... }:
     let
-      cfg = config.nixvm;
-      orEmpty = value: if value == null then "" else value;
+      lines = lib.concatMapStrings (line: "${toString line}\n");
+      ports = {
+        tcp = networking.firewall.allowedTCPPorts;
+        udp = networking.firewall.allowedUDPPorts;
+      };
+      accept =
+        protocol: list:
+        lib.optionalString (
+          list != [ ]
+        ) "${protocol} dport { ${lib.concatMapStringsSep ", " toString list} } accept\n";
     in
     {
-      # os-release(5) syntax. nixvm, or a person at the console, can compare it with the declared machine.
-      nixvm-release = ''
-        MACHINE="${orEmpty cfg.machine}"
-        PROFILE="${cfg.profile}"
-        GENERATION="${toString cfg.generation}"
-        DIGEST="${orEmpty cfg.digest}"
-        NIXPKGS_REVISION="${cfg.nixpkgsRevision}"
-      '';
+      hostname = "${networking.hostName}\n";
+      # With a final newline: if it is "uninitialized" or empty, every boot is a first boot.
+      machine-id = lib.optionalString (nixvm.machineId != null) "${nixvm.machineId}\n";
+      "resolv.conf" = nixvm.resolvConf;
+      "authorized_keys/admin" = lines nixvm.adminKeys;
+      "authorized_keys/user" = lines nixvm.userKeys;
+      # One for each firewall that NixOS has.
+      ports = lines (map (port: "tcp ${toString port}") ports.tcp ++ map (port: "udp ${toString port}") ports.udp);
+      "nftables.d/ports.nft" = accept "tcp" ports.tcp + accept "udp" ports.udp;
+    }
+    // lib.optionalAttrs (nixvm.rootPasswordHash != null) {
+      root_password_hash = "${nixvm.rootPasswordHash}\n";
     };
+
+  # os-release(5) syntax. nixvm, or a person at the console, can compare it with the declared machine.
+  releaseFile =
+    config: values:
+    let
+      orEmpty = value: if value == null then "" else value;
+    in
+    ''
+      MACHINE="${orEmpty values.nixvm.machine}"
+      PROFILE="${config.nixvm.profile}"
+      GENERATION="${toString values.nixvm.generation}"
+      DIGEST="${orEmpty values.nixvm.digest}"
+      NIXPKGS_REVISION="${config.nixvm.nixpkgsRevision}"
+    '';
+
+  # The machine's names in /etc/hosts, as NixOS orders them.
+  ownNames =
+    config: values:
+    let
+      inherit (values.networking) hostName;
+      inherit (config.networking) domain;
+    in
+    lib.optional (hostName != "" && domain != null) "${hostName}.${domain}" ++ lib.optional (hostName != "") hostName;
 
   # Decides whether two builds are the same system, so that a comment restarts no machine. The number, the digest and the
   # revision of nixpkgs do not count, because they only say where a build comes from.
   fingerprintOf =
-    config:
+    config: values:
     builtins.hashString "sha256" (
       builtins.unsafeDiscardStringContext (
         builtins.toJSON {
-          inherit (config.nixvm) machine profile;
+          inherit (values.nixvm) machine;
+          inherit (config.nixvm) profile;
           inherit (config.nixvm.image) layout;
           toplevel = "${config.system.build.toplevel}";
           # The base system's toplevel need not hold these.
@@ -123,63 +166,92 @@ let
           initrd = initrdOf config;
           params = toString config.boot.kernelParams;
           skeleton = "${config.nixvm.image.rootSkeleton}";
+          files = machineFiles values;
+          hosts = [ "${config.nixvm.image.hosts}" ] ++ ownNames config values;
         }
       )
     );
 
-  thinDisk =
+  imageData =
+    { base, config }:
+    {
+      format = 2;
+      inherit (config.nixvm) nixpkgsRevision notCarriedOut profile;
+      inherit (config.nixvm.image) layout;
+      inherit system;
+      base = baseName base;
+      kernel = config.boot.kernelPackages.kernel.version;
+    };
+
+  # A folder with disk.qcow2, the base.qcow2 below it, image.json and closure.json. The disk and the texts are in an output of
+  # their own, which keeps nothing alive; the folder keeps the base.
+  machineFolder =
     {
       name,
       config,
+      values,
+      shares,
       base,
       baseStore,
+      closure,
     }:
-    pkgs.runCommand "nixvm-disk-${name}.qcow2"
+    pkgs.runCommand "nixvm-${name}"
       (
         imageAttrs
         // {
+          outputs = [
+            "out"
+            "image"
+          ];
+          unsafeDiscardReferences.image = true;
+          inherit base closure;
+          layout = "${base}/layout";
+          backing = baseName base;
+          files = machineFiles values // {
+            nixvm-release = releaseFile config values;
+          };
+          hosts = "${config.nixvm.image.hosts}";
+          names = ownNames config values;
+          # Text only: the image is complete without the closure that it was made from.
+          toplevel = builtins.unsafeDiscardStringContext "${config.system.build.toplevel}";
+          json = builtins.toJSON (
+            imageData { inherit base config; }
+            // {
+              machine = name;
+              fingerprint = fingerprintOf config values;
+              toplevel = builtins.unsafeDiscardStringContext "${config.system.build.toplevel}";
+            }
+          );
+        }
+        // lib.optionalAttrs (!shares) {
           inherit baseStore;
           store = closureOf config;
           skeleton = "${config.nixvm.image.rootSkeleton}";
-          toplevel = "${config.system.build.toplevel}";
-          layout = "${base}/layout";
-          backing = baseName base;
-          files = machineFiles config;
         }
       )
       ''
-        ${copyPaths}
-        copy_paths root/store "$store" "$baseStore"
-        mkdir root/machine
+        ${
+          if shares then
+            "mkdir -p root/store"
+          else
+            ''
+              ${copyPaths}
+              copy_paths root/store "$store" "$baseStore"
+            ''
+        }
+        mkdir -p root/machine/{authorized_keys,nftables.d}
         for file in "''${!files[@]}"; do printf %s "''${files[$file]}" >"root/machine/$file"; done
+        cp --no-preserve=mode "$hosts" root/machine/hosts
+        if ((''${#names[@]})); then echo "127.0.0.2 ''${names[*]}" >>root/machine/hosts; fi
+        if [ -e root/machine/root_password_hash ]; then chmod 0400 root/machine/root_password_hash; fi
         ln -s "$toplevel" root/system
-        bash ${./disk.sh} thin $out "$layout" root "$backing"
-      '';
 
-  imageJson =
-    {
-      base,
-      config,
-      machine ? null,
-    }:
-    pkgs.writeText "image.json" (
-      builtins.toJSON (
-        {
-          format = 2;
-          inherit (config.nixvm) nixpkgsRevision notCarriedOut profile;
-          inherit (config.nixvm.image) layout;
-          inherit system;
-          base = baseName base;
-          kernel = config.boot.kernelPackages.kernel.version;
-        }
-        // lib.optionalAttrs (machine != null) {
-          inherit machine;
-          fingerprint = fingerprintOf config;
-          # Text only: the image is complete without the closure it was made from.
-          toplevel = builtins.unsafeDiscardStringContext "${config.system.build.toplevel}";
-        }
-      )
-    );
+        mkdir $out $image
+        bash ${./disk.sh} thin $image/disk.qcow2 "$layout" root "$backing"
+        printf %s "$json" >$image/image.json
+        ln -s $image/{disk.qcow2,image.json} $base/base.qcow2 $out
+        ln -s $closure $out/closure.json
+      '';
 
   # Lists the contents of the whole system, base and delta: its store paths, and its units by the digests of their files. So
   # nixvm can say what a new image changes when the closure of the old one is long gone. Like the images it names store
@@ -209,12 +281,15 @@ let
         }' "$NIX_ATTRS_JSON_FILE" > $out
       '';
 
-  profileBase =
-    name: config:
-    baseImage {
+  # Made once for a profile, however many machines it has.
+  ofProfiles = lib.mapAttrs (name: config: {
+    base = baseImage {
       inherit name config;
       store = closureOf config;
     };
+    store = closureOf config;
+    closure = closureJson config;
+  }) profiles;
 
   # The parts that all machines of a profile share, and that no machine can change.
   differences = import ./differences.nix { inherit lib; };
@@ -222,9 +297,10 @@ in
 {
   # A folder with base.qcow2 and image.json.
   profile =
-    name: config:
+    name:
     let
-      base = profileBase name config;
+      config = profiles.${name};
+      inherit (ofProfiles.${name}) base;
     in
     pkgs.linkFarm "nixvm-profile-${name}" [
       {
@@ -233,21 +309,23 @@ in
       }
       {
         name = "image.json";
-        path = imageJson { inherit base config; };
+        path = pkgs.writeText "image.json" (builtins.toJSON (imageData { inherit base config; }));
       }
     ];
 
-  # A folder with disk.qcow2, the base.qcow2 it stands on, image.json and closure.json.
+  # A machine as evaluations.nix returns it, and its profile's name.
   machine =
     name:
     {
       config,
+      values,
+      shares,
       profileName,
-      profile,
     }:
     let
+      ofProfile = ofProfiles.${profileName};
       whole = config.nixvm.image.layout == "whole";
-      changed = differences config profile;
+      changed = if shares then [ ] else differences config profiles.${profileName};
       base =
         if whole then
           baseImage {
@@ -256,11 +334,7 @@ in
             store = "/dev/null";
           }
         else
-          profileBase profileName profile;
-      disk = thinDisk {
-        inherit name config base;
-        baseStore = if whole then "/dev/null" else closureOf profile;
-      };
+          ofProfile.base;
     in
     # Evaluate the modules' assertions first, because their messages are more precise.
     assert builtins.isString config.system.build.toplevel.drvPath;
@@ -271,25 +345,16 @@ in
         Put the change into the profile, or into a new profile.
         Or set nixvm.image.layout = "whole" in machines/${name}/extra.nix; the machine then gets its own base image.''
     else
-      pkgs.linkFarm "nixvm-${name}" [
-        {
-          name = "disk.qcow2";
-          path = disk;
-        }
-        {
-          name = "base.qcow2";
-          path = "${base}/base.qcow2";
-        }
-        {
-          name = "image.json";
-          path = imageJson {
-            inherit base config;
-            machine = name;
-          };
-        }
-        {
-          name = "closure.json";
-          path = closureJson config;
-        }
-      ];
+      machineFolder {
+        inherit
+          name
+          config
+          values
+          base
+          ;
+        # The delta holds the whole system if the base only boots.
+        shares = shares && !whole;
+        baseStore = if whole then "/dev/null" else ofProfile.store;
+        closure = if shares then ofProfile.closure else closureJson config;
+      };
 }

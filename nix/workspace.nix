@@ -4,7 +4,8 @@
 #   NAME/default.nix   the rendered module
 #   NAME/extra.nix     the user's own module, where there is one
 #   NAME/profile       the profile's name
-# Nix evaluates lazily: building vm-web evaluates web and its profile, and no other machine.
+# Nix evaluates lazily: building vm-web evaluates its profile and reads web's own files, and no other machine's. Further machines
+# of the profile cost milliseconds, unless they have an extra.nix (evaluations.nix).
 { nixpkgs }:
 {
   # Folder of the rendered machines.
@@ -58,7 +59,7 @@ let
   # `profiles` lets a profile import another by name wherever its file is: imports = [ profiles.core ];
   evaluate =
     system: modules:
-    (nixpkgs.lib.nixosSystem {
+    nixpkgs.lib.nixosSystem {
       specialArgs.profiles = profileFiles;
       modules = [
         ../modules
@@ -68,41 +69,39 @@ let
         }
       ]
       ++ modules;
-    }).config;
+    };
 
-  # Shared by all machines of a profile, and evaluated together with the first of them.
-  evaluatedProfiles = eachSystem (
+  evaluations = eachSystem (
     system:
-    lib.mapAttrs (
-      name: file:
-      evaluate system [
-        file
-        { nixvm.profile = name; }
-      ]
-    ) profileFiles
+    import ./evaluations.nix {
+      inherit lib profileFiles;
+      evaluate = evaluate system;
+    }
+  );
+  evaluatedProfiles = eachSystem (
+    system: lib.mapAttrs (name: _: evaluations.${system}.profile name) profileFiles
   );
 
   nixvm = eachSystem (system: pkgsFor.${system}.callPackage ./package.nix { });
 
-  images = eachSystem (system: import ./image.nix { inherit lib; pkgs = pkgsFor.${system}; });
+  images = eachSystem (
+    system:
+    import ./image.nix {
+      inherit lib;
+      pkgs = pkgsFor.${system};
+      profiles = lib.mapAttrs (_: profile: profile.config) evaluatedProfiles.${system};
+    }
+  );
 
   machineImage =
     system: name:
     let
       profileName = profileOf name;
-      extra = machines + "/${name}/extra.nix";
-    in
-    images.${system}.machine name {
-      inherit profileName;
       profile = evaluatedProfiles.${system}.${profileName};
-      config = evaluate system (
-        [
-          profileFiles.${profileName}
-          (machines + "/${name}")
-        ]
-        ++ lib.optional (builtins.pathExists extra) extra
-      );
-    };
+    in
+    images.${system}.machine name (
+      evaluations.${system}.machine profile profileName (machines + "/${name}") // { inherit profileName; }
+    );
 
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
@@ -161,7 +160,7 @@ in
       nixvm = nixvm.${system};
       default = nixvm.${system};
     }
-    // prefixed "profile" (lib.mapAttrs images.${system}.profile evaluatedProfiles.${system})
+    // prefixed "profile" (lib.mapAttrs (name: _: images.${system}.profile name) profileFiles)
     // prefixed "vm" (lib.genAttrs machineNames (machineImage system))
   );
 
@@ -192,9 +191,9 @@ in
     system:
     prefixed "profile" (
       lib.mapAttrs (
-        name: config:
+        name: profile:
         pkgsFor.${system}.writeText "profile-${name}-evaluates" (
-          builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath
+          builtins.unsafeDiscardStringContext profile.config.system.build.toplevel.drvPath
         )
       ) evaluatedProfiles.${system}
     )

@@ -1,11 +1,11 @@
 # Base with an SSH server and the accounts admin (sudo) and user (none).
 #
-# Login is by key only. For admin and user sshd accepts only the keys in the machine's folder and ignores ~/.ssh, which is on
-# the data disk and outlives images: a key that is removed from the folder stops working with the next image. Other accounts
-# may have keys in their homes, as forgejo, gitea, gitlab and gitolite do.
+# Login is by key only. For admin and user sshd accepts only the keys that come with the image, which are those of the machine's
+# folder and of openssh.authorizedKeys. It ignores ~/.ssh, which is on the data disk and outlives images: a key that is removed
+# from the folder stops working with the next image. Other accounts may have keys in their homes, as forgejo, gitea, gitlab and
+# gitolite do.
 { config, lib, ... }:
 let
-  cfg = config.nixvm;
   inherit (config.users) users;
 
   # Set explicitly: for an account without a configured hash userborn keeps the hash that it finds in /var.
@@ -35,7 +35,7 @@ in
     # First, because of two matching blocks sshd uses the first. Closed with `Match all`, because other modules add text behind it.
     extraConfig = lib.mkBefore ''
       Match User admin,user
-        AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u
+        AuthorizedKeysFile /nix/.delta/machine/authorized_keys/%u /etc/ssh/authorized_keys.d/%u
       Match all
     '';
   };
@@ -59,14 +59,12 @@ in
     group = "admin";
     extraGroups = [ "wheel" ];
     hashedPassword = locked;
-    openssh.authorizedKeys.keys = cfg.adminKeys;
   };
   users.users.user = {
     isNormalUser = true;
     uid = 1001;
     group = "user";
     hashedPassword = locked;
-    openssh.authorizedKeys.keys = cfg.userKeys;
   };
   # admin has no password that sudo could ask for.
   security.sudo.wheelNeedsPassword = false;

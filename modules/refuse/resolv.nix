@@ -71,7 +71,7 @@ in
       machine's own file. Use systemd.network, and ${file "the servers to ask."}'';
   };
 
-  warnings = lib.optional (config.nixvm.machine != null && unused != [ ]) ''
+  warnings = lib.optional (unused != [ ] && config.nixvm.machine != null) ''
     nixvm: this machine runs a resolver on ${names unused} and does not use it, because resolv.conf is the machine's own file.
     To use it, ${file "`nameserver ${lib.head unused}`."}'';
 }

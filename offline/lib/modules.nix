@@ -127,6 +127,9 @@ let
         mergeDeclarations here found
       else if builtins.length found == 1 then
         (builtins.head found).value // { declarations = [ (builtins.head found).file ]; }
+      else if builtins.length (filter (tree: tree.value ? type) isDeclared) == 1 then
+        # A declaration without a type adds to the other, as nixvm does with networking.hostName.
+        builtins.foldl' (all: tree: all // tree.value) { } isDeclared
       else
         throw "the option `${showOption here}` is declared by ${showFiles found}"
     ) (map (tree: mapAttrs (_: value: { inherit (tree) file; inherit value; }) tree.value) trees);

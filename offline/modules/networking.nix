@@ -1,9 +1,13 @@
-# Host name, hosts, and the names that resolve.
-{ config, lib, ... }:
+# Host name, hosts, and the names that resolve. nixvm's own modules write /etc/hostname and /etc/hosts.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib) mkOption types;
   cfg = config.networking;
-  own = lib.optional (cfg.domain != null) "${cfg.hostName}.${cfg.domain}" ++ lib.optional (cfg.hostName != "") cfg.hostName;
 in
 {
   options.networking = {
@@ -21,6 +25,10 @@ in
       type = types.attrsOf (types.listOf types.str);
       default = { };
       description = "Names by address, for /etc/hosts.";
+    };
+    hostFiles = mkOption {
+      type = types.listOf types.path;
+      description = "Files of which /etc/hosts consists.";
     };
     extraHosts = mkOption {
       type = types.lines;
@@ -44,15 +52,15 @@ in
     };
   };
 
-  config.environment.etc = {
-    "hostname".text = lib.mkIf (cfg.hostName != "") "${cfg.hostName}\n";
-    "hosts".text = ''
+  config.networking.hostFiles = lib.mkBefore [
+    (pkgs.writeText "hosts" ''
       127.0.0.1 localhost
       ::1 localhost
-      ${lib.optionalString (own != [ ]) "127.0.0.2 ${lib.concatStringsSep " " own}"}
       ${lib.concatLines (lib.mapAttrsToList (address: names: "${address} ${lib.concatStringsSep " " names}") cfg.hosts)}
       ${cfg.extraHosts}
-    '';
+    '')
+  ];
+  config.environment.etc = {
     "resolv.conf".text = lib.mkDefault (
       lib.concatMapStrings (address: "nameserver ${address}\n") cfg.nameservers
       + lib.optionalString (cfg.search != [ ]) "search ${lib.concatStringsSep " " cfg.search}\n"

@@ -36,7 +36,7 @@ in
     };
     name = mkOption {
       type = types.str;
-      default = config.networking.hostName;
+      default = "debian";
       description = "Name of the system.";
     };
   };
