@@ -95,6 +95,9 @@ in
       // {
         # A pattern, because it is no error if it matches nothing: where Nix checks the ruleset, and on a damaged disk.
         extraInputRules = lib.mkIf (backend == "nftables") ''include "${folder}/nftables.d/*.nft"'';
+        # firewalld reads no file of the machine's, so its machines do not share.
+        allowedTCPPorts = lib.mkIf (backend == "firewalld") cfg.tcpPorts;
+        allowedUDPPorts = lib.mkIf (backend == "firewalld") cfg.udpPorts;
       };
     # The check looks up names, and the link leads nowhere there. A definition replaces the option's whole default.
     networking.nftables = lib.optionalAttrs (options.networking.nftables ? checkRulesetRedirects) {
@@ -103,11 +106,6 @@ in
         "/etc/protocols" = config.environment.etc.protocols.source;
         "/etc/services" = config.environment.etc.services.source;
       };
-    };
-    # firewalld takes the ports from NixOS's options alone.
-    assertions = lib.optional (firewall.enable && backend == "firewalld") {
-      assertion = cfg.perMachine "networking.firewall.allowedTCPPorts" true;
-      message = "";
     };
   };
 }

@@ -1,15 +1,31 @@
-# The options that differ between the machines of a profile. The rendered module of a machine sets these, `networking`'s host name
-# and ports, and nothing else. They have types, so that a build refuses a bad value by name and no guest fails at boot.
+# The options that differ between the machines of a profile. The rendered module of a machine sets these and
+# networking.hostName, and nothing else. They have types, so that a build refuses a bad value by name and no guest fails at boot.
 #
 # nix/evaluations.nix evaluates this file without a system around it, too.
 { config, lib, ... }:
 let
   inherit (lib) types;
+  ports = {
+    type = types.listOf types.port;
+    default = [ ];
+    apply = list: lib.unique (lib.sort builtins.lessThan list);
+    example = [
+      22
+      443
+    ];
+  };
   cfg = config.nixvm;
 in
 {
   options.nixvm =
-    lib.mapAttrs (name: option: lib.mkOption (option // { apply = cfg.perMachine "nixvm.${name}"; })) {
+    lib.mapAttrs
+      (
+        name: option:
+        lib.mkOption (
+          option // { apply = value: cfg.perMachine "nixvm.${name}" ((option.apply or lib.id) value); }
+        )
+      )
+      {
       machine = {
         type = types.nullOr (types.strMatching "[a-z0-9]([a-z0-9-]*[a-z0-9])?");
         default = null;
@@ -50,6 +66,14 @@ in
         default = [ ];
         example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI… me@laptop" ];
         description = "Public keys that may log in as `user`.";
+      };
+
+      tcpPorts = ports // {
+        description = "TCP ports that the firewall opens, besides those in networking.firewall.";
+      };
+
+      udpPorts = ports // {
+        description = "UDP ports that the firewall opens, besides those in networking.firewall.";
       };
 
       resolvConf = {

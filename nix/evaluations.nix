@@ -2,7 +2,6 @@
 #
 # Reading an option that differs between machines throws in a shared evaluation (modules/per-machine.nix). If that happens, the
 # profile's machines are evaluated separately, which takes seconds and hundreds of megabytes for each, but is always right.
-# The throw does not see a profile that reads networking.firewall.allowedTCPPorts: it gets the ports of the profile.
 {
   lib,
   # From a list of modules to an evaluated system.
@@ -18,10 +17,6 @@ let
   perMachine = removeAttrs machineOptions.options.nixvm [
     "isShared"
     "perMachine"
-  ];
-  portOptions = [
-    "allowedTCPPorts"
-    "allowedUDPPorts"
   ];
 
   # What the profile itself defines of options that differ between machines: a key for all of them, for example.
@@ -45,9 +40,7 @@ let
     in
     {
       nixvm = from options.nixvm perMachine;
-      networking = from options.networking { hostName = null; } // {
-        firewall = from options.networking.firewall (lib.genAttrs portOptions (_: null));
-      };
+      networking = from options.networking { hostName = null; };
     };
 
   # Evaluates everything that machines share: the system, and what image.nix makes their disks of.
@@ -114,12 +107,7 @@ in
           ../modules/options.nix
           ../modules/per-machine.nix
           {
-            options.networking = {
-              hostName = lib.mkOption { type = lib.types.str; };
-              firewall = lib.genAttrs portOptions (
-                _: lib.mkOption { type = lib.types.listOf lib.types.port; }
-              );
-            };
+            options.networking.hostName = lib.mkOption { type = lib.types.str; };
             config = profile.definitions;
           }
           folder

@@ -102,10 +102,6 @@ let
     { networking, nixvm, ... }:
     let
       lines = lib.concatMapStrings (line: "${toString line}\n");
-      ports = {
-        tcp = networking.firewall.allowedTCPPorts;
-        udp = networking.firewall.allowedUDPPorts;
-      };
       accept =
         protocol: list:
         lib.optionalString (
@@ -120,8 +116,10 @@ let
       "authorized_keys/admin" = lines nixvm.adminKeys;
       "authorized_keys/user" = lines nixvm.userKeys;
       # One for each firewall that NixOS has.
-      ports = lines (map (port: "tcp ${toString port}") ports.tcp ++ map (port: "udp ${toString port}") ports.udp);
-      "nftables.d/ports.nft" = accept "tcp" ports.tcp + accept "udp" ports.udp;
+      ports = lines (
+        map (port: "tcp ${toString port}") nixvm.tcpPorts ++ map (port: "udp ${toString port}") nixvm.udpPorts
+      );
+      "nftables.d/ports.nft" = accept "tcp" nixvm.tcpPorts + accept "udp" nixvm.udpPorts;
     }
     // lib.optionalAttrs (nixvm.rootPasswordHash != null) {
       root_password_hash = "${nixvm.rootPasswordHash}\n";

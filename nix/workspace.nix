@@ -93,14 +93,32 @@ let
     }
   );
 
-  machineImage =
-    system: name:
-    let
-      profileName = profileOf name;
-      profile = evaluatedProfiles.${system}.${profileName};
-    in
-    images.${system}.machine name (
+  evaluatedMachines = eachSystem (
+    system:
+    lib.genAttrs machineNames (
+      name:
+      let
+        profileName = profileOf name;
+        profile = evaluatedProfiles.${system}.${profileName};
+      in
       evaluations.${system}.machine profile profileName (machines + "/${name}") // { inherit profileName; }
+    )
+  );
+  machineImages = eachSystem (
+    system: lib.mapAttrs images.${system}.machine evaluatedMachines.${system}
+  );
+
+  # The images of all machines that share their profile's evaluation. Building a hundred takes as long as building a few; the
+  # others would need a hundred evaluations in one process.
+  sharingImages =
+    system:
+    pkgsFor.${system}.linkFarm "nixvm-machines" (
+      lib.mapAttrsToList
+        (name: _: {
+          inherit name;
+          path = machineImages.${system}.${name};
+        })
+        (lib.filterAttrs (_: machine: machine.shares) evaluatedMachines.${system})
     );
 
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
@@ -159,9 +177,10 @@ in
     {
       nixvm = nixvm.${system};
       default = nixvm.${system};
+      machines = sharingImages system;
     }
     // prefixed "profile" (lib.mapAttrs (name: _: images.${system}.profile name) profileFiles)
-    // prefixed "vm" (lib.genAttrs machineNames (machineImage system))
+    // prefixed "vm" machineImages.${system}
   );
 
   apps = eachSystem (

@@ -164,7 +164,7 @@ fn modules_hold_what_the_machine_declares() {
         .unwrap();
     let seen: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(seen[0]["networking"]["hostName"], "Web-1");
-    assert_eq!(seen[0]["networking"]["firewall"]["allowedTCPPorts"], serde_json::json!([22, 80, 443]));
+    assert_eq!(seen[0]["nixvm"]["tcpPorts"], serde_json::json!([22, 80, 443]));
     let keys = &seen[0]["nixvm"]["adminKeys"];
     assert_eq!(*keys, serde_json::json!([format!("{KEY} {ODD}"), format!("restrict {KEY}")]));
     assert_eq!(seen[0]["nixvm"]["resolvConf"], ResolvConf::default().as_str());

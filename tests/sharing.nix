@@ -7,27 +7,17 @@
   profile ? "core",
 }:
 let
-  # Not as flakes: Nix would copy all of nixpkgs to the store.
-  isNixos = builtins.pathExists (nixpkgs + "/nixos/lib/eval-config.nix");
-  inherit (if isNixos then { lib = import (nixpkgs + "/lib"); } else (import (nixpkgs + "/flake.nix")).outputs { }) lib;
-  nixosSystem =
-    if isNixos then
-      arguments: import (nixpkgs + "/nixos/lib/eval-config.nix") ({ system = null; } // arguments)
-    else
-      lib.nixosSystem;
+  inherit (import ./nixpkgs.nix nixpkgs) isNixos lib nixosSystem profileFiles;
   pkgs = import nixpkgs { system = builtins.currentSystem; };
 
-  files = lib.mapAttrs' (
-    file: _: lib.nameValuePair (lib.removeSuffix ".nix" file) (../profiles + "/${file}")
-  ) (builtins.readDir ../profiles);
   evaluate =
     modules:
     (nixosSystem {
-      specialArgs.profiles = files;
+      specialArgs.profiles = profileFiles;
       modules = [
         ../modules
         { nixpkgs.pkgs = pkgs; }
-        files.${profile}
+        profileFiles.${profile}
       ]
       ++ modules;
     }).config;

@@ -54,7 +54,7 @@ fn read(path: &Path) -> Result<Option<String>> {
 }
 
 pub fn forget(setup: &Setup, name: &MachineName, number: u32) -> Result<()> {
-    remove_folder(&folder(setup, name, number))
+    file::remove_folder(&folder(setup, name, number))
 }
 
 /// Removes what nixvm makes from a machine's files and makes again when needed: its rendered module, the link to its image, its
@@ -64,12 +64,6 @@ pub fn remove_outputs(setup: &Setup, name: &MachineName) -> Result<()> {
     render::remove(&workspace.rendered_dir(), name)?;
     file::remove(&workspace.build_dir().join(format!("vm-{name}")))?;
     file::remove(&workspace.known_hosts_dir().join(name.as_str())).map(drop)
-}
-
-/// Removes a folder of nixvm's own output with everything in it, if it exists.
-pub fn remove_folder(folder: &Path) -> Result<()> {
-    let cannot = || Failure::user(format!("cannot remove `{}`", folder.display()));
-    file::existing(fs::remove_dir_all(folder)).explain(cannot).map(drop)
 }
 
 #[cfg(test)]

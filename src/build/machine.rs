@@ -1,18 +1,22 @@
-//! Builds a machine's image, and decides which generation it is.
+//! Builds the images of machines.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use crate::build::{Sources, flake};
-use crate::error::{Failure, Result};
+use crate::build::{Sources, Wanted, flake};
+use crate::error::{Failure, Kind, Report, Result};
+use crate::file::{self, UnfinishedFolder};
 use crate::host::{Setup, Watch};
-use crate::model::record::Generations;
-use crate::model::{Generation, Machine, MachineName};
-use crate::nix;
+use crate::model::{Generation, MachineName};
 use crate::nix::image::Image;
+use crate::nix::{self, Flake};
 use crate::render::{self, Rendered};
+
+use super::wanted::Written;
+
+/// The flake's output with the images of all machines that share the evaluation of their profile: a folder with a link for each.
+const SHARING: &str = "machines";
 
 /// A machine whose image was built.
 #[derive(Debug, Clone, Serialize)]
@@ -37,105 +41,129 @@ pub struct BuiltMachine {
     pub sources: Sources,
 }
 
-/// Builds a machine's image; `known` are the builds that the machine has. A build that fails changes nothing but Nix's store.
+/// Builds a machine's image. A build that fails changes nothing but Nix's store.
+pub fn build_machine(setup: &Setup, wanted: &Wanted, watch: &dyn Watch) -> Result<BuiltMachine> {
+    let mut results = build_machines(setup, std::slice::from_ref(wanted), watch)?;
+    results.pop().unwrap_or_else(|| Err(Failure::bug("a build of nothing").into()))
+}
+
+/// Builds the images of machines from one copy of the flake, and returns a result for each, in the same order. A build that
+/// fails changes nothing but Nix's store.
 ///
-/// A build with the inputs (the machine's files, modules, profiles, nixpkgs) of a known one gets its number, and so comes out
-/// the same, byte for byte. One that turns out to be the same system as the current generation, though its inputs differ, is
-/// that generation: its image is in the pool already. Any other build is the next generation.
-pub fn build_machine(
+/// Machines that share the evaluation of their profile are built by one process of Nix, however many they are. Each of the others
+/// has a process to itself, because together they would take hundreds of megabytes of memory each.
+///
+/// # Errors
+/// Something that all machines need is wrong, such as the flake, or the command was interrupted.
+pub fn build_machines(
     setup: &Setup,
-    machine: &Machine,
-    known: Option<&Generations>,
+    wanted: &[Wanted],
     watch: &dyn Watch,
-) -> Result<BuiltMachine> {
-    build_beside(setup, machine, &setup.workspace.machine_dir(&machine.name), known, watch)
-}
-
-/// Builds the image of a new machine that has no folder yet; the files that its `extra.nix` names are in `beside`.
-pub fn build_beside(
-    setup: &Setup,
-    machine: &Machine,
-    beside: &Path,
-    known: Option<&Generations>,
-    watch: &dyn Watch,
-) -> Result<BuiltMachine> {
-    let generation = |inputs: &str| match known.and_then(|known| known.with_digest(inputs)) {
-        Some(made) => made.generation(),
-        None => Generation { number: known.map_or(1, Generations::next), digest: inputs.to_owned() },
-    };
-    let mut built = build_image(setup, machine, beside, generation, watch)?;
-    let same = known.map(Generations::current).filter(|current| {
-        current.number != built.generation.number
-            && current.fingerprint.as_deref() == Some(&built.image.fingerprint)
-    });
-    if let Some(current) = same {
-        built.generation = current.generation();
-        built.rendered = render::write(&setup.workspace.rendered_dir(), machine, &built.generation)?;
+) -> Result<Vec<Result<BuiltMachine>>> {
+    let checked: Vec<Result<()>> = wanted.iter().map(|wanted| wanted.check(setup)).collect();
+    if checked.iter().all(Result::is_err) {
+        return Ok(checked.into_iter().filter_map(Result::err).map(Err).collect());
     }
-    note_built(&built, same.is_some(), watch);
-    Ok(built)
-}
-
-/// Builds a machine's image as its next generation, even if it is a known system, so that its boot volume is a new one.
-pub fn build_next(
-    setup: &Setup,
-    machine: &Machine,
-    known: &Generations,
-    watch: &dyn Watch,
-) -> Result<BuiltMachine> {
-    let next = |inputs: &str| Generation { number: known.next(), digest: inputs.to_owned() };
-    let built = build_image(setup, machine, &setup.workspace.machine_dir(&machine.name), next, watch)?;
-    note_built(&built, false, watch);
-    Ok(built)
-}
-
-fn note_built(built: &BuiltMachine, same: bool, watch: &dyn Watch) {
-    let BuiltMachine { machine: name, generation: Generation { number, .. }, .. } = built;
-    watch.done(&if same {
-        format!("Built {name}: it is the same system as generation {number}")
-    } else {
-        format!("Built {name}, generation {number}")
-    });
-    note_not_carried_out(name.as_str(), &built.not_carried_out, watch);
-}
-
-/// Builds a machine's image as the generation that `generation` chooses for the digest of its inputs.
-fn build_image(
-    setup: &Setup,
-    machine: &Machine,
-    beside: &Path,
-    generation: impl FnOnce(&str) -> Generation,
-    watch: &dyn Watch,
-) -> Result<BuiltMachine> {
-    let name = &machine.name;
-    setup.workspace.check_profile(&machine.profile)?;
-    if let Some(extra) = &machine.extra {
-        // A syntax error is reported before Nix is run.
-        render::syntax::check(&format!("machines/{name}/extra.nix"), extra)?;
-    }
-    render::require_ours(&setup.workspace.rendered_dir().join(name.as_str()))?;
-    let mut made = None;
-    let render = |machines: &Path, flake_digest: &str| -> Result<()> {
-        let companions = machine.extra.as_deref().map(|extra| render::companions(beside, name, extra));
-        let companions = companions.transpose()?.unwrap_or_default();
-        let companions = render::copy_companions(&machines.join(name.as_str()), &companions)?;
-        let inputs = [render::digest(machine), flake_digest.to_owned(), companions].join("\n");
-        let inputs = format!("{:x}", Sha256::digest(inputs.trim_end()));
-        let generation = generation(&inputs);
-        let rendered = render::write(machines, machine, &generation)?;
-        made = Some((inputs, generation, rendered));
+    let mut written = Vec::new();
+    let render = |machines: &Path, flake_digest: &str| {
+        for (wanted, checked) in wanted.iter().zip(checked) {
+            let one = checked.and_then(|()| wanted.render(machines, flake_digest));
+            if one.is_err() {
+                // Nix must not find half a machine.
+                file::remove_folder(&machines.join(wanted.machine.name.as_str()))?;
+            }
+            written.push(one);
+        }
         Ok(())
     };
     let flake = flake::prepare(setup, render, watch)?;
-    let (inputs, generation, rendered) = made.ok_or_else(|| Failure::bug("a build of nothing"))?;
-    let sources = Sources::of(&flake.folder, &flake.machines.join(name.as_str()), name)?;
+    let build = Build { setup, flake, watch };
+    let several = written.iter().filter(|one| one.is_ok()).count() > 1;
+    let sharing = if several { build.sharing()? } else { None };
+    let mut results = Vec::new();
+    for (wanted, written) in wanted.iter().zip(written) {
+        match written.and_then(|written| build.one(wanted, written, sharing.as_ref())) {
+            Err(error) if is_interrupted(&error) => return Err(error),
+            result => results.push(result),
+        }
+    }
+    Ok(results)
+}
 
-    let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
-    watch.step(&format!("Building {name} from profile {}", machine.profile));
-    let folder = nix::build(&flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?;
-    let image = Image::read(&folder)?;
-    let (machine, not_carried_out) = (name.clone(), image.not_carried_out.clone());
-    Ok(BuiltMachine { machine, generation, inputs, out_link, not_carried_out, image, rendered, sources })
+/// The images of the machines that share.
+struct Sharing {
+    /// A folder in Nix's store, with a link for each.
+    folder: PathBuf,
+    /// Keeps them from Nix's garbage collector until each has a link in the workspace.
+    _link: UnfinishedFolder,
+}
+
+/// A build of machines from one copy of the flake.
+struct Build<'a> {
+    setup: &'a Setup,
+    flake: Flake,
+    watch: &'a dyn Watch,
+}
+
+impl Build<'_> {
+    /// Builds all machines that share. If this fails, it returns `None`: each machine is then built by itself, so that the error is
+    /// that of its machine.
+    fn sharing(&self) -> Result<Option<Sharing>> {
+        self.watch.step("Building the machines' images");
+        let build_dir = self.setup.workspace.build_dir();
+        file::create_folder(&build_dir)?;
+        let links = file::private_folder_in(&build_dir)?;
+        let link = links.path().join(SHARING);
+        match nix::build(&self.flake, SHARING, &link, |event| self.watch.nix(&event)) {
+            Ok(folder) => Ok(Some(Sharing { folder, _link: links })),
+            Err(error) if is_interrupted(&error) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Builds a machine, or takes its image from `sharing` if it is there.
+    fn one(&self, wanted: &Wanted, written: Written, sharing: Option<&Sharing>) -> Result<BuiltMachine> {
+        let Build { setup, flake, watch } = self;
+        let name = &wanted.machine.name;
+        let Written { generation, inputs, rendered } = written;
+        let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
+        let shared = sharing.map(|sharing| sharing.folder.join(name.as_str()));
+        let folder = match shared.filter(|image| image.exists()) {
+            Some(image) => nix::keep(&image, &out_link)?,
+            None => {
+                watch.step(&format!("Building {name} from profile {}", wanted.machine.profile));
+                nix::build(flake, &format!("vm-{name}"), &out_link, |event| watch.nix(&event))?
+            }
+        };
+        let image = Image::read(&folder)?;
+        let mut built = BuiltMachine {
+            machine: name.clone(),
+            generation,
+            inputs,
+            out_link,
+            not_carried_out: image.not_carried_out.clone(),
+            image,
+            rendered,
+            sources: Sources::of(&flake.folder, &flake.machines.join(name.as_str()), name)?,
+        };
+        let same = wanted.same(&built.generation, &built.image);
+        let number = same.as_ref().unwrap_or(&built.generation).number;
+        watch.done(&if same.is_some() {
+            format!("Built {name}: it is the same system as generation {number}")
+        } else {
+            format!("Built {name}, generation {number}")
+        });
+        note_not_carried_out(name.as_str(), &built.not_carried_out, *watch);
+        if let Some(generation) = same {
+            built.rendered = render::write(&setup.workspace.rendered_dir(), wanted.machine, &generation)?;
+            built.generation = generation;
+        }
+        Ok(built)
+    }
+}
+
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    Report::of(error).exit_code == Kind::Interrupted.exit_code()
 }
 
 /// Warns of what `whose` asks for and its guest lacks.

@@ -6,6 +6,8 @@ pub mod inputs;
 pub mod kept;
 mod machine;
 mod sources;
+mod wanted;
 
-pub use machine::{BuiltMachine, build_beside, build_machine, build_next, note_not_carried_out};
+pub use machine::{BuiltMachine, build_machine, build_machines, note_not_carried_out};
 pub use sources::{OptionChange, SourceChange, Sources};
+pub use wanted::Wanted;

@@ -26,19 +26,23 @@ pub fn each<T: Serialize>(
     if names.len() > 1 {
         ops::require_all(call, &names)?;
     }
+    let work = names.iter().map(|name| (name, call.machine(name).and_then(|setup| work(&setup, name))));
+    Ok(Shown::said(&all_of(work)?))
+}
+
+/// Returns the results of work on machines. If it failed for some, the error names each; of a single machine it is the work's own.
+pub fn all_of<'a, T>(work: impl ExactSizeIterator<Item = (&'a MachineName, Result<T>)>) -> Result<Vec<T>> {
+    let of = work.len();
     let mut results = Vec::new();
     let mut failed = Vec::new();
-    for name in &names {
-        match call.machine(name).and_then(|setup| work(&setup, name)) {
+    for (name, result) in work {
+        match result {
             Ok(result) => results.push(result),
-            Err(error) if names.len() == 1 || is(&error, Kind::Interrupted) => return Err(error),
+            Err(error) if of == 1 || is(&error, Kind::Interrupted) => return Err(error),
             Err(error) => failed.push((name, error)),
         }
     }
-    if failed.is_empty() {
-        return Ok(Shown::said(&results));
-    }
-    Err(some_failed(&failed, names.len()).into())
+    if failed.is_empty() { Ok(results) } else { Err(some_failed(&failed, of).into()) }
 }
 
 fn is(error: &anyhow::Error, kind: Kind) -> bool {

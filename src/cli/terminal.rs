@@ -113,10 +113,11 @@ impl Watch for Terminal {
     }
 
     fn nix(&self, event: &Event) {
-        if let Some(text) = event.told()
-            && self.told.borrow_mut().insert(text.to_owned())
-        {
-            self.note(text);
+        if let Some(text) = event.told() {
+            if self.told.borrow_mut().insert(text.to_owned()) {
+                self.note(text);
+            }
+            return;
         }
         match event {
             Event::BuildLine(text) if self.volume >= Volume::BuildLogs => self.line(text),

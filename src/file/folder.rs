@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 
 use super::owner::{give_to_owner_of, hinted};
+use super::read::existing;
 use super::unfinished::UnfinishedFolder;
 use crate::error::{Explain, Failure, Result};
 
@@ -54,6 +55,12 @@ fn make_folders(path: &Path, mode: u32) -> Result<()> {
 pub fn private_folder_in(folder: &Path) -> Result<UnfinishedFolder> {
     UnfinishedFolder::create_in(folder)
         .explain(|| Failure::user(format!("cannot make a folder in {}", folder.display())))
+}
+
+/// Removes a folder with everything in it, if it exists.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    let cannot = || Failure::user(format!("cannot remove `{}`", folder.display()));
+    existing(fs::remove_dir_all(folder)).explain(cannot).map(drop)
 }
 
 /// Moves the folder `new` to `target`. The old contents are at `new` afterwards, or gone.

@@ -61,13 +61,15 @@ pub fn without_listener(
 fn open(generation: &Path) -> Option<OpenPorts> {
     let module = file::read(&generation.join(MODULE)).ok()??;
     let defined = definitions(&module)?;
-    let ports = |option: &str| {
-        let list = defined.get(option)?.strip_prefix('[')?.strip_suffix(']')?;
+    // The second name is that of an older nixvm.
+    let ports = |option: &str, former: &str| {
+        let list =
+            defined.get(option).or_else(|| defined.get(former))?.strip_prefix('[')?.strip_suffix(']')?;
         list.split_whitespace().map(|port| port.parse::<u16>().ok()).collect::<Option<Vec<u16>>>()
     };
     Some(OpenPorts {
-        tcp: ports("networking.firewall.allowedTCPPorts")?,
-        udp: ports("networking.firewall.allowedUDPPorts")?,
+        tcp: ports("nixvm.tcpPorts", "networking.firewall.allowedTCPPorts")?,
+        udp: ports("nixvm.udpPorts", "networking.firewall.allowedUDPPorts")?,
     })
 }
 

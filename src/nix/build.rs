@@ -1,5 +1,6 @@
 //! The flake as nixvm uses it: which inputs it gets, and the commands run on it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -96,6 +97,18 @@ pub fn build(
     })?;
     file::give_to_owner(out_link)?;
     store_path(&printed, "build")
+}
+
+/// Makes `out_link` lead to a path in the store, which protects it from the garbage collector; returns the path.
+pub fn keep(image: &Path, out_link: &Path) -> Result<PathBuf> {
+    let path = fs::canonicalize(image).explain(|| Failure::unreadable(image))?;
+    if fs::read_link(out_link).is_ok_and(|target| target == path) {
+        return Ok(path);
+    }
+    answered(nix().args(["build", "--out-link"]).arg(out_link).arg(&path).output())
+        .explain(|| Failure::user(format!("cannot keep {} from Nix's garbage collector", path.display())))?;
+    file::give_to_owner(out_link)?;
+    Ok(path)
 }
 
 pub fn develop(flake: &Flake, workspace: &Path) -> Command {

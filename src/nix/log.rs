@@ -58,12 +58,18 @@ pub enum Activity {
 }
 
 impl Event {
-    /// Returns a message of one of nixvm's own builders to the user: a line that begins with `nixvm: `.
+    /// Returns a message to the user from nixvm's own builders and modules: a line of a builder that begins with `nixvm: `, or a
+    /// warning that does.
     pub fn told(&self) -> Option<&str> {
-        match self {
-            Event::BuildLine(text) => text.strip_prefix("nixvm: "),
-            _ => None,
-        }
+        let text = match self {
+            Event::BuildLine(text) => text,
+            // `builtins.warn`, and what older versions of Nix have in its place.
+            Event::Message { text, .. } => ["evaluation warning: ", "trace: warning: "]
+                .iter()
+                .find_map(|mark| text.strip_prefix(mark))?,
+            _ => return None,
+        };
+        text.strip_prefix("nixvm: ")
     }
 
     /// Returns the text of this event that could explain a failure.
@@ -182,7 +188,11 @@ mod tests {
         let line = |text: &str| Event::BuildLine(text.to_owned());
         assert_eq!(line("nixvm: no root").told(), Some("no root"));
         assert_eq!((line("warning: nixvm: x").told(), line("nixvm-base> x").told()), (None, None));
-        assert_eq!(Event::Message { level: 1, text: "nixvm: x".into() }.told(), None);
+        let message = |text: &str| Event::Message { level: 0, text: text.to_owned() };
+        for warning in ["evaluation warning: nixvm: core reads x", "trace: warning: nixvm: core reads x"] {
+            assert_eq!(message(warning).told(), Some("core reads x"));
+        }
+        assert_eq!((message("nixvm: x").told(), message("evaluation warning: x").told()), (None, None));
     }
 
     #[test]

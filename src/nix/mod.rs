@@ -13,7 +13,7 @@ mod output;
 pub mod reference;
 mod version;
 
-pub use build::{Flake, MISSING, add_to_store, build, develop, lock, pinned};
+pub use build::{Flake, MISSING, add_to_store, build, develop, keep, lock, pinned};
 pub use flake::{Staged, stage};
 pub use lock::{Lock, Locked, Moved};
 pub use log::{BuildProgress, Event};

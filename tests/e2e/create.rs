@@ -101,13 +101,19 @@ pub fn what_is_declared_arrives_byte_for_byte(world: &mut World) -> Result<Outco
     same("the domain's UUID", &uuid, machine_id.trim());
     let mac = host::attribute(&domain, "mac", "address").context("the domain has no MAC")?;
     same("the domain's MAC", mac, world.file(A, "mac-address")?.trim());
+    let hosts = in_guest("/etc/hosts")?;
+    ensure!(
+        hosts.contains("127.0.0.1 localhost\n")
+            && hosts.ends_with(&format!("\n127.0.0.2 {}\n", hostname.trim())),
+        "hosts is {hosts:?}"
+    );
     same("resolv.conf", &in_guest("/etc/resolv.conf")?, &world.file(A, "resolv.conf")?);
 
     // The key's comment is the odd one: the agent gave it to `create`, which wrote it to the file.
     let admin_keys = world.file(A, "admin_authorized_keys")?;
     ensure!(admin_keys.contains(ODD), "the agent's comment is not in admin_authorized_keys: {admin_keys}");
     for (user, declared) in [("admin", &admin_keys), ("user", &world.file(A, "user_authorized_keys")?)] {
-        let found = in_guest(&format!("/etc/ssh/authorized_keys.d/{user}"))?;
+        let found = in_guest(&format!("/nix/.delta/machine/authorized_keys/{user}"))?;
         same(&format!("keys of {user}"), &lines(&found), &lines(declared));
     }
 

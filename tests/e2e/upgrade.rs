@@ -120,8 +120,11 @@ pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
     extra(world, GOOD)?;
     let ports = world.file(U, "tcp_ports")?;
     host::write_private(&world.machine_dir(U).join("tcp_ports"), &format!("{ports}{PORT}\n"))?;
+    // Until now it lets in admin alone.
+    let keys = world.file(U, "admin_authorized_keys")?;
+    host::write_private(&world.machine_dir(U).join("user_authorized_keys"), &keys)?;
     let diff = world.nixvm(&["diff", U])?.ok()?;
-    for word in ["tcp_ports", PORT, "extra.nix", "e2e-upgraded", "packages:"] {
+    for word in ["tcp_ports", PORT, "user_authorized_keys", "extra.nix", "e2e-upgraded", "packages:"] {
         ensure!(diff.stdout.contains(word), "`diff` does not tell of {word}:\n{diff}");
     }
     host::unchanged("`diff`", &untouched, &facts(world)?)?;
@@ -136,6 +139,8 @@ pub fn promise_4_an_upgrade_costs_one_reboot_and_a_failed_build_nothing(
     let rules = "cat /etc/e2e-upgraded; nft list ruleset 2>/dev/null || iptables-save";
     let seen = world.guest_root(U, rules)?.ok()?;
     ensure!(seen.stdout.starts_with("yes\n") && seen.stdout.contains(PORT), "not as declared:\n{seen}");
+    let user = world.nixvm(&["ssh", U, "user", "--", "id", "-un"])?.ok()?;
+    ensure!(user.text() == "user", "the new key of user does not let in:\n{user}");
     ensure!(numbers(world)? == (2, 2), "generations are {:?}", generations(world)?);
     ensure!(generations(world)?[1]["health"] == "healthy", "generations are {:?}", generations(world)?);
     let downtime = json[0]["downtime"].as_f64().context("no downtime was measured")?;

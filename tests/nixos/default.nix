@@ -9,14 +9,7 @@
   nixpkgs,
 }:
 let
-  # Not as flakes: Nix would copy all of nixpkgs to the store.
-  isNixos = builtins.pathExists (nixpkgs + "/nixos/lib/eval-config.nix");
-  inherit (if isNixos then { lib = import (nixpkgs + "/lib"); } else (import (nixpkgs + "/flake.nix")).outputs { }) lib;
-  nixosSystem =
-    if isNixos then
-      arguments: import (nixpkgs + "/nixos/lib/eval-config.nix") ({ system = null; } // arguments)
-    else
-      lib.nixosSystem;
+  inherit (import ../nixpkgs.nix nixpkgs) isNixos lib nixosSystem;
   pkgs = import nixpkgs {
     system = builtins.currentSystem;
     config.allowUnfree = true;

@@ -1,24 +1,22 @@
 //! `build`, `build-all` and `list-profiles`.
 
-use crate::cli::{Shown, Terminal, machine_name, table, typed};
+use crate::cli::{Shown, Terminal, all_of, machine_name, table, typed};
 use crate::error::Result;
-use crate::model::ProfileName;
+use crate::model::{MachineName, ProfileName};
 use crate::ops::{self, Call, Setup};
 
 #[derive(Debug, clap::Args)]
 pub struct Build {
     /// Profiles to build [default: core]
     profiles: Vec<String>,
-    /// Build the image of this machine instead
-    #[arg(long, value_name = "NAME", conflicts_with = "profiles")]
-    machine: Option<String>,
+    /// Build the images of these machines instead
+    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "profiles")]
+    machine: Vec<String>,
 }
 
 pub fn run(call: &Call, args: &Build, terminal: &Terminal) -> Result<Shown> {
-    if let Some(name) = &args.machine {
-        let name = machine_name(name)?;
-        let built = ops::build_declared(&call.machine(&name)?, &name, terminal)?;
-        return Ok(Shown::new(&built, built.out_link.display().to_string()));
+    if !args.machine.is_empty() {
+        return build_machines(call, &args.machine, terminal);
     }
     let names: Vec<&str> = match args.profiles.as_slice() {
         [] => vec!["core"],
@@ -26,6 +24,17 @@ pub fn run(call: &Call, args: &Build, terminal: &Terminal) -> Result<Shown> {
     };
     let names = names.into_iter().map(|name| typed(name.parse())).collect::<Result<_>>()?;
     build(call.host(), names, terminal)
+}
+
+fn build_machines(call: &Call, names: &[String], terminal: &Terminal) -> Result<Shown> {
+    let names: Vec<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+    let results = ops::build_declared(call, &names, terminal)?;
+    let built = all_of(names.iter().zip(results))?;
+    let links: Vec<String> = built.iter().map(|built| built.out_link.display().to_string()).collect();
+    Ok(match built.as_slice() {
+        [only] => Shown::new(only, links.concat()),
+        all => Shown::new(&all, links.join("\n")),
+    })
 }
 
 pub fn all(call: &Call, terminal: &Terminal) -> Result<Shown> {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, build_machine, flake, note_not_carried_out};
+use crate::build::{BuiltMachine, Wanted, build_machines, flake, note_not_carried_out};
 use crate::config;
 use crate::error::{Explain, Failure, Result};
-use crate::host::{Setup, Watch};
+use crate::host::{Call, Setup, Watch};
 use crate::model::{MachineName, ProfileName};
 use crate::nix;
 use crate::nix::image;
@@ -59,11 +59,22 @@ pub fn build_profile(setup: &Setup, profile: &ProfileName, watch: &dyn Watch) ->
     Ok(BuiltProfile { profile: profile.clone(), out_link, base_bytes, not_carried_out })
 }
 
-/// Builds the image of a declared machine, as its next generation, without touching libvirt.
-pub fn build_declared(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<BuiltMachine> {
-    let machine = config::load(&setup.workspace, name)?;
-    // Where libvirt does not answer, the image is built as a first generation.
-    let known =
-        setup.hypervisor().and_then(|host| host.own(name)).ok().map(|it| it.metadata().generations.clone());
-    build_machine(setup, &machine, known.as_ref(), watch)
+/// Builds the images of declared machines, as their next generations, without touching libvirt. Returns a result for each.
+pub fn build_declared(
+    call: &Call,
+    names: &[MachineName],
+    watch: &dyn Watch,
+) -> Result<Vec<Result<BuiltMachine>>> {
+    let declared = names.iter().map(|name| {
+        let setup = call.machine(name)?;
+        let machine = config::load(&setup.workspace, name)?;
+        // Where libvirt does not answer, the image is built as a first generation.
+        let domain = setup.hypervisor().and_then(|host| host.own(name));
+        Ok((machine, domain.ok().map(|domain| domain.metadata().generations.clone())))
+    });
+    let declared = declared.collect::<Result<Vec<_>>>()?;
+    let setup = call.host();
+    let wanted: Vec<Wanted> =
+        declared.iter().map(|(machine, known)| Wanted::declared(setup, machine, known.as_ref())).collect();
+    build_machines(setup, &wanted, watch)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::build::{SourceChange, build_machine, kept};
+use crate::build::{SourceChange, Wanted, build_machine, kept};
 use crate::config;
 use crate::error::Result;
 use crate::file;
@@ -21,14 +21,20 @@ use crate::work::generations::running;
 /// always differ and come from none.
 const FILES: [(&str, &str); 9] = [
     ("networking.hostName", "hostname"),
-    ("networking.firewall.allowedTCPPorts", "tcp_ports"),
-    ("networking.firewall.allowedUDPPorts", "udp_ports"),
+    ("tcpPorts", "tcp_ports"),
+    ("udpPorts", "udp_ports"),
     ("profile", "profile"),
     ("machineId", "machine-id"),
     ("adminKeys", "admin_authorized_keys"),
     ("userKeys", "user_authorized_keys"),
     ("resolvConf", "resolv.conf"),
     (PASSWORD, "self-contained"),
+];
+
+/// Options as the modules of an older nixvm name them, and as they are called today.
+const FORMER: [(&str, &str); 2] = [
+    ("networking.firewall.allowedTCPPorts", "tcpPorts"),
+    ("networking.firewall.allowedUDPPorts", "udpPorts"),
 ];
 
 /// The option that holds a secret, in a self-contained machine.
@@ -81,7 +87,7 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
     let domain = setup.hypervisor()?.own(name)?;
     let machine = config::load(&setup.workspace, name)?;
     let (metadata, running) = (domain.metadata().clone(), running(&domain)?);
-    let built = build_machine(setup, &machine, Some(&metadata.generations), watch)?;
+    let built = build_machine(setup, &Wanted::declared(setup, &machine, Some(&metadata.generations)), watch)?;
     let current = metadata.current();
     let old = kept::folder(setup, name, current.number);
     let same = current.number == built.generation.number;
@@ -144,7 +150,9 @@ fn modules(before: &str, after: &str) -> Vec<FileChange> {
 
 /// Returns the values in a rendered module by option; the template writes each on a line of its own.
 fn options(module: &str) -> BTreeMap<&str, &str> {
-    module.lines().filter_map(|line| line.trim().strip_suffix(';')?.split_once(" = ")).collect()
+    let lines = module.lines().filter_map(|line| line.trim().strip_suffix(';')?.split_once(" = "));
+    let today = |name| FORMER.iter().find(|(former, _)| *former == name).map_or(name, |(_, today)| *today);
+    lines.map(|(name, value)| (today(name), value)).collect()
 }
 
 /// Returns the lines that only one of two files has; `None` where the files are equal.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, build_beside, kept};
+use crate::build::{BuiltMachine, Wanted, build_machine, kept};
 use crate::config;
 use crate::disks::{data_capacity, free_stem, layer_of, next_layer};
 use crate::error::{Failure, Result};
+use crate::file;
 use crate::host::{Setup, Watch, accelerator, moved, preflight};
 use crate::hypervisor::BackupRequest;
 use crate::model::volume::{Role, VolumeStem};
@@ -87,7 +88,8 @@ pub fn clone(
     let machine = like(setup, &original, new, data.as_ref().map(|(_, size)| *size))?;
     work.host.check_free(new, machine.machine_id)?;
     let folder = setup.workspace.machine_dir(name);
-    let built = build_beside(setup, &machine, &folder, None, watch)?;
+    let wanted = Wanted { machine: &machine, beside: folder.clone(), known: None, anew: false };
+    let built = build_machine(setup, &wanted, watch)?;
 
     let stem = free_stem(&work.host, new)?;
     let layer = next_layer(&pool, &stem)?;
@@ -99,7 +101,7 @@ pub fn clone(
         Step::Deploy(step) => {
             if matches!(step, Deploy::Boot(_)) {
                 // Left from a machine that had the name before.
-                kept::remove_folder(&kept::of_machine(setup, new))?;
+                file::remove_folder(&kept::of_machine(setup, new))?;
             }
             deployment.take(step)
         }

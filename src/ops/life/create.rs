@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, build_machine};
+use crate::build::{BuiltMachine, Wanted, build_machine};
 use crate::config::{self, NewMachine};
 use crate::disks::free_stem;
 use crate::error::Result;
@@ -55,7 +55,7 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     work.host.check_mac(name, machine.machine_id, machine.mac)?;
     memory::warn_total(&work.host, name, machine.memory, watch)?;
     subnet::note_faults(&work.host, &machine.network, watch)?;
-    let built = build_machine(setup, machine, None, watch)?;
+    let built = build_machine(setup, &Wanted::declared(setup, machine, None), watch)?;
 
     let pool = work.pool()?;
     let stem = free_stem(&work.host, name)?;

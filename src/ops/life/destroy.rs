@@ -6,6 +6,7 @@ use crate::build::kept;
 use crate::config;
 use crate::disks::{foreign, free_stem};
 use crate::error::{Failure, Result};
+use crate::file;
 use crate::host::{Setup, Watch, open_pool};
 use crate::hypervisor::{Hypervisor, Owned};
 use crate::model::MachineName;
@@ -132,7 +133,7 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         Step::PowerOff => host.own(name)?.force_off().map(drop),
         Step::Volume(volume) => pool.delete(volume).map(drop),
         Step::Undefine => host.own(name)?.undefine(),
-        Step::Kept => kept::remove_folder(&kept::of_machine(setup, name)),
+        Step::Kept => file::remove_folder(&kept::of_machine(setup, name)),
         Step::Made => kept::remove_outputs(setup, name),
         Step::Files => config::remove(&setup.workspace, name).map(drop),
     })?;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::build::{build_next, kept};
+use crate::build::{Wanted, build_machine, kept};
 use crate::config;
 use crate::disks::layers::forget_checkpoints;
 use crate::disks::{layer_of, next_layer, nvram};
 use crate::error::{Failure, Result};
+use crate::file;
 use crate::host::{Setup, Watch, check_bridge};
 use crate::hypervisor::Owned;
 use crate::journal::Intent;
@@ -146,7 +147,8 @@ pub fn recreate(
         return finish(&work, &domain, asked);
     }
     let before = domain.metadata();
-    let built = build_next(setup, &machine, &before.generations, watch)?;
+    let wanted = Wanted { anew: true, ..Wanted::declared(setup, &machine, Some(&before.generations)) };
+    let built = build_machine(setup, &wanted, watch)?;
 
     let pool = work.pool()?;
     let stem = &before.stem;
@@ -177,7 +179,7 @@ pub fn recreate(
             deployment.take(&Deploy::Define)
         }
         Step::Kept => {
-            kept::remove_folder(&kept::of_machine(setup, name))?;
+            file::remove_folder(&kept::of_machine(setup, name))?;
             kept::keep(setup, &built)
         }
         Step::Checkpoints => forget_checkpoints(&domain, watch),

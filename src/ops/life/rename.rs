@@ -12,6 +12,7 @@ use crate::build::kept;
 use crate::config;
 use crate::disks::layer_of;
 use crate::error::{Explain, Failure, Result};
+use crate::file;
 use crate::host::{Setup, Watch};
 use crate::hypervisor::is_own_checkpoint;
 use crate::model::record::Metadata;
@@ -151,7 +152,7 @@ fn tidy(setup: &Setup, old: &MachineName, new: &MachineName) -> Result<()> {
     let [from, to] = [old, new].map(|name| kept::of_machine(setup, name));
     if from.exists() {
         // Left by an earlier machine of the new name.
-        kept::remove_folder(&to)?;
+        file::remove_folder(&to)?;
         fs::rename(&from, &to).explain(|| Failure::user(format!("cannot rename {}", from.display())))?;
     }
     kept::remove_outputs(setup, old)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::backup::{self, About, Archive, Checksum};
-use crate::build::{BuiltMachine, build_beside};
+use crate::build::{BuiltMachine, Wanted, build_machine};
 use crate::config::{self, ArchivedFile, Brought};
 use crate::disks::{free_stem, highest_layer, layer_of, layers, nvram, roots};
 use crate::error::{Explain, Failure, Result};
@@ -232,7 +232,8 @@ fn built(
 ) -> Result<BuiltMachine> {
     nix::require()?;
     let known = domain.map(|domain| &domain.metadata().generations);
-    build_beside(setup, machine, beside, known, watch).inspect_err(|_| {
+    let wanted = Wanted { machine, beside: beside.to_owned(), known, anew: false };
+    build_machine(setup, &wanted, watch).inspect_err(|_| {
         if !folder {
             // Otherwise the flake would offer a machine that does not exist.
             let _ = render::remove(&setup.workspace.rendered_dir(), &machine.name);

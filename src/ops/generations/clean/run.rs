@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::build::kept;
 use crate::config;
 use crate::error::Result;
 use crate::file;
@@ -147,7 +146,7 @@ pub fn clean(setup: &Setup, agreed: &[Garbage], watch: &dyn Watch) -> Result<Vec
                 if *path == setup.workspace.rendered_dir().join(machine.as_str()) {
                     render::remove(&setup.workspace.rendered_dir(), machine)?;
                 } else if path.is_dir() {
-                    kept::remove_folder(path)?;
+                    file::remove_folder(path)?;
                 } else {
                     file::remove(path)?;
                 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, build_machine};
+use crate::build::{BuiltMachine, Wanted, build_machine};
 use crate::config;
 use crate::disks::layer_of;
 use crate::error::{Failure, Result, Said};
@@ -75,7 +75,7 @@ pub fn upgrade(
     let old = work.domain()?.metadata().clone();
     // A machine of the same name may be another workspace's.
     work.host.check_free(name, machine.machine_id)?;
-    let built = build_machine(setup, &machine, Some(&old.generations), watch)?;
+    let built = build_machine(setup, &Wanted::declared(setup, &machine, Some(&old.generations)), watch)?;
     let upgrade = Upgrade::new(&work, machine, old, built, request)?;
     let ran = upgrade.running.is_some();
     on_again(&work, ran, upgrade.run())
