@@ -1,30 +1,29 @@
 //! Several machines, one after another.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use crate::error::{Failure, Kind, Report, Result, Said};
 use crate::model::MachineName;
 use crate::ops::{self, Call, Setup};
 
-use super::input::machine_name;
+use super::selection::Machines;
 use super::shown::Shown;
 
 /// Does the same with each of the machines. If one fails, the others still have their turn.
 ///
 /// # Errors
-/// A name is not valid or that of no machine, and then nothing is done with any; one or more of them failed; an
+/// A name is not valid or that of no machine, or a pattern matches none, and then nothing is done with any; one or more of them failed; an
 /// interruption, after which no other machine is begun.
 pub fn each<T: Serialize>(
     call: &Call,
-    names: &[String],
+    machines: &Machines,
     mut work: impl FnMut(&Setup, &MachineName) -> Result<T>,
 ) -> Result<Shown> {
-    let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+    let selection = machines.select(call)?;
+    let names = selection.names();
     // With only one machine, the work's own error says more.
     if names.len() > 1 {
-        ops::require_all(call, &names)?;
+        ops::require_all(call, selection.named())?;
     }
     let mut results = Vec::new();
     let mut failed = Vec::new();

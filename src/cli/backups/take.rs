@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 
-use crate::cli::{Shown, Terminal, each};
+use crate::cli::{Machines, Shown, Terminal, each};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
@@ -21,9 +21,8 @@ A running machine keeps running. Its files and its data are written to
 DIR/NAME-YYYYmmdd-HHMMSS.tar.zst, which only you can read; a restore builds the system again from the
 files. docs/backups.md has more.")]
 pub struct Backup {
-    /// Names of the machines
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    machines: Machines,
     /// Write the archives to this folder [default: output/backups]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
@@ -35,7 +34,7 @@ pub struct Backup {
 pub fn run(call: &Call, args: &Backup, terminal: &Terminal) -> Result<Shown> {
     let folder = folder(call.host(), args.to.as_deref())?;
     let mut lines = Vec::new();
-    let shown = each(call, &args.names, |setup, name| {
+    let shown = each(call, &args.machines, |setup, name| {
         let made = ops::backup(setup, name, &folder, args.incremental, terminal)?;
         let kind =
             made.parent.as_ref().map_or_else(|| "full".to_owned(), |parent| format!("adds to {parent}"));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::cli::{Names, Shown, Terminal, each, seconds};
+use crate::cli::{Machines, Shown, Terminal, each, seconds};
 use crate::error::Result;
 use crate::ops::{self, Call, UpgradeRequest};
 
@@ -15,7 +15,7 @@ The image is built while the machine runs. A machine that comes up less healthy 
 rolled back, and the exit code is 3; docs/upgrades.md says what is checked.")]
 pub struct Upgrade {
     #[command(flatten)]
-    machines: Names,
+    machines: Machines,
     /// Do not restart a running machine: it gets the new system at its next start
     #[arg(long)]
     no_start: bool,
@@ -28,7 +28,7 @@ pub struct Upgrade {
 }
 
 pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
-    each(call, &args.machines.names, |setup, name| {
+    each(call, &args.machines, |setup, name| {
         let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
         ops::upgrade(setup, name, request, terminal)
     })
