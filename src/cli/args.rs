@@ -61,8 +61,8 @@ pub enum Command {
     Clean(generations::clean::Clean),
     /// List the generations of a machine, or keep only the newest ones
     Generations(generations::list::Generations),
-    /// Show one machine: state, address, profile, generation, disks
-    Status(Name),
+    /// Show machines: state, address, profile, generation, disks
+    Status(Machines),
     /// List all machines with state and address
     List,
     /// List the machines declared under machines/

@@ -1,6 +1,7 @@
 //! Which machines a command works on: named ones, those that match a glob, those of a profile, or all.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use glob::Pattern;
@@ -21,19 +22,60 @@ pub struct Machines {
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
-    all: All,
+    several: Several,
 }
 
+// No doc comment, as for every flattened group.
 #[derive(Debug, clap::Args)]
-pub struct All {
+pub struct Several {
     /// All machines that this workspace declares
     #[arg(long)]
     all: bool,
+    /// Work on N machines at the same time [default: by the cores, and by what the work costs]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
 }
 
 impl Machines {
     pub fn select(&self, call: &Call) -> Result<Selection> {
-        if self.all.all { Selection::all(call) } else { Selection::of(call, &self.names) }
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        self.several.or_named(call, &names)
+    }
+}
+
+impl Several {
+    pub fn all(&self) -> bool {
+        self.all
+    }
+
+    /// Returns the machines that the words name, or all.
+    pub fn or_named(&self, call: &Call, words: &[&str]) -> Result<Selection> {
+        let selection = match (self.all, words) {
+            (true, []) => Selection::all(call)?,
+            (true, [word, ..]) => {
+                return Err(Failure::usage(format!("both `--all` and {} are given", quote(word)))
+                    .hint("leave out one of the two")
+                    .into());
+            }
+            (false, []) => {
+                return Err(Failure::usage("no machine is named")
+                    .hint("give a name, a glob ('web-*'), @PROFILE, or `--all`")
+                    .into());
+            }
+            (false, words) => Selection::of(call, words)?,
+        };
+        Ok(Selection { jobs: self.jobs, ..selection })
+    }
+
+    /// Returns the machines that the first of two words names, and the other word. With `--all`, the only word is the other.
+    pub fn before<'a>(
+        &self,
+        call: &Call,
+        name: Option<&'a str>,
+        other: Option<&'a str>,
+    ) -> Result<(Selection, Option<&'a str>)> {
+        let (name, other) = if self.all && other.is_none() { (other, name) } else { (name, other) };
+        Ok((self.or_named(call, name.as_slice())?, other))
     }
 }
 
@@ -69,12 +111,13 @@ pub struct Selection {
     named: BTreeSet<MachineName>,
     /// Those that a glob, a profile or `--all` stands for.
     found: BTreeSet<MachineName>,
+    /// How many are worked on at the same time, if somebody said so.
+    jobs: Option<NonZeroUsize>,
 }
 
 impl Selection {
-    pub fn of(call: &Call, words: &[impl AsRef<str>]) -> Result<Self> {
-        let words: Vec<Word> =
-            words.iter().map(|word| typed(word.as_ref().parse())).collect::<Result<_>>()?;
+    fn of(call: &Call, words: &[&str]) -> Result<Self> {
+        let words: Vec<Word> = words.iter().map(|word| typed(word.parse())).collect::<Result<_>>()?;
         let mut selection = Selection::default();
         for word in words {
             match word {
@@ -91,7 +134,7 @@ impl Selection {
         Ok(selection)
     }
 
-    pub fn all(call: &Call) -> Result<Self> {
+    fn all(call: &Call) -> Result<Self> {
         let declared = declared(call)?;
         if declared.is_empty() {
             return Err(nothing("`--all` stands for no machine", &declared).into());
@@ -99,8 +142,31 @@ impl Selection {
         Ok(Selection { found: declared.into_iter().collect(), ..Selection::default() })
     }
 
+    /// Returns the only machine, if it was named: the result is that of one machine then, and no list.
+    pub fn only(&self) -> Option<&MachineName> {
+        self.named.first().filter(|_| self.named.len() == 1 && self.found.is_empty())
+    }
+
     pub fn named(&self) -> &BTreeSet<MachineName> {
         &self.named
+    }
+
+    pub fn jobs(&self) -> Option<NonZeroUsize> {
+        self.jobs
+    }
+
+    pub fn len(&self) -> usize {
+        self.named.len() + self.found.len()
+    }
+
+    /// Leaves out those that a pattern stands for and that do not satisfy the condition.
+    pub fn retain_found(&mut self, mut condition: impl FnMut(&MachineName) -> Result<bool>) -> Result<()> {
+        for name in std::mem::take(&mut self.found) {
+            if condition(&name)? {
+                self.found.insert(name);
+            }
+        }
+        Ok(())
     }
 
     /// Returns all of them, sorted.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use crate::cli::{Machines, Shown, Terminal, each, seconds};
+use crate::cli::{Cost, Machines, Shown, Terminal, each, seconds};
 use crate::error::Result;
-use crate::ops::{self, Call, UpgradeRequest};
+use crate::ops::{self, Call, Needs, UpgradeRequest};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -28,8 +28,10 @@ pub struct Upgrade {
 }
 
 pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
-    each(call, &args.machines, |setup, name| {
-        let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
-        ops::upgrade(setup, name, request, terminal)
-    })
+    let selection = args.machines.select(call)?;
+    let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
+    each(call, &selection, Needs::Domain, Cost::Building, terminal)?.shown(
+        |setup, name, terminal| ops::upgrade(setup, name, request, terminal),
+        |done| format!("generation {} -> {}", done.from, done.to),
+    )
 }
