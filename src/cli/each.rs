@@ -66,6 +66,10 @@ pub fn each<'a>(
 }
 
 impl<'a> Each<'a> {
+    pub fn jobs(&self) -> NonZeroUsize {
+        self.jobs
+    }
+
     /// Does the work with all of the machines. If one fails, the others still have their turn.
     pub fn run<T: Send>(
         &self,
@@ -233,10 +237,10 @@ fn some_failed<T>(turns: &[Turn<T>], interrupted: bool) -> Option<Failure> {
     let (failed, of) = (errors().count(), turns.len());
     let message = match (failed, not_begun) {
         (0, 0) => return None,
-        (0, _) => format!("{not_begun} of {of} machines were not begun; the others were done"),
+        (0, _) => format!("{not_begun} of {of} machines not begun; the others were done"),
         (_, 0) if failed == of => format!("all {of} machines failed"),
         (_, 0) => format!("{failed} of {of} machines failed; the others were done"),
-        _ => format!("{failed} of {of} machines failed, and {not_begun} were not begun"),
+        _ => format!("{failed} of {of} machines failed; {not_begun} not begun"),
     };
     Some(if interrupted && not_begun > 0 || errors().any(|error| is(error, Kind::Interrupted)) {
         Failure::interrupted().because(Failure::user(message))
@@ -277,11 +281,11 @@ mod tests {
         assert_eq!(said(vec![off(), back()], false), some(3, "all 2 machines failed"));
         let one = "1 of 2 machines failed; the others were done";
         assert_eq!(said(vec![off(), Outcome::Done(1)], false), some(1, one));
-        let rest = "1 of 3 machines failed, and 1 were not begun";
+        let rest = "1 of 3 machines failed; 1 not begun";
         assert_eq!(said(vec![Outcome::Done(1), back(), Outcome::NotBegun], false), some(3, rest));
         let stopped = Outcome::Failed(Failure::interrupted().into());
         assert_eq!(said(vec![back(), stopped], false), some(130, "interruptedall 2 machines failed"));
-        let left = "interrupted1 of 2 machines were not begun; the others were done";
+        let left = "interrupted1 of 2 machines not begun; the others were done";
         assert_eq!(said(vec![Outcome::Done(1), Outcome::NotBegun], true), some(130, left));
     }
 

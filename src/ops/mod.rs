@@ -23,10 +23,10 @@ pub use generations::clean::{Garbage, clean, garbage};
 #[cfg(test)]
 pub use generations::diff::FileChange;
 pub use generations::diff::{Changed, Diff, diff};
-pub use generations::list::{ListedGeneration, generations, keep_generations};
+pub use generations::list::{ListedGeneration, Runs, generations, keep_generations, runs};
 pub use generations::rollback::rollback;
 pub use generations::update::{Updated, update};
-pub use generations::upgrade::{UpgradeRequest, upgrade};
+pub use generations::upgrade::{Outcome, UpgradeRequest, Upgraded, upgrade};
 pub use life::clone::clone;
 pub use life::create::{create, declare};
 pub use life::destroy::{Destroyed, destroy, purge, require_something};

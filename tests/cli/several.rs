@@ -190,3 +190,34 @@ fn what_was_named_once_is_shown_as_one_and_a_pattern_as_a_list() {
     let without = run(&sandbox, &["delete-snapshot", "db"]);
     assert!(without.code == 2 && without.stderr.contains("SNAP"), "{without:?}");
 }
+
+/// No Nix is there, so every upgrade fails at its build, and changes nothing.
+#[test]
+fn the_first_upgrade_that_fails_keeps_the_others_from_being_touched() {
+    let sandbox = three();
+    for (more, failed, left) in [
+        (&[][..], &["db"][..], &["web-1", "web-2"][..]),
+        (&["--canary", "web-2"], &["web-2"], &["db", "web-1"]),
+        (&["--keep-going"], &["db", "web-1", "web-2"], &[]),
+        // Nothing is restarted: the first batch is as large as any.
+        (&["--no-start", "--batch", "2", "--jobs", "1"], &["db"], &["web-1", "web-2"]),
+    ] {
+        let ended = run(&sandbox, &[&["upgrade", "--all", "--json"][..], more].concat());
+        assert_eq!((ended.code, machines(&ended).len()), (1, 3), "{ended:?}");
+        let list: Vec<serde_json::Value> = serde_json::from_str(&ended.stdout).unwrap();
+        let names = |condition: &dyn Fn(&serde_json::Value) -> bool| -> Vec<String> {
+            let some = list.iter().filter(|one| condition(one));
+            some.map(|one| one["machine"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(&|one| one["error"].is_string()), failed, "{more:?}: {ended:?}");
+        assert_eq!(names(&|one| one["skipped"] == "not-begun"), left, "{more:?}: {ended:?}");
+        assert!(list.iter().all(|one| one["running"] == 1 && one["next"] == 1), "{ended:?}");
+        assert_eq!(ended.stderr.contains("`--keep-going` upgrades the other"), !left.is_empty(), "{ended:?}");
+    }
+    let table = run(&sandbox, &["upgrade", "--all"]);
+    let rows: Vec<Vec<&str>> = table.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["MACHINE", "SECONDS", "GENERATION", "RESULT"], "{table:?}");
+    assert_eq!(rows[2], ["web-1", "-", "1", "not", "begun"], "{table:?}");
+    let other = run(&sandbox, &["upgrade", "web-*", "--canary", "db"]);
+    assert!(other.code == 2 && other.stderr.contains("`db` is to be the first"), "{other:?}");
+}

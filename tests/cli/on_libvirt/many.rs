@@ -109,8 +109,5 @@ fn a_request_to_stop_ends_what_runs_and_begins_nothing() {
         "{list:?}"
     );
     let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(
-        said.ends_with("error: interrupted\ncause: 4 of 10 machines failed, and 6 were not begun\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("error: interrupted\ncause: 4 of 10 machines failed; 6 not begun\n"), "{said}");
 }

@@ -8,4 +8,4 @@ mod nothing;
 mod plan;
 mod run;
 
-pub use run::{UpgradeRequest, upgrade};
+pub use run::{Outcome, UpgradeRequest, Upgraded, upgrade};
