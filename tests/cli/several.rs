@@ -140,6 +140,7 @@ fn one_value_is_set_for_several_and_a_slip_is_found_first() {
         (&["db", "web", "memory=3G"][..], "3G\n"),
         (&["--all", "memory=4G"], "4G\n"),
         (&["*", "memory=5G"], "5G\n"),
+        (&["--all", "--memory", "6G"], "6G\n"),
     ] {
         let set = sandbox.run(&[&["set"][..], words].concat());
         assert_eq!((set.code, read("db"), read("web")), (0, memory.into(), memory.into()), "{set:?}");
@@ -147,12 +148,12 @@ fn one_value_is_set_for_several_and_a_slip_is_found_first() {
     }
     for (words, message) in [
         (&["db", "web", "memory"][..], "`memory` is not KEY=VALUE"),
-        (&["db", "wbe", "memory=6G"], "cannot be worked on"),
-        (&["memory=6G"], "no machine is named"),
-        (&["--all", "db", "memory=6G"], "both `--all` and `db` are given"),
+        (&["db", "wbe", "memory=7G"], "cannot be worked on"),
+        (&["memory=7G"], "no machine is named"),
+        (&["--all", "db", "memory=7G"], "both `--all` and `db` are given"),
     ] {
         let set = sandbox.run(&[&["set"][..], words].concat());
-        assert!(set.code > 0 && set.stderr.contains(message) && read("db") == "5G\n", "{words:?}: {set:?}");
+        assert!(set.code > 0 && set.stderr.contains(message) && read("db") == "6G\n", "{words:?}: {set:?}");
     }
 }
 

@@ -22,7 +22,7 @@ apply at once. Everything else applies from the next `nixvm start` or `nixvm reb
 says which. Disks only grow.")]
 pub struct Set {
     /// Machines: names, globs ('web-*'), or @PROFILE; then values to set: `memory`, `vcpus`, `var_size`
-    #[arg(required = true, value_name = "NAME|KEY=VALUE")]
+    #[arg(required_unless_present = "all", value_name = "NAME|KEY=VALUE")]
     words: Vec<String>,
     #[command(flatten)]
     several: Several,
