@@ -3,9 +3,10 @@
 //! A signal handler may only set a flag. Long loops check it where stopping leaves nothing half done, and return an error
 //! like any other.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,13 @@ use crate::error::{Failure, Result};
 const ATTENTION: Duration = Duration::from_millis(50);
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-static DEFERRED: AtomicU32 = AtomicU32::new(0);
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+thread_local! {
+    /// How many orderly ends this thread is in: the end of one machine's work must not keep another's from hearing of the
+    /// request.
+    static DEFERRED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// The flag that the CLI's signal handlers set.
 pub fn flag() -> Arc<AtomicBool> {
@@ -29,15 +35,20 @@ pub fn signal() -> Arc<AtomicUsize> {
 }
 
 pub fn is_requested() -> bool {
-    DEFERRED.load(Ordering::Relaxed) == 0 && REQUESTED.load(Ordering::Relaxed)
+    !is_deferred() && REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Does work that belongs to an orderly end and returns its value. Requests to stop are ignored meanwhile: the end of a
-/// session sends SIGTERM and SIGHUP, which are one request. A repeated signal ends the process all the same.
+/// Returns whether this thread is in [`deferred`] work.
+pub fn is_deferred() -> bool {
+    DEFERRED.get() > 0
+}
+
+/// Does work that belongs to an orderly end and returns its value. This thread ignores requests to stop meanwhile: the end of
+/// a session sends SIGTERM and SIGHUP, which are one request. A repeated signal ends the process all the same.
 pub fn deferred<T>(work: impl FnOnce() -> T) -> T {
-    DEFERRED.fetch_add(1, Ordering::Relaxed);
+    DEFERRED.set(DEFERRED.get() + 1);
     let done = work();
-    DEFERRED.fetch_sub(1, Ordering::Relaxed);
+    DEFERRED.set(DEFERRED.get() - 1);
     done
 }
 
@@ -101,6 +112,15 @@ mod tests {
         let began = Instant::now();
         assert_eq!(attended(Duration::from_millis(5), slow).unwrap(), None);
         assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_orderly_end_of_one_thread_is_that_of_no_other() {
+        let elsewhere = deferred(|| {
+            assert!(deferred(is_deferred) && is_deferred());
+            std::thread::spawn(is_deferred).join().unwrap()
+        });
+        assert!(!elsewhere && !is_deferred());
     }
 
     #[test]

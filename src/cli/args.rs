@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, builder::styling::Styles};
 
 use super::global::Global;
-use super::input::{Name, Names};
+use super::input::Name;
+use super::selection::Machines;
 use super::{backups, generations, life, look, reach, snapshots};
 
 /// Build immutable NixOS virtual machines and run them on libvirt/KVM.
@@ -45,7 +46,7 @@ pub enum Command {
     /// Shut machines down and wait until they are off
     Stop(life::stop::Stop),
     /// Switch machines off at once, like pulling the plug
-    ForceStop(Names),
+    ForceStop(Machines),
     /// Restart machines
     Reboot(life::start::Start),
     /// Update nixpkgs and the flake's other inputs to their newest revisions
@@ -60,8 +61,8 @@ pub enum Command {
     Clean(generations::clean::Clean),
     /// List the generations of a machine, or keep only the newest ones
     Generations(generations::list::Generations),
-    /// Show one machine: state, address, profile, generation, disks
-    Status(Name),
+    /// Show machines: state, address, profile, generation, disks
+    Status(Machines),
     /// List all machines with state and address
     List,
     /// List the machines declared under machines/

@@ -31,7 +31,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Diff(args) => generations::diff::run(&call, &args, terminal),
         Command::Clean(args) => generations::clean::run(&call, &args, terminal),
         Command::Generations(args) => generations::list::run(&call, &args, terminal),
-        Command::Status(args) => look::status::run(&call, &args),
+        Command::Status(args) => look::status::run(&call, &args, terminal),
         Command::List => look::list::run(&call, terminal),
         Command::ListMachines => look::list::declared(&call),
         Command::Ssh(args) => reach::ssh::run(&call, &args),

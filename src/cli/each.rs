@@ -1,91 +1,317 @@
-//! Several machines, one after another.
+//! The same work on each of several machines, some of them at the same time.
 
-use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::time::Instant;
 
+use console::style;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::error::{Failure, Kind, Report, Result, Said};
+use crate::error::{Failure, Kind, Report, Result};
+use crate::interrupt;
 use crate::model::MachineName;
-use crate::ops::{self, Call, Setup};
+use crate::ops::{self, Call, Needs, Setup};
 
-use super::input::machine_name;
-use super::shown::Shown;
+use super::jobs::{Cost, at_once, cores};
+use super::selection::Selection;
+use super::shown::{self, Shown};
+use super::table::table;
+use super::terminal::{Terminal, error_text};
 
-/// Does the same with each of the machines. If one fails, the others still have their turn.
-///
-/// # Errors
-/// A name is not valid or that of no machine, and then nothing is done with any; one or more of them failed; an
-/// interruption, after which no other machine is begun.
-pub fn each<T: Serialize>(
-    call: &Call,
-    names: &[String],
-    mut work: impl FnMut(&Setup, &MachineName) -> Result<T>,
-) -> Result<Shown> {
-    let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
-    // With only one machine, the work's own error says more.
-    if names.len() > 1 {
-        ops::require_all(call, &names)?;
-    }
-    let work = names.iter().map(|name| (name, call.machine(name).and_then(|setup| work(&setup, name))));
-    Ok(Shown::said(&all_of(work)?))
+/// Machines that were selected, checked, and are about to be worked on.
+pub struct Each<'a> {
+    call: &'a Call,
+    selection: &'a Selection,
+    needs: Needs,
+    jobs: NonZeroUsize,
+    terminal: &'a Terminal,
 }
 
-/// Returns the results of work on machines. If it failed for some, the error names each; of a single machine it is the work's own.
-pub fn all_of<'a, T>(work: impl ExactSizeIterator<Item = (&'a MachineName, Result<T>)>) -> Result<Vec<T>> {
-    let of = work.len();
-    let mut results = Vec::new();
-    let mut failed = Vec::new();
-    for (name, result) in work {
-        match result {
-            Ok(result) => results.push(result),
-            Err(error) if of == 1 || is(&error, Kind::Interrupted) => return Err(error),
-            Err(error) => failed.push((name, error)),
+/// The turn of one machine.
+#[derive(Debug)]
+pub struct Turn<T> {
+    pub machine: MachineName,
+    pub outcome: Outcome<T>,
+    seconds: f64,
+}
+
+/// What became of a machine.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    Done(T),
+    Failed(anyhow::Error),
+    /// A pattern stands for it, and it has no domain yet.
+    NoDomain,
+    /// A request to stop, or the failure of another machine, came before its turn.
+    NotBegun,
+}
+
+/// Prepares work on the selected machines.
+///
+/// # Errors
+/// One that was named does not exist, or lacks what the work needs: nothing is done with any then.
+pub fn each<'a>(
+    call: &'a Call,
+    selection: &'a Selection,
+    needs: Needs,
+    cost: Cost,
+    terminal: &'a Terminal,
+) -> Result<Each<'a>> {
+    // With only one machine, the work's own error says more.
+    if selection.len() > 1 {
+        ops::require_all(call, selection.named(), needs)?;
+    }
+    let jobs = selection.jobs().unwrap_or_else(|| cost.jobs(cores()));
+    Ok(Each { call, selection, needs, jobs, terminal })
+}
+
+impl<'a> Each<'a> {
+    pub fn jobs(&self) -> NonZeroUsize {
+        self.jobs
+    }
+
+    /// Does the work with all of the machines. If one fails, the others still have their turn.
+    pub fn run<T: Send>(
+        &self,
+        work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
+    ) -> Vec<Turn<T>> {
+        self.some(self.selection.names().into_iter().collect(), || true, work)
+    }
+
+    /// Does the work with these of the machines. None is begun after a request to stop, or once `go_on` is false.
+    pub fn some<T: Send>(
+        &self,
+        names: Vec<MachineName>,
+        go_on: impl Fn() -> bool + Sync,
+        work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
+    ) -> Vec<Turn<T>> {
+        let Each { call, selection, needs, .. } = *self;
+        let attempt = |name: &MachineName, terminal: &Terminal| -> Result<Option<T>> {
+            let setup = call.machine(name)?;
+            // Whoever writes `--all` does not expect each declared machine to be made already.
+            if needs == Needs::Domain && !selection.named().contains(name) && !ops::is_made(&setup, name)? {
+                return Ok(None);
+            }
+            work(&setup, name, terminal).map(Some)
+        };
+        let turn = |name: MachineName, terminal: &Terminal| {
+            let began = Instant::now();
+            let outcome = match attempt(&name, terminal) {
+                Ok(Some(result)) => Outcome::Done(result),
+                Ok(None) => Outcome::NoDomain,
+                Err(error) => Outcome::Failed(error),
+            };
+            terminal.rest();
+            Turn { machine: name, outcome, seconds: began.elapsed().as_secs_f64() }
+        };
+        if selection.len() == 1 {
+            return names.into_iter().map(|name| turn(name, self.terminal)).collect();
+        }
+        let machines: Vec<_> = names.iter().map(|name| (name.clone(), self.terminal.of(name))).collect();
+        self.terminal.rest();
+        let turns = at_once(
+            self.jobs,
+            machines,
+            || !interrupt::is_requested() && go_on(),
+            |(name, terminal)| {
+                let turn = turn(name, &terminal);
+                if let Outcome::Failed(error) = &turn.outcome {
+                    terminal.line(&error_text(&Report::of(error)));
+                }
+                turn
+            },
+        );
+        names
+            .into_iter()
+            .zip(turns)
+            .map(|(name, turn)| turn.unwrap_or_else(|| Turn::not_begun(name)))
+            .collect()
+    }
+
+    /// Does the work with all of the machines, and returns a list of results for programs and a table for people. `word` says
+    /// a result in a few words. The steps on standard error said everything about a single machine.
+    pub fn shown<T: Serialize + Send>(
+        &self,
+        work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
+        word: impl Fn(&T) -> String,
+    ) -> Result<Shown> {
+        self.shown_with(work, word, |_| String::new())
+    }
+
+    /// Does the same, with a text for the result of a single machine.
+    pub fn shown_with<T: Serialize + Send>(
+        &self,
+        work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
+        word: impl Fn(&T) -> String,
+        text: impl Fn(&T) -> String,
+    ) -> Result<Shown> {
+        let turns = self.run(work);
+        let text = match turns.as_slice() {
+            [Turn { outcome: Outcome::Done(result), .. }] => text(result),
+            turns => {
+                let row = |turn: &Turn<T>| vec![turn.machine.to_string(), turn.seconds(), turn.word(&word)];
+                table(&["MACHINE", "SECONDS", "RESULT"], turns.iter().map(row))
+            }
+        };
+        several(turns, text, self.terminal)
+    }
+}
+
+impl<T> Turn<T> {
+    /// Returns the turn of a machine that was worked on together with others.
+    pub fn of(machine: MachineName, result: Result<T>) -> Self {
+        Turn { machine, outcome: result.map_or_else(Outcome::Failed, Outcome::Done), seconds: 0.0 }
+    }
+
+    pub fn not_begun(machine: MachineName) -> Self {
+        Turn { machine, outcome: Outcome::NotBegun, seconds: 0.0 }
+    }
+
+    /// Returns how long it took, as a cell of a table.
+    pub fn seconds(&self) -> String {
+        match self.outcome {
+            Outcome::NotBegun => "-".into(),
+            _ => format!("{:.1}", self.seconds),
         }
     }
-    if failed.is_empty() { Ok(results) } else { Err(some_failed(&failed, of).into()) }
+
+    /// Returns the outcome as a cell of a table.
+    pub fn word(&self, word: impl Fn(&T) -> String) -> String {
+        match &self.outcome {
+            Outcome::Done(result) => word(result),
+            Outcome::Failed(error) => {
+                let failed = if is(error, Kind::RolledBack) { "rolled back" } else { "failed" };
+                let message = error.to_string();
+                format!("{}: {}", style(failed).red(), message.lines().next().unwrap_or_default())
+            }
+            Outcome::NoDomain => style("no domain yet").dim().to_string(),
+            Outcome::NotBegun => style("not begun").yellow().to_string(),
+        }
+    }
+}
+
+impl<T: Serialize> Turn<T> {
+    /// Returns the machine's object in the list for programs.
+    pub fn json(&self) -> Result<Value> {
+        let mut value = match &self.outcome {
+            Outcome::Done(result) => shown::json(result)?,
+            Outcome::Failed(error) => json!(Report::of(error)),
+            Outcome::NoDomain => json!({ "skipped": "no-domain" }),
+            Outcome::NotBegun => json!({ "skipped": "not-begun" }),
+        };
+        if let Some(object) = value.as_object_mut() {
+            object.entry("machine").or_insert_with(|| json!(self.machine));
+        }
+        Ok(value)
+    }
+}
+
+/// Returns the result of work on machines, and prints how many of several failed.
+///
+/// # Errors
+/// That of the only machine.
+pub fn several<T: Serialize>(turns: Vec<Turn<T>>, text: String, terminal: &Terminal) -> Result<Shown> {
+    let turns = match <[Turn<T>; 1]>::try_from(turns) {
+        Ok([Turn { outcome: Outcome::Failed(error), .. }]) => return Err(error),
+        Ok(only) => Vec::from(only),
+        Err(several) => several,
+    };
+    let list = turns.iter().map(Turn::json).collect::<Result<Vec<_>>>()?;
+    let mut shown = Shown::new(&list, text);
+    if let Some(failure) = some_failed(&turns, interrupt::is_requested()) {
+        let report = Report::of(&failure.into());
+        terminal.line(&error_text(&report));
+        shown.exit_code = report.exit_code;
+    }
+    Ok(shown)
 }
 
 fn is(error: &anyhow::Error, kind: Kind) -> bool {
     Report::of(error).exit_code == kind.exit_code()
 }
 
-fn some_failed(failed: &[(&MachineName, anyhow::Error)], of: usize) -> Failure {
-    let causes: Vec<String> = failed.iter().map(|(name, error)| format!("{name}: {error:#}")).collect();
-    let counted = match failed.len() {
-        all if all == of => format!("all {of} machines failed"),
-        some => format!("{some} of {of} machines failed; the others were done"),
+/// Returns the failure of the whole command, if a machine failed or was not begun.
+fn some_failed<T>(turns: &[Turn<T>], interrupted: bool) -> Option<Failure> {
+    let errors = || {
+        turns.iter().filter_map(|turn| match &turn.outcome {
+            Outcome::Failed(error) => Some(error),
+            _ => None,
+        })
     };
-    // A rollback goes first: a program that upgrades many machines has to know about it.
-    let failure = if failed.iter().any(|(_, error)| is(error, Kind::RolledBack)) {
-        Failure::rolled_back(counted)
+    let not_begun = turns.iter().filter(|turn| matches!(turn.outcome, Outcome::NotBegun)).count();
+    let (failed, of) = (errors().count(), turns.len());
+    let message = match (failed, not_begun) {
+        (0, 0) => return None,
+        (0, _) => format!("{not_begun} of {of} machines not begun; the others were done"),
+        (_, 0) if failed == of => format!("all {of} machines failed"),
+        (_, 0) => format!("{failed} of {of} machines failed; the others were done"),
+        _ => format!("{failed} of {of} machines failed; {not_begun} not begun"),
+    };
+    Some(if interrupted && not_begun > 0 || errors().any(|error| is(error, Kind::Interrupted)) {
+        Failure::interrupted().because(Failure::user(message))
+    } else if errors().any(|error| is(error, Kind::RolledBack)) {
+        // A program that upgrades many machines has to know about it.
+        Failure::rolled_back(message)
     } else {
-        Failure::user(counted)
-    };
-    let mut words = Vec::new();
-    for (name, error) in failed {
-        let named = |said: Said| Said { source: format!("{name}: {}", said.source), ..said };
-        words.extend(Report::of(error).said.into_iter().map(named));
-    }
-    failure.said(words).because(anyhow::Error::msg(causes.join("\n")))
+        Failure::user(message)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn turns(outcomes: Vec<Outcome<u32>>) -> Vec<Turn<u32>> {
+        let named = outcomes.into_iter().zip(["db", "web", "www"]);
+        named.map(|(outcome, name)| Turn { machine: name.parse().unwrap(), outcome, seconds: 1.25 }).collect()
+    }
+
+    fn off() -> Outcome<u32> {
+        Outcome::Failed(Failure::user("it is off").hint("start it").into())
+    }
+
+    fn back() -> Outcome<u32> {
+        Outcome::Failed(Failure::rolled_back("not healthy").into())
+    }
+
     #[test]
-    fn of_several_machines_one_that_was_taken_back_gives_the_code() {
-        let [web, db]: [MachineName; 2] = ["web".parse().unwrap(), "db".parse().unwrap()];
-        let off = || Failure::user("it is off").into();
-        let words = |source: &str| vec![Said { source: source.into(), lines: vec!["boom".into()] }];
-        let back = || Failure::rolled_back("not healthy").said(words("a.service")).into();
-        let report =
-            |failed: &[(&MachineName, anyhow::Error)], of| Report::of(&some_failed(failed, of).into());
-        let both = report(&[(&web, off()), (&db, back())], 2);
-        assert_eq!((both.exit_code, both.error.as_str()), (3, "all 2 machines failed"));
-        assert_eq!(both.causes, ["web: it is off\ndb: not healthy"]);
-        assert_eq!(both.said, words("db: a.service"));
-        let one = report(&[(&web, off())], 2);
-        assert_eq!((one.exit_code, one.error.as_str()), (1, "1 of 2 machines failed; the others were done"));
+    fn the_worst_of_several_machines_gives_the_code() {
+        let said = |outcomes, interrupted| {
+            let report = Report::of(&some_failed(&turns(outcomes), interrupted)?.into());
+            Some((report.exit_code, format!("{}{}", report.error, report.causes.concat())))
+        };
+        assert_eq!(said(vec![Outcome::Done(1), Outcome::NoDomain], false), None);
+        assert_eq!(said(vec![Outcome::Done(1), Outcome::Done(2)], true), None, "it came too late to matter");
+        let some = |code, text: &str| Some((code, text.to_owned()));
+        assert_eq!(said(vec![off(), back()], false), some(3, "all 2 machines failed"));
+        let one = "1 of 2 machines failed; the others were done";
+        assert_eq!(said(vec![off(), Outcome::Done(1)], false), some(1, one));
+        let rest = "1 of 3 machines failed; 1 not begun";
+        assert_eq!(said(vec![Outcome::Done(1), back(), Outcome::NotBegun], false), some(3, rest));
+        let stopped = Outcome::Failed(Failure::interrupted().into());
+        assert_eq!(said(vec![back(), stopped], false), some(130, "interruptedall 2 machines failed"));
+        let left = "interrupted1 of 2 machines not begun; the others were done";
+        assert_eq!(said(vec![Outcome::Done(1), Outcome::NotBegun], true), some(130, left));
+    }
+
+    #[test]
+    fn each_machine_is_an_object_and_a_row() {
+        console::set_colors_enabled(false);
+        let turns = turns(vec![off(), Outcome::NoDomain, Outcome::NotBegun]);
+        let objects: Vec<Value> = turns.iter().map(|turn| turn.json().unwrap()).collect();
+        assert_eq!(
+            objects,
+            [
+                json!({ "machine": "db", "error": "it is off", "causes": [], "hints": ["start it"], "exit_code": 1 }),
+                json!({ "machine": "web", "skipped": "no-domain" }),
+                json!({ "machine": "www", "skipped": "not-begun" }),
+            ]
+        );
+        let cells: Vec<_> = turns.iter().map(|turn| (turn.seconds(), turn.word(u32::to_string))).collect();
+        let cell = |seconds: &str, word: &str| (seconds.to_owned(), word.to_owned());
+        assert_eq!(
+            cells,
+            [cell("1.2", "failed: it is off"), cell("1.2", "no domain yet"), cell("-", "not begun")]
+        );
     }
 }

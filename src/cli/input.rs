@@ -12,13 +12,6 @@ pub struct Name {
     pub name: String,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct Names {
-    /// Names of the machines
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-}
-
 // No doc comments on flattened arguments: clap would show them as the verb's description.
 #[derive(Debug, clap::Args)]
 pub struct Shutdown {

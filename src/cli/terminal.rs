@@ -1,18 +1,19 @@
 //! Progress and messages, on standard error; standard output is for results.
 //!
 //! On a terminal, long work has a spinner that shows the current step; elsewhere (a log, a pipe) each step is one plain
-//! line.
+//! line. Where several machines are worked on at the same time, each has a spinner of its own, and its name before each line.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ColorChoice;
 use console::{Style, Term, style};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::Report;
-use crate::model::plain;
+use crate::model::{MachineName, plain};
 use crate::nix::{BuildProgress, Event};
 use crate::ops::Watch;
 
@@ -28,15 +29,23 @@ enum Volume {
     BuildLogs,
 }
 
-pub struct Terminal {
+/// What the terminals of several machines share.
+struct Screen {
     volume: Volume,
-    /// Whether a spinner can be shown.
+    /// Whether spinners can be shown.
     lively: bool,
+    spinners: MultiProgress,
+    /// What builders said to the user, to show each text once.
+    told: Mutex<BTreeSet<String>>,
+}
+
+pub struct Terminal {
+    screen: Arc<Screen>,
+    /// Stands before each line: nothing, or the name of the machine.
+    prefix: String,
     spinner: RefCell<Option<ProgressBar>>,
     progress: RefCell<BuildProgress>,
     step: RefCell<String>,
-    /// What builders said to the user, to show each text once.
-    told: RefCell<BTreeSet<String>>,
 }
 
 impl Terminal {
@@ -52,21 +61,34 @@ impl Terminal {
             _ => Volume::BuildLogs,
         };
         let lively = volume == Volume::Steps && Term::stderr().is_term();
+        let (spinners, told) = (MultiProgress::new(), Mutex::default());
+        Terminal::on(Arc::new(Screen { volume, lively, spinners, told }), String::new())
+    }
+
+    /// Returns the terminal of one of several machines, for a thread of its own.
+    pub fn of(&self, machine: &MachineName) -> Self {
+        Terminal::on(Arc::clone(&self.screen), format!("{machine}: "))
+    }
+
+    fn on(screen: Arc<Screen>, prefix: String) -> Self {
         Terminal {
-            volume,
-            lively,
+            screen,
+            prefix,
             spinner: RefCell::default(),
             progress: RefCell::default(),
             step: RefCell::default(),
-            told: RefCell::default(),
         }
     }
 
-    /// Prints a line that stays.
+    /// Prints a text that stays.
     pub fn line(&self, text: &str) {
-        match &*self.spinner.borrow() {
-            Some(bar) => bar.suspend(|| output::line(text)),
-            None => output::line(text),
+        let lines = text.split('\n').map(|line| format!("{}{line}", self.prefix));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        // A spinner of any machine would be drawn over it.
+        if self.screen.lively {
+            self.screen.spinners.suspend(|| output::line(&text));
+        } else {
+            output::line(&text);
         }
     }
 
@@ -74,18 +96,27 @@ impl Terminal {
     pub fn rest(&self) {
         if let Some(bar) = self.spinner.take() {
             bar.finish_and_clear();
+            self.screen.spinners.remove(&bar);
         }
     }
 
     fn show(&self, detail: &str) {
-        if !self.lively {
+        if !self.screen.lively {
             return;
         }
-        let mut message = self.step.borrow().clone();
+        let mut message = format!("{}{}", self.prefix, self.step.borrow());
         if !detail.is_empty() {
             message = format!("{message}  {}", style(plain(detail)).dim());
         }
-        self.spinner.borrow_mut().get_or_insert_with(new_spinner).set_message(message);
+        let added = || {
+            let bar = self.screen.spinners.add(new_spinner());
+            // Not before: it would be drawn beside the others.
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        };
+        let mut spinner = self.spinner.borrow_mut();
+        let bar = spinner.get_or_insert_with(added);
+        bar.set_message(message);
     }
 }
 
@@ -93,7 +124,7 @@ impl Watch for Terminal {
     fn step(&self, text: &str) {
         *self.progress.borrow_mut() = BuildProgress::default();
         *self.step.borrow_mut() = plain(text);
-        if self.volume > Volume::Quiet && !self.lively {
+        if self.screen.volume > Volume::Quiet && !self.screen.lively {
             self.line(text);
         }
         self.show("");
@@ -101,28 +132,28 @@ impl Watch for Terminal {
 
     fn done(&self, text: &str) {
         self.rest();
-        if self.volume > Volume::Quiet {
+        if self.screen.volume > Volume::Quiet {
             self.line(&format!("{} {}", style("✓").green().for_stderr(), plain(text)));
         }
     }
 
     fn note(&self, text: &str) {
-        if self.volume > Volume::Quiet {
+        if self.screen.volume > Volume::Quiet {
             self.line(&format!("{} {}", style("note:").cyan().bold().for_stderr(), plain(text)));
         }
     }
 
     fn nix(&self, event: &Event) {
         if let Some(text) = event.told() {
-            if self.told.borrow_mut().insert(text.to_owned()) {
+            if self.screen.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
                 self.note(text);
             }
             return;
         }
         match event {
-            Event::BuildLine(text) if self.volume >= Volume::BuildLogs => self.line(text),
-            Event::Message { level: 1, text } if self.volume > Volume::Quiet => self.line(text),
-            Event::Message { level, text } if self.volume >= Volume::Messages && *level > 1 => {
+            Event::BuildLine(text) if self.screen.volume >= Volume::BuildLogs => self.line(text),
+            Event::Message { level: 1, text } if self.screen.volume > Volume::Quiet => self.line(text),
+            Event::Message { level, text } if self.screen.volume >= Volume::Messages && *level > 1 => {
                 self.line(text)
             }
             _ => {}
@@ -151,9 +182,7 @@ fn build_detail(progress: &BuildProgress) -> String {
 fn new_spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+    ProgressBar::new_spinner().with_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "))
 }
 
 pub fn error_text(report: &Report) -> String {

@@ -20,9 +20,10 @@ pub(super) fn pid(child: u32) -> Option<Pid> {
 }
 
 /// Does `work`, and sends the child SIGTERM when this process is asked to stop: only ^C at a terminal reaches both. A child
-/// that is started after such a request belongs to an orderly end, and is left alone.
+/// that is started after such a request, or in deferred work, belongs to an orderly end, and is left alone.
 pub(super) fn ended_on_request<T>(child: u32, work: impl FnOnce() -> T) -> T {
-    let Some(child) = pid(child).filter(|_| !interrupt::is_requested()) else { return work() };
+    let ends_in_order = interrupt::is_requested() || interrupt::is_deferred();
+    let Some(child) = pid(child).filter(|_| !ends_in_order) else { return work() };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -14,12 +15,19 @@ use crate::model::domain::Accelerator;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Held during a trial.
+static TRIAL: Mutex<()> = Mutex::new(());
+
 /// Returns the accelerator that guests of this host run with: the remembered one, or else that of a trial.
 pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Result<Accelerator> {
-    match fs::read_to_string(cache_file(setup, host)?).unwrap_or_default().as_str() {
-        "kvm" => return Ok(Accelerator::Kvm),
-        "tcg" => return Ok(Accelerator::Tcg),
-        _ => {}
+    if let Some(known) = remembered(setup, host)? {
+        return Ok(known);
+    }
+    // Of several machines that are started at the same time one tries, and the others take its result: two trials at once
+    // would have the same name, and slow each other down.
+    let _trial = TRIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = remembered(setup, host)? {
+        return Ok(known);
     }
     watch.step("Trying out KVM");
     let Probe { accelerator, reason, .. } = probe(setup, host)?;
@@ -30,6 +38,14 @@ pub fn accelerator(setup: &Setup, host: &Hypervisor, watch: &dyn Watch) -> Resul
         )),
     }
     Ok(accelerator)
+}
+
+fn remembered(setup: &Setup, host: &Hypervisor) -> Result<Option<Accelerator>> {
+    Ok(match fs::read_to_string(cache_file(setup, host)?).unwrap_or_default().as_str() {
+        "kvm" => Some(Accelerator::Kvm),
+        "tcg" => Some(Accelerator::Tcg),
+        _ => None,
+    })
 }
 
 /// Tries KVM out even if a result is remembered, and remembers the new one if it is certain.

@@ -44,7 +44,8 @@ impl Hypervisor {
     /// Those of `xml`; this libvirt has no networks (a session has none), or the network does not start.
     pub fn ensure_network(&self, name: &str, xml: impl FnOnce() -> Result<String>) -> Result<Ensured> {
         let say = || Failure::user(format!("cannot start libvirt's network `{name}`"));
-        let found = match self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork) {
+        let find = || self.connection().lookup_network_by_name(name).unless(ErrorNumber::NoNetwork);
+        let found = match find() {
             Err(error) if has_no_networks(&error) => {
                 return Err(say().hint(self.network_hint()).because(said(&error)).into());
             }
@@ -52,10 +53,18 @@ impl Hypervisor {
         };
         let (network, missing) = match found {
             Some(network) => (network, false),
-            None => (self.connection().define_network_xml(&xml()?).say(say)?, true),
+            None => match self.connection().define_network_xml(&xml()?) {
+                Ok(network) => (network, true),
+                // The start of another machine may have defined it first.
+                Err(error) => (find().say(say)?.map_or_else(|| Err(error).say(say), Ok)?, false),
+            },
         };
         let running = network.is_active().say(say)?;
-        if !running && let Err(error) = network.create() {
+        // The start of another machine may have started it meanwhile.
+        if !running
+            && let Err(error) = network.create()
+            && !network.is_active().unless(ErrorNumber::NoNetwork).say(say)?.unwrap_or(false)
+        {
             if missing {
                 // A definition that does not work would stand in the way of the next try.
                 let _ = network.undefine();
@@ -162,6 +171,29 @@ mod tests {
         assert_eq!(ensure(), Ensured::Started);
         hypervisor.connection().lookup_network_by_name("t1").unwrap().destroy().unwrap();
         hypervisor.connection().lookup_network_by_name("t1").unwrap().undefine().unwrap();
+    }
+
+    #[test]
+    fn two_that_find_no_network_make_it_together() {
+        // The test driver forgets what there was with its last connection.
+        let kept = Hypervisor::open("test:///default").unwrap();
+        let both_found_none = std::sync::Barrier::new(2);
+        let make = || {
+            let xml = || {
+                both_found_none.wait();
+                Ok("<network><name>t2</name><bridge name='virbr8'/><ip address='10.9.1.1' netmask='255.255.255.0'/></network>".to_owned())
+            };
+            let made = Hypervisor::open("test:///default").unwrap().ensure_network("t2", xml);
+            made.map(drop).map_err(|error| format!("{error:#}"))
+        };
+        let made = std::thread::scope(|scope| {
+            [scope.spawn(make), scope.spawn(make)].map(|made| made.join().unwrap())
+        });
+        assert_eq!(made, [Ok(()), Ok(())]);
+        let network = kept.connection().lookup_network_by_name("t2").unwrap();
+        assert!(network.is_active().unwrap());
+        network.destroy().unwrap();
+        network.undefine().unwrap();
     }
 
     #[test]

@@ -11,9 +11,10 @@ mod sys;
 mod trials;
 pub mod xml;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
@@ -36,6 +37,11 @@ pub type Answer<T> = std::result::Result<T, Error>;
 /// How long another host may take to let this user in, who may have to type a password.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The hosts that this process logs in to at this moment, by their URIs.
+static LOGINS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+const LOGIN_POLL: Duration = Duration::from_millis(20);
+
 /// Returns a connection to the hypervisor at `uri`, a libvirt URI such as `qemu:///system`.
 ///
 /// With another host, every call fails half a minute after that host's last answer.
@@ -53,9 +59,13 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
     let opened = if is_local(uri) {
         Some(open(uri))
     } else {
+        let began = Instant::now();
         // libvirt waits for its ssh without a limit, and ignores signals meanwhile.
-        let uri = uri.to_owned();
-        interrupt::attended(limit, move || open(&uri))?
+        let attended = |_login| {
+            let uri = uri.to_owned();
+            interrupt::attended(limit.saturating_sub(began.elapsed()), move || open(&uri))
+        };
+        Login::take(uri, limit)?.map(attended).transpose()?.flatten()
     };
     let (opened, errno) = opened.ok_or_else(|| {
         cannot()
@@ -68,6 +78,31 @@ fn connect_within(uri: &str, limit: Duration) -> Result<Connect> {
         alive::expect_signs(&connection).say(cannot)?;
     }
     Ok(connection)
+}
+
+/// The only login to a host at this moment, until it is dropped.
+///
+/// sshd refuses some logins while ten others are not let in yet (`MaxStartups` in sshd_config(5)), and two passwords cannot be
+/// asked for on one terminal.
+struct Login(String);
+
+impl Login {
+    /// Waits until this process logs in to no host by that URI; `None` after `limit`.
+    fn take(uri: &str, limit: Duration) -> Result<Option<Self>> {
+        interrupt::poll(limit, LOGIN_POLL, || {
+            Ok(LOGINS
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(uri.to_owned())
+                .then(|| Login(uri.to_owned())))
+        })
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        LOGINS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 /// Returns a new connection, and the system's error if it failed, which only the thread that opened it can ask for.
@@ -211,5 +246,19 @@ mod tests {
         let missing = || connection.lookup_domain_by_name("no-such-domain");
         assert!(missing().unless(ErrorNumber::NoDomain).unwrap().is_none());
         assert!(missing().unless(ErrorNumber::NoStoragePool).is_err());
+    }
+
+    #[test]
+    fn one_host_is_logged_in_to_once_at_a_time() {
+        let (short, long) = (Duration::from_millis(30), Duration::from_secs(20));
+        let first = Login::take("qemu+ssh://one/system", short).unwrap().unwrap();
+        assert!(Login::take("qemu+ssh://one/system", short).unwrap().is_none());
+        assert!(Login::take("qemu+ssh://two/system", short).unwrap().is_some());
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Login::take("qemu+ssh://one/system", long).unwrap().is_some());
+            std::thread::sleep(short);
+            drop(first);
+            assert!(second.join().unwrap());
+        });
     }
 }

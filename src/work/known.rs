@@ -10,9 +10,17 @@ use crate::model::record::Metadata;
 use crate::model::suggest::did_you_mean;
 use crate::model::{MachineName, SnapshotName};
 
+/// What there has to be of a machine so that a verb can work on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Domain,
+    /// Its files; a domain too for a machine without files.
+    Files,
+}
+
 /// Checks that all these machines exist, so that a typing error in the last name is found before the first is worked on.
-pub fn require_all(call: &Call, names: &BTreeSet<MachineName>) -> Result<()> {
-    let checked = names.iter().map(|name| (name, call.machine(name).and_then(|s| require(&s, name))));
+pub fn require_all(call: &Call, names: &BTreeSet<MachineName>, needs: Needs) -> Result<()> {
+    let checked = names.iter().map(|name| (name, call.machine(name).and_then(|s| require(&s, name, needs))));
     let missing: Vec<_> =
         checked.filter_map(|(name, found)| Some((name, Report::of(&found.err()?)))).collect();
     let Some((_, first)) = missing.first() else { return Ok(()) };
@@ -29,8 +37,8 @@ pub fn require_all(call: &Call, names: &BTreeSet<MachineName>) -> Result<()> {
     .into())
 }
 
-fn require(setup: &Setup, name: &MachineName) -> Result<()> {
-    if is_interrupted(setup, name)? {
+fn require(setup: &Setup, name: &MachineName, needs: Needs) -> Result<()> {
+    if is_interrupted(setup, name)? || needs == Needs::Files && config::exists(&setup.workspace, name) {
         return Ok(());
     }
     let host = setup.hypervisor()?;
@@ -39,6 +47,11 @@ fn require(setup: &Setup, name: &MachineName) -> Result<()> {
         return config::load(&setup.workspace, name).map(drop);
     }
     host.own(name).map(drop)
+}
+
+/// Returns whether there is anything to work on: a domain, or what an interrupted command left.
+pub fn is_made(setup: &Setup, name: &MachineName) -> Result<bool> {
+    Ok(is_interrupted(setup, name)? || setup.hypervisor()?.find(name)?.is_some())
 }
 
 pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotName) -> Result<()> {

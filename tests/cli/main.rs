@@ -17,6 +17,7 @@ mod outputs;
 mod places;
 mod sandbox;
 mod saved;
+mod several;
 mod signals;
 mod verbs;
 mod workspaces;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 
-use crate::cli::{Shown, Terminal, each};
+use crate::cli::{Cost, Machines, Shown, Terminal, each};
 use crate::error::Result;
-use crate::ops::{self, Call};
+use crate::model::MachineName;
+use crate::ops::{self, BackedUp, Call, Needs, Setup};
 
 use crate::cli::archives::{folder, state};
 
@@ -21,9 +22,8 @@ A running machine keeps running. Its files and its data are written to
 DIR/NAME-YYYYmmdd-HHMMSS.tar.zst, which only you can read; a restore builds the system again from the
 files. docs/backups.md has more.")]
 pub struct Backup {
-    /// Names of the machines
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    machines: Machines,
     /// Write the archives to this folder [default: output/backups]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
@@ -34,14 +34,14 @@ pub struct Backup {
 
 pub fn run(call: &Call, args: &Backup, terminal: &Terminal) -> Result<Shown> {
     let folder = folder(call.host(), args.to.as_deref())?;
-    let mut lines = Vec::new();
-    let shown = each(call, &args.names, |setup, name| {
-        let made = ops::backup(setup, name, &folder, args.incremental, terminal)?;
-        let kind =
-            made.parent.as_ref().map_or_else(|| "full".to_owned(), |parent| format!("adds to {parent}"));
-        let (size, state) = (HumanBytes(made.bytes), state(made.state));
-        lines.push(format!("{}  {state}, {kind}, {size}", made.file.display()));
-        Ok(made)
-    })?;
-    Ok(Shown { text: lines.join("\n"), ..shown })
+    let selection = args.machines.select(call)?;
+    let backup = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
+        ops::backup(setup, name, &folder, args.incremental, terminal)
+    };
+    each(call, &selection, Needs::Domain, Cost::Packing, terminal)?.shown_with(backup, line, line)
+}
+
+fn line(made: &BackedUp) -> String {
+    let kind = made.parent.as_ref().map_or_else(|| "full".to_owned(), |parent| format!("adds to {parent}"));
+    format!("{}  {}, {kind}, {}", made.file.display(), state(made.state), HumanBytes(made.bytes))
 }

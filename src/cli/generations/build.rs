@@ -1,6 +1,6 @@
 //! `build`, `build-all` and `list-profiles`.
 
-use crate::cli::{Shown, Terminal, all_of, machine_name, table, typed};
+use crate::cli::{Selection, Shown, Terminal, Turn, several, table, typed};
 use crate::error::Result;
 use crate::model::{MachineName, ProfileName};
 use crate::ops::{self, Call, Setup};
@@ -9,7 +9,7 @@ use crate::ops::{self, Call, Setup};
 pub struct Build {
     /// Profiles to build [default: core]
     profiles: Vec<String>,
-    /// Build the images of these machines instead
+    /// Build the images of these machines instead: names, globs ('web-*'), or @PROFILE for those of a profile
     #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with = "profiles")]
     machine: Vec<String>,
 }
@@ -26,15 +26,21 @@ pub fn run(call: &Call, args: &Build, terminal: &Terminal) -> Result<Shown> {
     build(call.host(), names, terminal)
 }
 
-fn build_machines(call: &Call, names: &[String], terminal: &Terminal) -> Result<Shown> {
-    let names: Vec<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+fn build_machines(call: &Call, words: &[String], terminal: &Terminal) -> Result<Shown> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let selection = Selection::of(call, &words)?;
+    let names: Vec<MachineName> = selection.names().into_iter().collect();
     let results = ops::build_declared(call, &names, terminal)?;
-    let built = all_of(names.iter().zip(results))?;
-    let links: Vec<String> = built.iter().map(|built| built.out_link.display().to_string()).collect();
-    Ok(match built.as_slice() {
-        [only] => Shown::new(only, links.concat()),
-        all => Shown::new(&all, links.join("\n")),
-    })
+    let links: Vec<String> =
+        results.iter().flatten().map(|built| built.out_link.display().to_string()).collect();
+    let turns = names.into_iter().zip(results).map(|(name, result)| Turn::of(name, result));
+    let mut shown = several(turns.collect(), links.join("\n"), terminal)?;
+    // A program that names one machine gets one object.
+    let only = shown.json.as_array_mut().filter(|_| selection.only().is_some()).and_then(Vec::pop);
+    if let Some(only) = only {
+        shown.json = only;
+    }
+    Ok(shown)
 }
 
 pub fn all(call: &Call, terminal: &Terminal) -> Result<Shown> {

@@ -1,21 +1,36 @@
+//! `upgrade`: of one machine, or of several, one after the proof of another.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::cli::{Names, Shown, Terminal, each, seconds};
+use serde_json::json;
+
+use crate::cli::{
+    Cost, Each, Machines, Outcome, Rollout, Shown, Terminal, Turn, Verdict, at_once, cores, dash, each,
+    machine_name, seconds, several, table,
+};
 use crate::error::Result;
-use crate::ops::{self, Call, UpgradeRequest};
+use crate::interrupt;
+use crate::model::MachineName;
+use crate::ops::{self, Call, Needs, Runs, Setup, UpgradeRequest, Upgraded, Watch};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm upgrade web
-  nixvm upgrade web db --timeout 300
   nixvm upgrade web --no-start           build now, run it from the next start
+  nixvm upgrade 'web-*' --timeout 300    the first of them, then the others
+  nixvm upgrade --all --canary web-3 --batch 5
 
 The image is built while the machine runs. A machine that comes up less healthy than it was before is
-rolled back, and the exit code is 3; docs/upgrades.md says what is checked.")]
+rolled back, and the exit code is 3; docs/upgrades.md says what is checked. Of several machines, one is
+upgraded first. Once it has come up with its new system, the others follow in batches. The first that is
+rolled back or fails keeps the rest from being touched.")]
 pub struct Upgrade {
     #[command(flatten)]
-    machines: Names,
+    machines: Machines,
     /// Do not restart a running machine: it gets the new system at its next start
     #[arg(long)]
     no_start: bool,
@@ -25,11 +40,109 @@ pub struct Upgrade {
     /// Wait at most SECONDS for the guest to shut down, and again for it to come up [default: 120, then 180 with KVM or 600 without]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Of several machines, upgrade this one first [default: the first by name]
+    #[arg(long, value_name = "NAME")]
+    canary: Option<String>,
+    /// Upgrade the others N at a time [default: as many as `--jobs`]
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
+    /// Upgrade the others although one was rolled back or failed
+    #[arg(long)]
+    keep_going: bool,
 }
 
 pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
-    each(call, &args.machines.names, |setup, name| {
-        let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
-        ops::upgrade(setup, name, request, terminal)
-    })
+    let selection = args.machines.select(call)?;
+    let canary = args.canary.as_deref().map(machine_name).transpose()?;
+    let each = each(call, &selection, Needs::Domain, Cost::Building, terminal)?;
+    let rollout = Rollout::new(selection.names(), canary.as_ref(), args.batch.unwrap_or(each.jobs()))?
+        // Nothing that is not restarted can go back.
+        .proven(args.no_start)
+        .keep_going(args.keep_going);
+    let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
+    let ahead = if selection.len() == 1 {
+        BTreeMap::new()
+    } else {
+        let names: Vec<MachineName> = selection.names().into_iter().collect();
+        ops::build_ahead(call, &names, terminal)?
+    };
+    let upgrade = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
+        ops::upgrade(setup, name, request, ahead.get(name), terminal)
+    };
+    if selection.len() == 1 {
+        return each.shown(upgrade, word);
+    }
+    let turns = roll(&each, rollout, upgrade, terminal);
+    let runs = runs(call, &turns);
+    let row = |(turn, runs): (&Turn<Upgraded>, &Option<Runs>)| {
+        vec![turn.machine.to_string(), turn.seconds(), generation(*runs), turn.word(word)]
+    };
+    let text = table(&["MACHINE", "SECONDS", "GENERATION", "RESULT"], turns.iter().zip(&runs).map(row));
+    let mut shown = several(turns, text, terminal)?;
+    for (machine, runs) in shown.json.as_array_mut().into_iter().flatten().zip(runs) {
+        machine["running"] = json!(runs.and_then(|runs| runs.now));
+        machine["next"] = json!(runs.map(|runs| runs.next));
+    }
+    Ok(shown)
+}
+
+/// Upgrades the machines in the order of the rollout, and returns the turns by name.
+fn roll(
+    each: &Each,
+    mut rollout: Rollout,
+    upgrade: impl Fn(&Setup, &MachineName, &Terminal) -> Result<Upgraded> + Sync,
+    terminal: &Terminal,
+) -> Vec<Turn<Upgraded>> {
+    let (stopped, keeps_going) = (AtomicBool::new(false), rollout.keeps_going());
+    let upgrade = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
+        // The machines of its batch that were not begun are kept from it at once.
+        upgrade(setup, name, terminal).inspect_err(|_| stopped.store(!keeps_going, Ordering::Relaxed))
+    };
+    let mut turns = Vec::new();
+    while let Some(names) = rollout.next() {
+        let batch = each.some(names, || !stopped.load(Ordering::Relaxed), upgrade);
+        let left = rollout.judge(batch.iter().map(verdict));
+        if !left.is_empty() && !interrupt::is_requested() {
+            terminal.note("the upgrades end here; `--keep-going` upgrades the other machines all the same");
+        }
+        turns.extend(batch);
+        turns.extend(left.into_iter().map(Turn::not_begun));
+    }
+    turns.sort_by(|one, other| one.machine.cmp(&other.machine));
+    turns
+}
+
+fn verdict(turn: &Turn<Upgraded>) -> Verdict {
+    match &turn.outcome {
+        Outcome::Done(Upgraded { outcome: ops::Outcome::Upgraded, .. }) => Verdict::Proven,
+        Outcome::Done(_) | Outcome::NoDomain => Verdict::Untried,
+        Outcome::Failed(_) | Outcome::NotBegun => Verdict::Bad,
+    }
+}
+
+/// Returns which generation each machine is on now, also of those that failed or were not touched; `None` where its libvirt
+/// does not say.
+fn runs(call: &Call, turns: &[Turn<Upgraded>]) -> Vec<Option<Runs>> {
+    let names = turns.iter().map(|turn| &turn.machine).collect();
+    let ask = |name: &MachineName| ops::runs(&call.machine(name)?, name);
+    let found = at_once(Cost::Waiting.jobs(cores()), names, || true, |name| ask(name).ok());
+    found.into_iter().map(Option::flatten).collect()
+}
+
+fn generation(runs: Option<Runs>) -> String {
+    match runs {
+        None => dash(None::<u32>),
+        Some(Runs { now: Some(now), next }) if now == next => now.to_string(),
+        Some(Runs { now: Some(now), next }) => format!("{now}, then {next}"),
+        Some(Runs { now: None, next }) => format!("off, then {next}"),
+    }
+}
+
+fn word(done: &Upgraded) -> String {
+    match (done.outcome, done.downtime) {
+        (ops::Outcome::UpToDate, _) => "up to date".into(),
+        (ops::Outcome::Prepared, _) => "prepared for its next start".into(),
+        (ops::Outcome::Upgraded, None) => "upgraded".into(),
+        (ops::Outcome::Upgraded, Some(seconds)) => format!("upgraded, down for {seconds:.1} s"),
+    }
 }

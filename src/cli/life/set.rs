@@ -1,8 +1,10 @@
-use crate::cli::{Shown, Terminal, machine_name, optional};
+use crate::cli::{Cost, Several, Shown, Terminal, each, optional};
 use crate::error::{Failure, Result};
 use crate::model::suggest::did_you_mean;
-use crate::model::{Size, quote};
-use crate::ops::{self, Call, Effect, Setting, Sizes};
+use crate::model::{MachineName, Size, quote};
+use crate::ops::{self, Call, Effect, Needs, Setting, Settings, Setup, Sizes};
+
+const KEYS: [&str; 3] = ["memory", "vcpus", "var_size"];
 
 const HINT: &str = "the settings are memory, vcpus and var_size: `nixvm set web memory=4G`";
 
@@ -12,16 +14,18 @@ Examples:
   nixvm set web memory=4G vcpus=4
   nixvm set web var_size=50G
   nixvm set web --memory 4G
+  nixvm set 'web-*' db memory=4G
+  nixvm set --all vcpus=2
 
 The values are written to machines/NAME. A larger data disk, and less memory for a running guest,
 apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
 says which. Disks only grow.")]
 pub struct Set {
-    /// Name of the machine
-    name: String,
-    /// Values to set: `memory`, `vcpus`, `var_size`
-    #[arg(value_name = "KEY=VALUE")]
-    values: Vec<String>,
+    /// Machines: names, globs ('web-*'), or @PROFILE; then values to set: `memory`, `vcpus`, `var_size`
+    #[arg(required_unless_present = "all", value_name = "NAME|KEY=VALUE")]
+    words: Vec<String>,
+    #[command(flatten)]
+    several: Several,
     /// The same as memory=SIZE
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
@@ -34,24 +38,53 @@ pub struct Set {
 }
 
 pub fn run(call: &Call, args: &Set, terminal: &Terminal) -> Result<Shown> {
-    let name = machine_name(&args.name)?;
-    let set = ops::set(&call.machine(&name)?, &name, sizes(args)?, terminal)?;
-    Ok(Shown::new(&set, set.settings.iter().map(line).collect::<Vec<_>>().join("\n")))
+    let words = Words::of(args)?;
+    let selection = args.several.or_named(call, &words.names)?;
+    let sizes = sizes(args, &words.pairs)?;
+    let set = |setup: &Setup, name: &MachineName, terminal: &Terminal| ops::set(setup, name, sizes, terminal);
+    if let Some(name) = selection.only() {
+        let set = set(&call.machine(name)?, name, terminal)?;
+        return Ok(Shown::new(&set, lines(&set, "\n")));
+    }
+    each(call, &selection, Needs::Files, Cost::Waiting, terminal)?.shown(set, |set| lines(set, "; "))
 }
 
-fn sizes(args: &Set) -> Result<Sizes> {
-    let mut values = [
-        ("memory", args.memory.as_deref()),
-        ("vcpus", args.vcpus.as_deref()),
-        ("var_size", args.var_size.as_deref()),
-    ];
-    let keys = values.map(|(key, _)| key);
-    for word in &args.values {
-        let Some((key, value)) = word.split_once('=') else {
-            return Err(Failure::usage(format!("{} is not KEY=VALUE", quote(word))).hint(HINT).into());
-        };
-        let Some((_, given)) = values.iter_mut().find(|(known, _)| *known == key) else {
-            let hint = did_you_mean(key, keys).map(|known| format!("did you mean `{known}`?"));
+/// The words of the command line.
+#[derive(Default)]
+struct Words<'a> {
+    names: Vec<&'a str>,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Words<'a> {
+    fn of(args: &'a Set) -> Result<Self> {
+        let mut words = Words::default();
+        for word in &args.words {
+            match word.split_once('=') {
+                Some(pair) => words.pairs.push(pair),
+                // The first word is a machine's name, whatever it is; a later one may be a value without its `=`.
+                None if KEYS.contains(&word.as_str()) && (args.several.all() || !words.names.is_empty()) => {
+                    return Err(Failure::usage(format!("{} is not KEY=VALUE", quote(word)))
+                        .hint(HINT)
+                        .into());
+                }
+                None => words.names.push(word.as_str()),
+            }
+        }
+        Ok(words)
+    }
+}
+
+fn lines(set: &Settings, between: &str) -> String {
+    set.settings.iter().map(line).collect::<Vec<_>>().join(between)
+}
+
+fn sizes(args: &Set, pairs: &[(&str, &str)]) -> Result<Sizes> {
+    let given = [args.memory.as_deref(), args.vcpus.as_deref(), args.var_size.as_deref()];
+    let mut values = std::array::from_fn::<_, 3, _>(|index| (KEYS[index], given[index]));
+    for (key, value) in pairs {
+        let Some((_, given)) = values.iter_mut().find(|(known, _)| known == key) else {
+            let hint = did_you_mean(key, KEYS).map(|known| format!("did you mean `{known}`?"));
             let hint = hint.unwrap_or_else(|| HINT.to_owned());
             return Err(Failure::usage(format!("unknown setting {}", quote(key))).hint(hint).into());
         };

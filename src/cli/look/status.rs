@@ -2,15 +2,25 @@ use std::fmt::Write as _;
 
 use indicatif::HumanBytes;
 
-use crate::cli::{Name, Shown, dash, machine_name, state};
+use crate::cli::{Cost, Machines, Outcome, Shown, Terminal, dash, each, several, state};
 use crate::error::Result;
-use crate::model::Connection;
-use crate::ops::{self, Call, OpenPorts, Status};
+use crate::model::{Connection, MachineName};
+use crate::ops::{self, Call, Needs, OpenPorts, Setup, Status};
 
-pub fn run(call: &Call, args: &Name) -> Result<Shown> {
-    let name = machine_name(&args.name)?;
-    let status = ops::status(&call.machine(&name)?, &name)?;
-    Ok(Shown::new(&status, everything(&status)))
+pub fn run(call: &Call, args: &Machines, terminal: &Terminal) -> Result<Shown> {
+    let selection = args.select(call)?;
+    if let Some(name) = selection.only() {
+        let status = ops::status(&call.machine(name)?, name)?;
+        return Ok(Shown::new(&status, everything(&status)));
+    }
+    let look = |setup: &Setup, name: &MachineName, _: &Terminal| ops::status(setup, name);
+    let turns = each(call, &selection, Needs::Files, Cost::Waiting, terminal)?.run(look);
+    let texts = turns.iter().filter_map(|turn| match &turn.outcome {
+        Outcome::Done(status) => Some(everything(status)),
+        _ => None,
+    });
+    let text = texts.collect::<Vec<_>>().join("\n");
+    several(turns, text, terminal)
 }
 
 fn everything(status: &Status) -> String {

@@ -1,30 +1,46 @@
 //! `delete-snapshot`.
 
-use crate::cli::{Shown, Terminal, Yes, machine_name, typed};
+use crate::cli::{Cost, Several, Shown, Terminal, Yes, each, typed};
 use crate::error::Result;
-use crate::ops::{self, Call};
+use crate::model::{MachineName, SnapshotName};
+use crate::ops::{self, Call, Needs, Setup};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   nixvm delete-snapshot web before-migration
   nixvm delete-snapshot web 20260121-171147 --yes
+  nixvm delete-snapshot 'web-*' before-migration
+  nixvm delete-snapshot --all before-migration
 
 All other snapshots and the machine's present data stay as they are.")]
 pub struct DeleteSnapshot {
-    /// Name of the machine
-    name: String,
+    /// Machine: a name, a glob ('web-*'), or @PROFILE for those of a profile
+    #[arg(required = true)]
+    name: Option<String>,
     /// Name of the snapshot
-    #[arg(value_name = "SNAP")]
-    snapshot: String,
+    #[arg(value_name = "SNAP", required_unless_present = "all")]
+    snapshot: Option<String>,
+    #[command(flatten)]
+    several: Several,
     #[command(flatten)]
     yes: Yes,
 }
 
 pub fn run(call: &Call, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Shown> {
-    let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
-    let setup = call.machine(&name)?;
-    ops::require_snapshot(&setup, &name, &snapshot)?;
-    args.yes.or_ask(terminal, &format!("Delete the snapshot {snapshot} of {name}?"), "delete")?;
-    Ok(Shown::said(&ops::delete_snapshot(&setup, &name, &snapshot, terminal)?))
+    let (selection, snapshot) = args.several.before(call, args.name.as_deref(), args.snapshot.as_deref())?;
+    let snapshot: SnapshotName = typed(snapshot.unwrap_or_default().parse())?;
+    let names = selection.names();
+    for name in &names {
+        ops::require_snapshot(&call.machine(name)?, name, &snapshot)?;
+    }
+    let of: Vec<&str> = names.iter().map(MachineName::as_str).collect();
+    args.yes.or_ask(terminal, &format!("Delete the snapshot {snapshot} of {}?", of.join(", ")), "delete")?;
+    let delete = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
+        ops::delete_snapshot(setup, name, &snapshot, terminal)
+    };
+    if let Some(name) = selection.only() {
+        return Ok(Shown::said(&delete(&call.machine(name)?, name, terminal)?));
+    }
+    each(call, &selection, Needs::Domain, Cost::Waiting, terminal)?.shown(delete, |_| "deleted".into())
 }

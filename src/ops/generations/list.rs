@@ -22,6 +22,20 @@ pub struct ListedGeneration {
     pub bytes: Option<u64>,
 }
 
+/// Which generations a machine is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// `None` while it is off.
+    pub now: Option<u32>,
+    /// That of its next start.
+    pub next: u32,
+}
+
+pub fn runs(setup: &Setup, name: &MachineName) -> Result<Runs> {
+    let domain = setup.hypervisor()?.see(name)?;
+    Ok(Runs { now: running(&domain)?, next: domain.metadata().current().number })
+}
+
 pub fn generations(setup: &Setup, name: &MachineName) -> Result<Vec<ListedGeneration>> {
     let host = setup.hypervisor()?;
     let domain = host.see(name)?;

@@ -2,4 +2,5 @@
 
 mod edits;
 mod machine;
+mod many;
 mod others;

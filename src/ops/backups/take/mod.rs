@@ -13,4 +13,4 @@ mod plan;
 mod run;
 mod series;
 
-pub use run::backup;
+pub use run::{BackedUp, backup};

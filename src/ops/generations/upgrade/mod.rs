@@ -4,8 +4,10 @@
 //! the same command finishes an interrupted upgrade. Until the domain is defined on the new generation nothing has changed;
 //! from then on the old one stays in the record, to roll back to.
 
+mod ahead;
 mod nothing;
 mod plan;
 mod run;
 
-pub use run::{UpgradeRequest, upgrade};
+pub use ahead::build_ahead;
+pub use run::{Outcome, UpgradeRequest, Upgraded, upgrade};

@@ -21,6 +21,7 @@ use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::{STOP_LIMIT, take_down};
 use crate::work::steps::{self, Deploy, Deployment};
 
+use super::ahead::BuiltAhead;
 use super::plan::{Facts, Step, plan, starts};
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +60,7 @@ pub struct Upgraded {
     pub not_carried_out: Vec<String>,
 }
 
-/// Builds a machine's next generation, and runs it if it comes up as healthy as the one before.
+/// Builds a machine's next generation, unless it was built `ahead`, and runs it if it comes up as healthy as the one before.
 ///
 /// # Errors
 /// If the build fails or the guest does not shut down, nothing has changed. If the machine does not come up healthy, it runs
@@ -68,6 +69,7 @@ pub fn upgrade(
     setup: &Setup,
     name: &MachineName,
     request: UpgradeRequest,
+    ahead: Option<&BuiltAhead>,
     watch: &dyn Watch,
 ) -> Result<Upgraded> {
     let work = Work::begin(setup, name, "upgrade", watch)?;
@@ -75,7 +77,10 @@ pub fn upgrade(
     let old = work.domain()?.metadata().clone();
     // A machine of the same name may be another workspace's.
     work.host.check_free(name, machine.machine_id)?;
-    let built = build_machine(setup, &Wanted::declared(setup, &machine, Some(&old.generations)), watch)?;
+    let built = match ahead.and_then(|ahead| ahead.of(&machine, &old.generations)) {
+        Some(built) => built,
+        None => build_machine(setup, &Wanted::declared(setup, &machine, Some(&old.generations)), watch)?,
+    };
     let upgrade = Upgrade::new(&work, machine, old, built, request)?;
     let ran = upgrade.running.is_some();
     on_again(&work, ran, upgrade.run())
