@@ -19,6 +19,7 @@ pub mod suggest;
 pub mod units;
 pub mod uri;
 pub mod volume;
+pub mod yes_no;
 
 mod generation;
 mod hostname;

@@ -27,6 +27,7 @@ pub(crate) fn machine() -> Machine {
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,
+        autostart: false,
         extra: None,
         self_contained: false,
     }

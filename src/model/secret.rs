@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 22] = [
+pub const MACHINE_FILES: [&str; 23] = [
     "profile",
     "hostname",
     "machine-id",
@@ -23,6 +23,7 @@ pub const MACHINE_FILES: [&str; 22] = [
     "memory",
     "vcpus",
     "var_size",
+    "autostart",
     "extra.nix",
     "self-contained",
     "health-check",

@@ -35,7 +35,7 @@ pub use life::passwd::passwd;
 pub use life::reboot::reboot;
 pub use life::recreate::{Anew, recreate};
 pub use life::rename::rename;
-pub use life::set::{Effect, Setting, Sizes, set};
+pub use life::set::{Effect, Setting, Wanted, set};
 pub use life::start::start;
 pub use life::stop::{force_stop, stop};
 pub use look::doctor::{Check, Health, doctor};

@@ -9,7 +9,7 @@ use crate::host::{Setup, Watch, ownership, pool_of};
 use crate::hypervisor::Hypervisor;
 use crate::journal::{self, Command, Entry, Holder, MachineLock};
 use crate::model::{MachineName, Timestamp};
-use crate::work::Work;
+use crate::work::{Work, autostart};
 
 /// How long `--wait` waits for another command on the same machine.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,6 +71,10 @@ impl<'a> Work<'a> {
         }
         if let Ok(domain) = work.domain() {
             files::name_disks(&work.host, &domain, watch)?;
+            // A wrong file must not keep a machine from being deleted.
+            if !DELETIONS.contains(&work.holder.command.verb()) {
+                autostart::settle(&setup.workspace, &domain, watch)?;
+            }
         }
         Ok(work)
     }

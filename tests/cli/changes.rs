@@ -32,6 +32,12 @@ fn set_takes_pairs_and_options_and_says_when_they_are_in_force() {
     );
     assert_eq!((read(&sandbox, "memory"), read(&sandbox, "var_size")), ("4G\n".into(), "50G\n".into()));
     assert_eq!(read(&sandbox, "vcpus"), "# two\n2\n", "what stays is not written");
+    let autostart = sandbox.run(&["set", "web", "autostart=yes"]);
+    assert_eq!(
+        (autostart.stdout.as_str(), read(&sandbox, "autostart").as_str()),
+        ("autostart: no -> yes, now\n", "yes\n")
+    );
+    assert!(sandbox.run(&["status", "web"]).stdout.contains("\nautostart:  yes\n"));
     let json = sandbox.run(&["set", "web", "memory=4G", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["settings"][0]["effect"], "unchanged");
@@ -49,6 +55,7 @@ fn set_writes_nothing_where_one_value_is_wrong() {
         (&["set", "web", "memory=4G", "vcpus=0"], "`0` is not a number of virtual CPUs"),
         (&["set", "web", "vcpus=4", "var_size=-1"], "`-1` is not a size of a disk"),
         (&["set", "web", "vcpus=4", "memory="], "is not a size of memory"),
+        (&["set", "web", "vcpus=4", "autostart=on"], "`on` is neither `yes` nor `no`"),
     ] {
         refused(&sandbox, arguments, "", 2, &["error: ", word, "\nhint: "]);
     }

@@ -1,10 +1,10 @@
 use crate::cli::{Shown, Terminal, machine_name, optional};
 use crate::error::{Failure, Result};
 use crate::model::suggest::did_you_mean;
-use crate::model::{Size, quote};
-use crate::ops::{self, Call, Effect, Setting, Sizes};
+use crate::model::{Size, quote, yes_no};
+use crate::ops::{self, Call, Effect, Setting, Wanted};
 
-const HINT: &str = "the settings are memory, vcpus and var_size: `nixvm set web memory=4G`";
+const HINT: &str = "the settings are memory, vcpus, var_size and autostart: `nixvm set web memory=4G`";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -12,14 +12,15 @@ Examples:
   nixvm set web memory=4G vcpus=4
   nixvm set web var_size=50G
   nixvm set web --memory 4G
+  nixvm set web autostart=yes                start web together with its host
 
-The values are written to machines/NAME. A larger data disk, and less memory for a running guest,
-apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
+The values are written to machines/NAME. A larger data disk, less memory for a running guest and
+`autostart` apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
 says which. Disks only grow.")]
 pub struct Set {
     /// Name of the machine
     name: String,
-    /// Values to set: `memory`, `vcpus`, `var_size`
+    /// Values to set: `memory`, `vcpus`, `var_size`, `autostart`
     #[arg(value_name = "KEY=VALUE")]
     values: Vec<String>,
     /// The same as memory=SIZE
@@ -31,19 +32,23 @@ pub struct Set {
     /// The same as var_size=SIZE
     #[arg(long, value_name = "SIZE")]
     var_size: Option<String>,
+    /// The same as autostart=yes or autostart=no
+    #[arg(long, value_name = "yes|no")]
+    autostart: Option<String>,
 }
 
 pub fn run(call: &Call, args: &Set, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
-    let set = ops::set(&call.machine(&name)?, &name, sizes(args)?, terminal)?;
+    let set = ops::set(&call.machine(&name)?, &name, wanted(args)?, terminal)?;
     Ok(Shown::new(&set, set.settings.iter().map(line).collect::<Vec<_>>().join("\n")))
 }
 
-fn sizes(args: &Set) -> Result<Sizes> {
+fn wanted(args: &Set) -> Result<Wanted> {
     let mut values = [
         ("memory", args.memory.as_deref()),
         ("vcpus", args.vcpus.as_deref()),
         ("var_size", args.var_size.as_deref()),
+        ("autostart", args.autostart.as_deref()),
     ];
     let keys = values.map(|(key, _)| key);
     for word in &args.values {
@@ -62,11 +67,12 @@ fn sizes(args: &Set) -> Result<Sizes> {
     if values.iter().all(|(_, value)| value.is_none()) {
         return Err(Failure::usage("no setting was given").hint(HINT).into());
     }
-    let [memory, vcpus, var_size] = values.map(|(_, value)| value);
-    Ok(Sizes {
+    let [memory, vcpus, var_size, autostart] = values.map(|(_, value)| value);
+    Ok(Wanted {
         memory: optional(memory, Size::parse_memory)?,
         vcpus: optional(vcpus, str::parse)?,
         var_size: optional(var_size, Size::parse_disk)?,
+        autostart: optional(autostart, yes_no::parse)?,
     })
 }
 

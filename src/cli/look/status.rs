@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use crate::cli::{Name, Shown, dash, machine_name, state};
 use crate::error::Result;
-use crate::model::Connection;
+use crate::model::{Connection, yes_no};
 use crate::ops::{self, Call, OpenPorts, Status};
 
 pub fn run(call: &Call, args: &Name) -> Result<Shown> {
@@ -50,6 +50,7 @@ fn everything(status: &Status) -> String {
     if let Some(ports) = status.without_listener.as_ref().filter(|ports| !ports.is_empty()) {
         line("ports", format!("open without a listener: {}", open_ports(ports)));
     }
+    line("autostart", yes_no::word(status.autostart).into());
     line("pool", status.pool.to_string());
     if status.connection != Connection::default() {
         line("connection", status.connection.to_string());
