@@ -70,7 +70,7 @@ pub enum Command {
     Ssh(reach::ssh::Ssh),
     /// Attach to a machine's serial console; ^] leaves
     Console(Name),
-    /// Set a machine's memory, CPUs or data disk size
+    /// Set a machine's memory, CPUs, data disk size, autostart or protection
     Set(life::set::Set),
     /// Choose how a machine reaches the network
     NetworkConfig(life::network_config::NetworkConfig),

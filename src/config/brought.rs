@@ -44,6 +44,9 @@ pub fn brought(
         "root_password_hash" => {
             says.root_password.clone().flatten().map(|_| "root's password on the console".to_owned())
         }
+        "autostart" => {
+            says.autostart.filter(|on| *on).map(|_| "starts a new machine together with this host".to_owned())
+        }
         "self-contained" => {
             Some("puts the hash of root's password where every user of this host can read it".to_owned())
         }
@@ -104,6 +107,7 @@ mod tests {
             ("root_password_hash", "\n"),
             ("resolv.conf", "nameserver 1.1.1.1\nnameserver 1.0.0.1\n"),
             ("memory", "9G\n"),
+            ("autostart", "no\n"),
             ("notes", "mine\n"),
         ]
         .map(|(name, text)| file(name, text));
@@ -111,6 +115,7 @@ mod tests {
 
         let acting = [
             ("admin_authorized_keys", KEY),
+            ("autostart", "yes\n"),
             ("extra.nix", "{ imports = [ ./more.nix ]; }\n"),
             ("health-check", "#!/bin/sh\n"),
             ("more.nix", "{ }\n"),

@@ -33,6 +33,7 @@ pub struct Declared {
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
     pub autostart: Option<bool>,
+    pub protect: Option<bool>,
     /// `extra.nix`
     pub extra: Option<String>,
     /// Whether `self-contained` is there.
@@ -68,6 +69,7 @@ impl Declared {
             vcpus: files.value("vcpus", str::parse)?,
             var_size: files.value("var_size", Size::parse_disk)?,
             autostart: files.value("autostart", yes_no::parse)?,
+            protect: files.value("protect", yes_no::parse)?,
             extra: (files.read)("extra.nix")?,
             self_contained: (files.read)("self-contained")?.is_some(),
         };
@@ -121,6 +123,7 @@ impl Declared {
             vcpus: self.vcpus.unwrap_or(Vcpus::DEFAULT),
             var_size: self.var_size.unwrap_or(Size::DEFAULT_DISK),
             autostart: self.autostart.unwrap_or_default(),
+            protect: self.protect.unwrap_or_default(),
             extra: self.extra,
             self_contained: self.self_contained,
         })
@@ -164,6 +167,7 @@ impl Declared {
             ("vcpus", line(self.vcpus.as_ref())),
             ("var_size", line(self.var_size.map(Size::exact).as_ref())),
             ("autostart", line(self.autostart.map(yes_no::word).as_ref())),
+            ("protect", line(self.protect.map(yes_no::word).as_ref())),
             ("extra.nix", self.extra.clone()),
             ("self-contained", self.self_contained.then(String::new)),
         ]
@@ -194,6 +198,7 @@ impl From<&Machine> for Declared {
             vcpus: Some(machine.vcpus),
             var_size: Some(machine.var_size),
             autostart: Some(machine.autostart),
+            protect: Some(machine.protect),
             extra: machine.extra,
             self_contained: machine.self_contained,
         }
@@ -237,7 +242,7 @@ mod tests {
             (memory, var_size) in (128_u64..1 << 26, 64_u64..1 << 26),
             vcpus in 1..=1024_u32,
             extra in prop::option::of(".*"),
-            (self_contained, autostart) in any::<(bool, bool)>(),
+            (self_contained, autostart, protect) in any::<(bool, bool, bool)>(),
         ) -> Machine {
             Machine {
                 hostname: hostname.parse().unwrap(),
@@ -253,6 +258,7 @@ mod tests {
                 var_size: Size::from_bytes(var_size << 20),
                 vcpus: vcpus.to_string().parse().unwrap(),
                 autostart,
+                protect,
                 extra,
                 self_contained,
                 ..sample::machine()

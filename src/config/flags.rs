@@ -1,4 +1,4 @@
-//! The file `autostart`, which is read alone: it counts even if another file of the machine is wrong.
+//! The files `autostart` and `protect`, which are read alone: they count even if another file of the machine is wrong.
 
 use super::files::Files;
 use super::load::label;
@@ -10,6 +10,11 @@ use crate::model::{MachineName, yes_no};
 /// Returns whether a machine is to start with its host; `None` where its files do not say.
 pub fn autostart(workspace: &Workspace, name: &MachineName) -> Result<Option<bool>> {
     flag(workspace, name, "autostart")
+}
+
+/// Returns whether commands that delete a machine's data are refused.
+pub fn is_protected(workspace: &Workspace, name: &MachineName) -> Result<bool> {
+    Ok(flag(workspace, name, "protect")?.unwrap_or_default())
 }
 
 /// Writes down that a machine starts with its host, where its files do not say; does nothing for one without a folder, and
@@ -50,5 +55,8 @@ mod tests {
         // Known though another file is wrong.
         std::fs::write(workspace.machine_dir(&web).join("memory"), "lots").unwrap();
         assert_eq!(autostart(&workspace, &web).unwrap(), Some(true));
+        assert!(!is_protected(&workspace, &web).unwrap());
+        std::fs::write(workspace.machine_dir(&web).join("protect"), "# the shop\nyes\n").unwrap();
+        assert!(is_protected(&workspace, &web).unwrap());
     }
 }

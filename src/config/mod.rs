@@ -23,7 +23,7 @@ pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
 pub use brought::{Brought, brought};
 pub use change::{change, copy_beside, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
-pub use flags::{autostart, record_autostart};
+pub use flags::{autostart, is_protected, record_autostart};
 pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 23] = [
+pub const MACHINE_FILES: [&str; 24] = [
     "profile",
     "hostname",
     "machine-id",
@@ -24,6 +24,7 @@ pub const MACHINE_FILES: [&str; 23] = [
     "vcpus",
     "var_size",
     "autostart",
+    "protect",
     "extra.nix",
     "self-contained",
     "health-check",

@@ -14,7 +14,7 @@ pub use crate::build::{OptionChange, SourceChange};
 pub use crate::guest::key_files::public_keys;
 pub use crate::guest::listeners::OpenPorts;
 pub use crate::host::{Asked, Call, Session, Setup, Watch, preflight};
-pub use crate::work::known::{require_all, require_snapshot};
+pub use crate::work::known::{require_all, require_snapshot, require_unprotected};
 pub use backups::archives::{ListedBackup, backups, verify_backup};
 pub use backups::restore::{Restore, brings, restore_backup};
 pub use backups::take::backup;

@@ -21,7 +21,7 @@ const COPY: &str = "e2e-m-copy";
 
 pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut World) -> Result<Outcome> {
     let size = ["core", "1024", "2", "1G", "nat", "--from-agent"];
-    world.nixvm(&[&["create", M], &size[..], &["--start", "--wait"]].concat())?.ok()?;
+    world.nixvm(&[&["create", M], &size[..], &["--autostart", "--start", "--wait"]].concat())?.ok()?;
     world.adopt(M);
     let digest = written(world, "head -c 60000000 /dev/urandom > /var/lib/kept")?;
 
@@ -66,6 +66,7 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     written(world, "rm /var/lib/kept; echo later > /var/lib/later")?;
     let restored = world.nixvm(&["restore-backup", M, text(&full.file)?, "--yes", "--start"])?.ok()?;
     tell!("restored over a running machine in {:.1} s", restored.seconds);
+    starts_with_host(M)?;
     world.nixvm(&["start", M, "--wait"])?.ok()?;
     ensure!(sum(world, M, "/var/lib/kept")? == digest, "the data is another");
     world.admin(M, &["test", "!", "-e", "/var/lib/later"])?.ok()?;
@@ -74,6 +75,12 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
 
     elsewhere(world, &third.file, &changed, &emptied)?;
     Ok(Outcome::Passed)
+}
+
+fn starts_with_host(machine: &str) -> Result<()> {
+    let listed = host::virsh(&["list", "--all", "--autostart", "--name"])?;
+    ensure!(listed.stdout.lines().any(|name| name == machine), "only these start with the host: {listed}");
+    Ok(())
 }
 
 /// On a host that has never seen the machine: another workspace, another pool, the archives alone. And as a new machine.
@@ -117,6 +124,7 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
 
     let copied = there(&["restore-backup", M, text(&file)?, "--as", COPY])?.ok()?;
     tell!("restored as a new machine in {:.1} s", copied.seconds);
+    [M, COPY].into_iter().try_for_each(starts_with_host)?;
     let files =
         |machine: &str, name: &str| fs::read_to_string(other.join("machines").join(machine).join(name));
     for name in ["machine-id", "uuid", "mac-address", "ssh_host_ed25519_key", "hostname"] {

@@ -4,7 +4,8 @@ use crate::model::suggest::did_you_mean;
 use crate::model::{Size, quote, yes_no};
 use crate::ops::{self, Call, Effect, Setting, Wanted};
 
-const HINT: &str = "the settings are memory, vcpus, var_size and autostart: `nixvm set web memory=4G`";
+const HINT: &str =
+    "the settings are memory, vcpus, var_size, autostart and protect: `nixvm set web memory=4G`";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -13,14 +14,15 @@ Examples:
   nixvm set web var_size=50G
   nixvm set web --memory 4G
   nixvm set web autostart=yes                start web together with its host
+  nixvm set web protect=yes                  refuse to delete its data
 
-The values are written to machines/NAME. A larger data disk, less memory for a running guest and
-`autostart` apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
+The values are written to machines/NAME. A larger data disk, less memory for a running guest,
+`autostart` and `protect` apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
 says which. Disks only grow.")]
 pub struct Set {
     /// Name of the machine
     name: String,
-    /// Values to set: `memory`, `vcpus`, `var_size`, `autostart`
+    /// Values to set: `memory`, `vcpus`, `var_size`, `autostart`, `protect`
     #[arg(value_name = "KEY=VALUE")]
     values: Vec<String>,
     /// The same as memory=SIZE
@@ -35,6 +37,9 @@ pub struct Set {
     /// The same as autostart=yes or autostart=no
     #[arg(long, value_name = "yes|no")]
     autostart: Option<String>,
+    /// The same as protect=yes or protect=no
+    #[arg(long, value_name = "yes|no")]
+    protect: Option<String>,
 }
 
 pub fn run(call: &Call, args: &Set, terminal: &Terminal) -> Result<Shown> {
@@ -49,6 +54,7 @@ fn wanted(args: &Set) -> Result<Wanted> {
         ("vcpus", args.vcpus.as_deref()),
         ("var_size", args.var_size.as_deref()),
         ("autostart", args.autostart.as_deref()),
+        ("protect", args.protect.as_deref()),
     ];
     let keys = values.map(|(key, _)| key);
     for word in &args.values {
@@ -67,12 +73,13 @@ fn wanted(args: &Set) -> Result<Wanted> {
     if values.iter().all(|(_, value)| value.is_none()) {
         return Err(Failure::usage("no setting was given").hint(HINT).into());
     }
-    let [memory, vcpus, var_size, autostart] = values.map(|(_, value)| value);
+    let [memory, vcpus, var_size, autostart, protect] = values.map(|(_, value)| value);
     Ok(Wanted {
         memory: optional(memory, Size::parse_memory)?,
         vcpus: optional(vcpus, str::parse)?,
         var_size: optional(var_size, Size::parse_disk)?,
         autostart: optional(autostart, yes_no::parse)?,
+        protect: optional(protect, yes_no::parse)?,
     })
 }
 

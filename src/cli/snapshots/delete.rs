@@ -1,6 +1,6 @@
 //! `delete-snapshot`.
 
-use crate::cli::{Shown, Terminal, Yes, machine_name, typed};
+use crate::cli::{Shown, Terminal, Unprotect, Yes, machine_name, typed};
 use crate::error::Result;
 use crate::ops::{self, Call};
 
@@ -18,12 +18,14 @@ pub struct DeleteSnapshot {
     #[arg(value_name = "SNAP")]
     snapshot: String,
     #[command(flatten)]
+    unprotect: Unprotect,
+    #[command(flatten)]
     yes: Yes,
 }
 
 pub fn run(call: &Call, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
-    let setup = call.machine(&name)?;
+    let setup = args.unprotect.setup(call, &name)?;
     ops::require_snapshot(&setup, &name, &snapshot)?;
     args.yes.or_ask(terminal, &format!("Delete the snapshot {snapshot} of {name}?"), "delete")?;
     Ok(Shown::said(&ops::delete_snapshot(&setup, &name, &snapshot, terminal)?))

@@ -1,4 +1,5 @@
-//! `set`: a machine's memory, processors and data disk, and whether it starts with its host; in force at once where that can be.
+//! `set`: a machine's memory, processors and data disk, whether it starts with its host, and whether its data is protected; in
+//! force at once where that can be.
 //!
 //! A running guest keeps the processors that it was started with. Its memory can shrink, and grow back to what it was started
 //! with. More of either could be plugged in only where the domain declares slots and nodes for it beforehand, and their
@@ -22,6 +23,7 @@ pub struct Wanted {
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
     pub autostart: Option<bool>,
+    pub protect: Option<bool>,
 }
 
 /// When a value is in force.
@@ -109,6 +111,7 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Wanted, watch: &dyn Watch) 
             files.vcpus = asked.vcpus.or(files.vcpus);
             files.var_size = asked.var_size.or(files.var_size);
             files.autostart = asked.autostart.or(files.autostart);
+            files.protect = asked.protect.or(files.protect);
         })
         .map(drop),
         (Step::Define, Some((domain, _))) => {
@@ -130,7 +133,8 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Wanted, watch: &dyn Watch) 
 fn plan(machine: &Machine, asked: Wanted, observed: Observed) -> Result<(Vec<Setting>, Vec<Step>)> {
     let mut settings = Vec::new();
     let mut steps = vec![Step::Files];
-    if observed.disk.is_some() {
+    let is_defined = Wanted { protect: None, ..asked } != Wanted::default();
+    if observed.disk.is_some() && is_defined {
         // The host itself may be what starts the machine next, and reads the definition alone.
         steps.push(Step::Define);
     }
@@ -180,6 +184,11 @@ fn plan(machine: &Machine, asked: Wanted, observed: Observed) -> Result<(Vec<Set
         }
         settings.push(setting("autostart", before, after, effect));
     }
+    if let Some(protect) = asked.protect {
+        let [before, after] = [machine.protect, protect].map(|value| yes_no::word(value).to_owned());
+        let effect = unless(before == after, Effect::Now);
+        settings.push(setting("protect", before, after, effect));
+    }
     Ok((settings, steps))
 }
 
@@ -216,7 +225,7 @@ mod tests {
             memory: Some(gib(memory)),
             vcpus: Some(vcpus.parse().unwrap()),
             var_size: Some(gib(var_size)),
-            autostart: None,
+            ..Wanted::default()
         }
     }
 
@@ -276,6 +285,8 @@ mod tests {
             assert_eq!(off, (vec![Effect::Unchanged], vec![Step::Files, Step::Define]));
         }
         assert_eq!(effects(autostart(true), Observed::default()).1, [Step::Files]);
+        let protect = Wanted { protect: Some(true), ..Wanted::default() };
+        assert_eq!(effects(protect, running()), (vec![Effect::Now], vec![Step::Files]));
     }
 
     #[test]

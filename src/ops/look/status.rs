@@ -45,6 +45,8 @@ pub struct Status {
     pub mac_address: Option<String>,
     /// Whether libvirt starts it together with its host; as declared where it has no domain.
     pub autostart: bool,
+    /// Whether commands that delete its data are refused; `false` for another workspace's machine.
+    pub protect: bool,
     pub pool: PoolName,
     pub connection: Connection,
     pub disks: Vec<Disk>,
@@ -128,6 +130,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
             (Some(domain), _) => domain.autostart()?,
             (None, machine) => machine.as_ref().is_some_and(|machine| machine.autostart),
         },
+        protect: machine.as_ref().is_some_and(|machine| machine.protect),
         pool: setup.pool.clone(),
         connection: setup.connect.clone(),
         disks,

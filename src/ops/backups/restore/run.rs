@@ -225,9 +225,14 @@ fn declared(
     let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
     // How a machine is kept on its host is no part of the data that is replaced.
     let autostart = config::autostart(&setup.workspace, name)?.unwrap_or(machine.autostart);
+    let protect = match config::exists(&setup.workspace, name) {
+        true => config::is_protected(&setup.workspace, name)?,
+        // A copy is protected by nobody yet.
+        false => machine.protect && !wanted.anew,
+    };
     // `var_size` is in whole MiB; a disk that was resized by hand may have any length.
     let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
-    Ok(Machine { pool, connection, var_size, autostart, ..machine })
+    Ok(Machine { pool, connection, var_size, autostart, protect, ..machine })
 }
 
 fn built(
