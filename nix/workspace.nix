@@ -146,6 +146,7 @@ let
     "update"
     "upgrade"
     "verify-backup"
+    "wait"
   ];
 
   app = program: {

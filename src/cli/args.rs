@@ -22,7 +22,8 @@ Examples:
   nixvm doctor                        show what this host lacks, and the commands that fix it
 
 Exit codes: 0 done; 1 something is wrong with the host, the files or the guest;
-2 the command line is wrong; 3 an upgrade was not healthy and was rolled back; 130 interrupted; 255 a bug in nixvm.")]
+2 the command line is wrong; 3 an upgrade was not healthy and was rolled back;
+4 a wait was over before all machines were there; 130 interrupted; 255 a bug in nixvm.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -64,6 +65,8 @@ pub enum Command {
     Status(Name),
     /// List all machines with state and address
     List,
+    /// Wait until machines answer ssh, are healthy, or are off
+    Wait(look::wait::Wait),
     /// List the machines declared under machines/
     ListMachines,
     /// Log in to a machine, or run a command in it

@@ -33,6 +33,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Generations(args) => generations::list::run(&call, &args, terminal),
         Command::Status(args) => look::status::run(&call, &args),
         Command::List => look::list::run(&call, terminal),
+        Command::Wait(args) => look::wait::run(&call, &args, terminal),
         Command::ListMachines => look::list::declared(&call),
         Command::Ssh(args) => reach::ssh::run(&call, &args),
         Command::Console(args) => reach::console::run(&call, &args, terminal),

@@ -37,7 +37,7 @@ pub fn brought(
     let does = |file: &ArchivedFile| match file.name.as_str() {
         "extra.nix" => Some("code that Nix evaluates, and builds from, on this host".to_owned()),
         HEALTH_CHECK => {
-            Some("a program that runs on this host, with your rights, at each upgrade".to_owned())
+            Some("a program that runs on this host, with your rights, to judge the machine".to_owned())
         }
         "admin_authorized_keys" => keys(says.admin_keys.as_ref().map(Vec::len), "admin, who may use sudo"),
         "user_authorized_keys" => keys(says.user_keys.as_ref().map(Vec::len), "user"),

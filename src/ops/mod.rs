@@ -11,6 +11,7 @@ mod reach;
 mod snapshots;
 
 pub use crate::build::{OptionChange, SourceChange};
+pub use crate::guest::arrival::Goal;
 pub use crate::guest::key_files::public_keys;
 pub use crate::guest::listeners::OpenPorts;
 pub use crate::host::{Asked, Call, Session, Setup, Watch, preflight};
@@ -42,6 +43,7 @@ pub use look::doctor::{Check, Health, doctor};
 pub use look::list::{ListedMachine, declared, list};
 pub use look::logs::{Log, LogRequest, logs, serial_log};
 pub use look::status::{Status, status};
+pub use look::wait::{Waited, wait};
 pub use reach::console::console;
 pub use reach::shell::shell;
 pub use reach::ssh::{ssh, wait_for_ssh};

@@ -19,4 +19,5 @@ mod sandbox;
 mod saved;
 mod signals;
 mod verbs;
+mod waits;
 mod workspaces;

@@ -67,7 +67,8 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     let restored = world.nixvm(&["restore-backup", M, text(&full.file)?, "--yes", "--start"])?.ok()?;
     tell!("restored over a running machine in {:.1} s", restored.seconds);
     starts_with_host(M)?;
-    world.nixvm(&["start", M, "--wait"])?.ok()?;
+    world.nixvm(&["wait", M])?.ok()?;
+    world.nixvm(&["wait", M, "--for", "healthy"])?.ok()?;
     ensure!(sum(world, M, "/var/lib/kept")? == digest, "the data is another");
     world.admin(M, &["test", "!", "-e", "/var/lib/later"])?.ok()?;
     let layers = host::volumes_of(&world.pool, M)?;
@@ -121,6 +122,7 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
     let now = fs::read_to_string(other.join("machines").join(M).join("machine-id"))?;
     ensure!(now == identity, "it is another machine: {now} instead of {identity}");
     there(&["stop", M])?.ok()?;
+    there(&["wait", M, "--for", "off", "--timeout", "0"])?.ok()?;
 
     let copied = there(&["restore-backup", M, text(&file)?, "--as", COPY])?.ok()?;
     tell!("restored as a new machine in {:.1} s", copied.seconds);
