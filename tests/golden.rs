@@ -64,6 +64,7 @@ fn machine() -> Machine {
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,
         autostart: false,
+        after: Vec::new(),
         protect: false,
         extra: None,
         self_contained: false,

@@ -19,16 +19,25 @@ use super::shown::Shown;
 pub fn each<T: Serialize>(
     call: &Call,
     names: &[String],
-    mut work: impl FnMut(&Setup, &MachineName) -> Result<T>,
+    work: impl FnMut(&Setup, &MachineName) -> Result<T>,
 ) -> Result<Shown> {
     let names: BTreeSet<MachineName> = names.iter().map(|name| machine_name(name)).collect::<Result<_>>()?;
+    in_order(call, &names.into_iter().collect::<Vec<_>>(), work)
+}
+
+/// Does the same with machines in this order.
+pub fn in_order<T: Serialize>(
+    call: &Call,
+    names: &[MachineName],
+    mut work: impl FnMut(&Setup, &MachineName) -> Result<T>,
+) -> Result<Shown> {
     // With only one machine, the work's own error says more.
     if names.len() > 1 {
-        ops::require_all(call, &names)?;
+        ops::require_all(call, &names.iter().cloned().collect())?;
     }
     let mut results = Vec::new();
     let mut failed = Vec::new();
-    for name in &names {
+    for name in names {
         match call.machine(name).and_then(|setup| work(&setup, name)) {
             Ok(result) => results.push(result),
             Err(error) if names.len() == 1 || is(&error, Kind::Interrupted) => return Err(error),

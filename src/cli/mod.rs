@@ -28,7 +28,7 @@ mod look;
 mod reach;
 mod snapshots;
 
-pub(crate) use each::each;
+pub(crate) use each::{each, in_order};
 pub(crate) use input::{Name, Names, Shutdown, given, machine_name, optional, seconds, two_names, typed};
 pub(crate) use network::network;
 pub(crate) use prompt::Yes;

@@ -33,6 +33,7 @@ pub struct Declared {
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
     pub autostart: Option<bool>,
+    pub after: Option<Vec<MachineName>>,
     pub protect: Option<bool>,
     /// `extra.nix`
     pub extra: Option<String>,
@@ -69,6 +70,8 @@ impl Declared {
             vcpus: files.value("vcpus", str::parse)?,
             var_size: files.value("var_size", Size::parse_disk)?,
             autostart: files.value("autostart", yes_no::parse)?,
+            // One of nothing but comments says nothing, and stays.
+            after: files.list("after")?.filter(|after: &Vec<MachineName>| !after.is_empty()),
             protect: files.value("protect", yes_no::parse)?,
             extra: (files.read)("extra.nix")?,
             self_contained: (files.read)("self-contained")?.is_some(),
@@ -123,6 +126,7 @@ impl Declared {
             vcpus: self.vcpus.unwrap_or(Vcpus::DEFAULT),
             var_size: self.var_size.unwrap_or(Size::DEFAULT_DISK),
             autostart: self.autostart.unwrap_or_default(),
+            after: self.after.unwrap_or_default(),
             protect: self.protect.unwrap_or_default(),
             extra: self.extra,
             self_contained: self.self_contained,
@@ -167,6 +171,7 @@ impl Declared {
             ("vcpus", line(self.vcpus.as_ref())),
             ("var_size", line(self.var_size.map(Size::exact).as_ref())),
             ("autostart", line(self.autostart.map(yes_no::word).as_ref())),
+            ("after", list(self.after.as_deref())),
             ("protect", line(self.protect.map(yes_no::word).as_ref())),
             ("extra.nix", self.extra.clone()),
             ("self-contained", self.self_contained.then(String::new)),
@@ -198,6 +203,7 @@ impl From<&Machine> for Declared {
             vcpus: Some(machine.vcpus),
             var_size: Some(machine.var_size),
             autostart: Some(machine.autostart),
+            after: Some(machine.after).filter(|after| !after.is_empty()),
             protect: Some(machine.protect),
             extra: machine.extra,
             self_contained: machine.self_contained,
@@ -242,6 +248,7 @@ mod tests {
             (memory, var_size) in (128_u64..1 << 26, 64_u64..1 << 26),
             vcpus in 1..=1024_u32,
             extra in prop::option::of(".*"),
+            after in prop::collection::vec("[a-z]{1,9}".prop_map(|name| name.parse().unwrap()), 0..3),
             (self_contained, autostart, protect) in any::<(bool, bool, bool)>(),
         ) -> Machine {
             Machine {
@@ -258,6 +265,7 @@ mod tests {
                 var_size: Size::from_bytes(var_size << 20),
                 vcpus: vcpus.to_string().parse().unwrap(),
                 autostart,
+                after,
                 protect,
                 extra,
                 self_contained,

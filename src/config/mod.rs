@@ -4,6 +4,7 @@
 //! them. People edit these files, so each one is checked at every read, and messages name file and line. Blank lines and lines
 //! that begin with `#` are skipped, except in `resolv.conf` and `extra.nix`. Files that nixvm does not know are left alone.
 
+mod after;
 mod archived;
 mod brought;
 mod change;
@@ -19,6 +20,7 @@ mod remove;
 mod trust;
 mod workspace;
 
+pub use after::{after, start_order, waiting_for};
 pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
 pub use brought::{Brought, brought};
 pub use change::{change, copy_beside, copy_health_check, rename};

@@ -34,6 +34,8 @@ pub struct Machine {
     pub var_size: Size,
     /// Whether it starts with its host.
     pub autostart: bool,
+    /// The machines that are to answer before this one starts.
+    pub after: Vec<MachineName>,
     /// Whether commands that delete its data are refused.
     pub protect: bool,
     /// The user's own NixOS module for this machine, `extra.nix`.

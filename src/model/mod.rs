@@ -7,6 +7,7 @@ pub mod closure;
 pub mod domain;
 pub mod lines;
 pub mod observation;
+pub mod order;
 pub mod path;
 pub mod plain;
 pub mod qcow2;

@@ -28,6 +28,7 @@ pub(crate) fn machine() -> Machine {
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,
         autostart: false,
+        after: Vec::new(),
         protect: false,
         extra: None,
         self_contained: false,

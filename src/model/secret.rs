@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 24] = [
+pub const MACHINE_FILES: [&str; 25] = [
     "profile",
     "hostname",
     "machine-id",
@@ -24,6 +24,7 @@ pub const MACHINE_FILES: [&str; 24] = [
     "vcpus",
     "var_size",
     "autostart",
+    "after",
     "protect",
     "extra.nix",
     "self-contained",

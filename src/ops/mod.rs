@@ -37,7 +37,7 @@ pub use life::reboot::reboot;
 pub use life::recreate::{Anew, recreate};
 pub use life::rename::rename;
 pub use life::set::{Effect, Setting, Wanted, set};
-pub use life::start::start;
+pub use life::start::{start, start_order, wait_for_others};
 pub use life::stop::{force_stop, stop};
 pub use look::doctor::{Check, Health, doctor};
 pub use look::list::{ListedMachine, declared, list};

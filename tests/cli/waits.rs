@@ -104,3 +104,89 @@ fn a_wait_for_nobody_is_refused_at_once() {
         assert!(ended.code == code && ended.stderr.contains(word), "{arguments:?}: {ended:?}");
     }
 }
+
+fn started(sandbox: &Sandbox, names: &[&str], code: i32, words: &[&str]) -> Ended {
+    let ended = run(sandbox, &[&["start"], names, &["--wait", "--timeout", "1"]].concat());
+    assert_eq!(ended.code, code, "{names:?}: {ended:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "{names:?}: no `{word}` in {ended:?}");
+    }
+    ended
+}
+
+#[test]
+fn a_machine_starts_after_those_that_its_file_names() {
+    let (sandbox, uri) = two();
+    sandbox.write("machines/db/after", "web\n");
+    let late = started(
+        &sandbox,
+        &["db"],
+        1,
+        &["error: db was not started: it starts after web", "hint: remove web"],
+    );
+    assert!(late.stderr.contains("cause: web did not answer ssh within 1 s: "), "{late:?}");
+    sandbox.write("machines/web/health-check", "#!/bin/sh\n");
+    let path = sandbox.path("machines/web/health-check");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    started(&sandbox, &["db"], 1, &["cause: web did not become healthy within 1 s: "]);
+
+    // One that is off is not started in passing.
+    let mail = sandbox.run(&["create", "app", "--no-build", "--no-keys", "--quiet"]);
+    assert_eq!(mail.code, 0, "{mail:?}");
+    sandbox.write("machines/app/connection", format!("{uri}\n"));
+    sandbox.write("machines/db/after", "app\n");
+    // That much was tried: the test driver has no disks.
+    let words = ["note: db is to start after app, which is off; it starts all the same", "Starting db"];
+    started(&sandbox, &["db"], 1, &words);
+    let shown = run(&sandbox, &["status", "db"]).stdout;
+    assert!(shown.contains("\nafter:      app\n"), "{shown}");
+}
+
+#[test]
+fn one_that_was_to_be_started_first_and_is_not_up_keeps_the_other_from_starting() {
+    let (sandbox, _) = two();
+    sandbox.write("machines/db/after", "web\n");
+    // A machine that runs is not started, and so waits for nobody.
+    sandbox.write("machines/web/after", "app\n");
+    assert_eq!(sandbox.run(&["create", "app", "--no-build", "--no-keys", "--quiet"]).code, 0);
+    let runs = started(&sandbox, &["web"], 1, &["note: web runs already"]);
+    assert!(!runs.stderr.contains("app"), "{runs:?}");
+
+    let xml = fs::read_to_string(sandbox.path("../two.xml")).unwrap();
+    sandbox.write("../two.xml", xml.replace("<test:runstate>1<", "<test:runstate>5<"));
+    sandbox.write("machines/web/after", "");
+    // The test driver has no disks, so `web` fails; `db` comes first by name, but not here.
+    let words = ["cause: web: ", "db: db was not started: it starts after web: web is off"];
+    let both = started(&sandbox, &["db", "web"], 1, &words);
+    assert!(!both.stderr.contains("Starting db"), "{both:?}");
+}
+
+#[test]
+fn what_cannot_be_an_order_is_refused_by_file_and_line() {
+    let (sandbox, _) = two();
+    sandbox.write("machines/web/after", "# data\ndb\n");
+    sandbox.write("machines/db/after", "web\n");
+    for names in [&["web"][..], &["db"], &["web", "db"]] {
+        let before = sandbox.snapshot();
+        let words = [
+            "error: machines wait for each other",
+            "db starts after web (machines/db/after, line 1)",
+            "web starts after db (machines/web/after, line 2)",
+            "hint: remove one of these lines",
+        ];
+        started(&sandbox, names, 1, &words);
+        assert!(sandbox.snapshot() == before);
+    }
+    sandbox.write("machines/db/after", "wbe\n");
+    let words =
+        ["error: machines/db/after, line 1, is wrong", "there is no machine `wbe`", "did you mean `web`?"];
+    started(&sandbox, &["web"], 1, &words);
+    // Renaming and deleting say who still names the machine.
+    sandbox.write("machines/db/after", "app\n");
+    assert_eq!(sandbox.run(&["create", "app", "--no-build", "--no-keys", "--quiet"]).code, 0);
+    let renamed = sandbox.run(&["rename", "app", "shop"]);
+    assert!(renamed.stderr.contains("write shop into machines/db/after"), "{renamed:?}");
+    sandbox.write("machines/db/after", "shop\n");
+    let purged = sandbox.run(&["purge", "shop", "--yes"]);
+    assert!(purged.stderr.contains("remove it from machines/db/after"), "{purged:?}");
+}

@@ -121,9 +121,6 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
     );
     let now = fs::read_to_string(other.join("machines").join(M).join("machine-id"))?;
     ensure!(now == identity, "it is another machine: {now} instead of {identity}");
-    there(&["stop", M])?.ok()?;
-    there(&["wait", M, "--for", "off", "--timeout", "0"])?.ok()?;
-
     let copied = there(&["restore-backup", M, text(&file)?, "--as", COPY])?.ok()?;
     tell!("restored as a new machine in {:.1} s", copied.seconds);
     [M, COPY].into_iter().try_for_each(starts_with_host)?;
@@ -133,7 +130,14 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
         ensure!(files(M, name)? != files(COPY, name)?, "{COPY} has the {name} of {M}");
     }
     ensure!(files(M, "admin_authorized_keys")? == files(COPY, "admin_authorized_keys")?, "it has other keys");
-    there(&["start", COPY, "--wait"])?.ok()?;
+    // One that answers is not waited for any longer.
+    host::write_private(&other.join("machines").join(COPY).join("after"), &format!("{M}\n"))?;
+    let started = there(&["start", COPY, "--wait"])?.ok()?;
+    let answered = started.stderr.find(&format!("{M} answers ssh at"));
+    let order = answered.zip(started.stderr.find(&format!("Started {COPY}")));
+    ensure!(order.is_some_and(|(other, copy)| other < copy), "{COPY} did not start after {M}:\n{started}");
+    there(&["stop", M])?.ok()?;
+    there(&["wait", M, "--for", "off", "--timeout", "0"])?.ok()?;
     let digest = there(&["ssh", COPY, "--", "sudo", "sha256sum", "/var/lib/changed"])?.ok()?;
     ensure!(digest.stdout.split(' ').next() == Some(changed), "the copy's data is another:\n{digest}");
     let hostname = there(&["ssh", COPY, "--", "hostname"])?.ok()?;

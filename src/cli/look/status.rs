@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use crate::cli::{Name, Shown, dash, machine_name, state};
 use crate::error::Result;
-use crate::model::{Connection, yes_no};
+use crate::model::{Connection, MachineName, yes_no};
 use crate::ops::{self, Call, OpenPorts, Status};
 
 pub fn run(call: &Call, args: &Name) -> Result<Shown> {
@@ -51,6 +51,10 @@ fn everything(status: &Status) -> String {
         line("ports", format!("open without a listener: {}", open_ports(ports)));
     }
     line("autostart", yes_no::word(status.autostart).into());
+    if !status.after.is_empty() {
+        let names: Vec<&str> = status.after.iter().map(MachineName::as_str).collect();
+        line("after", names.join(", "));
+    }
     if status.protect {
         line("protected", "yes".into());
     }

@@ -45,6 +45,8 @@ pub struct Status {
     pub mac_address: Option<String>,
     /// Whether libvirt starts it together with its host; as declared where it has no domain.
     pub autostart: bool,
+    /// The machines that are to answer before this one starts.
+    pub after: Vec<MachineName>,
     /// Whether commands that delete its data are refused; `false` for another workspace's machine.
     pub protect: bool,
     pub pool: PoolName,
@@ -130,6 +132,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
             (Some(domain), _) => domain.autostart()?,
             (None, machine) => machine.as_ref().is_some_and(|machine| machine.autostart),
         },
+        after: machine.as_ref().map(|machine| machine.after.clone()).unwrap_or_default(),
         protect: machine.as_ref().is_some_and(|machine| machine.protect),
         pool: setup.pool.clone(),
         connection: setup.connect.clone(),
