@@ -64,7 +64,7 @@ pub enum Command {
     /// Show one machine: state, address, profile, generation, disks
     Status(Name),
     /// List all machines with state and address
-    List,
+    List(look::list::List),
     /// Wait until machines answer ssh, are healthy, or are off
     Wait(look::wait::Wait),
     /// List the machines declared under machines/

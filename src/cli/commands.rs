@@ -32,7 +32,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Clean(args) => generations::clean::run(&call, &args, terminal),
         Command::Generations(args) => generations::list::run(&call, &args, terminal),
         Command::Status(args) => look::status::run(&call, &args),
-        Command::List => look::list::run(&call, terminal),
+        Command::List(args) => look::list::run(&call, &args, cli.global.json, terminal),
         Command::Wait(args) => look::wait::run(&call, &args, terminal),
         Command::ListMachines => look::list::declared(&call),
         Command::Ssh(args) => reach::ssh::run(&call, &args),

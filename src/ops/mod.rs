@@ -40,7 +40,7 @@ pub use life::set::{Effect, Setting, Wanted, set};
 pub use life::start::{start, start_order, wait_for_others};
 pub use life::stop::{force_stop, stop};
 pub use look::doctor::{Check, Health, doctor};
-pub use look::list::{ListedMachine, declared, list};
+pub use look::list::{Listed, ListedMachine, declared, list};
 pub use look::logs::{Log, LogRequest, logs, serial_log};
 pub use look::status::{Status, status};
 pub use look::wait::{Waited, wait};

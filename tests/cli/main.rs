@@ -20,4 +20,5 @@ mod saved;
 mod signals;
 mod verbs;
 mod waits;
+mod watches;
 mod workspaces;
