@@ -163,6 +163,7 @@ let
     "update"
     "upgrade"
     "verify-backup"
+    "wait"
   ];
 
   app = program: {

@@ -19,6 +19,8 @@ pub enum Kind {
     Usage,
     /// An upgrade did not come up healthy, and the machine was given back what it ran before.
     RolledBack,
+    /// What was waited for did not come in time.
+    Late,
     /// Somebody pressed ^C, or asked the process to stop in another way.
     Interrupted,
     /// nixvm itself is wrong.
@@ -31,6 +33,7 @@ impl Kind {
             Kind::User => 1,
             Kind::Usage => 2,
             Kind::RolledBack => 3,
+            Kind::Late => 4,
             // As a shell reports a process ended by SIGINT.
             Kind::Interrupted => 130,
             Kind::Bug => 255,
@@ -68,6 +71,11 @@ impl Failure {
     /// Returns the failure of an upgrade that was undone because its machine did not come up healthy.
     pub fn rolled_back(message: impl Into<String>) -> Self {
         Self::new(Kind::RolledBack, message)
+    }
+
+    /// Returns the failure of a wait whose time is over.
+    pub fn late(message: impl Into<String>) -> Self {
+        Self::new(Kind::Late, message)
     }
 
     pub fn interrupted() -> Self {

@@ -63,6 +63,9 @@ fn machine() -> Machine {
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,
+        autostart: false,
+        after: Vec::new(),
+        protect: false,
         extra: None,
         self_contained: false,
     }

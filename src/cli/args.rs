@@ -23,7 +23,8 @@ Examples:
   nixvm doctor                        show what this host lacks, and the commands that fix it
 
 Exit codes: 0 done; 1 something is wrong with the host, the files or the guest;
-2 the command line is wrong; 3 an upgrade was not healthy and was rolled back; 130 interrupted; 255 a bug in nixvm.")]
+2 the command line is wrong; 3 an upgrade was not healthy and was rolled back;
+4 a wait was over before all machines were there; 130 interrupted; 255 a bug in nixvm.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -64,14 +65,16 @@ pub enum Command {
     /// Show machines: state, address, profile, generation, disks
     Status(Machines),
     /// List all machines with state and address
-    List,
+    List(look::list::List),
+    /// Wait until machines answer ssh, are healthy, or are off
+    Wait(look::wait::Wait),
     /// List the machines declared under machines/
     ListMachines,
     /// Log in to a machine, or run a command in it
     Ssh(reach::ssh::Ssh),
     /// Attach to a machine's serial console; ^] leaves
     Console(Name),
-    /// Set a machine's memory, CPUs or data disk size
+    /// Set a machine's memory, CPUs, data disk size, autostart or protection
     Set(life::set::Set),
     /// Choose how a machine reaches the network
     NetworkConfig(life::network_config::NetworkConfig),

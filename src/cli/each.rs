@@ -24,6 +24,8 @@ pub struct Each<'a> {
     selection: &'a Selection,
     needs: Needs,
     jobs: NonZeroUsize,
+    /// Those whose turn is at the same time; the next have theirs after them.
+    order: Vec<Vec<MachineName>>,
     terminal: &'a Terminal,
 }
 
@@ -62,7 +64,8 @@ pub fn each<'a>(
         ops::require_all(call, selection.named(), needs)?;
     }
     let jobs = selection.jobs().unwrap_or_else(|| cost.jobs(cores()));
-    Ok(Each { call, selection, needs, jobs, terminal })
+    let order = vec![selection.names().into_iter().collect()];
+    Ok(Each { call, selection, needs, jobs, order, terminal })
 }
 
 impl<'a> Each<'a> {
@@ -70,12 +73,18 @@ impl<'a> Each<'a> {
         self.jobs
     }
 
+    /// Has the machines take turns in this order.
+    #[must_use]
+    pub fn ordered(self, order: Vec<Vec<MachineName>>) -> Self {
+        Each { order, ..self }
+    }
+
     /// Does the work with all of the machines. If one fails, the others still have their turn.
     pub fn run<T: Send>(
         &self,
         work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
     ) -> Vec<Turn<T>> {
-        self.some(self.selection.names().into_iter().collect(), || true, work)
+        self.order.iter().flat_map(|names| self.some(names.clone(), || true, &work)).collect()
     }
 
     /// Does the work with these of the machines. None is begun after a request to stop, or once `go_on` is false.
@@ -85,11 +94,11 @@ impl<'a> Each<'a> {
         go_on: impl Fn() -> bool + Sync,
         work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
     ) -> Vec<Turn<T>> {
-        let Each { call, selection, needs, .. } = *self;
+        let Each { call, selection, needs, .. } = self;
         let attempt = |name: &MachineName, terminal: &Terminal| -> Result<Option<T>> {
             let setup = call.machine(name)?;
             // Whoever writes `--all` does not expect each declared machine to be made already.
-            if needs == Needs::Domain && !selection.named().contains(name) && !ops::is_made(&setup, name)? {
+            if *needs == Needs::Domain && !selection.named().contains(name) && !ops::is_made(&setup, name)? {
                 return Ok(None);
             }
             work(&setup, name, terminal).map(Some)

@@ -36,6 +36,7 @@ pub fn call(global: &Global) -> Result<Call> {
         pool: PoolName::default(),
         nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
         discard_saved: global.discard_saved,
+        unprotect: false,
         wait: global.wait,
         // For tests only, which want to see what a power cut leaves: not in a release.
         die_after: env::var("NIXVM_DIE_AFTER")

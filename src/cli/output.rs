@@ -3,7 +3,7 @@
 //! A failed write ends nothing: an operation must not stop half way because a terminal was closed or a log's disk is
 //! full. Text of a guest, an archive or a builder reaches the terminal without control characters.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -31,12 +31,30 @@ pub fn result(result: &str) -> Result<()> {
 /// Writes text to standard output and returns whether somebody still reads it: a reader that went away
 /// (`nixvm list | head`) is no error.
 pub fn text(text: &str) -> Result<bool> {
-    let text = if console::colors_enabled() { styled(text) } else { plain(text) };
+    write(&if console::colors_enabled() { styled(text) } else { plain(text) })
+}
+
+fn write(text: &str) -> Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).explain(|| Failure::user("cannot write to standard output")),
     }
+}
+
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Returns how many columns and lines the terminal has that standard output is.
+pub fn size() -> (usize, usize) {
+    let (lines, columns) = console::Term::stdout().size();
+    (columns.into(), lines.into())
+}
+
+/// Writes a control sequence to the terminal that standard output is, and returns whether somebody still looks at it.
+pub fn control(sequence: &'static str) -> Result<bool> {
+    write(sequence)
 }
 
 pub fn json(value: &Value) -> String {

@@ -37,12 +37,15 @@ pub fn brought(
     let does = |file: &ArchivedFile| match file.name.as_str() {
         "extra.nix" => Some("code that Nix evaluates, and builds from, on this host".to_owned()),
         HEALTH_CHECK => {
-            Some("a program that runs on this host, with your rights, at each upgrade".to_owned())
+            Some("a program that runs on this host, with your rights, to judge the machine".to_owned())
         }
         "admin_authorized_keys" => keys(says.admin_keys.as_ref().map(Vec::len), "admin, who may use sudo"),
         "user_authorized_keys" => keys(says.user_keys.as_ref().map(Vec::len), "user"),
         "root_password_hash" => {
             says.root_password.clone().flatten().map(|_| "root's password on the console".to_owned())
+        }
+        "autostart" => {
+            says.autostart.filter(|on| *on).map(|_| "starts a new machine together with this host".to_owned())
         }
         "self-contained" => {
             Some("puts the hash of root's password where every user of this host can read it".to_owned())
@@ -104,6 +107,7 @@ mod tests {
             ("root_password_hash", "\n"),
             ("resolv.conf", "nameserver 1.1.1.1\nnameserver 1.0.0.1\n"),
             ("memory", "9G\n"),
+            ("autostart", "no\n"),
             ("notes", "mine\n"),
         ]
         .map(|(name, text)| file(name, text));
@@ -111,6 +115,7 @@ mod tests {
 
         let acting = [
             ("admin_authorized_keys", KEY),
+            ("autostart", "yes\n"),
             ("extra.nix", "{ imports = [ ./more.nix ]; }\n"),
             ("health-check", "#!/bin/sh\n"),
             ("more.nix", "{ }\n"),

@@ -30,6 +30,8 @@ pub struct NewMachine {
     pub vcpus: Option<Vcpus>,
     /// The size of its data disk; 20 GiB by default.
     pub var_size: Option<Size>,
+    /// Whether it starts with its host; it does not by default.
+    pub autostart: Option<bool>,
     /// Its network; `nat` by default.
     pub network: Option<Network>,
     /// The host name of its guest; the machine's name by default.
@@ -55,6 +57,7 @@ impl NewMachine {
             memory: None,
             vcpus: None,
             var_size: None,
+            autostart: None,
             network: None,
             hostname: None,
             tcp_ports: Vec::new(),
@@ -85,6 +88,7 @@ fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     files.memory = new.memory.or(files.memory);
     files.vcpus = new.vcpus.or(files.vcpus);
     files.var_size = new.var_size.or(files.var_size);
+    files.autostart = new.autostart.or(files.autostart);
     files.network = new.network.clone().or(files.network);
     files.hostname = new.hostname.clone().or(files.hostname);
     if !new.tcp_ports.is_empty() {

@@ -4,7 +4,7 @@ use super::files::Files;
 use crate::error::{Failure, Result};
 use crate::model::{
     AuthorizedKey, Connection, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network,
-    PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus,
+    PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus, yes_no,
 };
 
 /// The checked values of a machine's files; `None` where a file is missing.
@@ -32,6 +32,9 @@ pub struct Declared {
     pub memory: Option<Size>,
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
+    pub autostart: Option<bool>,
+    pub after: Option<Vec<MachineName>>,
+    pub protect: Option<bool>,
     /// `extra.nix`
     pub extra: Option<String>,
     /// Whether `self-contained` is there.
@@ -66,6 +69,10 @@ impl Declared {
             memory: files.value("memory", Size::parse_memory)?,
             vcpus: files.value("vcpus", str::parse)?,
             var_size: files.value("var_size", Size::parse_disk)?,
+            autostart: files.value("autostart", yes_no::parse)?,
+            // One of nothing but comments says nothing, and stays.
+            after: files.list("after")?.filter(|after: &Vec<MachineName>| !after.is_empty()),
+            protect: files.value("protect", yes_no::parse)?,
             extra: (files.read)("extra.nix")?,
             self_contained: (files.read)("self-contained")?.is_some(),
         };
@@ -118,6 +125,9 @@ impl Declared {
             memory: self.memory.unwrap_or(Size::DEFAULT_MEMORY),
             vcpus: self.vcpus.unwrap_or(Vcpus::DEFAULT),
             var_size: self.var_size.unwrap_or(Size::DEFAULT_DISK),
+            autostart: self.autostart.unwrap_or_default(),
+            after: self.after.unwrap_or_default(),
+            protect: self.protect.unwrap_or_default(),
             extra: self.extra,
             self_contained: self.self_contained,
         })
@@ -160,6 +170,9 @@ impl Declared {
             ("memory", line(self.memory.map(Size::exact).as_ref())),
             ("vcpus", line(self.vcpus.as_ref())),
             ("var_size", line(self.var_size.map(Size::exact).as_ref())),
+            ("autostart", line(self.autostart.map(yes_no::word).as_ref())),
+            ("after", list(self.after.as_deref())),
+            ("protect", line(self.protect.map(yes_no::word).as_ref())),
             ("extra.nix", self.extra.clone()),
             ("self-contained", self.self_contained.then(String::new)),
         ]
@@ -189,6 +202,9 @@ impl From<&Machine> for Declared {
             memory: Some(machine.memory),
             vcpus: Some(machine.vcpus),
             var_size: Some(machine.var_size),
+            autostart: Some(machine.autostart),
+            after: Some(machine.after).filter(|after| !after.is_empty()),
+            protect: Some(machine.protect),
             extra: machine.extra,
             self_contained: machine.self_contained,
         }
@@ -232,7 +248,8 @@ mod tests {
             (memory, var_size) in (128_u64..1 << 26, 64_u64..1 << 26),
             vcpus in 1..=1024_u32,
             extra in prop::option::of(".*"),
-            self_contained in any::<bool>(),
+            after in prop::collection::vec("[a-z]{1,9}".prop_map(|name| name.parse().unwrap()), 0..3),
+            (self_contained, autostart, protect) in any::<(bool, bool, bool)>(),
         ) -> Machine {
             Machine {
                 hostname: hostname.parse().unwrap(),
@@ -247,6 +264,9 @@ mod tests {
                 memory: Size::from_bytes(memory << 20),
                 var_size: Size::from_bytes(var_size << 20),
                 vcpus: vcpus.to_string().parse().unwrap(),
+                autostart,
+                after,
+                protect,
                 extra,
                 self_contained,
                 ..sample::machine()

@@ -110,6 +110,7 @@ mod tests {
         let (_dir, workspace) = workspace();
         let web: MachineName = "web".parse().unwrap();
         create(&workspace, &NewMachine::named(web.clone())).unwrap();
+        fs::write(workspace.machine_dir(&web).join("after"), "# nobody\n").unwrap();
         for (file, broken, place, cause) in [
             ("profile", "../x\n", "profile, line 1, is wrong", "`../x` cannot be a profile's name"),
             ("hostname", "a.b\n", "hostname, line 1, is wrong", "`a.b` is not a hostname"),
@@ -119,6 +120,9 @@ mod tests {
             ("network", "bridge\n", "network, line 1, is wrong", "does not say which bridge"),
             ("memory", "4Q\n", "memory, line 1, is wrong", "`4Q` is not a size of memory"),
             ("var_size", "-1\n", "var_size, line 1, is wrong", "`-1` is not a size of a disk"),
+            ("autostart", "# x\non\n", "autostart, line 2, is wrong", "`on` is neither `yes` nor `no`"),
+            ("after", "db\nDb\n", "after, line 2, is wrong", "`Db`"),
+            ("protect", "true\n", "protect, line 1, is wrong", "`true` is neither `yes` nor `no`"),
             ("vcpus", "0\n", "vcpus, line 1, is wrong", "`0` is not a number of virtual CPUs"),
             ("tcp_ports", "22\n80-90\n", "tcp_ports, line 2, is wrong", "`80-90` is not a port"),
             ("udp_ports", "65536\n", "udp_ports, line 1, is wrong", "`65536` is not a port"),

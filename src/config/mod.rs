@@ -4,12 +4,14 @@
 //! them. People edit these files, so each one is checked at every read, and messages name file and line. Blank lines and lines
 //! that begin with `#` are skipped, except in `resolv.conf` and `extra.nix`. Files that nixvm does not know are left alone.
 
+mod after;
 mod archived;
 mod brought;
 mod change;
 mod create;
 mod declared;
 mod files;
+mod flags;
 mod health;
 mod identity;
 mod load;
@@ -18,10 +20,12 @@ mod remove;
 mod trust;
 mod workspace;
 
+pub use after::{after, start_order, waiting_for};
 pub use archived::{ArchivedFile, from_archive, unpack, unpack_public};
 pub use brought::{Brought, brought};
 pub use change::{change, copy_beside, copy_health_check, rename};
 pub use create::{NewMachine, create, save};
+pub use flags::{autostart, is_protected, record_autostart};
 pub use health::health_check;
 pub use identity::with_new_identity;
 pub use load::{declared, exists, holds, list, load};

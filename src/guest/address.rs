@@ -153,7 +153,7 @@ pub fn places(setup: &Setup, machines: Vec<(Seen, MacAddress)>) -> Vec<Option<So
 
 /// Returns the host's port that is forwarded to the guest's ssh: the address of a guest on QEMU's user network means nothing.
 fn forwarded(domain: &Seen) -> Option<SocketAddr> {
-    domain.metadata().ssh_port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    domain.ssh_port().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 fn at_ssh(addresses: &[IpAddr]) -> Vec<SocketAddr> {

@@ -1,6 +1,7 @@
 //! A running guest: where it is reached, whether it is healthy, what it prints.
 
 mod address;
+pub mod arrival;
 pub mod health;
 mod identities;
 mod jump;

@@ -63,6 +63,14 @@ impl Call {
         Ok(Setup { pool, ..setup })
     }
 
+    /// Returns the setup for a machine that the call does not name: where its files say where it is, nothing else counts.
+    pub fn other(&self, name: &MachineName) -> Result<Setup> {
+        let (place, _) = self.recorded(name)?;
+        let pool = self.pool.clone().filter(|_| place.pool.is_none());
+        let connect = self.connect.clone().filter(|_| place.connection.is_none());
+        Call { pool, connect, setup: self.setup.clone() }.machine(name)
+    }
+
     /// Returns where a machine is, as its files record it, or else its journal, whose name is returned too.
     fn recorded(&self, name: &MachineName) -> Result<(Place, Option<String>)> {
         let workspace = &self.setup.workspace;

@@ -25,6 +25,8 @@ pub struct Setup {
     pub session: Session,
     /// Whether to discard the memory of a saved machine where the command cannot keep it.
     pub discard_saved: bool,
+    /// Whether to delete or replace the data of a machine though it is protected.
+    pub unprotect: bool,
     /// Whether to wait until another command that works on the same machine has ended.
     pub wait: bool,
     /// For tests of interrupted commands: after how many steps of a plan to get which signal.

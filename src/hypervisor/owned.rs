@@ -83,6 +83,12 @@ impl Seen {
         &self.metadata
     }
 
+    /// Returns the port of the host that is forwarded to the guest's ssh; of one that runs, the port that it was started with.
+    pub fn ssh_port(&self) -> Option<u16> {
+        let now = metadata_of(&self.domain, sys::VIR_DOMAIN_AFFECT_CURRENT).ok().flatten();
+        now.as_ref().unwrap_or(&self.metadata).ssh_port
+    }
+
     pub fn observe(&self) -> Result<ObservedDomain> {
         observe(&self.domain, None).say(|| self.cannot("look at"))
     }

@@ -41,9 +41,22 @@ impl Seen {
             _ => Ended::Unknown,
         }))
     }
+
+    /// Returns whether libvirt starts the machine together with its host.
+    pub fn autostart(&self) -> Result<bool> {
+        self.domain.autostart().say(|| self.cannot("look at"))
+    }
 }
 
 impl Owned {
+    /// Has libvirt start the machine together with its host, or no longer.
+    pub fn set_autostart(&self, on: bool) -> Result<()> {
+        if self.autostart()? == on {
+            return Ok(());
+        }
+        self.domain.set_autostart(on).say(|| self.cannot("change the autostart of"))
+    }
+
     /// Starts the guest and returns whether it was off.
     pub fn start(&self) -> Result<bool> {
         if self.state()?.is_active() {

@@ -16,9 +16,13 @@ pub fn items(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Returns every item of a text, parsed; `label` names the text in messages, most often a path.
 pub fn parse<T: FromStr<Err = Failure>>(label: &str, text: &str) -> Result<Vec<T>> {
-    items(text)
-        .map(|(line, item)| item.parse().explain(|| Failure::user(format!("{label}, line {line}, is wrong"))))
-        .collect()
+    Ok(numbered(label, text)?.into_iter().map(|(_, item)| item).collect())
+}
+
+/// Does the same, with the number of each item's line.
+pub fn numbered<T: FromStr<Err = Failure>>(label: &str, text: &str) -> Result<Vec<(usize, T)>> {
+    let wrong = |line| Failure::user(format!("{label}, line {line}, is wrong"));
+    items(text).map(|(line, item)| Ok((line, item.parse().explain(|| wrong(line))?))).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,12 @@ pub struct Machine {
     pub memory: Size,
     pub vcpus: Vcpus,
     pub var_size: Size,
+    /// Whether it starts with its host.
+    pub autostart: bool,
+    /// The machines that are to answer before this one starts.
+    pub after: Vec<MachineName>,
+    /// Whether commands that delete its data are refused.
+    pub protect: bool,
     /// The user's own NixOS module for this machine, `extra.nix`.
     pub extra: Option<String>,
     /// Whether the image contains the password hash, which every user of the host can then read in the Nix store.

@@ -7,6 +7,7 @@ pub mod closure;
 pub mod domain;
 pub mod lines;
 pub mod observation;
+pub mod order;
 pub mod path;
 pub mod plain;
 pub mod qcow2;
@@ -19,6 +20,7 @@ pub mod suggest;
 pub mod units;
 pub mod uri;
 pub mod volume;
+pub mod yes_no;
 
 mod generation;
 mod hostname;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 22] = [
+pub const MACHINE_FILES: [&str; 25] = [
     "profile",
     "hostname",
     "machine-id",
@@ -23,6 +23,9 @@ pub const MACHINE_FILES: [&str; 22] = [
     "memory",
     "vcpus",
     "var_size",
+    "autostart",
+    "after",
+    "protect",
     "extra.nix",
     "self-contained",
     "health-check",

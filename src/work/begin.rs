@@ -9,13 +9,17 @@ use crate::host::{Setup, Watch, ownership, pool_of};
 use crate::hypervisor::Hypervisor;
 use crate::journal::{self, Command, Entry, Holder, MachineLock};
 use crate::model::{MachineName, Timestamp};
-use crate::work::Work;
+use crate::work::{Work, autostart, known};
 
 /// How long `--wait` waits for another command on the same machine.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The commands that may follow any interrupted one: they delete whatever there is.
 const DELETIONS: [&str; 2] = ["destroy", "purge"];
+
+/// The commands that delete or replace a machine's data.
+const LOSE_DATA: [&str; 6] =
+    ["destroy", "purge", "recreate", "restore-snapshot", "delete-snapshot", "restore-backup"];
 
 impl<'a> Work<'a> {
     /// Locks a machine for a command, and cleans up what an interrupted command left of it.
@@ -59,6 +63,7 @@ impl<'a> Work<'a> {
         ownership::record_move(&setup.workspace, &host, name)?;
         // Before the journal is read: it is this workspace's, and the domain may be another's.
         ownership::require_own(&setup.workspace, &host, name)?;
+        check_protection(setup, &host, name, holder.command.verb())?;
         settle_place(setup, &host, name)?;
         let mut work =
             Work { setup, host, name: name.clone(), watch, resumed: None, finishes: false, holder, lock };
@@ -71,6 +76,10 @@ impl<'a> Work<'a> {
         }
         if let Ok(domain) = work.domain() {
             files::name_disks(&work.host, &domain, watch)?;
+            // A wrong file must not keep a machine from being deleted.
+            if !DELETIONS.contains(&work.holder.command.verb()) {
+                autostart::settle(&setup.workspace, &domain, watch)?;
+            }
         }
         Ok(work)
     }
@@ -100,6 +109,14 @@ impl<'a> Work<'a> {
         self.resumed = same.then_some(left);
         Ok(())
     }
+}
+
+fn check_protection(setup: &Setup, host: &Hypervisor, name: &MachineName, verb: &str) -> Result<()> {
+    // A restore of a machine that has no domain replaces nothing.
+    if LOSE_DATA.contains(&verb) && (verb != "restore-backup" || host.find(name)?.is_some()) {
+        known::require_unprotected(setup, name)?;
+    }
+    Ok(())
 }
 
 /// Checks that the machine's files name the pool that its disks are in, and writes it down for a machine that was made before

@@ -65,6 +65,18 @@ pub fn require_snapshot(setup: &Setup, name: &MachineName, snapshot: &SnapshotNa
     }
 }
 
+/// Refuses to delete the data of a machine that is protected, unless the setup says otherwise.
+pub fn require_unprotected(setup: &Setup, name: &MachineName) -> Result<()> {
+    if setup.unprotect || !config::is_protected(&setup.workspace, name)? {
+        return Ok(());
+    }
+    Err(Failure::user(format!("{name} is protected, as machines/{name}/protect says; nothing was changed"))
+        .hint(format!(
+            "`--unprotect` does it nevertheless; `nixvm set {name} protect=no` ends the protection"
+        ))
+        .into())
+}
+
 /// Returns whether an earlier command was interrupted: then only the next command can judge what there is of the machine.
 pub fn is_interrupted(setup: &Setup, name: &MachineName) -> Result<bool> {
     Ok(journal::state(&setup.workspace.work_dir(), name)? != WorkState::Idle)

@@ -1,6 +1,7 @@
 //! Work on one machine: by one process at a time, in steps that are written down, cleaned up where it was interrupted.
 
 pub mod archives;
+pub mod autostart;
 mod begin;
 mod carry;
 pub mod generations;

@@ -213,7 +213,7 @@ pub fn define(
             set_back.join(", ")
         ));
     }
-    Ok(())
+    host.own(&machine.name)?.set_autostart(machine.autostart)
 }
 
 /// Does the same on a layer that was put on the one in use, if no other program has started the machine meanwhile: its guest
@@ -243,6 +243,18 @@ fn files(pool: &Pool, metadata: &Metadata, layer: u32) -> Result<DomainFiles> {
         nvram: made_later(Role::Nvram),
         serial_log: made_later(Role::SerialLog(None)),
     })
+}
+
+/// Writes the identity volume of a machine that starts with its host, for then no `start` compares it with the machine's files.
+///
+/// A running guest keeps the volume that it was started with.
+pub fn refresh_identity(work: &Work, machine: &Machine) -> Result<()> {
+    match work.host.own_if_any(&work.name)? {
+        Some(domain) if machine.autostart => {
+            put_identity(work, &work.pool()?, &domain.metadata().stem, machine)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a machine's secrets to its identity volume, and warns where others could read them on the way.

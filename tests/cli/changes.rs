@@ -32,6 +32,12 @@ fn set_takes_pairs_and_options_and_says_when_they_are_in_force() {
     );
     assert_eq!((read(&sandbox, "memory"), read(&sandbox, "var_size")), ("4G\n".into(), "50G\n".into()));
     assert_eq!(read(&sandbox, "vcpus"), "# two\n2\n", "what stays is not written");
+    let autostart = sandbox.run(&["set", "web", "autostart=yes"]);
+    assert_eq!(
+        (autostart.stdout.as_str(), read(&sandbox, "autostart").as_str()),
+        ("autostart: no -> yes, now\n", "yes\n")
+    );
+    assert!(sandbox.run(&["status", "web"]).stdout.contains("\nautostart:  yes\n"));
     let json = sandbox.run(&["set", "web", "memory=4G", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["settings"][0]["effect"], "unchanged");
@@ -49,6 +55,7 @@ fn set_writes_nothing_where_one_value_is_wrong() {
         (&["set", "web", "memory=4G", "vcpus=0"], "`0` is not a number of virtual CPUs"),
         (&["set", "web", "vcpus=4", "var_size=-1"], "`-1` is not a size of a disk"),
         (&["set", "web", "vcpus=4", "memory="], "is not a size of memory"),
+        (&["set", "web", "vcpus=4", "autostart=on"], "`on` is neither `yes` nor `no`"),
     ] {
         refused(&sandbox, arguments, "", 2, &["error: ", word, "\nhint: "]);
     }
@@ -236,4 +243,47 @@ fn a_command_looks_before_it_asks_and_leaves_nothing_of_a_machine_that_is_not_th
     );
     let archive = ["--connect", &connect, "restore-backup", "web", "nosuch.tar.zst"];
     refused(&sandbox, &archive, "", 1, &["cannot read the archive"]);
+}
+
+#[test]
+fn the_data_of_a_protected_machine_is_neither_deleted_nor_replaced() {
+    let sandbox = Sandbox::new().with_web();
+    let set = sandbox.run(&["set", "web", "protect=yes"]);
+    assert_eq!(
+        (set.stdout.as_str(), read(&sandbox, "protect").as_str()),
+        ("protect: no -> yes, now\n", "yes\n")
+    );
+    assert!(sandbox.run(&["status", "web"]).stdout.contains("\nprotected:  yes\n"));
+    // A machine that is only declared has files to lose.
+    refused(&sandbox, &["purge", "web", "--yes"], "", 1, &["error: web is protected"]);
+
+    let connect = libvirt_with_web(&sandbox);
+    let run = |arguments: &[&str]| sandbox.run(&[&["--connect", &connect], arguments].concat());
+    for arguments in [
+        &["destroy", "web"][..],
+        &["purge", "web"],
+        &["recreate", "web"],
+        &["restore-snapshot", "web", "old"],
+        &["delete-snapshot", "web", "old"],
+        &["restore-backup", "web", "nosuch.tar.zst"],
+    ] {
+        let words = [
+            "error: web is protected, as machines/web/protect says; nothing was changed",
+            "hint: `--unprotect`",
+            "`nixvm set web protect=no`",
+        ];
+        // Before anything is asked, and also where nothing is.
+        for yes in [&[][..], &["--yes"]] {
+            refused(&sandbox, &[&["--connect", &connect], arguments, yes].concat(), "", 1, &words);
+        }
+        let forced = run(&[arguments, &["--unprotect"]].concat());
+        assert!(!forced.stderr.contains("protected"), "{forced:?}");
+        assert_ne!(forced.code, 0, "{arguments:?} asks, or finds no archive: {forced:?}");
+    }
+    // What is not certain is refused.
+    sandbox.write("machines/web/protect", "maybe\n");
+    let words = ["machines/web/protect, line 1, is wrong", "`maybe` is neither `yes` nor `no`"];
+    refused(&sandbox, &["--connect", &connect, "destroy", "web", "--yes"], "", 1, &words);
+    sandbox.write("machines/web/protect", "no\n");
+    assert!(run(&["destroy", "web"]).stderr.contains("cannot ask"));
 }

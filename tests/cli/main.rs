@@ -20,4 +20,6 @@ mod saved;
 mod several;
 mod signals;
 mod verbs;
+mod waits;
+mod watches;
 mod workspaces;

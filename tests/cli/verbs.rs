@@ -26,6 +26,7 @@ fn create_writes_a_private_folder_and_keeps_what_is_there() {
         "../home/key.pub",
         "--udp-port",
         "53",
+        "--autostart",
     ]);
     assert_eq!(made.code, 0, "{made:?}");
     assert_eq!(made.stdout, "next: nixvm create web builds and defines it\n");
@@ -39,6 +40,7 @@ fn create_writes_a_private_folder_and_keeps_what_is_there() {
         ("tcp_ports", "8080\n"),
         ("udp_ports", "53\n"),
         ("hostname", "web\n"),
+        ("autostart", "yes\n"),
         ("root_password_hash", ""),
     ] {
         assert_eq!(read(name), contents, "{name}");

@@ -21,7 +21,7 @@ const COPY: &str = "e2e-m-copy";
 
 pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut World) -> Result<Outcome> {
     let size = ["core", "1024", "2", "1G", "nat", "--from-agent"];
-    world.nixvm(&[&["create", M], &size[..], &["--start", "--wait"]].concat())?.ok()?;
+    world.nixvm(&[&["create", M], &size[..], &["--autostart", "--start", "--wait"]].concat())?.ok()?;
     world.adopt(M);
     let digest = written(world, "head -c 60000000 /dev/urandom > /var/lib/kept")?;
 
@@ -66,7 +66,9 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
     written(world, "rm /var/lib/kept; echo later > /var/lib/later")?;
     let restored = world.nixvm(&["restore-backup", M, text(&full.file)?, "--yes", "--start"])?.ok()?;
     tell!("restored over a running machine in {:.1} s", restored.seconds);
-    world.nixvm(&["start", M, "--wait"])?.ok()?;
+    starts_with_host(M)?;
+    world.nixvm(&["wait", M])?.ok()?;
+    world.nixvm(&["wait", M, "--for", "healthy"])?.ok()?;
     ensure!(sum(world, M, "/var/lib/kept")? == digest, "the data is another");
     world.admin(M, &["test", "!", "-e", "/var/lib/later"])?.ok()?;
     let layers = host::volumes_of(&world.pool, M)?;
@@ -74,6 +76,12 @@ pub fn promise_7_a_backup_of_a_running_machine_restores_anywhere(world: &mut Wor
 
     elsewhere(world, &third.file, &changed, &emptied)?;
     Ok(Outcome::Passed)
+}
+
+fn starts_with_host(machine: &str) -> Result<()> {
+    let listed = host::virsh(&["list", "--all", "--autostart", "--name"])?;
+    ensure!(listed.stdout.lines().any(|name| name == machine), "only these start with the host: {listed}");
+    Ok(())
 }
 
 /// On a host that has never seen the machine: another workspace, another pool, the archives alone. And as a new machine.
@@ -113,17 +121,23 @@ fn elsewhere(world: &mut World, newest: &Path, changed: &str, emptied: &str) -> 
     );
     let now = fs::read_to_string(other.join("machines").join(M).join("machine-id"))?;
     ensure!(now == identity, "it is another machine: {now} instead of {identity}");
-    there(&["stop", M])?.ok()?;
-
     let copied = there(&["restore-backup", M, text(&file)?, "--as", COPY])?.ok()?;
     tell!("restored as a new machine in {:.1} s", copied.seconds);
+    [M, COPY].into_iter().try_for_each(starts_with_host)?;
     let files =
         |machine: &str, name: &str| fs::read_to_string(other.join("machines").join(machine).join(name));
     for name in ["machine-id", "uuid", "mac-address", "ssh_host_ed25519_key", "hostname"] {
         ensure!(files(M, name)? != files(COPY, name)?, "{COPY} has the {name} of {M}");
     }
     ensure!(files(M, "admin_authorized_keys")? == files(COPY, "admin_authorized_keys")?, "it has other keys");
-    there(&["start", COPY, "--wait"])?.ok()?;
+    // One that answers is not waited for any longer.
+    host::write_private(&other.join("machines").join(COPY).join("after"), &format!("{M}\n"))?;
+    let started = there(&["start", COPY, "--wait"])?.ok()?;
+    let answered = started.stderr.find(&format!("{M} answers ssh at"));
+    let order = answered.zip(started.stderr.find(&format!("Started {COPY}")));
+    ensure!(order.is_some_and(|(other, copy)| other < copy), "{COPY} did not start after {M}:\n{started}");
+    there(&["stop", M])?.ok()?;
+    there(&["wait", M, "--for", "off", "--timeout", "0"])?.ok()?;
     let digest = there(&["ssh", COPY, "--", "sudo", "sha256sum", "/var/lib/changed"])?.ok()?;
     ensure!(digest.stdout.split(' ').next() == Some(changed), "the copy's data is another:\n{digest}");
     let hostname = there(&["ssh", COPY, "--", "hostname"])?.ok()?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backup::{Archive, Checksum};
-use crate::cli::{Shown, Terminal, Yes, machine_name, prompt, seconds};
+use crate::cli::{Shown, Terminal, Unprotect, Yes, machine_name, prompt, seconds};
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::ops::{self, Call, Restore, Setup};
@@ -47,6 +47,8 @@ pub struct RestoreBackup {
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
+    unprotect: Unprotect,
+    #[command(flatten)]
     yes: Yes,
 }
 
@@ -69,11 +71,12 @@ pub fn run(call: &Call, args: &RestoreBackup, terminal: &Terminal) -> Result<Sho
         trusted: None,
         limit: args.timeout,
     };
-    let setup = call.machine(&wanted.name)?;
+    let setup = Setup { unprotect: args.unprotect.unprotect, ..call.machine(&wanted.name)? };
     let host = setup.hypervisor()?;
-    if !args.yes.yes && host.find(&wanted.name)?.is_some() {
+    if host.find(&wanted.name)?.is_some() {
         // Nobody should be asked about what would be refused anyway.
         host.own(&wanted.name)?;
+        ops::require_unprotected(&setup, &wanted.name)?;
         Archive::open(&wanted.file)?;
         let question = format!("Replace all data of {} by that in {}?", wanted.name, wanted.file.display());
         args.yes.or_ask(terminal, &question, "replace it")?;

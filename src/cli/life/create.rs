@@ -72,6 +72,9 @@ pub struct Create {
     /// Open a UDP port (may be repeated)
     #[arg(long, value_name = "PORT")]
     udp_port: Vec<String>,
+    /// Start the machine together with its host
+    #[arg(long)]
+    autostart: bool,
     /// Only write machines/NAME; build and define nothing
     #[arg(long, conflicts_with = "start")]
     no_build: bool,
@@ -141,6 +144,7 @@ fn request(call: &Call, args: &Create, terminal: &Terminal) -> Result<(Setup, Ne
         vcpus: value(ask, "Virtual CPUs [2]", vcpus, Vcpus::from_str)?,
         var_size: value(ask, "Data disk in GiB, or with M, G, T [20G]", var_size, Size::parse_disk)?,
         network,
+        autostart: args.autostart.then_some(true),
         pool: Some(setup.pool.clone()),
         connection: Some(setup.connect.clone()),
         hostname: optional(args.hostname.as_deref(), str::parse)?,

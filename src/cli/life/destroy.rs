@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cli::{Cost, Machines, Shown, Terminal, Yes, each};
+use crate::cli::{Cost, Machines, Shown, Terminal, Unprotect, Yes, each};
 use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::ops::{self, Call, Destroyed, Needs};
@@ -11,6 +11,8 @@ use crate::ops::{self, Call, Destroyed, Needs};
 pub struct Destroy {
     #[command(flatten)]
     machines: Machines,
+    #[command(flatten)]
+    unprotect: Unprotect,
     #[command(flatten)]
     yes: Yes,
 }
@@ -23,16 +25,16 @@ pub fn run(call: &Call, args: &Destroy, with_files: bool, terminal: &Terminal) -
     }
     let names = selection.names();
     for name in &names {
-        ops::require_something(&call.machine(name)?, name, with_files)?;
+        ops::require_something(&args.unprotect.setup(call, name)?, name, with_files)?;
     }
     args.yes.or_ask(terminal, &question(&names, with_files)?, "delete")?;
     let delete = if with_files { ops::purge } else { ops::destroy };
     if let Some(name) = selection.only() {
-        return Ok(Shown::said(&delete(&call.machine(name)?, name, terminal)?));
+        return Ok(Shown::said(&delete(&args.unprotect.setup(call, name)?, name, terminal)?));
     }
     let needs = if with_files { Needs::Files } else { Needs::Domain };
     each(call, &selection, needs, Cost::Waiting, terminal)?
-        .shown(|setup, name, terminal| delete(setup, name, terminal), word)
+        .shown(|setup, name, terminal| delete(&args.unprotect.of(setup), name, terminal), word)
 }
 
 /// Returns the question before a deletion, which names every machine.

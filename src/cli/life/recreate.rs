@@ -1,4 +1,4 @@
-use crate::cli::{Shown, Shutdown, Terminal, given, machine_name, network, optional, prompt};
+use crate::cli::{Shown, Shutdown, Terminal, Unprotect, given, machine_name, network, optional, prompt};
 use crate::error::Result;
 use crate::model::{MachineName, Size};
 use crate::ops::{self, Anew, Call};
@@ -29,6 +29,8 @@ pub struct Recreate {
     network: Option<String>,
     #[command(flatten)]
     shutdown: Shutdown,
+    #[command(flatten)]
+    unprotect: Unprotect,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -36,7 +38,7 @@ pub struct Recreate {
 
 pub fn run(call: &Call, args: &Recreate, terminal: &Terminal) -> Result<Shown> {
     let name = machine_name(&args.name)?;
-    let setup = call.machine(&name)?;
+    let setup = args.unprotect.setup(call, &name)?;
     let anew = Anew {
         var_size: optional(given(&args.var_size_position, &args.var_size), Size::parse_disk)?,
         network: network(&setup, given(&args.network_position, &args.network), None, "")?,

@@ -1,12 +1,13 @@
 use crate::cli::{Cost, Several, Shown, Terminal, each, optional};
 use crate::error::{Failure, Result};
 use crate::model::suggest::did_you_mean;
-use crate::model::{MachineName, Size, quote};
-use crate::ops::{self, Call, Effect, Needs, Setting, Settings, Setup, Sizes};
+use crate::model::{MachineName, Size, quote, yes_no};
+use crate::ops::{self, Call, Effect, Needs, Setting, Settings, Setup, Wanted};
 
-const KEYS: [&str; 3] = ["memory", "vcpus", "var_size"];
+const KEYS: [&str; 5] = ["memory", "vcpus", "var_size", "autostart", "protect"];
 
-const HINT: &str = "the settings are memory, vcpus and var_size: `nixvm set web memory=4G`";
+const HINT: &str =
+    "the settings are memory, vcpus, var_size, autostart and protect: `nixvm set web memory=4G`";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -16,12 +17,14 @@ Examples:
   nixvm set web --memory 4G
   nixvm set 'web-*' db memory=4G
   nixvm set --all vcpus=2
+  nixvm set web autostart=yes                start web together with its host
+  nixvm set web protect=yes                  refuse to delete its data
 
-The values are written to machines/NAME. A larger data disk, and less memory for a running guest,
-apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
+The values are written to machines/NAME. A larger data disk, less memory for a running guest,
+`autostart` and `protect` apply at once. Everything else applies from the next `nixvm start` or `nixvm reboot`; the output
 says which. Disks only grow.")]
 pub struct Set {
-    /// Machines: names, globs ('web-*'), or @PROFILE; then values to set: `memory`, `vcpus`, `var_size`
+    /// Machines: names, globs ('web-*'), or @PROFILE; then values to set: `memory`, `vcpus`, `var_size`, `autostart`, `protect`
     #[arg(required_unless_present = "all", value_name = "NAME|KEY=VALUE")]
     words: Vec<String>,
     #[command(flatten)]
@@ -35,13 +38,20 @@ pub struct Set {
     /// The same as var_size=SIZE
     #[arg(long, value_name = "SIZE")]
     var_size: Option<String>,
+    /// The same as autostart=yes or autostart=no
+    #[arg(long, value_name = "yes|no")]
+    autostart: Option<String>,
+    /// The same as protect=yes or protect=no
+    #[arg(long, value_name = "yes|no")]
+    protect: Option<String>,
 }
 
 pub fn run(call: &Call, args: &Set, terminal: &Terminal) -> Result<Shown> {
     let words = Words::of(args)?;
     let selection = args.several.or_named(call, &words.names)?;
-    let sizes = sizes(args, &words.pairs)?;
-    let set = |setup: &Setup, name: &MachineName, terminal: &Terminal| ops::set(setup, name, sizes, terminal);
+    let wanted = wanted(args, &words.pairs)?;
+    let set =
+        |setup: &Setup, name: &MachineName, terminal: &Terminal| ops::set(setup, name, wanted, terminal);
     if let Some(name) = selection.only() {
         let set = set(&call.machine(name)?, name, terminal)?;
         return Ok(Shown::new(&set, lines(&set, "\n")));
@@ -79,9 +89,9 @@ fn lines(set: &Settings, between: &str) -> String {
     set.settings.iter().map(line).collect::<Vec<_>>().join(between)
 }
 
-fn sizes(args: &Set, pairs: &[(&str, &str)]) -> Result<Sizes> {
-    let given = [args.memory.as_deref(), args.vcpus.as_deref(), args.var_size.as_deref()];
-    let mut values = std::array::from_fn::<_, 3, _>(|index| (KEYS[index], given[index]));
+fn wanted(args: &Set, pairs: &[(&str, &str)]) -> Result<Wanted> {
+    let given = [&args.memory, &args.vcpus, &args.var_size, &args.autostart, &args.protect];
+    let mut values = std::array::from_fn::<_, 5, _>(|index| (KEYS[index], given[index].as_deref()));
     for (key, value) in pairs {
         let Some((_, given)) = values.iter_mut().find(|(known, _)| known == key) else {
             let hint = did_you_mean(key, KEYS).map(|known| format!("did you mean `{known}`?"));
@@ -95,11 +105,13 @@ fn sizes(args: &Set, pairs: &[(&str, &str)]) -> Result<Sizes> {
     if values.iter().all(|(_, value)| value.is_none()) {
         return Err(Failure::usage("no setting was given").hint(HINT).into());
     }
-    let [memory, vcpus, var_size] = values.map(|(_, value)| value);
-    Ok(Sizes {
+    let [memory, vcpus, var_size, autostart, protect] = values.map(|(_, value)| value);
+    Ok(Wanted {
         memory: optional(memory, Size::parse_memory)?,
         vcpus: optional(vcpus, str::parse)?,
         var_size: optional(var_size, Size::parse_disk)?,
+        autostart: optional(autostart, yes_no::parse)?,
+        protect: optional(protect, yes_no::parse)?,
     })
 }
 

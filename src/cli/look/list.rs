@@ -1,13 +1,32 @@
 //! `list` and `list-machines`.
 
+use std::time::Duration;
+
 use console::style;
 
-use crate::cli::{Shown, Terminal, dash, error_text, state, table};
-use crate::error::{Report, Result};
+use crate::cli::{Screen, Shown, Terminal, dash, error_text, state, table};
+use crate::error::{Failure, Report, Result};
+use crate::interrupt;
 use crate::model::Connection;
-use crate::ops::{self, Call, ListedMachine};
+use crate::ops::{self, Call, Listed, ListedMachine};
 
-pub fn run(call: &Call, terminal: &Terminal) -> Result<Shown> {
+/// The time from one list to the next.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How often the pause between two lists checks for ^C.
+const ATTENTION: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Show the list again every two seconds, until ^C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub fn run(call: &Call, args: &List, json: bool, terminal: &Terminal) -> Result<Shown> {
+    if args.watch {
+        return watch(call, json, terminal);
+    }
     let listed = ops::list(call)?;
     let mut shown = Shown::new(&listed.machines, machines(&listed.machines));
     for host in &listed.unreachable {
@@ -16,6 +35,39 @@ pub fn run(call: &Call, terminal: &Terminal) -> Result<Shown> {
         shown.exit_code = report.exit_code;
     }
     Ok(shown)
+}
+
+/// Shows the list again and again. The end is always a request to end, and so no failure.
+fn watch(call: &Call, json: bool, terminal: &Terminal) -> Result<Shown> {
+    if json || !Screen::is_there() {
+        let what = if json { "with `--json`" } else { "without a terminal" };
+        return Err(Failure::usage(format!("`--watch` shows nothing {what}"))
+            .hint("run `nixvm list`, as often as you like; `nixvm wait` waits for machines")
+            .into());
+    }
+    terminal.rest();
+    let screen = Screen::enter()?;
+    while !interrupt::is_requested() {
+        let call = call.clone();
+        // On another thread, so that ^C waits for no libvirt.
+        let listed = interrupt::attended(Duration::MAX, move || ops::list(&call)).and_then(Option::transpose);
+        let text = match listed {
+            Ok(listed) => listed.as_ref().map(everything).unwrap_or_default(),
+            Err(error) => error_text(&Report::of(&error)),
+        };
+        if interrupt::is_requested() || !screen.draw(&text)? {
+            break;
+        }
+        let _ = interrupt::poll(EVERY, ATTENTION, || Ok(None::<()>));
+    }
+    Ok(Shown::said(&()))
+}
+
+/// Returns the table, and below it what every libvirt says that does not answer.
+fn everything(listed: &Listed) -> String {
+    let faults = listed.unreachable.iter().map(|host| error_text(&Report::of(&host.error)));
+    let table = std::iter::once(machines(&listed.machines).trim_end().to_owned());
+    table.chain(faults).collect::<Vec<_>>().join("\n\n")
 }
 
 pub fn declared(call: &Call) -> Result<Shown> {

@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use crate::cli::{Cost, Machines, Outcome, Shown, Terminal, dash, each, several, state};
 use crate::error::Result;
-use crate::model::{Connection, MachineName};
+use crate::model::{Connection, MachineName, yes_no};
 use crate::ops::{self, Call, Needs, OpenPorts, Setup, Status};
 
 pub fn run(call: &Call, args: &Machines, terminal: &Terminal) -> Result<Shown> {
@@ -59,6 +59,14 @@ fn everything(status: &Status) -> String {
     }
     if let Some(ports) = status.without_listener.as_ref().filter(|ports| !ports.is_empty()) {
         line("ports", format!("open without a listener: {}", open_ports(ports)));
+    }
+    line("autostart", yes_no::word(status.autostart).into());
+    if !status.after.is_empty() {
+        let names: Vec<&str> = status.after.iter().map(MachineName::as_str).collect();
+        line("after", names.join(", "));
+    }
+    if status.protect {
+        line("protected", "yes".into());
     }
     line("pool", status.pool.to_string());
     if status.connection != Connection::default() {

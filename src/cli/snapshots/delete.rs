@@ -1,6 +1,6 @@
 //! `delete-snapshot`.
 
-use crate::cli::{Cost, Several, Shown, Terminal, Yes, each, typed};
+use crate::cli::{Cost, Several, Shown, Terminal, Unprotect, Yes, each, typed};
 use crate::error::Result;
 use crate::model::{MachineName, SnapshotName};
 use crate::ops::{self, Call, Needs, Setup};
@@ -24,6 +24,8 @@ pub struct DeleteSnapshot {
     #[command(flatten)]
     several: Several,
     #[command(flatten)]
+    unprotect: Unprotect,
+    #[command(flatten)]
     yes: Yes,
 }
 
@@ -32,12 +34,12 @@ pub fn run(call: &Call, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Sh
     let snapshot: SnapshotName = typed(snapshot.unwrap_or_default().parse())?;
     let names = selection.names();
     for name in &names {
-        ops::require_snapshot(&call.machine(name)?, name, &snapshot)?;
+        ops::require_snapshot(&args.unprotect.setup(call, name)?, name, &snapshot)?;
     }
     let of: Vec<&str> = names.iter().map(MachineName::as_str).collect();
     args.yes.or_ask(terminal, &format!("Delete the snapshot {snapshot} of {}?", of.join(", ")), "delete")?;
     let delete = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
-        ops::delete_snapshot(setup, name, &snapshot, terminal)
+        ops::delete_snapshot(&args.unprotect.of(setup), name, &snapshot, terminal)
     };
     if let Some(name) = selection.only() {
         return Ok(Shown::said(&delete(&call.machine(name)?, name, terminal)?));

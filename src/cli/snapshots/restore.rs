@@ -1,6 +1,6 @@
 //! `restore-snapshot`.
 
-use crate::cli::{Shown, Shutdown, Terminal, Yes, machine_name, typed};
+use crate::cli::{Shown, Shutdown, Terminal, Unprotect, Yes, machine_name, typed};
 use crate::error::Result;
 use crate::ops::{self, Call, RestoreOptions};
 
@@ -27,12 +27,14 @@ pub struct RestoreSnapshot {
     #[arg(long)]
     discard: bool,
     #[command(flatten)]
+    unprotect: Unprotect,
+    #[command(flatten)]
     yes: Yes,
 }
 
 pub fn run(call: &Call, args: &RestoreSnapshot, terminal: &Terminal) -> Result<Shown> {
     let (name, snapshot) = (machine_name(&args.name)?, typed(args.snapshot.parse())?);
-    let setup = call.machine(&name)?;
+    let setup = args.unprotect.setup(call, &name)?;
     ops::require_snapshot(&setup, &name, &snapshot)?;
     let fate = if args.discard { "deleted" } else { "kept as a snapshot" };
     let question = format!(

@@ -9,6 +9,7 @@ use crate::error::{Report, Result, Said};
 use crate::exec::Command;
 use crate::guest::health::words;
 use crate::guest::place;
+use crate::host::Setup;
 use crate::hypervisor::Owned;
 use crate::interrupt;
 use crate::model::{Machine, MachineName};
@@ -17,7 +18,7 @@ use crate::work::Work;
 use super::look::POLL;
 
 /// How long one run may take, and for how long a failing check is repeated.
-const CHECK_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the user's health check, repeatedly if it fails, and returns why the machine does not pass it, with the check's output.
 pub(super) fn check(
@@ -29,10 +30,7 @@ pub(super) fn check(
     let Some(program) = config::health_check(&work.setup.workspace, &work.name)? else { return Ok(None) };
     work.watch.step(&format!("Running the health check of {}", work.name));
     let at = place(work.setup, domain, machine.mac).known();
-    // For `nixvm ssh` in the check: this workspace and this libvirt.
-    let command = health_check(program, &work.name, at)
-        .current_dir(work.setup.workspace.root())
-        .env("NIXVM_CONNECT", work.setup.connect.as_str());
+    let command = health_check(work.setup, program, &work.name, at);
     let mut failed = None;
     let passed = interrupt::poll(left.min(CHECK_LIMIT), POLL, || {
         let Err(error) = command.output_within(CHECK_LIMIT) else { return Ok(Some(())) };
@@ -46,7 +44,17 @@ pub(super) fn check(
 }
 
 /// Returns the command of a health check. The guest's address is its argument, empty if not known.
-fn health_check(program: PathBuf, name: &MachineName, at: Option<SocketAddr>) -> Command {
+pub(super) fn health_check(
+    setup: &Setup,
+    program: PathBuf,
+    name: &MachineName,
+    at: Option<SocketAddr>,
+) -> Command {
+    // For `nixvm ssh` in the check: this workspace and this libvirt.
+    told(program, name, at).current_dir(setup.workspace.root()).env("NIXVM_CONNECT", setup.connect.as_str())
+}
+
+fn told(program: PathBuf, name: &MachineName, at: Option<SocketAddr>) -> Command {
     let address = at.map(|at| at.ip().to_string()).unwrap_or_default();
     Command::new(program)
         .both_streams()
@@ -64,7 +72,7 @@ mod tests {
     fn a_health_check_is_told_whom_it_is_about() {
         let web: MachineName = "web".parse().unwrap();
         let at = SocketAddr::from(([10, 0, 0, 7], 22));
-        let command = |program: &str, at| health_check(program.into(), &web, at);
+        let command = |program: &str, at| told(program.into(), &web, at);
         assert_eq!(command("/w/health-check", Some(at)).to_string(), "/w/health-check 10.0.0.7");
         assert_eq!(command("/w/health-check", None).to_string(), "/w/health-check ''");
         // `sh` reads the file that its argument names, and so stands in for the user's program.

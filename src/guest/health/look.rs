@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::guest::login::ask;
 use crate::guest::{Place, answering, place};
+use crate::host::Setup;
 use crate::hypervisor::Owned;
 use crate::model::observation::unit_names;
 use crate::model::{Machine, Observation, System};
@@ -45,33 +46,33 @@ pub(super) struct Look {
 
 /// Observes a guest, twice if it does not tell its state the first time.
 pub fn observe(work: &Work, domain: &Owned, machine: &Machine) -> Observation {
-    let seen = look(work, domain, machine, Ssh::Ask).seen;
+    let seen = look(work.setup, domain, machine, Ssh::Ask).seen;
     // A busy agent may miss one question, and what is not observed now cannot be compared later.
     if seen.system.is_some() {
         return seen;
     }
-    look(work, domain, machine, if seen.ssh { Ssh::Answered } else { Ssh::Ask }).seen
+    look(work.setup, domain, machine, if seen.ssh { Ssh::Answered } else { Ssh::Ask }).seen
 }
 
 /// Observes a guest once.
 pub fn glance(work: &Work, domain: &Owned, machine: &Machine) -> Observation {
-    look(work, domain, machine, Ssh::Ask).seen
+    look(work.setup, domain, machine, Ssh::Ask).seen
 }
 
-pub(super) fn look(work: &Work, domain: &Owned, machine: &Machine, ssh: Ssh) -> Look {
+pub(super) fn look(setup: &Setup, domain: &Owned, machine: &Machine, ssh: Ssh) -> Look {
     let agent = domain.agent_answers();
     let ask_agent = || domain.agent_run(&["/bin/sh", "-c", QUESTION], ASK_LIMIT).ok();
     let by_agent = agent.then(ask_agent).flatten().and_then(|output| answer(&output.stdout));
     let ready = by_agent.as_ref().is_some_and(|look| look.seen.system != Some(System::Starting));
     let at = match ssh {
-        Ssh::Answered => place(work.setup, domain, machine.mac),
+        Ssh::Answered => place(setup, domain, machine.mac),
         // Questions whose answers change nothing yet would slow the boot down.
-        Ssh::Ask if ready || by_agent.is_none() => answering(work.setup, domain, machine.mac),
-        Ssh::AskLate if ready => answering(work.setup, domain, machine.mac),
+        Ssh::Ask if ready || by_agent.is_none() => answering(setup, domain, machine.mac),
+        Ssh::AskLate if ready => answering(setup, domain, machine.mac),
         Ssh::Ask | Ssh::AskLate => Place::Unknown,
     };
     let at = at.known();
-    let by_ssh = || at.and_then(|at| ask(machine, work.setup, &at, QUESTION)).and_then(|said| answer(&said));
+    let by_ssh = || at.and_then(|at| ask(machine, setup, &at, QUESTION)).and_then(|said| answer(&said));
     let mut look = by_agent.or_else(by_ssh).unwrap_or_default();
     look.seen.agent = agent;
     look.seen.ssh = ssh == Ssh::Answered || at.is_some();

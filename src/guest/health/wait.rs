@@ -74,7 +74,7 @@ pub fn wait(
         } else {
             Ssh::Ask
         };
-        let looked = if off { Look::default() } else { look(work, &domain, machine, ssh) };
+        let looked = if off { Look::default() } else { look(work.setup, &domain, machine, ssh) };
         let mut seen = looked.seen;
         seen.ssh |= last.seen.ssh && !off;
         if seen.answers() {

@@ -164,6 +164,8 @@ fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>
     let machine = Machine {
         pool: Some(setup.pool.clone()),
         connection: Some(setup.connect.clone()),
+        // The data that counts is the original's; of the copy nobody has said so yet.
+        protect: false,
         // The copy is as large as the disk, whatever the file says.
         var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
         ..config::with_new_identity(original, new)?

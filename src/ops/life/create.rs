@@ -10,8 +10,8 @@ use crate::guest::trial;
 use crate::host::{Setup, Watch, memory, preflight, subnet};
 use crate::model::Machine;
 use crate::model::volume::{Role, VolumeStem};
-use crate::work::Work;
 use crate::work::steps::{Deploy, Deployment, first_metadata, left_data};
+use crate::work::{Work, autostart};
 
 /// The result of `create`.
 #[derive(Debug, Clone, Serialize)]
@@ -70,6 +70,9 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
         deployment.take(step)
     })?;
     watch.done(&format!("Defined {name}"));
+    if machine.autostart {
+        autostart::note_session(&work.host, name, watch);
+    }
     Ok(Created { built, data_volume: Role::Data(layer).of(&stem) })
 }
 

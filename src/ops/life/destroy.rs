@@ -144,6 +144,10 @@ fn delete(work: &Work, with_files: bool) -> Result<Destroyed> {
         work.watch.note(&format!("`{image}`, which another tool had {name} write to, stays"));
     }
     if files {
+        for other in config::waiting_for(&setup.workspace, name)? {
+            work.watch
+                .note(&format!("{other} is to start after {name}: remove it from machines/{other}/after"));
+        }
         work.watch.done(&format!("Deleted {}", setup.workspace.machine_dir(name).display()));
     }
     Ok(Destroyed { machine: name.clone(), domain: domain.is_some(), volumes, files })

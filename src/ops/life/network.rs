@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config;
 use crate::disks::layer_of;
 use crate::error::Result;
-use crate::host::{Setup, Watch, check_bridge};
+use crate::host::{Setup, Watch, check_bridge, ensure_network};
 use crate::model::{MachineName, Network};
 use crate::work::{Work, steps};
 
@@ -18,7 +18,7 @@ pub struct NetworkChange {
     pub running: bool,
 }
 
-/// Writes a machine's network into its files, and redefines the domain of a machine that is off.
+/// Writes a machine's network into its files and its definition; a running guest keeps its own.
 pub fn network_config(
     setup: &Setup,
     name: &MachineName,
@@ -31,8 +31,9 @@ pub fn network_config(
     let running = found.as_ref().is_some_and(|domain| domain.state.is_active());
     check_bridge(&work.host, network)?;
     let machine = config::change(&setup.workspace, name, |files| files.network = Some(network.clone()))?;
-    // The definition of a running guest stays, for it names the guest's forwarded port; `start` redefines it.
-    if found.is_some() && !running {
+    if found.is_some() {
+        // The host itself may be what starts the machine next.
+        ensure_network(&work.host, network)?;
         let domain = work.domain()?;
         steps::define(setup, &work.host, &machine, domain.metadata(), layer_of(&domain)?, watch)?;
     }

@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::Result;
 use crate::host::{Setup, Watch};
 use crate::model::{MachineName, PasswordHash};
-use crate::work::Work;
+use crate::work::{Work, steps};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct RootPassword {
@@ -25,6 +25,7 @@ pub fn passwd(
     let work = Work::begin(setup, name, "passwd", watch)?;
     let locked = hash.is_none();
     let machine = config::change(&setup.workspace, name, |files| files.root_password = Some(hash))?;
+    steps::refresh_identity(&work, &machine)?;
     watch.done(&if locked {
         format!("Locked root of {name}")
     } else {

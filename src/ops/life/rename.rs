@@ -124,6 +124,9 @@ pub fn rename(setup: &Setup, old: &MachineName, new: &MachineName, watch: &dyn W
     if !checkpoints.is_empty() {
         watch.note("its next incremental backup will be a full one");
     }
+    for other in config::waiting_for(workspace, old)? {
+        watch.note(&format!("{other} is to start after {old}: write {new} into machines/{other}/after"));
+    }
     if domain.is_some() {
         watch.note(&if follows {
             format!("its guest keeps the hostname {old} until it has a new image: `nixvm upgrade {new}`")

@@ -1,4 +1,5 @@
-//! `set`: a machine's memory, processors and data disk; in force at once where that can be.
+//! `set`: a machine's memory, processors and data disk, whether it starts with its host, and whether its data is protected; in
+//! force at once where that can be.
 //!
 //! A running guest keeps the processors that it was started with. Its memory can shrink, and grow back to what it was started
 //! with. More of either could be plugged in only where the domain declares slots and nodes for it beforehand, and their
@@ -7,20 +8,22 @@
 use serde::Serialize;
 
 use crate::config;
-use crate::disks::{data_capacity, grow_data};
+use crate::disks::{data_capacity, grow_data, layer_of};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, Watch, accelerator, memory};
 use crate::hypervisor::LiveSize;
 use crate::model::domain::Accelerator;
-use crate::model::{Machine, MachineName, Size, Vcpus};
-use crate::work::{Plan, Work};
+use crate::model::{Machine, MachineName, Size, Vcpus, yes_no};
+use crate::work::{Plan, Work, autostart, steps};
 
 /// The wanted values; `None` leaves one as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sizes {
+pub struct Wanted {
     pub memory: Option<Size>,
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
+    pub autostart: Option<bool>,
+    pub protect: Option<bool>,
 }
 
 /// When a value is in force.
@@ -63,6 +66,8 @@ struct Observed {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Files,
+    Define,
+    Identity,
     Memory(Size),
     Grow(Size),
 }
@@ -71,6 +76,8 @@ impl Plan for Step {
     fn title(&self) -> String {
         match self {
             Step::Files => "write the machine's files".into(),
+            Step::Define => "define the domain".into(),
+            Step::Identity => "write the identity volume".into(),
             Step::Memory(_) => "change the running guest's memory".into(),
             Step::Grow(_) => "grow the data disk".into(),
         }
@@ -81,7 +88,7 @@ impl Plan for Step {
 ///
 /// # Errors
 /// The data disk would have to shrink: nothing was changed. Where a later step fails, the same command completes the work.
-pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -> Result<Settings> {
+pub fn set(setup: &Setup, name: &MachineName, asked: Wanted, watch: &dyn Watch) -> Result<Settings> {
     let work = Work::begin(setup, name, "set", watch)?;
     let machine = config::load(&setup.workspace, name)?;
     let there = match work.host.own_if_any(name)? {
@@ -103,19 +110,34 @@ pub fn set(setup: &Setup, name: &MachineName, asked: Sizes, watch: &dyn Watch) -
             files.memory = asked.memory.or(files.memory);
             files.vcpus = asked.vcpus.or(files.vcpus);
             files.var_size = asked.var_size.or(files.var_size);
+            files.autostart = asked.autostart.or(files.autostart);
+            files.protect = asked.protect.or(files.protect);
         })
         .map(drop),
+        (Step::Define, Some((domain, _))) => {
+            let machine = config::load(&setup.workspace, name)?;
+            steps::define(setup, &work.host, &machine, domain.metadata(), layer_of(domain)?, watch)
+        }
+        (Step::Identity, Some(_)) => steps::refresh_identity(&work, &config::load(&setup.workspace, name)?),
         (Step::Memory(memory), Some((domain, _))) => domain.set_live_memory(*memory),
         (Step::Grow(size), Some((domain, pool))) => grow_data(pool, domain, *size),
-        (Step::Memory(_) | Step::Grow(_), None) => Ok(()),
+        (_, None) => Ok(()),
     })?;
+    if asked.autostart == Some(true) {
+        autostart::note_session(&work.host, name, watch);
+    }
     Ok(Settings { machine: name.clone(), settings })
 }
 
 /// Returns when each wanted value is in force, and the steps to it.
-fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Setting>, Vec<Step>)> {
+fn plan(machine: &Machine, asked: Wanted, observed: Observed) -> Result<(Vec<Setting>, Vec<Step>)> {
     let mut settings = Vec::new();
     let mut steps = vec![Step::Files];
+    let is_defined = Wanted { protect: None, ..asked } != Wanted::default();
+    if observed.disk.is_some() && is_defined {
+        // The host itself may be what starts the machine next, and reads the definition alone.
+        steps.push(Step::Define);
+    }
     let unless = |same: bool, effect| if same { Effect::Unchanged } else { effect };
     if let Some(memory) = asked.memory {
         let same = memory == machine.memory;
@@ -154,6 +176,19 @@ fn plan(machine: &Machine, asked: Sizes, observed: Observed) -> Result<(Vec<Sett
         };
         settings.push(setting("var_size", machine.var_size.exact(), size.exact(), effect));
     }
+    if let Some(autostart) = asked.autostart {
+        let [before, after] = [machine.autostart, autostart].map(|value| yes_no::word(value).to_owned());
+        let effect = unless(before == after, Effect::Now);
+        if autostart && observed.disk.is_some() {
+            steps.push(Step::Identity);
+        }
+        settings.push(setting("autostart", before, after, effect));
+    }
+    if let Some(protect) = asked.protect {
+        let [before, after] = [machine.protect, protect].map(|value| yes_no::word(value).to_owned());
+        let effect = unless(before == after, Effect::Now);
+        settings.push(setting("protect", before, after, effect));
+    }
     Ok((settings, steps))
 }
 
@@ -185,15 +220,16 @@ mod tests {
         Observed { live: Some(live), disk: Some(gib(20)), emulated: false }
     }
 
-    fn asked(memory: u64, vcpus: &str, var_size: u64) -> Sizes {
-        Sizes {
+    fn asked(memory: u64, vcpus: &str, var_size: u64) -> Wanted {
+        Wanted {
             memory: Some(gib(memory)),
             vcpus: Some(vcpus.parse().unwrap()),
             var_size: Some(gib(var_size)),
+            ..Wanted::default()
         }
     }
 
-    fn effects(asked: Sizes, observed: Observed) -> (Vec<Effect>, Vec<Step>) {
+    fn effects(asked: Wanted, observed: Observed) -> (Vec<Effect>, Vec<Step>) {
         let (settings, steps) = plan(&sample::machine(), asked, observed).unwrap();
         (settings.iter().map(|setting| setting.effect).collect(), steps)
     }
@@ -202,21 +238,27 @@ mod tests {
     fn a_running_guest_gets_what_it_can_and_the_rest_waits() {
         use Effect::{NextStart, Now, Unchanged};
         let more = effects(asked(4, "4", 50), running());
-        assert_eq!(more, (vec![NextStart, NextStart, Now], vec![Step::Files, Step::Grow(gib(50))]));
+        assert_eq!(
+            more,
+            (vec![NextStart, NextStart, Now], vec![Step::Files, Step::Define, Step::Grow(gib(50))])
+        );
         let less = effects(asked(1, "1", 20), running());
-        assert_eq!(less, (vec![Now, NextStart, Unchanged], vec![Step::Files, Step::Memory(gib(1))]));
-        assert_eq!(effects(asked(2, "2", 20), running()).1, [Step::Files]);
+        assert_eq!(
+            less,
+            (vec![Now, NextStart, Unchanged], vec![Step::Files, Step::Define, Step::Memory(gib(1))])
+        );
+        assert_eq!(effects(asked(2, "2", 20), running()).1, [Step::Files, Step::Define]);
         // Changed by hand before: the files say it, the guest does not have it.
         let mut live = running();
         live.live.as_mut().unwrap().memory = gib(1);
-        assert_eq!(effects(asked(2, "2", 20), live).1, [Step::Files, Step::Memory(gib(2))]);
+        assert_eq!(effects(asked(2, "2", 20), live).1, [Step::Files, Step::Define, Step::Memory(gib(2))]);
     }
 
     #[test]
     fn of_a_machine_that_is_off_only_the_disk_changes_now() {
         use Effect::{NextStart, Now, Unchanged};
         let off = Observed { live: None, ..running() };
-        let grown = vec![Step::Files, Step::Grow(gib(50))];
+        let grown = vec![Step::Files, Step::Define, Step::Grow(gib(50))];
         assert_eq!(effects(asked(4, "2", 50), off), (vec![NextStart, Unchanged, Now], grown));
         let declared = effects(asked(4, "4", 5), Observed::default());
         assert_eq!(declared, (vec![NextStart; 3], vec![Step::Files]));
@@ -231,6 +273,20 @@ mod tests {
             assert_eq!((vcpus("2"), vcpus("4")), (Effect::Unchanged, Effect::WithKvm));
         }
         assert_eq!(effects(asked(2, "1", 20), emulated).0[1], Effect::Now);
+    }
+
+    #[test]
+    fn a_machine_that_is_to_start_with_its_host_gets_what_nobody_will_write_then() {
+        let autostart = |on| Wanted { autostart: Some(on), ..Wanted::default() };
+        for observed in [running(), Observed { live: None, ..running() }] {
+            let on = effects(autostart(true), observed);
+            assert_eq!(on, (vec![Effect::Now], vec![Step::Files, Step::Define, Step::Identity]));
+            let off = effects(autostart(false), observed);
+            assert_eq!(off, (vec![Effect::Unchanged], vec![Step::Files, Step::Define]));
+        }
+        assert_eq!(effects(autostart(true), Observed::default()).1, [Step::Files]);
+        let protect = Wanted { protect: Some(true), ..Wanted::default() };
+        assert_eq!(effects(protect, running()), (vec![Effect::Now], vec![Step::Files]));
     }
 
     #[test]

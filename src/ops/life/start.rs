@@ -1,15 +1,67 @@
 //! `start`: fresh secrets onto the identity volume, then power.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::config;
 use crate::disks::{layers, saved};
-use crate::error::Result;
-use crate::host::{Setup, Watch, ensure_network, memory};
+use crate::error::{Explain, Failure, Result};
+use crate::guest::arrival::{self, Arrival, Goal};
+use crate::host::{Call, Setup, Watch, ensure_network, memory};
 use crate::hypervisor::{Confinement, Owned};
 use crate::interrupt;
 use crate::model::MachineName;
 use crate::model::domain::DomainState;
 use crate::work::power::{Started, power_on};
 use crate::work::{Work, merges};
+
+/// Returns machines in the order in which they are to start, those of a group at the same time: each behind those that its file
+/// `after` names.
+pub fn start_order(call: &Call, names: &BTreeSet<MachineName>) -> Result<Vec<Vec<MachineName>>> {
+    config::start_order(&call.host().workspace, names)
+}
+
+/// Waits until the machines answer that a machine starts after, `limit` for each; those that have a health check, until they are
+/// healthy.
+///
+/// One that is off is only noted: nobody starts it in passing. But if it is among `started`, which the same command starts, it
+/// is an error.
+pub fn wait_for_others(
+    call: &Call,
+    name: &MachineName,
+    started: &BTreeSet<MachineName>,
+    limit: Duration,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let workspace = &call.host().workspace;
+    let others = config::after(workspace, name)?;
+    let is_up = |setup: &Setup, name: &MachineName| -> Result<bool> {
+        Ok(setup.hypervisor()?.find(name)?.is_some_and(|domain| domain.state.is_active()))
+    };
+    if others.is_empty() || is_up(&call.machine(name)?, name)? {
+        return Ok(());
+    }
+    for other in &others {
+        let setup = call.other(other)?;
+        let not_started = || Failure::user(format!("{name} was not started: it starts after {other}"));
+        if !is_up(&setup, other)? {
+            if started.contains(other) {
+                return Err(not_started().because(Failure::user(format!("{other} is off"))).into());
+            }
+            watch.note(&format!("{name} is to start after {other}, which is off; it starts all the same"));
+            continue;
+        }
+        let has_check = config::health_check(workspace, other)?.is_some();
+        let goal = if has_check { Goal::Healthy } else { Goal::Ssh };
+        if let Arrival::Late(why) = arrival::wait(&setup, other, goal, limit, watch).explain(not_started)? {
+            return Err(not_started()
+                .because(Failure::user(format!("{other} did not {goal} within {} s: {why}", limit.as_secs())))
+                .hint(format!("remove {other} from machines/{name}/after to start {name} without it"))
+                .into());
+        }
+    }
+    Ok(())
+}
 
 /// Starts a machine. One that is paused or saved is resumed; one that runs is left alone.
 pub fn start(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Started> {

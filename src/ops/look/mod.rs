@@ -4,3 +4,4 @@ pub mod doctor;
 pub mod list;
 pub mod logs;
 pub mod status;
+pub mod wait;

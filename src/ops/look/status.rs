@@ -43,6 +43,12 @@ pub struct Status {
     /// Ports that its firewall opens and no process in the guest listens on; `None` where the guest does not say.
     pub without_listener: Option<OpenPorts>,
     pub mac_address: Option<String>,
+    /// Whether libvirt starts it together with its host; as declared where it has no domain.
+    pub autostart: bool,
+    /// The machines that are to answer before this one starts.
+    pub after: Vec<MachineName>,
+    /// Whether commands that delete its data are refused; `false` for another workspace's machine.
+    pub protect: bool,
     pub pool: PoolName,
     pub connection: Connection,
     pub disks: Vec<Disk>,
@@ -122,6 +128,12 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         guest_vcpus: domain.as_ref().map(|domain| domain.vcpus()).transpose()?,
         network: machine.as_ref().map(|machine| machine.network.to_string()),
         mac_address: machine.as_ref().map(|machine| machine.mac.to_string()),
+        autostart: match (&domain, &machine) {
+            (Some(domain), _) => domain.autostart()?,
+            (None, machine) => machine.as_ref().is_some_and(|machine| machine.autostart),
+        },
+        after: machine.as_ref().map(|machine| machine.after.clone()).unwrap_or_default(),
+        protect: machine.as_ref().is_some_and(|machine| machine.protect),
         pool: setup.pool.clone(),
         connection: setup.connect.clone(),
         disks,

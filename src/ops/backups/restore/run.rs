@@ -126,8 +126,14 @@ pub fn restore_backup(setup: &Setup, wanted: &Restore, watch: &dyn Watch) -> Res
         Step::NextNvram(volume) => job.nvram(volume),
         Step::PutNvram if committed && is_up(&work)? => Ok(()),
         Step::PutNvram => nvram::put_in_force(&pool, &work.domain()?),
-        Step::Files if from_archive => config::unpack(&setup.workspace, &machine, &files),
-        Step::Files => config::save(&setup.workspace, &machine),
+        Step::Files => {
+            if from_archive {
+                config::unpack(&setup.workspace, &machine, &files)?;
+            } else {
+                config::save(&setup.workspace, &machine)?;
+            }
+            steps::refresh_identity(&work, &machine)
+        }
         Step::PowerOff => job.power_off(wanted.limit),
         Step::Define(_) if committed => Ok(()),
         Step::Define(_) => deployment.take(&Deploy::Define),
@@ -217,9 +223,16 @@ fn declared(
     })?;
     // Where it is restored, not where it was archived.
     let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    // How a machine is kept on its host is no part of the data that is replaced.
+    let autostart = config::autostart(&setup.workspace, name)?.unwrap_or(machine.autostart);
+    let protect = match config::exists(&setup.workspace, name) {
+        true => config::is_protected(&setup.workspace, name)?,
+        // A copy is protected by nobody yet.
+        false => machine.protect && !wanted.anew,
+    };
     // `var_size` is in whole MiB; a disk that was resized by hand may have any length.
     let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
-    Ok(Machine { pool, connection, var_size, ..machine })
+    Ok(Machine { pool, connection, var_size, autostart, protect, ..machine })
 }
 
 fn built(
