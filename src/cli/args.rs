@@ -106,7 +106,7 @@ pub enum Command {
     Backups(backups::list::Backups),
     /// Restore a machine from a backup, or make a new one from it
     RestoreBackup(backups::restore::RestoreBackup),
-    /// Compare every byte of a backup with its manifest
+    /// Compare every byte of backups with their manifests
     VerifyBackup(backups::verify::VerifyBackup),
     /// Open the development shell of this workspace's flake
     Shell,

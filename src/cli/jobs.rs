@@ -11,7 +11,7 @@ pub enum Cost {
     Waiting,
     /// It evaluates with Nix, builds, and waits for a guest.
     Building,
-    /// It reads whole disks, and compresses them with up to three threads each.
+    /// It reads whole disks or archives, and compresses with up to three threads each.
     Packing,
 }
 

@@ -23,6 +23,7 @@ mod selection;
 mod shown;
 mod table;
 mod terminal;
+mod turn;
 mod wait;
 
 mod backups;
@@ -32,7 +33,7 @@ mod look;
 mod reach;
 mod snapshots;
 
-pub(crate) use each::{Each, Outcome, Turn, each, several};
+pub(crate) use each::{Each, each};
 pub(crate) use input::{Name, Shutdown, given, machine_name, optional, seconds, two_names, typed};
 pub(crate) use jobs::{Cost, at_once, cores};
 pub(crate) use network::network;
@@ -45,4 +46,5 @@ pub(crate) use selection::{Machines, Selection, Several};
 pub(crate) use shown::Shown;
 pub(crate) use table::{dash, state, table};
 pub(crate) use terminal::{Terminal, error_text};
+pub(crate) use turn::{Outcome, Subject, Turn, several, turns};
 pub(crate) use wait::{SSH_LIMIT, SshTimeout, wait};

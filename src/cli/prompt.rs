@@ -1,5 +1,6 @@
 //! Questions. They are asked on a terminal only; elsewhere the error names the option that answers them.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, stderr, stdin};
 
 use dialoguer::theme::SimpleTheme;
@@ -7,6 +8,7 @@ use dialoguer::{Confirm, Input, Password, Select};
 use zeroize::Zeroizing;
 
 use crate::error::{Explain, Failure, Result};
+use crate::model::MachineName;
 use crate::model::plain;
 
 use super::output;
@@ -30,6 +32,25 @@ impl Yes {
             return Ok(());
         }
         Err(unchanged())
+    }
+
+    /// Asks about machines: lists several on a line of their own, because a question that fills more than one line is drawn
+    /// twice. `question` gets a name, or the number of machines.
+    pub fn or_ask_about(
+        &self,
+        terminal: &Terminal,
+        machines: &BTreeSet<MachineName>,
+        question: impl FnOnce(&str) -> String,
+        to_do: &str,
+    ) -> Result<()> {
+        let names: Vec<&str> = machines.iter().map(MachineName::as_str).collect();
+        if let [name] = names.as_slice() {
+            return self.or_ask(terminal, &question(name), to_do);
+        }
+        if !self.yes {
+            terminal.line(&format!("machines: {}", names.join(", ")));
+        }
+        self.or_ask(terminal, &question(&format!("these {} machines", names.len())), to_do)
     }
 }
 

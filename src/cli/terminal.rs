@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use console::{Style, Term, style};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::Report;
-use crate::model::{MachineName, plain};
+use crate::model::plain;
 use crate::nix::{BuildProgress, Event};
 use crate::ops::Watch;
 
@@ -65,9 +66,9 @@ impl Terminal {
         Terminal::on(Arc::new(Screen { volume, lively, spinners, told }), String::new())
     }
 
-    /// Returns the terminal of one of several machines, for a thread of its own.
-    pub fn of(&self, machine: &MachineName) -> Self {
-        Terminal::on(Arc::clone(&self.screen), format!("{machine}: "))
+    /// Returns the terminal of one of several machines or archives, for a thread of its own.
+    pub fn of(&self, name: &impl Display) -> Self {
+        Terminal::on(Arc::clone(&self.screen), format!("{name}: "))
     }
 
     fn on(screen: Arc<Screen>, prefix: String) -> Self {

@@ -19,11 +19,15 @@ pub(super) fn pid(child: u32) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child).ok()?)
 }
 
-/// Does `work`, and sends the child SIGTERM when this process is asked to stop: only ^C at a terminal reaches both. A child
-/// that is started after such a request, or in deferred work, belongs to an orderly end, and is left alone.
-pub(super) fn ended_on_request<T>(child: u32, work: impl FnOnce() -> T) -> T {
-    let ends_in_order = interrupt::is_requested() || interrupt::is_deferred();
-    let Some(child) = pid(child).filter(|_| !ends_in_order) else { return work() };
+/// Returns whether a child that is started now, after a request to stop or in deferred work, belongs to an orderly end.
+pub(super) fn is_orderly_end() -> bool {
+    interrupt::is_requested() || interrupt::is_deferred()
+}
+
+/// Does `work`, and sends the child SIGTERM when this process is asked to stop: only ^C at a terminal reaches both. A child that
+/// belongs to an orderly end is left alone; the caller asked that before it started the child, for a request may come right after.
+pub(super) fn ended_on_request<T>(child: u32, orderly_end: bool, work: impl FnOnce() -> T) -> T {
+    let Some(child) = pid(child).filter(|_| !orderly_end) else { return work() };
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {

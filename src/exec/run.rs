@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process_group};
 
 use super::Command;
-use super::pipes::{POLL, each_line, end_of, ended_on_request, pid, tail};
+use super::pipes::{POLL, each_line, end_of, ended_on_request, is_orderly_end, pid, tail};
 use crate::error::{Explain, Failure, Result};
 use crate::interrupt;
 
@@ -72,6 +72,7 @@ impl Command {
     ///
     /// `line` returns the text to keep for an error message; `None` drops the line.
     pub fn output_watched(&self, mut line: impl FnMut(&str) -> Option<String>) -> Result<Vec<u8>> {
+        let orderly_end = is_orderly_end();
         let mut child = self.piped()?;
         // Both pipes must be read at once, or a child that fills one of them blocks for ever.
         let most = self.most;
@@ -84,7 +85,7 @@ impl Command {
         });
         let mut kept: Vec<String> = Vec::new();
         let stderr = child.stderr.take();
-        let read = ended_on_request(child.id(), || {
+        let read = ended_on_request(child.id(), orderly_end, || {
             if let Some(pipe) = stderr {
                 let _ = each_line(pipe, |text| {
                     kept.extend(line(text));
@@ -116,10 +117,11 @@ impl Command {
         mut out: impl FnMut(&str) -> Result<bool>,
         mut said: impl FnMut(&str) + Send,
     ) -> Result<ExitStatus> {
+        let orderly_end = is_orderly_end();
         let mut child = self.piped()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut wanted = Ok(true);
-        ended_on_request(child.id(), || {
+        ended_on_request(child.id(), orderly_end, || {
             std::thread::scope(|scope| {
                 if let Some(pipe) = stderr {
                     scope.spawn(move || {

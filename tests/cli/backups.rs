@@ -108,6 +108,19 @@ fn an_archive_is_whole_only_with_all_that_it_adds_to() {
     assert!(alone.stderr.contains("cannot be restored"), "{alone:?}");
     assert!(alone.stderr.contains(&format!("hint: it holds only what changed since `{full}`")), "{alone:?}");
 
+    // Several at once: the bad one hides nothing of the good ones.
+    let files = [file(&full), elsewhere, file(&above)];
+    let paths: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
+    let several = sandbox.run(&[&["verify-backup", "--json"], &paths[..]].concat());
+    let list: Vec<serde_json::Value> = serde_json::from_str(&several.stdout).unwrap();
+    let named = list.iter().map(|one| Path::new(one["file"].as_str().unwrap()).file_name());
+    assert!(several.code == 1 && named.eq(files.iter().map(|file| file.file_name())), "{several:?}");
+    assert!(
+        list[0]["bytes"].is_u64() && list[1]["error"].is_string() && list[2]["bytes"].is_u64(),
+        "{several:?}"
+    );
+    assert!(several.stderr.ends_with("error: 1 of 3 archives failed; the others were done\n"), "{several:?}");
+
     // With another archive under its parent's name.
     fs::remove_file(file(&full)).unwrap();
     archive(&sandbox.path("output/backups"), &about("web", "20260120-171147", None), Vec::new());

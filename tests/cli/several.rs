@@ -165,7 +165,11 @@ fn a_deletion_of_several_names_each_and_needs_a_yes() {
     }
     let asked = sandbox.run(&["purge", "web-*"]);
     assert_eq!(asked.code, 2, "{asked:?}");
-    assert!(asked.stderr.contains("Delete 2 machines (web-1, web-2): "), "{asked:?}");
+    assert!(
+        asked.stderr.contains("machines: web-1, web-2\n")
+            && asked.stderr.contains("Delete these 2 machines: "),
+        "{asked:?}"
+    );
     assert!(sandbox.path("machines/web-1").exists());
     let none = sandbox.run(&["destroy", "--all", "--yes"]);
     assert!(none.code == 1 && none.stderr.contains("none of these machines has a domain"), "{none:?}");

@@ -75,7 +75,7 @@ pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
     let turns = roll(&each, rollout, upgrade, terminal);
     let runs = runs(call, &turns);
     let row = |(turn, runs): (&Turn<Upgraded>, &Option<Runs>)| {
-        vec![turn.machine.to_string(), turn.seconds(), generation(*runs), turn.word(word)]
+        vec![turn.subject.to_string(), turn.seconds(), generation(*runs), turn.word(word)]
     };
     let text = table(&["MACHINE", "SECONDS", "GENERATION", "RESULT"], turns.iter().zip(&runs).map(row));
     let mut shown = several(turns, text, terminal)?;
@@ -108,7 +108,7 @@ fn roll(
         turns.extend(batch);
         turns.extend(left.into_iter().map(Turn::not_begun));
     }
-    turns.sort_by(|one, other| one.machine.cmp(&other.machine));
+    turns.sort_by(|one, other| one.subject.cmp(&other.subject));
     turns
 }
 
@@ -123,7 +123,7 @@ fn verdict(turn: &Turn<Upgraded>) -> Verdict {
 /// Returns which generation each machine is on now, also of those that failed or were not touched; `None` where its libvirt
 /// does not say.
 fn runs(call: &Call, turns: &[Turn<Upgraded>]) -> Vec<Option<Runs>> {
-    let names = turns.iter().map(|turn| &turn.machine).collect();
+    let names = turns.iter().map(|turn| &turn.subject).collect();
     let ask = |name: &MachineName| ops::runs(&call.machine(name)?, name);
     let found = at_once(Cost::Waiting.jobs(cores()), names, || true, |name| ask(name).ok());
     found.into_iter().map(Option::flatten).collect()

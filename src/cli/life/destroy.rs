@@ -1,10 +1,7 @@
 //! `destroy` and `purge`.
 
-use std::collections::BTreeSet;
-
 use crate::cli::{Cost, Machines, Shown, Terminal, Unprotect, Yes, each};
 use crate::error::{Failure, Result};
-use crate::model::MachineName;
 use crate::ops::{self, Call, Destroyed, Needs};
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +24,12 @@ pub fn run(call: &Call, args: &Destroy, with_files: bool, terminal: &Terminal) -
     for name in &names {
         ops::require_something(&args.unprotect.setup(call, name)?, name, with_files)?;
     }
-    args.yes.or_ask(terminal, &question(&names, with_files)?, "delete")?;
+    if names.is_empty() {
+        return Err(Failure::user("none of these machines has a domain; nothing was deleted")
+            .hint("`nixvm purge` deletes their files")
+            .into());
+    }
+    args.yes.or_ask_about(terminal, &names, |whom| question(whom, names.len(), with_files), "delete")?;
     let delete = if with_files { ops::purge } else { ops::destroy };
     if let Some(name) = selection.only() {
         return Ok(Shown::said(&delete(&args.unprotect.setup(call, name)?, name, terminal)?));
@@ -37,24 +39,12 @@ pub fn run(call: &Call, args: &Destroy, with_files: bool, terminal: &Terminal) -
         .shown(|setup, name, terminal| delete(&args.unprotect.of(setup), name, terminal), word)
 }
 
-/// Returns the question before a deletion, which names every machine.
-fn question(names: &BTreeSet<MachineName>, with_files: bool) -> Result<String> {
-    let what = |whose: &str, domain: &str| {
-        if with_files {
-            format!("{whose} {domain}, {whose} disks with all data on them, and {whose} files")
-        } else {
-            format!("{whose} {domain} and disks, with all data on them")
-        }
-    };
-    let all: Vec<&str> = names.iter().map(MachineName::as_str).collect();
-    match all.as_slice() {
-        [] => Err(Failure::user("none of these machines has a domain; nothing was deleted")
-            .hint("`nixvm purge` deletes their files")
-            .into()),
-        [name] => Ok(format!("Delete {name}: {}?", what("its", "domain"))),
-        all => {
-            Ok(format!("Delete {} machines ({}): {}?", all.len(), all.join(", "), what("their", "domains")))
-        }
+fn question(whom: &str, count: usize, with_files: bool) -> String {
+    let (its, domain) = if count == 1 { ("its", "domain") } else { ("their", "domains") };
+    if with_files {
+        format!("Delete {whom}: {its} {domain}, {its} disks with all data on them, and {its} files?")
+    } else {
+        format!("Delete {whom}: {its} {domain} and disks, with all data on them?")
     }
 }
 
@@ -68,14 +58,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_question_names_every_machine() {
-        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let asked = |some: &[&str], with_files| question(&names(some), with_files).unwrap();
-        assert_eq!(asked(&["web"], false), "Delete web: its domain and disks, with all data on them?");
+    fn the_question_says_what_is_deleted() {
+        assert_eq!(question("web", 1, false), "Delete web: its domain and disks, with all data on them?");
         assert_eq!(
-            asked(&["web", "db"], true),
-            "Delete 2 machines (db, web): their domains, their disks with all data on them, and their files?"
+            question("these 2 machines", 2, true),
+            "Delete these 2 machines: their domains, their disks with all data on them, and their files?"
         );
-        assert!(question(&names(&[]), false).is_err());
     }
 }

@@ -36,8 +36,8 @@ pub fn run(call: &Call, args: &DeleteSnapshot, terminal: &Terminal) -> Result<Sh
     for name in &names {
         ops::require_snapshot(&args.unprotect.setup(call, name)?, name, &snapshot)?;
     }
-    let of: Vec<&str> = names.iter().map(MachineName::as_str).collect();
-    args.yes.or_ask(terminal, &format!("Delete the snapshot {snapshot} of {}?", of.join(", ")), "delete")?;
+    let question = |whom: &str| format!("Delete the snapshot {snapshot} of {whom}?");
+    args.yes.or_ask_about(terminal, &names, question, "delete")?;
     let delete = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
         ops::delete_snapshot(&args.unprotect.of(setup), name, &snapshot, terminal)
     };

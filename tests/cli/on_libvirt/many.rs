@@ -1,14 +1,14 @@
 //! Many machines at the same time, on the real libvirt.
 
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::sandbox::Sandbox;
 
-use super::machine::{run, virsh};
+use super::machine::virsh;
 
 const COUNT: usize = 10;
 const LIMIT: Duration = Duration::from_secs(3);
@@ -17,18 +17,13 @@ const LIMIT: Duration = Duration::from_secs(3);
 struct Hung {
     sandbox: Sandbox,
     names: Vec<String>,
-    _turn: MutexGuard<'static, ()>,
 }
-
-/// Held by the test whose guests exist, because all tests use the same names.
-static TURN: Mutex<()> = Mutex::new(());
 
 impl Hung {
     fn new() -> Self {
         let hung = Hung {
             sandbox: Sandbox::new(),
             names: (0..COUNT).map(|number| format!("foreign-hung-{number}")).collect(),
-            _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner),
         };
         for (number, name) in hung.names.iter().enumerate() {
             let create = ["create", name, "--no-build", "--no-keys", "--quiet"];
@@ -36,8 +31,10 @@ impl Hung {
             hung.sandbox.write(&format!("machines/{name}/connection"), "qemu:///system\n");
             hung.sandbox.write("../domain.xml", hung.domain(number, name));
             virsh(&["define", hung.sandbox.path("../domain.xml").to_str().unwrap()]);
-            virsh(&["start", name]);
         }
+        std::thread::scope(|scope| {
+            hung.names.iter().for_each(|name| drop(scope.spawn(|| virsh(&["start", name]))));
+        });
         hung
     }
 
@@ -67,41 +64,32 @@ impl Drop for Hung {
 
 #[test]
 #[ignore = "needs qemu:///system"]
-fn ten_hung_guests_take_one_timeout() {
+fn ten_hung_guests_take_one_timeout_and_a_request_to_stop_ends_them_all() {
     let hung = Hung::new();
-    let nixvm =
-        |arguments: &[&str]| hung.sandbox.ended(hung.sandbox.command(arguments).env_remove("NIXVM_CONNECT"));
+    let nixvm = |arguments: &[&str]| {
+        let mut command = hung.sandbox.command(arguments);
+        command.env_remove("NIXVM_CONNECT").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
     let began = Instant::now();
-    let stopped = nixvm(&["stop", "--all", "--timeout", "3", "--json"]);
+    let stopped = hung.sandbox.ended(&mut nixvm(&["stop", "--all", "--timeout", "3", "--json"]));
     let took = began.elapsed();
     assert_eq!(stopped.code, 1, "{stopped:?}");
-    let list: Vec<serde_json::Value> = serde_json::from_str(&stopped.stdout).unwrap();
-    let errors = list
-        .iter()
-        .filter(|one| one["error"].as_str().is_some_and(|error| error.ends_with("is still on after 3 s")));
-    assert_eq!((list.len(), errors.count()), (COUNT, COUNT), "{stopped:?}");
+    let list: Vec<Value> = serde_json::from_str(&stopped.stdout).unwrap();
+    let is_on =
+        |one: &&Value| one["error"].as_str().is_some_and(|error| error.ends_with("is still on after 3 s"));
+    assert_eq!((list.len(), list.iter().filter(is_on).count()), (COUNT, COUNT), "{stopped:?}");
     assert!(LIMIT <= took && took < 3 * LIMIT, "{took:?}");
     assert!(stopped.stderr.ends_with("error: all 10 machines failed\n"), "{stopped:?}");
 
-    let off = nixvm(&["force-stop", "foreign-hung-*"]);
-    assert!(off.code == 0 && off.stdout.lines().count() == COUNT + 1, "{off:?}");
-    assert!(!run("virsh", &["-q", "-c", "qemu:///system", "list", "--name"]).contains("foreign-hung"));
-}
-
-#[test]
-#[ignore = "needs qemu:///system"]
-fn a_request_to_stop_ends_what_runs_and_begins_nothing() {
-    let hung = Hung::new();
-    let mut command = hung.sandbox.command(&["stop", "--all", "--timeout", "60", "--jobs", "4", "--json"]);
-    command.env_remove("NIXVM_CONNECT").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let child = nixvm(&["stop", "--all", "--timeout", "60", "--jobs", "4", "--json"]).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     let asked = Instant::now();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let ended = child.wait_with_output().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(ended.status.code(), Some(143), "{ended:?}");
-    let list: Vec<serde_json::Value> = serde_json::from_slice(&ended.stdout).unwrap();
+    let list: Vec<Value> = serde_json::from_slice(&ended.stdout).unwrap();
     let of = |key: &str, value: &str| list.iter().filter(|one| one[key] == value).count();
     assert_eq!(
         (list.len(), of("error", "interrupted"), of("skipped", "not-begun")),
@@ -110,4 +98,8 @@ fn a_request_to_stop_ends_what_runs_and_begins_nothing() {
     );
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.ends_with("error: interrupted\ncause: 4 of 10 machines failed; 6 not begun\n"), "{said}");
+
+    let off = hung.sandbox.ended(&mut nixvm(&["force-stop", "foreign-hung-*"]));
+    assert!(off.code == 0 && off.stdout.lines().count() == COUNT + 1, "{off:?}");
+    assert!(!virsh(&["list", "--name"]).contains("foreign-hung"));
 }
