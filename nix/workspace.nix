@@ -120,6 +120,7 @@ let
     "destroy"
     "diff"
     "doctor"
+    "export"
     "force-stop"
     "generations"
     "list"

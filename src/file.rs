@@ -10,7 +10,8 @@ mod unfinished;
 mod write;
 
 pub use folder::{
-    create_folder, create_private_folder, free_space, private_folder_in, replace_folder, sync_folder,
+    create_folder, create_private_folder, free_space, private_folder_in, replace_folder, require_space,
+    sync_folder,
 };
 pub use owner::{give_folder_to_owner, give_to_owner, give_to_owner_of, hinted};
 pub use read::{existing, open, open_itself, read};

@@ -230,6 +230,7 @@ fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
         &["restore-snapshot", "shop", "before", "--yes"],
         &["delete-snapshot", "shop", "before", "--yes"],
         &["backup", "shop"],
+        &["export", "shop"],
         &["destroy", "shop", "--yes"],
         &["purge", "shop", "--yes"],
         &["rename", "shop", "store"],
