@@ -45,6 +45,7 @@ pub(super) fn script(machine: &Machine, arch: Arch, format: Format) -> String {
 # Boots the machine `{name}` by plain QEMU, on this terminal; C-a x ends it. Arguments go to QEMU.
 #
 #   FIRMWARE   a UEFI firmware for QEMU's -bios [default: {firmware}]
+#   ACCEL      what runs the guest: kvm, or tcg,thread=single where KVM does not work [default: kvm if it is there]
 #   SSH_PORT   the port of 127.0.0.1 that leads to the guest's ssh [default: 2222]
 #
 # Whatever runs these images has to boot by UEFI, without secure boot, and to give each its disk on virtio-blk with the serial
@@ -62,7 +63,7 @@ if ! [ -r "$firmware" ]; then
   echo "error: there is no UEFI firmware at $firmware; set FIRMWARE to one" >&2
   exit 1
 fi
-exec {qemu} -name {name} -machine {kind} -accel kvm -accel tcg,thread=single -cpu max -smp {vcpus} -m {memory} \
+exec {qemu} -name {name} -machine {kind} -accel "${{ACCEL:-kvm}}" -accel tcg,thread=single -cpu max -smp {vcpus} -m {memory} \
   -nographic -bios "$firmware" \
   -blockdev driver={format},node-name=system,read-only=on,file.driver=file,file.filename={system} \
   -device virtio-blk-pci,drive=system,serial={BOOT},bootindex=1 \
