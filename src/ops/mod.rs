@@ -13,7 +13,7 @@ mod snapshots;
 pub use crate::build::{OptionChange, SourceChange};
 pub use crate::guest::key_files::public_keys;
 pub use crate::guest::listeners::OpenPorts;
-pub use crate::host::{Asked, Call, Session, Setup, Watch, preflight};
+pub use crate::host::{Asked, Call, Session, Setup, Target, Watch, named, preflight};
 pub use crate::storage::Format;
 pub use crate::work::known::{require_all, require_snapshot};
 pub use backups::archives::{ListedBackup, backups, verify_backup};

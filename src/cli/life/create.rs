@@ -142,7 +142,7 @@ fn request(call: &Call, args: &Create, terminal: &Terminal) -> Result<(Setup, Ne
         var_size: value(ask, "Data disk in GiB, or with M, G, T [20G]", var_size, Size::parse_disk)?,
         network,
         pool: Some(setup.pool.clone()),
-        connection: Some(setup.connect.clone()),
+        libvirt: Some(setup.libvirt()),
         hostname: optional(args.hostname.as_deref(), str::parse)?,
         tcp_ports: ports(&args.tcp_port)?,
         udp_ports: ports(&args.udp_port)?,

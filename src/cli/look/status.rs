@@ -51,6 +51,9 @@ fn everything(status: &Status) -> String {
         line("ports", format!("open without a listener: {}", open_ports(ports)));
     }
     line("pool", status.pool.to_string());
+    if let Some(host) = &status.host {
+        line("host", host.to_string());
+    }
     if status.connection != Connection::default() {
         line("connection", status.connection.to_string());
     }

@@ -161,7 +161,7 @@ fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool,
 fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
     let machine = Machine {
         pool: Some(setup.pool.clone()),
-        connection: Some(setup.connect.clone()),
+        libvirt: Some(setup.libvirt()),
         // The copy is as large as the disk, whatever the file says.
         var_size: disk.map_or(original.var_size, |disk| disk.max(original.var_size)),
         ..config::with_new_identity(original, new)?

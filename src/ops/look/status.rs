@@ -16,7 +16,7 @@ use crate::hypervisor::{Hypervisor, Seen};
 use crate::journal::{self, WorkState};
 use crate::model::domain::DomainState;
 use crate::model::volume::VolumeStem;
-use crate::model::{Connection, MachineName, PoolName};
+use crate::model::{Connection, HostLabel, MachineName, PoolName};
 use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
 
@@ -44,6 +44,8 @@ pub struct Status {
     pub without_listener: Option<OpenPorts>,
     pub mac_address: Option<String>,
     pub pool: PoolName,
+    /// The host of the file `hosts`, if its files name one.
+    pub host: Option<HostLabel>,
     pub connection: Connection,
     pub disks: Vec<Disk>,
     pub snapshots: usize,
@@ -123,6 +125,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         network: machine.as_ref().map(|machine| machine.network.to_string()),
         mac_address: machine.as_ref().map(|machine| machine.mac.to_string()),
         pool: setup.pool.clone(),
+        host: setup.host.as_ref().map(|host| host.name.clone()),
         connection: setup.connect.clone(),
         disks,
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),

@@ -216,10 +216,10 @@ fn declared(
             .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
     })?;
     // Where it is restored, not where it was archived.
-    let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    let (pool, libvirt) = (Some(setup.pool.clone()), Some(setup.libvirt()));
     // `var_size` is in whole MiB; a disk that was resized by hand may have any length.
     let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
-    Ok(Machine { pool, connection, var_size, ..machine })
+    Ok(Machine { pool, libvirt, var_size, ..machine })
 }
 
 fn built(
