@@ -102,7 +102,9 @@ impl Call {
         let (place, journal) = self.recorded(name)?;
         let by = |file: &str| journal.clone().unwrap_or_else(|| format!("machines/{name}/{file}"));
         let file = if matches!(place.libvirt, Some(Libvirt::Host(_))) { "host" } else { "connection" };
-        let recorded = place.libvirt.map(|libvirt| self.target(name, libvirt)).transpose()?;
+        // Only where it is needed: a machine at a URI can be destroyed whatever the file says.
+        let listed = |label: &HostLabel| Ok(config::hosts(&self.setup.workspace)?.get(label).cloned());
+        let recorded = place.libvirt.map(|libvirt| target(name, libvirt, listed)).transpose()?;
         let target = agree(name, recorded, &self.connect, "at the libvirt", &by(file))?;
         let setup = self.at(&target.unwrap_or_default());
         // If libvirt does not answer, a command that needs it says so itself; `build` needs none.
@@ -123,26 +125,15 @@ impl Call {
         }
         // An interrupted `clone` or `restore-backup` has volumes in a pool already, and no files yet.
         let left = journal::read(&workspace.work_dir(), name)?;
-        let hosts = config::hosts(workspace)?;
-        let place = left.map(|entry| Place {
-            pool: entry.pool,
-            libvirt: entry.connection.map(|connection| match hosts.at(&connection) {
+        let (pool, connection) = left.map_or((None, None), |entry| (entry.pool, entry.connection));
+        let libvirt = match connection {
+            None => None,
+            Some(connection) => Some(match config::hosts(workspace)?.at(&connection) {
                 Some(host) => Libvirt::Host(host.name.clone()),
                 None => Libvirt::Uri(connection),
             }),
-        });
-        Ok((place.unwrap_or_default(), Some(format!("output/work/{name}.json"))))
-    }
-
-    fn target(&self, name: &MachineName, libvirt: Libvirt) -> Result<Target> {
-        match libvirt {
-            Libvirt::Uri(connection) => Ok(Target::Uri(connection)),
-            Libvirt::Host(label) => {
-                let hosts = config::hosts(&self.setup.workspace)?;
-                let host = hosts.get(&label).cloned().ok_or_else(|| removed(name, &label))?;
-                Ok(Target::Host(host))
-            }
-        }
+        };
+        Ok((Place { pool, libvirt }, Some(format!("output/work/{name}.json"))))
     }
 
     /// Returns the setup for a machine that is being renamed, whichever name its folder has by now.
@@ -169,13 +160,15 @@ impl Call {
             return Ok(vec![self.setup.clone()]);
         }
         let workspace = &self.setup.workspace;
+        let hosts = config::hosts(workspace)?;
+        let listed = |label: &HostLabel| Ok(hosts.get(label).cloned());
         // First, so that a libvirt with a name is known by it.
         let mut targets: Vec<Target> =
-            config::hosts(workspace)?.iter().cloned().map(Target::Host).chain(given(&self.connect)).collect();
+            hosts.iter().cloned().map(Target::Host).chain(given(&self.connect)).collect();
         for name in config::list(workspace)? {
             let libvirt = config::place(workspace, &name)?.libvirt;
             targets.push(match libvirt {
-                Some(libvirt) => self.target(&name, libvirt)?,
+                Some(libvirt) => target(&name, libvirt, listed)?,
                 None => Target::Uri(self.setup.connect.clone()),
             });
         }
@@ -200,6 +193,18 @@ impl Call {
             }
         }
         Ok(if setups.is_empty() { vec![self.setup.clone()] } else { setups })
+    }
+}
+
+/// Returns where the files of a machine say that it is; `listed` finds a host of the file `hosts`.
+fn target(
+    name: &MachineName,
+    libvirt: Libvirt,
+    listed: impl FnOnce(&HostLabel) -> Result<Option<NamedHost>>,
+) -> Result<Target> {
+    match libvirt {
+        Libvirt::Uri(connection) => Ok(Target::Uri(connection)),
+        Libvirt::Host(label) => listed(&label)?.map(Target::Host).ok_or_else(|| removed(name, &label).into()),
     }
 }
 
