@@ -7,6 +7,39 @@ use serde_json::Value;
 
 use super::machine::{Machine, NAME, run, virsh};
 
+/// Killed between any two steps while the machine runs, it leaves nothing under the name of an export, and the next one clears up.
+#[test]
+#[ignore = "needs qemu:///system"]
+fn an_export_that_is_killed_is_no_export_and_the_next_is_whole() {
+    let machine = Machine::new();
+    machine.ok(&["start", NAME]);
+    machine.write(1);
+    let exports = machine.sandbox.path("output/exports");
+    let mut killed = 0;
+    loop {
+        let mut command = machine.sandbox.command(&["export", NAME]);
+        command.env("NIXVM_CONNECT", "qemu:///system").env("NIXVM_DIE_AFTER", killed.to_string());
+        let ended = command.output().unwrap();
+        if ended.status.success() {
+            break;
+        }
+        assert_eq!(ended.status.code(), None, "{ended:?}");
+        let complete = exports.join(NAME).exists();
+        // With its last step it is done, whatever is not written down any more.
+        assert_eq!(complete, killed == 5, "killed after {killed} steps");
+        if complete {
+            fs::remove_dir_all(exports.join(NAME)).unwrap();
+        }
+        killed += 1;
+    }
+    assert_eq!(killed, 6, "five steps have six boundaries");
+    let left: Vec<_> = fs::read_dir(&exports).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, [NAME], "a half export is left");
+    assert!(!virsh(&["vol-list", "foreign-pool"]).contains("backup"), "the copy is left");
+    let data = exports.join(NAME).join("data.qcow2").display().to_string();
+    run("qemu-io", &["-r", "-f", "qcow2", "-c", "read -P 1 1M 64k", &data]);
+}
+
 #[test]
 #[ignore = "needs qemu:///system"]
 fn an_export_is_one_image_for_each_disk_and_replaces_nothing() {

@@ -87,10 +87,11 @@ pub fn export(
                 // After the stamp: what writes from now on is noticed.
                 work.require_off(&domain)?;
             }
-            pool.flatten(volume, (&image(&images.data), format), &mut moved(watch))?;
+            let written = pool.flatten(volume, (&image(&images.data), format), &mut moved(watch));
             match unchanged {
+                // Also where that made the copy fail in another way, as a file that became longer does.
                 Some(stamp) if pool.stamp(volume)? != stamp => Err(written_meanwhile(name).into()),
-                _ => Ok(()),
+                _ => written,
             }
         }
         Step::Delete(volume) => pool.delete(volume).map(drop),
