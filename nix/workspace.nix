@@ -137,6 +137,7 @@ let
     "destroy"
     "diff"
     "doctor"
+    "export"
     "force-stop"
     "generations"
     "list"

@@ -11,7 +11,7 @@ mod write;
 
 pub use folder::{
     create_folder, create_private_folder, free_space, private_folder_in, remove_folder, replace_folder,
-    sync_folder,
+    require_space, sync_folder,
 };
 pub use owner::{give_folder_to_owner, give_to_owner, give_to_owner_of, hinted};
 pub use read::{existing, open, open_itself, read};

@@ -59,7 +59,7 @@ fn machine() -> Machine {
         root_password: Some("$6$salt$hash".parse().unwrap()),
         resolv_conf: ResolvConf::default(),
         pool: None,
-        connection: None,
+        libvirt: None,
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,

@@ -108,6 +108,8 @@ pub enum Command {
     RestoreBackup(backups::restore::RestoreBackup),
     /// Compare every byte of backups with their manifests
     VerifyBackup(backups::verify::VerifyBackup),
+    /// Write a machine's disks as images that boot without nixvm
+    Export(backups::export::Export),
     /// Open the development shell of this workspace's flake
     Shell,
     /// Print a completion script

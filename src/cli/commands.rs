@@ -54,6 +54,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Backups(args) => backups::list::run(&call, &args),
         Command::RestoreBackup(args) => backups::restore::run(&call, &args, terminal),
         Command::VerifyBackup(args) => backups::verify::run(&args, terminal),
+        Command::Export(args) => backups::export::run(&call, &args, terminal),
         Command::Shell => reach::shell::run(&call, terminal),
         Command::Doctor => Ok(look::doctor::run(&call, terminal)),
         Command::Completions(args) => Ok(reach::completions::run(&args, Cli::command())),

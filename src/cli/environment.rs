@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 use rustix::process::{Signal, geteuid};
 
-use crate::config::{Trust, Workspace};
+use crate::config::{self, Trust, Workspace};
 use crate::error::{Explain, Failure, Result};
 use crate::model::{Connection, PoolName};
 use crate::nix;
-use crate::ops::{Asked, Call, Session, Setup};
+use crate::ops::{self, Asked, Call, Session, Setup, Target};
 
 use super::global::Global;
 use super::input::typed;
@@ -29,10 +29,12 @@ pub fn call(global: &Global) -> Result<Call> {
         absolute(variable).or_else(|| Some(home.as_ref()?.join(otherwise))).unwrap_or_else(env::temp_dir)
     };
     let pool = asked(global.pool.as_deref(), ("--pool", "NIXVM_POOL"))?;
-    let connect = asked(global.connect.as_deref(), ("--connect", "NIXVM_CONNECT"))?;
+    let workspace = Workspace::find(&here, &trust(&global.trust))?;
+    let connect = target(global, &workspace)?;
     let setup = Setup {
-        workspace: Workspace::find(&here, &trust(&global.trust))?,
+        workspace,
         connect: Connection::default(),
+        host: None,
         pool: PoolName::default(),
         nixpkgs: nixpkgs(global.nixpkgs.as_deref())?,
         discard_saved: global.discard_saved,
@@ -94,6 +96,23 @@ fn trust(allowed: &[PathBuf]) -> Trust {
 fn nixpkgs(given: Option<&str>) -> Result<Option<String>> {
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
     Ok(Some(nix::reference::typed(given, &current_dir()?)))
+}
+
+/// Returns the libvirt that was given: by the name of its host, or by its URI.
+fn target(global: &Global, workspace: &Workspace) -> Result<Option<Asked<Target>>> {
+    let uri = asked(global.connect.as_deref(), ("--connect", "NIXVM_CONNECT"))?;
+    let uri = uri.map(|Asked { value, by }| Asked { value: Target::Uri(value), by });
+    let Some(name) = &global.host else { return Ok(uri) };
+    let host = Target::Host(ops::named(&config::hosts(workspace)?, &typed(name.parse())?)?);
+    match uri {
+        // As every flag, this one goes before a variable.
+        Some(Asked { value, by: by @ "--connect" }) if value != host => {
+            Err(Failure::usage(format!("--host says `{host}`, and {by} says `{value}`"))
+                .hint("give one of the two")
+                .into())
+        }
+        _ => Ok(Some(Asked { value: host, by: "--host" })),
+    }
 }
 
 /// Returns the value given by the flag or the variable, and which of the two gave it.

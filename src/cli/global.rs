@@ -16,7 +16,10 @@ pub struct Global {
     /// Connect to this libvirt [default: the machine's own; qemu:///system for a new machine]
     #[arg(long, global = true, value_name = "URI", env = "NIXVM_CONNECT", hide_env_values = true)]
     pub connect: Option<String>,
-    /// Keep disks in this libvirt storage pool; it is made if missing [default: the machine's own; nixvm for a new machine]
+    /// Connect to this host of the workspace's file `hosts` [default: the machine's own]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Keep disks in this libvirt storage pool; it is made if missing [default: the machine's own; for a new machine its host's, else nixvm]
     #[arg(long, global = true, value_name = "NAME", env = "NIXVM_POOL", hide_env_values = true)]
     pub pool: Option<String>,
     /// Build from this flake reference instead of the locked nixpkgs

@@ -9,7 +9,7 @@ use super::input::typed;
 use super::prompt;
 
 /// Returns the network that was typed. If none was, asks for one where `default` says what Enter means. For `bridge`
-/// alone, asks which of this host's bridges is meant.
+/// alone, takes the bridge of its host in the file `hosts`, or asks which of this host's bridges is meant.
 pub fn network(
     setup: &Setup,
     given: Option<&str>,
@@ -25,6 +25,9 @@ pub fn network(
     };
     if text != "bridge" {
         return typed(text.parse()).map(Some);
+    }
+    if let Some(bridge) = setup.host.as_ref().and_then(|host| host.bridge.clone()) {
+        return Ok(Some(Network::Bridge(bridge)));
     }
     let hint = "name the bridge: `bridge:IF`; `ip -br link show type bridge` lists them";
     if let Some(remote) = Remote::of(setup.connect.as_str()) {

@@ -9,7 +9,7 @@ use super::{Workspace, declared, exists, health, identity, load, remove};
 use crate::error::{Explain, Failure, Result};
 use crate::file;
 use crate::model::{
-    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network,
+    AuthorizedKey, HostKey, Hostname, Libvirt, MacAddress, Machine, MachineId, MachineName, Network,
     PoolName, Port, Ports, ProfileName, Size, Vcpus,
 };
 
@@ -23,7 +23,7 @@ pub struct NewMachine {
     /// Its profile; `core` by default.
     pub profile: Option<ProfileName>,
     pub pool: Option<PoolName>,
-    pub connection: Option<Connection>,
+    pub libvirt: Option<Libvirt>,
     /// Its memory; 2 GiB by default.
     pub memory: Option<Size>,
     /// Its processors; 2 by default.
@@ -53,7 +53,7 @@ impl NewMachine {
             name,
             profile: None,
             pool: None,
-            connection: None,
+            libvirt: None,
             memory: None,
             vcpus: None,
             var_size: None,
@@ -84,7 +84,7 @@ fn plan(workspace: &Workspace, new: &NewMachine) -> Result<Machine> {
     let mut files = declared(workspace, &new.name)?;
     files.profile = new.profile.clone().or(files.profile).or_else(|| Some(ProfileName::default()));
     files.pool = new.pool.clone().or(files.pool);
-    files.connection = new.connection.clone().or(files.connection);
+    files.libvirt = new.libvirt.clone().or(files.libvirt);
     files.memory = new.memory.or(files.memory);
     files.vcpus = new.vcpus.or(files.vcpus);
     files.var_size = new.var_size.or(files.var_size);

@@ -3,7 +3,7 @@
 use super::files::Files;
 use crate::error::{Failure, Result};
 use crate::model::{
-    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, Machine, MachineId, MachineName, Network,
+    AuthorizedKey, HostKey, Hostname, Libvirt, MacAddress, Machine, MachineId, MachineName, Network,
     PasswordHash, PoolName, Port, Ports, ProfileName, ResolvConf, Size, Vcpus, yes_no,
 };
 
@@ -28,7 +28,8 @@ pub struct Declared {
     pub root_password: Option<Option<PasswordHash>>,
     pub resolv_conf: Option<ResolvConf>,
     pub pool: Option<PoolName>,
-    pub connection: Option<Connection>,
+    /// `host` or `connection`
+    pub libvirt: Option<Libvirt>,
     pub memory: Option<Size>,
     pub vcpus: Option<Vcpus>,
     pub var_size: Option<Size>,
@@ -65,7 +66,7 @@ impl Declared {
             root_password: files.optional_value(PASSWORD, str::parse)?,
             resolv_conf: files.text("resolv.conf", str::parse)?,
             pool: files.value("pool", str::parse)?,
-            connection: files.value("connection", str::parse)?,
+            libvirt: files.libvirt()?,
             memory: files.value("memory", Size::parse_memory)?,
             vcpus: files.value("vcpus", str::parse)?,
             var_size: files.value("var_size", Size::parse_disk)?,
@@ -121,7 +122,7 @@ impl Declared {
             root_password: self.root_password.flatten(),
             resolv_conf: self.resolv_conf.unwrap_or_default(),
             pool: self.pool,
-            connection: self.connection,
+            libvirt: self.libvirt,
             memory: self.memory.unwrap_or(Size::DEFAULT_MEMORY),
             vcpus: self.vcpus.unwrap_or(Vcpus::DEFAULT),
             var_size: self.var_size.unwrap_or(Size::DEFAULT_DISK),
@@ -146,6 +147,11 @@ impl Declared {
         let host_key = self.host_key.as_ref();
         let public_key = host_key.filter(|_| self.public_key).map(HostKey::public_line);
         let password = self.root_password.as_ref();
+        let (host, connection) = match &self.libvirt {
+            Some(Libvirt::Host(host)) => (Some(host), None),
+            Some(Libvirt::Uri(connection)) => (None, Some(connection)),
+            None => (None, None),
+        };
         vec![
             ("profile", line(self.profile.as_ref())),
             ("hostname", line(self.hostname.as_ref())),
@@ -166,7 +172,8 @@ impl Declared {
             ),
             ("resolv.conf", self.resolv_conf.as_ref().map(|text| text.as_str().to_owned())),
             ("pool", line(self.pool.as_ref())),
-            ("connection", line(self.connection.as_ref())),
+            ("host", line(host)),
+            ("connection", line(connection)),
             ("memory", line(self.memory.map(Size::exact).as_ref())),
             ("vcpus", line(self.vcpus.as_ref())),
             ("var_size", line(self.var_size.map(Size::exact).as_ref())),
@@ -198,7 +205,7 @@ impl From<&Machine> for Declared {
             root_password: Some(machine.root_password),
             resolv_conf: Some(machine.resolv_conf),
             pool: machine.pool,
-            connection: machine.connection,
+            libvirt: machine.libvirt,
             memory: Some(machine.memory),
             vcpus: Some(machine.vcpus),
             var_size: Some(machine.var_size),
@@ -303,7 +310,7 @@ mod tests {
         };
         let machine = Declared::parse("l", read).unwrap().complete(&sample.name, "l").unwrap();
         let defaults =
-            Machine { admin_keys: Vec::new(), root_password: None, pool: None, connection: None, ..sample };
+            Machine { admin_keys: Vec::new(), root_password: None, pool: None, libvirt: None, ..sample };
         assert_eq!(machine, defaults);
         assert_eq!(machine.tcp_ports.as_slice(), [22, 80, 443]);
     }

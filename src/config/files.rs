@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Explain, Failure, Result};
-use crate::model::lines;
+use crate::model::{Libvirt, lines};
 
 pub(super) struct Files<'a, R> {
     /// The folder's name in messages.
@@ -26,6 +26,20 @@ impl<R: Fn(&str) -> Result<Option<String>>> Files<'_, R> {
     /// Reads a file of one item a line.
     pub(super) fn list<T: FromStr<Err = Failure>>(&self, name: &str) -> Result<Option<Vec<T>>> {
         (self.read)(name)?.map(|text| lines::parse(&format!("{}/{name}", self.label), &text)).transpose()
+    }
+
+    /// Reads `host` and `connection`, of which a machine has one.
+    pub(super) fn libvirt(&self) -> Result<Option<Libvirt>> {
+        let label = self.label;
+        match (self.value("host", str::parse)?, self.value("connection", str::parse)?) {
+            (Some(_), Some(_)) => Err(Failure::user(format!(
+                "{label}/host and {label}/connection both say where the machine is"
+            ))
+            .hint("remove the one that does not lead to the libvirt that has the machine")
+            .into()),
+            (Some(host), None) => Ok(Some(Libvirt::Host(host))),
+            (None, connection) => Ok(connection.map(Libvirt::Uri)),
+        }
     }
 
     /// Reads a file of one line that must say something.

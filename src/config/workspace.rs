@@ -130,6 +130,10 @@ impl Workspace {
         self.output_dir().join("backups")
     }
 
+    pub fn exports_dir(&self) -> PathBuf {
+        self.output_dir().join("exports")
+    }
+
     /// Records which archives were made in this workspace: one empty file each, named after the digest of the archive's
     /// manifest.
     pub fn made_archives_dir(&self) -> PathBuf {

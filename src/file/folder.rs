@@ -89,6 +89,21 @@ pub fn free_space(folder: &Path) -> Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Checks that a folder has space for so many bytes. `flag` is the option that names another folder.
+pub fn require_space(folder: &Path, bytes: u64, what: &str, flag: &str) -> Result<()> {
+    let free = free_space(folder)?;
+    if bytes <= free {
+        return Ok(());
+    }
+    let [need, have] = [bytes, free].map(|bytes| bytes.div_ceil(1 << 20));
+    Err(Failure::user(format!(
+        "{} may be too small for {what}, which can take {need} MiB: {have} MiB are free",
+        folder.display()
+    ))
+    .hint(format!("free space there, or choose another folder with `{flag}`"))
+    .into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

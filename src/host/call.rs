@@ -3,13 +3,14 @@
 //! A machine's own files say which libvirt runs it and which pool holds its disks. The [`Setup`] of an operation is made from
 //! them here, for one machine, so that no flag or variable can override the machine's record.
 
-use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::config::{self, Place};
 use crate::error::{Failure, Result};
 use crate::host::{Setup, pool_of};
 use crate::journal;
-use crate::model::{Connection, MachineName, PoolName};
+use crate::model::suggest::did_you_mean;
+use crate::model::{Connection, HOSTS, HostLabel, Hosts, Libvirt, MachineName, NamedHost, PoolName};
 
 /// A value that was given on the command line or in the environment.
 #[derive(Debug, Clone)]
@@ -19,24 +20,73 @@ pub struct Asked<T> {
     pub by: &'static str,
 }
 
+/// A libvirt: that of a host in the workspace's file, or one by its URI alone.
+#[derive(Debug, Clone)]
+pub enum Target {
+    Host(NamedHost),
+    Uri(Connection),
+}
+
+impl Target {
+    fn connection(&self) -> &Connection {
+        match self {
+            Target::Host(host) => &host.connection,
+            Target::Uri(connection) => connection,
+        }
+    }
+
+    fn host(&self) -> Option<&NamedHost> {
+        match self {
+            Target::Host(host) => Some(host),
+            Target::Uri(_) => None,
+        }
+    }
+}
+
+/// Two are equal that lead to one libvirt, however it is named.
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.connection() == other.connection()
+    }
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Target::Uri(Connection::default())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Host(host) => host.fmt(f),
+            Target::Uri(connection) => connection.fmt(f),
+        }
+    }
+}
+
 /// The pool and the libvirt that one call of nixvm was given.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// With the pool and libvirt that were given, or else the defaults.
     setup: Setup,
     pool: Option<Asked<PoolName>>,
-    connect: Option<Asked<Connection>>,
+    connect: Option<Asked<Target>>,
 }
 
 impl Call {
     /// Returns a call with the given pool and libvirt, if any, in place of those of `setup`.
-    pub fn new(setup: Setup, pool: Option<Asked<PoolName>>, connect: Option<Asked<Connection>>) -> Self {
-        let setup = Setup {
-            pool: given(&pool).unwrap_or_default(),
-            connect: given(&connect).unwrap_or_default(),
-            ..setup
-        };
-        Call { setup, pool, connect }
+    pub fn new(setup: Setup, pool: Option<Asked<PoolName>>, connect: Option<Asked<Target>>) -> Self {
+        let target = given(&connect).unwrap_or_default();
+        let call = Call { setup, pool, connect };
+        Call { setup: call.at(&target), ..call }
+    }
+
+    /// Returns the setup at that libvirt, with the pool that was given, or else that of its host, or the default.
+    fn at(&self, target: &Target) -> Setup {
+        let host = target.host().cloned();
+        let pool = given(&self.pool).or_else(|| host.as_ref()?.pool.clone()).unwrap_or_default();
+        Setup { connect: target.connection().clone(), pool, host, ..self.setup.clone() }
     }
 
     /// Returns the setup for commands that are not about a machine.
@@ -45,29 +95,33 @@ impl Call {
     }
 
     /// Returns the setup for work on a machine, in the libvirt and the pool that its files record. Without a recorded pool, that
-    /// of its domain counts; and for a machine that has none, the given or default one.
+    /// of its domain counts; and for a machine that has none, the given one, or that of its host, or the default.
     ///
     /// A flag or variable that says otherwise is a usage error.
     pub fn machine(&self, name: &MachineName) -> Result<Setup> {
         let (place, journal) = self.recorded(name)?;
-        let by = journal.clone().unwrap_or_else(|| format!("machines/{name}/connection"));
-        let connect = agree(name, place.connection, &self.connect, "at the libvirt", &by)?;
-        let setup = Setup { connect: connect.unwrap_or_default(), ..self.setup.clone() };
+        let by = |file: &str| journal.clone().unwrap_or_else(|| format!("machines/{name}/{file}"));
+        let file = if matches!(place.libvirt, Some(Libvirt::Host(_))) { "host" } else { "connection" };
+        // Only where it is needed: a machine at a URI can be destroyed whatever the file says.
+        let listed = |label: &HostLabel| Ok(config::hosts(&self.setup.workspace)?.get(label).cloned());
+        let recorded = place.libvirt.map(|libvirt| target(name, libvirt, listed)).transpose()?;
+        let target = agree(name, recorded, &self.connect, "at the libvirt", &by(file))?;
+        let setup = self.at(&target.unwrap_or_default());
         // If libvirt does not answer, a command that needs it says so itself; `build` needs none.
         let learnt = || setup.hypervisor().and_then(|host| pool_of(&host, name)).ok().flatten();
         let (pool, by) = match place.pool {
-            Some(pool) => (Some(pool), journal.unwrap_or_else(|| format!("machines/{name}/pool"))),
+            Some(pool) => (Some(pool), by("pool")),
             None => (learnt(), "its domain".into()),
         };
-        let pool = agree(name, pool, &self.pool, "in the pool", &by)?.unwrap_or_default();
-        Ok(Setup { pool, ..setup })
+        let pool = agree(name, pool, &self.pool, "in the pool", &by)?;
+        Ok(Setup { pool: pool.unwrap_or_else(|| setup.pool.clone()), ..setup })
     }
 
     /// Returns the setup for a machine that the call does not name: where its files say where it is, nothing else counts.
     pub fn other(&self, name: &MachineName) -> Result<Setup> {
         let (place, _) = self.recorded(name)?;
         let pool = self.pool.clone().filter(|_| place.pool.is_none());
-        let connect = self.connect.clone().filter(|_| place.connection.is_none());
+        let connect = self.connect.clone().filter(|_| place.libvirt.is_none());
         Call { pool, connect, setup: self.setup.clone() }.machine(name)
     }
 
@@ -79,8 +133,15 @@ impl Call {
         }
         // An interrupted `clone` or `restore-backup` has volumes in a pool already, and no files yet.
         let left = journal::read(&workspace.work_dir(), name)?;
-        let place = left.map(|entry| Place { pool: entry.pool, connection: entry.connection });
-        Ok((place.unwrap_or_default(), Some(format!("output/work/{name}.json"))))
+        let (pool, connection) = left.map_or((None, None), |entry| (entry.pool, entry.connection));
+        let libvirt = match connection {
+            None => None,
+            Some(connection) => Some(match config::hosts(workspace)?.at(&connection) {
+                Some(host) => Libvirt::Host(host.name.clone()),
+                None => Libvirt::Uri(connection),
+            }),
+        };
+        Ok((Place { pool, libvirt }, Some(format!("output/work/{name}.json"))))
     }
 
     /// Returns the setup for a machine that is being renamed, whichever name its folder has by now.
@@ -100,20 +161,31 @@ impl Call {
         Ok((from, to))
     }
 
-    /// Returns a setup for each libvirt that was given (by a flag: only that one) or that runs a machine of this workspace.
+    /// Returns a setup for each libvirt that was given (by a flag: only that one), that the file `hosts` names, or that runs a
+    /// machine of this workspace.
     pub fn hosts(&self) -> Result<Vec<Setup>> {
         if self.connect.as_ref().is_some_and(|asked| asked.by.starts_with('-')) {
             return Ok(vec![self.setup.clone()]);
         }
-        let mut connections: BTreeSet<Connection> = given(&self.connect).into_iter().collect();
-        for name in config::list(&self.setup.workspace)? {
-            let place = config::place(&self.setup.workspace, &name)?;
-            connections.insert(place.connection.unwrap_or_else(|| self.setup.connect.clone()));
+        let workspace = &self.setup.workspace;
+        let hosts = config::hosts(workspace)?;
+        let listed = |label: &HostLabel| Ok(hosts.get(label).cloned());
+        // First, so that a libvirt with a name is known by it.
+        let mut targets: Vec<Target> =
+            hosts.iter().cloned().map(Target::Host).chain(given(&self.connect)).collect();
+        for name in config::list(workspace)? {
+            let libvirt = config::place(workspace, &name)?.libvirt;
+            targets.push(match libvirt {
+                Some(libvirt) => target(&name, libvirt, listed)?,
+                None => Target::Uri(self.setup.connect.clone()),
+            });
         }
-        if connections.is_empty() {
-            connections.insert(self.setup.connect.clone());
+        if targets.is_empty() {
+            targets.push(Target::Uri(self.setup.connect.clone()));
         }
-        Ok(connections.into_iter().map(|connect| Setup { connect, ..self.setup.clone() }).collect())
+        targets.sort_by(|a, b| a.connection().cmp(b.connection()));
+        targets.dedup();
+        Ok(targets.iter().map(|target| self.at(target)).collect())
     }
 
     /// Returns a setup for the pool that was given, or else for each pool with disks of this workspace's machines.
@@ -130,6 +202,41 @@ impl Call {
         }
         Ok(if setups.is_empty() { vec![self.setup.clone()] } else { setups })
     }
+}
+
+/// Returns where the files of a machine say that it is; `listed` finds a host of the file `hosts`.
+fn target(
+    name: &MachineName,
+    libvirt: Libvirt,
+    listed: impl FnOnce(&HostLabel) -> Result<Option<NamedHost>>,
+) -> Result<Target> {
+    match libvirt {
+        Libvirt::Uri(connection) => Ok(Target::Uri(connection)),
+        Libvirt::Host(label) => listed(&label)?.map(Target::Host).ok_or_else(|| removed(name, &label).into()),
+    }
+}
+
+/// Returns the host that the command line names.
+pub fn named(hosts: &Hosts, name: &HostLabel) -> Result<NamedHost> {
+    hosts.get(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        let hint = match (did_you_mean(name.as_str(), names.iter().copied()), names.is_empty()) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, false) => format!("the hosts are {}", names.join(", ")),
+            (None, true) => format!("write a line `{name} URI` into the workspace's file `{HOSTS}`"),
+        };
+        Failure::usage(format!("the file `{HOSTS}` has no host `{name}`")).hint(hint).into()
+    })
+}
+
+fn removed(name: &MachineName, label: &HostLabel) -> Failure {
+    Failure::user(format!(
+        "`{name}` is on the host `{label}`, as machines/{name}/host says, and the file `{HOSTS}` has no such host"
+    ))
+    .hint(format!(
+        "write a line `{label} URI` into `{HOSTS}`; or, if that host is to have no name, remove machines/{name}/host and write its \
+         libvirt's URI into machines/{name}/connection"
+    ))
 }
 
 fn given<T: Clone>(asked: &Option<Asked<T>>) -> Option<T> {

@@ -2,19 +2,22 @@
 
 use crate::host::{Setup, Watch};
 use crate::model::uri::{Exposure, Remote};
-use crate::model::{Connection, MachineName};
+use crate::model::{Connection, HOSTS, MachineName};
 
 pub fn warn(setup: &Setup, name: &MachineName, what: &str, watch: &dyn Watch) {
-    if let Some(text) = warning(&setup.connect, name, what) {
+    let file = match &setup.host {
+        Some(_) => format!("the file `{HOSTS}`"),
+        None => format!("machines/{name}/connection"),
+    };
+    if let Some(text) = warning(&setup.connect, &file, name, what) {
         watch.note(&text);
     }
 }
 
-fn warning(connect: &Connection, name: &MachineName, what: &str) -> Option<String> {
+fn warning(connect: &Connection, file: &str, name: &MachineName, what: &str) -> Option<String> {
     let uri = connect.as_str();
     let exposure = Exposure::of(uri)?;
     let host = Remote::of(uri)?.host;
-    let file = format!("machines/{name}/connection");
     let (danger, fix) = match exposure {
         Exposure::InClear => (
             format!("{host} unencrypted, and anyone on the way can read and change them"),
@@ -38,7 +41,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_others_can_read_or_answer_is_named_with_the_way_out() {
-        let said = |uri: &str| warning(&uri.parse().unwrap(), &"web".parse().unwrap(), "secrets");
+        let file = "machines/web/connection";
+        let said = |uri: &str| warning(&uri.parse().unwrap(), file, &"web".parse().unwrap(), "secrets");
         let clear = said("qemu+tcp://root@server:16509/system").unwrap();
         assert!(clear.starts_with("secrets of web pass between here and server unencrypted"), "{clear}");
         assert!(clear.contains("qemu+ssh://") && clear.contains("machines/web/connection"), "{clear}");

@@ -14,7 +14,7 @@ pub mod subnet;
 mod watch;
 
 pub use accelerator::{accelerator, probe};
-pub use call::{Asked, Call};
+pub use call::{Asked, Call, Target, named};
 pub use pool::{check_folder, open_pool, pool_of};
 pub use preflight::preflight;
 pub use session::Session;

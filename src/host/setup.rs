@@ -10,12 +10,14 @@ use crate::host::{Session, ownership};
 use crate::hypervisor::Hypervisor;
 use crate::model::record::Metadata;
 use crate::model::uri::{is_local, is_session};
-use crate::model::{Connection, MachineName, PoolName};
+use crate::model::{Connection, Libvirt, MachineName, NamedHost, PoolName};
 
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub workspace: Workspace,
     pub connect: Connection,
+    /// The host with that libvirt, if the machine or the call names it.
+    pub host: Option<NamedHost>,
     pub pool: PoolName,
     /// A flake reference that replaces the locked nixpkgs, if the user gave one.
     pub nixpkgs: Option<String>,
@@ -38,6 +40,22 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Returns what the files of a machine are to say of its libvirt.
+    pub fn libvirt(&self) -> Libvirt {
+        match &self.host {
+            Some(host) => Libvirt::Host(host.name.clone()),
+            None => Libvirt::Uri(self.connect.clone()),
+        }
+    }
+
+    /// Returns whether this is the libvirt that a machine's files name.
+    pub fn is_at(&self, libvirt: &Libvirt) -> bool {
+        match libvirt {
+            Libvirt::Host(name) => self.host.as_ref().is_some_and(|host| host.name == *name),
+            Libvirt::Uri(connection) => self.connect == *connection,
+        }
+    }
+
     /// Returns a connection to libvirt that can change machines of this workspace only.
     pub fn hypervisor(&self) -> Result<Hypervisor> {
         if is_session(self.connect.as_str())

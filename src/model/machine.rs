@@ -1,7 +1,7 @@
 //! A machine as the user declared it.
 
 use super::{
-    AuthorizedKey, Connection, HostKey, Hostname, MacAddress, MachineId, MachineName, Network, PasswordHash,
+    AuthorizedKey, HostKey, Hostname, Libvirt, MacAddress, MachineId, MachineName, Network, PasswordHash,
     PoolName, Ports, ProfileName, ResolvConf, Size, Vcpus,
 };
 
@@ -28,7 +28,7 @@ pub struct Machine {
     /// `None` where an older nixvm made the machine, and no command has recorded it since.
     pub pool: Option<PoolName>,
     /// Likewise.
-    pub connection: Option<Connection>,
+    pub libvirt: Option<Libvirt>,
     pub memory: Size,
     pub vcpus: Vcpus,
     pub var_size: Size,

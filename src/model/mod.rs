@@ -23,6 +23,7 @@ pub mod volume;
 pub mod yes_no;
 
 mod generation;
+mod host;
 mod hostname;
 mod ipv4_range;
 mod mac;
@@ -42,16 +43,17 @@ mod timestamp;
 mod vcpus;
 
 pub use generation::Generation;
+pub use host::{HOSTS, Hosts, NamedHost};
 pub use hostname::Hostname;
 pub use ipv4_range::Ipv4Range;
 pub use mac::MacAddress;
 pub use machine::{IDENTITY, Machine, identity_of_its_own};
 pub use machine_id::MachineId;
-pub use name::{MachineName, ProfileName, SnapshotName};
+pub use name::{HostLabel, MachineName, ProfileName, SnapshotName};
 pub use network::Network;
 pub use observation::{Observation, System};
 pub use password::PasswordHash;
-pub use place::{Connection, PoolName};
+pub use place::{Connection, Libvirt, PoolName};
 pub use plain::{plain, shortened};
 pub use ports::{Port, Ports};
 pub use progress::Progress;

@@ -22,6 +22,10 @@ pub struct ProfileName(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotName(String);
 
+/// The name of a host in the workspace's file `hosts`; of the same shape as a machine's. A guest's is a [`super::Hostname`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostLabel(String);
+
 macro_rules! name {
     ($name:ident, $what:literal) => {
         public_text!($name);
@@ -37,6 +41,7 @@ macro_rules! name {
 name!(MachineName, "a machine's name");
 name!(ProfileName, "a profile's name");
 name!(SnapshotName, "a snapshot's name");
+name!(HostLabel, "a host's name");
 
 impl Default for ProfileName {
     fn default() -> Self {

@@ -1,7 +1,7 @@
 //! Where a machine is: which libvirt has it, and which of its pools its disks are in.
 
-use super::quote;
 use super::text::public_text;
+use super::{HostLabel, quote};
 use crate::error::Failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,6 +10,13 @@ pub struct PoolName(String);
 /// The URI of a connection to libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Connection(String);
+
+/// Which libvirt has a machine, as its files say it: by the name of its host, or by its URI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Libvirt {
+    Host(HostLabel),
+    Uri(Connection),
+}
 
 public_text!(PoolName);
 public_text!(Connection);

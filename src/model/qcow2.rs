@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::error::{Failure, Result};
 
-/// Bytes that [`standalone_size`] needs: up to the end of the incompatible features.
+/// Bytes that [`standalone_size`] and [`check_keeps_its_data`] need: up to the end of the incompatible features.
 pub const STANDALONE: usize = 80;
 
 /// The header extension with the backing file's format; without it QEMU would guess, and libvirt refuses to let it.
@@ -92,17 +92,23 @@ pub fn virtual_size(head: &[u8]) -> Option<u64> {
 /// # Errors
 /// It is no qcow2 file of version 2 or 3, or refers to another file.
 pub fn standalone_size(head: &[u8]) -> Result<u64> {
+    check_keeps_its_data(head)?;
+    if long_number(head, 8) != Some(0) {
+        return Err(Failure::user("the data is a qcow2 file that lies over another file").into());
+    }
+    virtual_size(head).ok_or_else(|| Failure::bug("the size is not in a qcow2 header").into())
+}
+
+/// Checks that this is a qcow2 file of version 2 or 3 which keeps its data in no other file; it may lie over one.
+pub fn check_keeps_its_data(head: &[u8]) -> Result<()> {
     let version = number(head, 4);
     if head.len() < STANDALONE || !is_qcow2(head) || !matches!(version, Some(2 | 3)) {
         return Err(Failure::user("the data is not a qcow2 file of version 2 or 3").into());
     }
-    if long_number(head, 8) != Some(0) {
-        return Err(Failure::user("the data is a qcow2 file that lies over another file").into());
-    }
     if version == Some(3) && long_number(head, 72).is_none_or(|features| features & EXTERNAL_DATA != 0) {
         return Err(Failure::user("the data is a qcow2 file that keeps its data in another file").into());
     }
-    virtual_size(head).ok_or_else(|| Failure::bug("the size is not in a qcow2 header").into())
+    Ok(())
 }
 
 /// Returns the backing file as the header names it; `None` where there is none, or this is no qcow2 file. `head` must reach

@@ -23,7 +23,7 @@ pub(crate) fn machine() -> Machine {
         root_password: Some("$6$salt$secret".parse().unwrap()),
         resolv_conf: ResolvConf::default(),
         pool: Some("fast".parse().unwrap()),
-        connection: Some(Connection::default()),
+        libvirt: Some(Libvirt::Uri(Connection::default())),
         memory: Size::DEFAULT_MEMORY,
         vcpus: Vcpus::DEFAULT,
         var_size: Size::DEFAULT_DISK,

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 /// The files of a machine that nixvm reads or runs.
-pub const MACHINE_FILES: [&str; 25] = [
+pub const MACHINE_FILES: [&str; 26] = [
     "profile",
     "hostname",
     "machine-id",
@@ -19,6 +19,7 @@ pub const MACHINE_FILES: [&str; 25] = [
     "root_password_hash",
     "resolv.conf",
     "pool",
+    "host",
     "connection",
     "memory",
     "vcpus",

@@ -13,6 +13,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{Explain, Failure, Result};
 use crate::exec::Command;
+use crate::model::HOSTS;
 use crate::model::secret::{MACHINE_SECRETS, is_secret_name};
 
 /// Top-level folders that hold secrets or build results.
@@ -33,6 +34,8 @@ pub(super) struct Listing {
 impl Listing {
     fn add(&mut self, path: PathBuf, tracked: bool) {
         if path.components().next().is_some_and(|first| NEVER.iter().any(|name| first.as_os_str() == *name))
+            // Where machines are changes no system.
+            || path == Path::new(HOSTS)
             || path.file_name().is_none_or(is_scratch)
         {
             return;
@@ -213,6 +216,19 @@ mod tests {
         assert_eq!(names(dir.path()), SEEN);
         let secret = list(dir.path()).unwrap().secret;
         assert_eq!(secret.len(), 6, "{secret:?}");
+    }
+
+    #[test]
+    fn the_file_of_hosts_is_no_part_of_a_system_and_a_folder_of_that_name_is() {
+        assert_eq!(
+            names(folder(&["flake.nix", "hosts", "profiles/hosts", "lib.nix"]).path()),
+            ["flake.nix", "lib.nix", "profiles/hosts"]
+        );
+        assert_eq!(names(folder(&["flake.nix", "hosts/web.nix"]).path()), ["flake.nix", "hosts/web.nix"]);
+        let tracked = folder(&["flake.nix", "hosts"]);
+        git(tracked.path(), &["init", "-q"]);
+        git(tracked.path(), &["add", "hosts", "flake.nix"]);
+        assert_eq!(names(tracked.path()), ["flake.nix"]);
     }
 
     #[test]

@@ -32,6 +32,19 @@ impl Pool {
         self.make(name, capacity, None)
     }
 
+    /// Makes the empty volume `name` for a copy of the disk in the volume `of`; returns the paths of `of` and of `name` on the
+    /// pool's host. With `whole`, checks that the pool has space for all of it.
+    pub fn blank_for(&self, name: &str, of: &str, whole: bool) -> Result<[String; 2]> {
+        let chain = self.chain(of)?;
+        if whole {
+            let bytes = chain.iter().map(|link| link.allocation).sum();
+            self.require_space(bytes, "the copy of its data")?;
+        }
+        self.blank(name, chain.first().map_or(0, |link| link.capacity))?;
+        let folder = self.path()?;
+        Ok([of, name].map(|name| format!("{folder}/{name}")))
+    }
+
     fn make(&self, name: &str, capacity: u64, on: Option<&str>) -> Result<Stored> {
         let say = || self.cannot("make", name);
         [Some(name), on].into_iter().flatten().try_for_each(check_name)?;

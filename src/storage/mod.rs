@@ -9,6 +9,7 @@ mod blank;
 mod chain;
 mod condemned;
 mod copy;
+mod flat;
 mod look;
 mod pool;
 mod pour;
@@ -21,6 +22,7 @@ mod users;
 mod xml;
 
 pub use chain::Link;
+pub use flat::Format;
 pub use pool::Pool;
 pub use pour::Incoming;
 pub use put::Stored;

@@ -132,5 +132,5 @@ fn settle_place(setup: &Setup, host: &Hypervisor, name: &MachineName) -> Result<
         .hint(format!("write `{pool}` into machines/{name}/pool"))
         .into());
     }
-    config::record_place(&setup.workspace, name, &setup.pool, &setup.connect)
+    config::record_place(&setup.workspace, name, &setup.pool, &setup.libvirt())
 }

@@ -257,17 +257,22 @@ pub fn refresh_identity(work: &Work, machine: &Machine) -> Result<()> {
     }
 }
 
+/// Returns the image of a machine's identity volume.
+pub fn identity(machine: &Machine) -> Result<Vec<u8>> {
+    // An empty hash would let root in without a password; `!*` lets nobody in.
+    let root = machine.root_password.as_ref().map_or("!*", |hash| hash.as_str());
+    storage::identity::image(&[
+        ("ssh_host_ed25519_key", machine.host_key.private().as_bytes()),
+        ("root_password_hash", format!("{root}\n").as_bytes()),
+    ])
+}
+
 /// Writes a machine's secrets to its identity volume, and warns where others could read them on the way.
 ///
 /// A volume that holds them already is left alone, so that a machine starts again on a full disk.
 pub fn put_identity(work: &Work, pool: &Pool, stem: &VolumeStem, machine: &Machine) -> Result<()> {
     exposure::warn(work.setup, &machine.name, "the ssh host key and the root password's hash", work.watch);
-    // An empty hash would let root in without a password; `!*` lets nobody in.
-    let root = machine.root_password.as_ref().map_or("!*", |hash| hash.as_str());
-    let image = storage::identity::image(&[
-        ("ssh_host_ed25519_key", machine.host_key.private().as_bytes()),
-        ("root_password_hash", format!("{root}\n").as_bytes()),
-    ])?;
+    let image = identity(machine)?;
     let name = Role::Identity.of(stem);
     if pool.holds(&name, &image)? {
         return Ok(());

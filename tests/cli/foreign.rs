@@ -3,7 +3,7 @@
 use crate::sandbox::{Ended, Sandbox};
 
 /// Every verb that changes a machine or copies its data.
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 17] = [
     &["start", "web"],
     &["reboot", "web"],
     &["upgrade", "web"],
@@ -18,6 +18,7 @@ const VERBS: [&[&str]; 16] = [
     &["restore-snapshot", "web", "old", "--yes"],
     &["delete-snapshot", "web", "other", "--yes"],
     &["backup", "web"],
+    &["export", "web"],
     &["backup", "web", "--incremental"],
     &["generations", "web", "--keep", "1"],
 ];

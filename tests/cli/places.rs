@@ -230,6 +230,7 @@ fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
         &["restore-snapshot", "shop", "before", "--yes"],
         &["delete-snapshot", "shop", "before", "--yes"],
         &["backup", "shop"],
+        &["export", "shop"],
         &["destroy", "shop", "--yes"],
         &["purge", "shop", "--yes"],
         &["rename", "shop", "store"],
@@ -260,4 +261,114 @@ fn promise_8_a_machine_of_another_workspace_is_only_looked_at() {
     fs::remove_dir_all(&theirs).unwrap();
     let gone = run(&["stop", "shop"]);
     assert!(gone.stderr.contains("that workspace is gone") && !gone.stderr.contains("-C "), "{gone:?}");
+}
+
+/// Returns a workspace with the hosts `big`, which answers, and `small`, which nobody is.
+fn with_hosts() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let arch = std::env::consts::ARCH;
+    let hosts = format!(
+        "# ours\nbig test:///default pool=fast bridge=br9 arch={arch}\nsmall qemu:///system?socket=/nowhere\n"
+    );
+    sandbox.write("hosts", hosts);
+    sandbox
+}
+
+const ON_BIG: [&str; 7] = ["create", "web", "--no-build", "--no-keys", "--network=bridge", "--host", "big"];
+
+/// Promise 12, of a host that has a name.
+#[test]
+fn a_machine_stays_on_the_host_that_it_was_made_for() {
+    let sandbox = with_hosts();
+    let created = with(&sandbox, &[], &ON_BIG);
+    assert_eq!(created.code, 0, "{created:?}");
+    let files = ["host", "pool", "network"].map(|file| read(&sandbox, file));
+    assert_eq!(files, ["big\n", "fast\n", "bridge:br9\n"]);
+    assert!(!sandbox.path("machines/web/connection").exists(), "two files say where it is");
+    let status = with(&sandbox, &[], &["status", "web", "--json"]);
+    let json: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(
+        (json["host"].as_str(), json["pool"].as_str(), json["connection"].as_str()),
+        (Some("big"), Some("fast"), Some("test:///default"))
+    );
+    assert!(with(&sandbox, &[], &["status", "web"]).stdout.contains("host:       big\n"));
+
+    for arguments in
+        [&["status", "web"][..], &["start", "web"], &["export", "web"], &["destroy", "web", "--yes"]]
+    {
+        let other = with(&sandbox, &[], &[arguments, &["--host", "small"]].concat());
+        let words =
+            ["at the libvirt `big (test:///default)`", "machines/web/host says", "--host says `small ("];
+        refused(&other, 2, &words);
+        let uri = with(&sandbox, &[("NIXVM_CONNECT", "qemu:///session")], arguments);
+        refused(&uri, 2, &["NIXVM_CONNECT says `qemu:///session`"]);
+        // By its name or by its URI: it is one libvirt.
+        for same in [&["--host", "big"], &["--connect", "test:///default"]] {
+            let ended = with(&sandbox, &[], &[&["status", "web"], &same[..]].concat());
+            assert_eq!(ended.code, 0, "{ended:?}");
+        }
+    }
+    refused(
+        &with(&sandbox, &[], &["list", "--host", "big", "--connect", "qemu:///session"]),
+        2,
+        &["--host says `big (test:///default)`, and --connect says `qemu:///session`"],
+    );
+    refused(
+        &with(&sandbox, &[], &["doctor", "--host", "bigg"]),
+        2,
+        &["no host `bigg`", "did you mean `big`?"],
+    );
+
+    // The pool of the file is for new machines.
+    sandbox.write("hosts", "big test:///default pool=slow\n");
+    assert!(with(&sandbox, &[], &["status", "web"]).stdout.contains("pool:       fast\n"));
+    sandbox.write("hosts", "small test:///default\n");
+    for arguments in [&["status", "web"][..], &["list"], &["destroy", "web", "--yes"]] {
+        let words = ["`web` is on the host `big`", "no such host", "write a line `big URI` into `hosts`"];
+        refused(&with(&sandbox, &[], arguments), 1, &words);
+    }
+    sandbox.write("hosts", "small test:///default\nbig\n");
+    refused(&with(&sandbox, &[], &["status", "web"]), 1, &["hosts, line 2, is wrong", "where `big` is"]);
+    sandbox.write("hosts", "big test:///default\n");
+    sandbox.write("machines/web/connection", "test:///default\n");
+    refused(
+        &with(&sandbox, &[], &["status", "web"]),
+        1,
+        &["machines/web/host and machines/web/connection both"],
+    );
+}
+
+#[test]
+fn every_host_of_the_file_is_listed_and_one_that_does_not_answer_is_named() {
+    let sandbox = with_hosts();
+    assert_eq!(with(&sandbox, &[], &ON_BIG).code, 0);
+    let listed = with(&sandbox, &[], &["list"]);
+    assert_eq!(
+        listed.stdout,
+        "NAME  STATE     ADDRESS  PROFILE  GENERATION  POOL  HOST\nweb   declared  -        core     -           fast  big\n"
+    );
+    assert!(listed.code == 1 && listed.stderr.contains("/nowhere"), "{listed:?}");
+    let one = with(&sandbox, &[], &["list", "--host", "big", "--json"]);
+    let json: Value = serde_json::from_str(&one.stdout).unwrap();
+    assert_eq!((one.code, json[0]["host"].as_str()), (0, Some("big")), "{one:?}");
+    // Without such a file there is no such column.
+    sandbox.write("hosts", "# none\n");
+    fs::rename(sandbox.path("machines/web/host"), sandbox.path("machines/web/connection")).unwrap();
+    sandbox.write("machines/web/connection", "test:///default\n");
+    let listed = with(&sandbox, &[], &["list"]);
+    assert!(listed.code == 0 && !listed.stdout.contains("HOST"), "{listed:?}");
+}
+
+#[test]
+fn no_machine_is_made_for_a_host_that_nothing_here_builds_for() {
+    let sandbox = Sandbox::new();
+    let other = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86_64" };
+    sandbox.write("hosts", format!("far test:///default arch={other}\n"));
+    let refusal = with(&sandbox, &[], &["create", "web", "--no-keys", "--host", "far"]);
+    refused(&refusal, 1, &["the host far (test:///default) is", other, "which is"]);
+    assert!(!sandbox.path("machines/web").exists());
+    let checks = with(&sandbox, &[], &["doctor", "--host", "far", "--json"]);
+    let checks: Value = serde_json::from_str(&checks.stdout).unwrap();
+    let arch = checks.as_array().unwrap().iter().find(|check| check["name"] == "architecture").unwrap();
+    assert!(arch["health"] == "fault", "{arch}");
 }

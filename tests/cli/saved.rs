@@ -56,6 +56,7 @@ fn promise_15_a_saved_machine_is_shown_so_and_changed_by_nothing() {
         &["restore-snapshot", "web", "old", "--yes"],
         &["delete-snapshot", "web", "old", "--yes"],
         &["backup", "web"],
+        &["export", "web"],
         &["backup", "web", "--incremental"],
         &["reboot", "web"],
     ] {

@@ -15,6 +15,7 @@ mod console;
 mod copies;
 mod create;
 mod data;
+mod export;
 mod harness;
 mod host;
 mod immutable;
@@ -84,6 +85,7 @@ const BESIDE_EACH_OTHER: &[Group] = &[
         console::the_serial_console_is_interactive,
         agent::a_guest_stands_still_for_a_moment_and_thaws_itself,
         data::data_survives_a_reboot,
+        export::an_export_of_a_running_machine_boots_by_plain_qemu,
         data::var_follows_its_disk_while_the_machine_runs,
         secrets::promise_3_no_secret_is_readable,
         sharing::promise_2_a_second_machine_costs_megabytes_and_seconds,

@@ -31,14 +31,28 @@ pub fn promise_9_a_remote_host_by_ssh_alone(world: &mut World) -> Result<Outcome
     if !far.reaches(HOST, far.port)? {
         return Ok(Outcome::Skipped(format!("this host's firewall lets nothing in from {OTHER}")));
     }
-    let ways = far.nixvm(world, &["doctor", "--json"])?;
+    fs::write(world.workspace.join("hosts"), format!("far {}\n", far.uri))?;
+    let ways = far.nixvm(world, &["doctor", "--host", "far", "--json"])?;
     let checks: Vec<Value> = serde_json::from_str(&ways.stdout).with_context(|| ways.to_string())?;
     let health = |name: &str| checks.iter().find(|c| c["name"] == name).map(|c| c["health"].clone());
     ensure!(health("way to guests") == Some("good".into()), "doctor finds no way to guests:\n{ways}");
     ensure!(health("UFW").is_none(), "doctor looks for the firewall of the wrong host:\n{ways}");
 
     // A NAT network: that of the host, whose addresses mean nothing to the other computer.
-    let made = ["create", R, "core", "1024", "2", "256M", "nat", "--from-agent", "--start", "--wait"];
+    let made = [
+        "create",
+        R,
+        "core",
+        "1024",
+        "2",
+        "256M",
+        "nat",
+        "--from-agent",
+        "--host",
+        "far",
+        "--start",
+        "--wait",
+    ];
     let created = far.nixvm(world, &made)?.ok()?;
     tell!("create until ssh answers: {:.1} s", created.seconds);
     let status = json(&far.nixvm(world, &["status", R, "--json"])?.ok()?)?;
@@ -46,7 +60,8 @@ pub fn promise_9_a_remote_host_by_ssh_alone(world: &mut World) -> Result<Outcome
     ensure!(status["state"] == "running" && address == world.address(R)?.to_string(), "status: {status}");
     ensure!(!far.reaches(address, 22)?, "{address} is reached directly: this test shows nothing");
     let listed = json(&far.nixvm(world, &["list", "--json"])?.ok()?)?;
-    ensure!(listed.to_string().contains(R), "it is not in the list: {listed}");
+    let row = listed.as_array().and_then(|rows| rows.iter().find(|row| row["name"] == R));
+    ensure!(row.is_some_and(|row| row["host"] == "far"), "it is not in the list: {listed}");
 
     far.guest_root(world, "hostname > /var/lib/kept; sync")?.ok()?;
     let logged = json(&far.nixvm(world, &["logs", R, "--unit", "sshd", "--json"])?.ok()?)?;
@@ -85,6 +100,9 @@ pub fn promise_9_a_remote_host_by_ssh_alone(world: &mut World) -> Result<Outcome
     ensure!(again.state == "off", "the machine is off, and its data {}", again.state);
     let [was, is] = [data(world, "was", &full.file)?, data(world, "is", &again.file)?];
     run_here(&["qemu-img", "compare", &was, &is])?;
+    far.nixvm(world, &["export", R])?.ok()?;
+    let exported = world.workspace.join("output/exports").join(R).join("data.qcow2").display().to_string();
+    run_here(&["qemu-img", "compare", &exported, &is])?;
     far.nixvm(world, &["restore-snapshot", R, "first", "--yes", "--discard"])?.ok()?;
     far.nixvm(world, &["delete-snapshot", R, "first", "--yes"])?.ok()?;
 

@@ -47,6 +47,39 @@ pub fn backup_killed_anywhere_leaves_no_half_archive(world: &mut World) -> Resul
     gone(world, K).map(|()| Outcome::Passed)
 }
 
+pub fn export_killed_anywhere_leaves_no_half_folder(world: &mut World) -> Result<Outcome> {
+    fresh(world, K, "mine")?;
+    let exported = world.workspace.join("output/exports").join(K);
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["export", K],
+            machine: K,
+            ends: 0,
+            prepare: &|_| match fs::remove_dir_all(&exported) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(()),
+            },
+            survived: &|world| holds(world, &["mine"]),
+            completed: &|world| {
+                let mut files: Vec<_> = fs::read_dir(&exported)?
+                    .map(|file| Ok(file?.file_name().to_string_lossy().into_owned()))
+                    .collect::<Result<_>>()?;
+                files.sort();
+                ensure!(
+                    files == ["boot.sh", "data.qcow2", "identity.raw", "system.qcow2"],
+                    "there are {files:?}"
+                );
+                let beside = fs::read_dir(exported.parent().context("no folder above")?)?.count();
+                ensure!(beside == 1, "a half export was left beside the whole one");
+                holds(world, &["mine"])
+            },
+        },
+    );
+    gone(world, K)?;
+    points.map(|_| Outcome::Passed)
+}
+
 /// nixvm's lock keeps nixvm out, and nobody else.
 pub fn a_machine_that_is_started_under_a_backup_is_no_archive(world: &mut World) -> Result<Outcome> {
     roomy(world, K, "mine")?;

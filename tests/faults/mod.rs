@@ -56,6 +56,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     deletion::purge_killed_anywhere_is_completed_by_purge,
     deletion::nothing_is_left_in_output_of_a_machine_that_is_no_more,
     backups::backup_killed_anywhere_leaves_no_half_archive,
+    backups::export_killed_anywhere_leaves_no_half_folder,
     backups::incremental_backup_killed_anywhere_leaves_one_checkpoint,
     backups::restore_backup_killed_anywhere_loses_neither_data,
     backups::restore_backup_over_a_running_machine_killed_anywhere_loses_neither_data,

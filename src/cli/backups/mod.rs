@@ -1,5 +1,6 @@
 //! Verbs on backups.
 
+pub mod export;
 pub mod list;
 pub mod restore;
 pub mod take;

@@ -146,7 +146,7 @@ fn request(call: &Call, args: &Create, terminal: &Terminal) -> Result<(Setup, Ne
         network,
         autostart: args.autostart.then_some(true),
         pool: Some(setup.pool.clone()),
-        connection: Some(setup.connect.clone()),
+        libvirt: Some(setup.libvirt()),
         hostname: optional(args.hostname.as_deref(), str::parse)?,
         tcp_ports: ports(&args.tcp_port)?,
         udp_ports: ports(&args.udp_port)?,

@@ -79,7 +79,9 @@ fn machines(machines: &[ListedMachine]) -> String {
     if machines.is_empty() {
         return "no machines yet; `nixvm create NAME` makes one".into();
     }
-    let elsewhere = machines.iter().any(|machine| machine.connection != Connection::default());
+    let named = machines.iter().any(|machine| machine.host.is_some());
+    let elsewhere =
+        machines.iter().any(|machine| machine.host.is_none() && machine.connection != Connection::default());
     let others = machines.iter().any(|machine| machine.other_workspace.is_some());
     let row = |machine: &ListedMachine| {
         let mut row = vec![
@@ -90,11 +92,13 @@ fn machines(machines: &[ListedMachine]) -> String {
             dash(machine.generation),
             dash(machine.pool.as_ref()),
         ];
+        row.extend(named.then(|| dash(machine.host.as_ref())));
         row.extend(elsewhere.then(|| machine.connection.to_string()));
         row.extend(others.then(|| dash(machine.other_workspace.as_ref())));
         row
     };
     let mut headings = vec!["NAME", "STATE", "ADDRESS", "PROFILE", "GENERATION", "POOL"];
+    headings.extend(named.then_some("HOST"));
     headings.extend(elsewhere.then_some("CONNECTION"));
     headings.extend(others.then_some("WORKSPACE"));
     table(&headings, machines.iter().map(row))

@@ -69,6 +69,9 @@ fn everything(status: &Status) -> String {
         line("protected", "yes".into());
     }
     line("pool", status.pool.to_string());
+    if let Some(host) = &status.host {
+        line("host", host.to_string());
+    }
     if status.connection != Connection::default() {
         line("connection", status.connection.to_string());
     }

@@ -163,7 +163,7 @@ fn copy(source: &Work, (pool, volume): (&Pool, &str), (from_pool, from): (&Pool,
 fn like(setup: &Setup, original: &Machine, new: &MachineName, disk: Option<Size>) -> Result<Machine> {
     let machine = Machine {
         pool: Some(setup.pool.clone()),
-        connection: Some(setup.connect.clone()),
+        libvirt: Some(setup.libvirt()),
         // The data that counts is the original's; of the copy nobody has said so yet.
         protect: false,
         // The copy is as large as the disk, whatever the file says.

@@ -14,7 +14,7 @@ use crate::guest::places;
 use crate::host::{Call, Setup, ownership, pool_of};
 use crate::interrupt;
 use crate::model::domain::DomainState;
-use crate::model::{Connection, MachineId, MachineName, PoolName};
+use crate::model::{Connection, HostLabel, MachineId, MachineName, PoolName};
 
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ListedMachine {
@@ -25,6 +25,8 @@ pub struct ListedMachine {
     pub profile: Option<String>,
     pub generation: Option<u32>,
     pub pool: Option<PoolName>,
+    /// The host of the file `hosts` that has it, or would have it.
+    pub host: Option<HostLabel>,
     /// The libvirt that has it, or would have it.
     pub connection: Connection,
     /// Whether that libvirt did not answer, so that only the machine's files are known.
@@ -73,21 +75,25 @@ pub fn list(call: &Call) -> Result<Listed> {
     let setup = call.host();
     for name in declared(setup)? {
         let place = config::place(&setup.workspace, &name)?;
-        let connection = place.connection.unwrap_or_else(|| setup.connect.clone());
+        let home = setups.iter().find(|at| match &place.libvirt {
+            Some(libvirt) => at.is_at(libvirt),
+            None => at.connect == setup.connect,
+        });
+        let Some(home) = home else { continue };
         let is_it = |machine: &ListedMachine| {
             machine.name == name.as_str()
-                && machine.connection == connection
+                && machine.connection == home.connect
                 && machine.other_workspace.is_none()
         };
-        let asked = setups.iter().any(|setup| setup.connect == connection);
-        if asked && !machines.iter().any(is_it) {
+        if !machines.iter().any(is_it) {
             let profile = config::load(&setup.workspace, &name).ok().map(|m| m.profile.to_string());
             machines.push(ListedMachine {
                 name: name.to_string(),
                 profile,
                 pool: place.pool,
-                unreachable: unreachable.iter().any(|host| host.connection == connection),
-                connection,
+                unreachable: unreachable.iter().any(|host| host.connection == home.connect),
+                host: home.host.as_ref().map(|host| host.name.clone()),
+                connection: home.connect.clone(),
                 ..ListedMachine::default()
             });
         }
@@ -145,11 +151,15 @@ fn answer(answers: &Receiver<Answer>, began: Instant) -> Result<Option<Result<Ve
 }
 
 fn silent(setup: &Setup) -> Failure {
-    Failure::user(format!("libvirt at `{}` does not answer within {} s", setup.connect, PATIENCE.as_secs()))
-        .hint(format!(
-            "see that its host is up; `nixvm --connect {} list` waits longer, and for a password",
-            quoted(setup.connect.as_str())
-        ))
+    let (which, flag) = match &setup.host {
+        Some(host) => (format!("the host {host}"), format!("--host {}", host.name)),
+        None => (
+            format!("libvirt at `{}`", setup.connect),
+            format!("--connect {}", quoted(setup.connect.as_str())),
+        ),
+    };
+    Failure::user(format!("{which} does not answer within {} s", PATIENCE.as_secs()))
+        .hint(format!("see that its host is up; `nixvm {flag} list` waits longer, and for a password"))
 }
 
 /// Returns nixvm's machines at one libvirt; calls `answered` once that has listed its domains.
@@ -175,13 +185,14 @@ fn at(setup: &Setup, answered: impl FnOnce()) -> Result<Vec<Found>> {
         }
         let recorded = other_workspace.is_none().then(|| config::place(&setup.workspace, name));
         let recorded = recorded.and_then(Result::ok).unwrap_or_default();
-        let at_home = recorded.connection.as_ref() == Some(&setup.connect);
+        let at_home = recorded.libvirt.is_some_and(|libvirt| setup.is_at(&libvirt));
         let machine = ListedMachine {
             name: domain.name.clone(),
             state: Some(domain.state),
             profile: Some(metadata.current().profile.to_string()),
             generation: Some(metadata.current().number),
             pool: recorded.pool.or_else(|| pool_of(&host, name).ok().flatten()),
+            host: setup.host.as_ref().map(|host| host.name.clone()),
             connection: setup.connect.clone(),
             other_workspace,
             ..ListedMachine::default()

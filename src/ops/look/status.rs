@@ -16,7 +16,7 @@ use crate::hypervisor::{Hypervisor, Seen};
 use crate::journal::{self, WorkState};
 use crate::model::domain::DomainState;
 use crate::model::volume::VolumeStem;
-use crate::model::{Connection, MachineName, PoolName};
+use crate::model::{Connection, HostLabel, MachineName, PoolName};
 use crate::nix::image::read_not_carried_out;
 use crate::storage::Pool;
 
@@ -50,6 +50,8 @@ pub struct Status {
     /// Whether commands that delete its data are refused; `false` for another workspace's machine.
     pub protect: bool,
     pub pool: PoolName,
+    /// The host of the file `hosts`, if its files name one.
+    pub host: Option<HostLabel>,
     pub connection: Connection,
     pub disks: Vec<Disk>,
     pub snapshots: usize,
@@ -135,6 +137,7 @@ pub fn status(setup: &Setup, name: &MachineName) -> Result<Status> {
         after: machine.as_ref().map(|machine| machine.after.clone()).unwrap_or_default(),
         protect: machine.as_ref().is_some_and(|machine| machine.protect),
         pool: setup.pool.clone(),
+        host: setup.host.as_ref().map(|host| host.name.clone()),
         connection: setup.connect.clone(),
         disks,
         snapshots: metadata.map_or(0, |metadata| metadata.snapshots.len()),

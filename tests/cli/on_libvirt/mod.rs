@@ -2,6 +2,7 @@
 
 mod autostart;
 mod edits;
+mod exports;
 mod machine;
 mod many;
 mod others;

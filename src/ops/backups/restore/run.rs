@@ -222,17 +222,18 @@ fn declared(
             .hint(format!("put the file of its profile, `{}.nix`, into profiles/", machine.profile))
     })?;
     // Where it is restored, not where it was archived.
-    let (pool, connection) = (Some(setup.pool.clone()), Some(setup.connect.clone()));
+    let (pool, libvirt) = (Some(setup.pool.clone()), Some(setup.libvirt()));
     // How a machine is kept on its host is no part of the data that is replaced.
     let autostart = config::autostart(&setup.workspace, name)?.unwrap_or(machine.autostart);
-    let protect = match config::exists(&setup.workspace, name) {
-        true => config::is_protected(&setup.workspace, name)?,
+    let protect = if config::exists(&setup.workspace, name) {
+        config::is_protected(&setup.workspace, name)?
+    } else {
         // A copy is protected by nobody yet.
-        false => machine.protect && !wanted.anew,
+        machine.protect && !wanted.anew
     };
     // `var_size` is in whole MiB; a disk that was resized by hand may have any length.
     let var_size = machine.var_size.max(Size::from_bytes(virtual_size.next_multiple_of(1 << 20)));
-    Ok(Machine { pool, connection, var_size, autostart, protect, ..machine })
+    Ok(Machine { pool, libvirt, var_size, autostart, protect, ..machine })
 }
 
 fn built(

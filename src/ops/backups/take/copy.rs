@@ -70,26 +70,14 @@ impl Job<'_> {
     /// Copies the data of a machine that is off.
     fn duplicate(&self, volume: &str, top: &str) -> Result<()> {
         let Work { setup, host, watch, .. } = self.work;
-        let [from, to] = self.target(volume, top, true)?;
+        let [from, to] = self.pool.blank_for(volume, top, true)?;
         let accelerator = accelerator(setup, host, *watch)?;
         host.copy_image(accelerator, &from, &to, &mut moved(*watch))
     }
 
-    /// Makes the empty volume for a copy of the data under `top`; returns the paths of both on the hypervisor.
-    fn target(&self, volume: &str, top: &str, whole: bool) -> Result<[String; 2]> {
-        let chain = self.pool.chain(top)?;
-        if whole {
-            let bytes = chain.iter().map(|link| link.allocation).sum();
-            self.pool.require_space(bytes, "the copy of its data")?;
-        }
-        self.pool.blank(volume, chain.first().map_or(0, |link| link.capacity))?;
-        let folder = self.pool.path()?;
-        Ok([top, volume].map(|name| format!("{folder}/{name}")))
-    }
-
     /// Has QEMU copy the data, or what changed since the parent's checkpoint.
     fn push(&self, volume: &str, top: &str, parent: Option<(Parent, String)>) -> Result<Captured> {
-        let [_, path] = self.target(volume, top, parent.is_none())?;
+        let [_, path] = self.pool.blank_for(volume, top, parent.is_none())?;
         let created = Timestamp::now();
         let checkpoint = self.series.as_ref().map(|series| format!("{}{created}", series.prefix));
         if let Some(checkpoint) = &checkpoint {

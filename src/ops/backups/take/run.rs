@@ -189,7 +189,8 @@ impl Job<'_> {
         let files = machine_files(&self.work.setup.workspace.machine_dir(name))?;
         let used = self.pool.usage(volume)?.map_or(0, |usage| usage.allocation);
         let nvram_bytes = nvram.as_ref().map_or(0, |nvram| nvram.len() as u64);
-        require_space(self.folder, used + nvram_bytes + BESIDE_DATA)?;
+        // Even if it does not compress at all.
+        file::require_space(self.folder, used + nvram_bytes + BESIDE_DATA, "the archive", "--to DIR")?;
         let build = self.domain.metadata().current();
         let about = About {
             machine: name.clone(),
@@ -219,19 +220,4 @@ fn written_meanwhile(machine: &MachineName) -> Failure {
         "the data disk of {machine} was written while it was archived; no archive was made"
     ))
     .hint("another program started the machine; run the command again: a running machine can be backed up")
-}
-
-/// Checks that an archive of that much data fits into a folder, even if it does not compress at all.
-fn require_space(folder: &Path, bytes: u64) -> Result<()> {
-    let free = file::free_space(folder)?;
-    if bytes <= free {
-        return Ok(());
-    }
-    let [need, have] = [bytes, free].map(|bytes| bytes.div_ceil(1 << 20));
-    Err(Failure::user(format!(
-        "{} may be too small for the archive, which can take {need} MiB: {have} MiB are free",
-        folder.display()
-    ))
-    .hint("free space there, or choose another folder with `--to DIR`")
-    .into())
 }

@@ -192,7 +192,7 @@ fn lock<'a>(
 fn is_here(setup: &Setup, host: &Hypervisor, name: &MachineName) -> bool {
     let place = config::place(&setup.workspace, name).unwrap_or_default();
     let pool = place.pool.or_else(|| pool_of(host, name).ok().flatten());
-    pool.is_none_or(|pool| pool == setup.pool) && place.connection.is_none_or(|it| it == setup.connect)
+    pool.is_none_or(|pool| pool == setup.pool) && place.libvirt.is_none_or(|libvirt| setup.is_at(&libvirt))
 }
 
 #[cfg(test)]

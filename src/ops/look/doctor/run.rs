@@ -9,6 +9,7 @@ use crate::guest::Jump;
 use crate::host::{Setup, Watch, check_folder, open_pool, probe};
 use crate::hypervisor::{Hypervisor, Probe};
 use crate::model::domain::Accelerator;
+use crate::model::{HOSTS, NamedHost};
 
 use super::check::Check;
 use super::{firmware, network, nix, security, workspace};
@@ -22,6 +23,7 @@ pub fn doctor(setup: &Setup, path: &OsStr, watch: &dyn Watch) -> Vec<Check> {
         Err(error) => checks.push(Check::failed("libvirt", &error)),
         Ok(host) => {
             checks.push(Check::good("libvirt", format!("answers at {}", host.uri())));
+            checks.extend(setup.host.as_ref().and_then(|named| architecture(named, &host)));
             checks.extend(host.kvm_device_hint().map(|hint| {
                 let finding =
                     "is closed to QEMU; libvirt tries it again at every start, which takes most of a minute";
@@ -84,6 +86,23 @@ fn libvirt_group(text: &str) -> Option<(String, u32)> {
         let name = fields.next().filter(|name| ["libvirt", "libvirtd"].contains(name))?;
         Some((name.to_owned(), fields.nth(1)?.parse().ok()?))
     })
+}
+
+/// What the file `hosts` says of a host decides whether machines are made for it.
+fn architecture(named: &NamedHost, host: &Hypervisor) -> Option<Check> {
+    let wanted = named.arch?;
+    Some(Check::of("architecture", host.arch(), |is| {
+        if is == wanted {
+            return Check::good("architecture", format!("{} is {}", named.name, is.as_str()));
+        }
+        let finding =
+            format!("{} is {}, and the file `{HOSTS}` says {}", named.name, is.as_str(), wanted.as_str());
+        Check::fault(
+            "architecture",
+            finding,
+            format!("write arch={} into the line of {}", is.as_str(), named.name),
+        )
+    }))
 }
 
 /// The paths of a session's sockets begin with this user's home, and the kernel limits their length.
