@@ -1,6 +1,8 @@
-//! What a list of a thousand machines on twenty hosts costs, and how it grows with either.
+//! What a list of a thousand machines on twenty hosts costs, and how it grows with either; and what the images of a hundred machines
+//! cost, beside those of single ones.
 //!
 //!     cargo bench --bench fleet
+//!     NIXVM_NIXPKGS=path:$HOME/.cache/nixvm/offline cargo bench --bench fleet -- images
 //!
 //! The hosts are libvirt's `test:` driver, each with a node of its own, in this process's memory: so these figures hold what nixvm
 //! and libvirt's library do, and nothing of the network or of a hypervisor. The machines are off.
@@ -19,7 +21,55 @@ const FLEETS: [(usize, usize); 5] = [(10, 1), (100, 1), (1000, 1), (100, 20), (1
 
 const ROUNDS: usize = 5;
 
+/// Machines of one profile whose images are built, and how many of them are built one by one.
+const IMAGES: usize = 100;
+const ALONE: usize = 5;
+
 fn main() -> Result<()> {
+    if std::env::args().any(|argument| argument == "images") { images() } else { lists() }
+}
+
+/// Builds the images of machines of one profile, whose base image is there already. The budgets are design's, for two cores.
+fn images() -> Result<()> {
+    ensure!(std::env::var_os("NIXVM_NIXPKGS").is_some(), "NIXVM_NIXPKGS names no nixpkgs to build from");
+    let fleet = tempfile::tempdir()?;
+    make(fleet.path(), IMAGES, 1)?;
+    let workspace = fleet.path().join("workspace");
+    let copied = Command::new("sh")
+        .args(["-c", "git ls-files -z flake.nix flake.lock modules nix profiles Cargo.toml | xargs -0 cp --parents -t \"$0\""])
+        .arg(&workspace)
+        .status()?;
+    ensure!(copied.success(), "this repository's flake cannot be copied");
+    let change = |machine: usize, port: usize| {
+        fs::write(workspace.join(format!("machines/m-{machine}/tcp_ports")), format!("22\n{port}\n"))
+    };
+    let build = |machines: &str| -> Result<f64> {
+        let began = Instant::now();
+        let ended = nixvm(fleet.path(), &["build", "--machine", machines]).output()?;
+        ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        Ok(began.elapsed().as_secs_f64())
+    };
+    build("m-0")?;
+    let all = build("*")?;
+    change(1, 8080)?;
+    let one_of_all = build("*")?;
+    let unchanged = build("*")?;
+    let mut alone = 0.0;
+    for machine in 0..ALONE {
+        change(machine, 9090)?;
+        alone += build(&format!("m-{machine}"))? / ALONE as f64;
+    }
+    println!("images of {IMAGES} machines                 {all:>8.1} s   budget 20 s");
+    println!("the same, with one of them changed      {one_of_all:>8.1} s   budget 2 s");
+    println!("the same, with nothing changed          {unchanged:>8.1} s");
+    println!(
+        "one by one: a machine                   {alone:>8.1} s   {IMAGES} would take {:.0} s",
+        alone * IMAGES as f64
+    );
+    Ok(())
+}
+
+fn lists() -> Result<()> {
     println!(
         "{:>8} {:>6} {:>12} {:>15} {:>12} {:>12}",
         "machines", "hosts", "list", "list-machines", "status", "list: peak"
