@@ -15,6 +15,9 @@ use crate::world::World;
 /// The machine of these tests. On QEMU's own network: it has to be reachable, not to share one with others.
 const U: &str = "e2e-u";
 
+/// Another one, which is off: it is upgraded after the first, or not at all.
+const SECOND: &str = "e2e-u-second";
+
 /// A TCP port that its upgrade opens.
 const PORT: &str = "8088";
 
@@ -177,6 +180,7 @@ fn was_checked(world: &World, file: &Path) -> Result<()> {
 pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) -> Result<Outcome> {
     machine(world)?;
     let (good, _) = numbers(world)?;
+    world.nixvm(&["create", SECOND, "core", "1024", "1", "256M", "user", "--from-agent"])?.ok()?;
     let harmless = world.file(U, "extra.nix").ok();
     for (what, text, words) in [
         ("a kernel that panics", PANIC, &["Kernel panic", "serial log"][..]),
@@ -207,7 +211,19 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
             let volume = host::volume_path(&world.pool, &format!("{U}.boot-{}.qcow2", next.0))?;
             process::root("truncate", &["-s", "300K", &volume])?;
         }
-        let taken_back = world.nixvm(&["upgrade", U, "--timeout", TIMEOUT])?.refused(3, words)?;
+        // Of several machines, the first that is taken back keeps the others from being touched.
+        let several = what == "failing units";
+        let machines: &[&str] = if several { &[U, SECOND, "--canary", U] } else { &[U] };
+        let upgrade = [&["upgrade", "--timeout", TIMEOUT], machines].concat();
+        let taken_back = world.nixvm(&upgrade)?.refused(3, words)?;
+        if several {
+            let rows: Vec<Vec<&str>> =
+                taken_back.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+            let row = |name: &str| rows.iter().find(|row| row[0] == name).map(|row| row[2..].join(" "));
+            let first = row(U).unwrap_or_default();
+            ensure!(first.starts_with(&format!("{good} rolled back: ")), "{taken_back}");
+            ensure!(row(SECOND).as_deref() == Some("off, then 1 not begun"), "{taken_back}");
+        }
         said(&taken_back, &[&format!("generation {good} runs again")])?;
         ensure!(
             !taken_back.stderr.contains('\u{1b}'),
@@ -227,6 +243,7 @@ pub fn promise_5_what_does_not_come_up_healthy_is_taken_back(world: &mut World) 
         None => std::fs::remove_file(world.machine_dir(U).join("extra.nix"))?,
     }
     said(&world.nixvm(&["upgrade", U])?.ok()?, &["up to date"])?;
+    world.nixvm(&["purge", SECOND, "--yes"])?.ok()?;
     Ok(Outcome::Passed)
 }
 
