@@ -37,15 +37,11 @@ pub(super) fn settle(workspace: &Workspace, domain: &Owned, watch: &dyn Watch) -
         }
         Settlement::Tell(wanted) => {
             domain.set_autostart(wanted)?;
-            watch.note(&changed(name, wanted));
+            let (now, says) = if wanted { ("starts", "yes") } else { ("no longer starts", "no") };
+            watch.note(&format!("{name} {now} with its host, as machines/{name}/autostart says `{says}`"));
         }
     }
     Ok(())
-}
-
-fn changed(name: &MachineName, wanted: bool) -> String {
-    let (now, says) = if wanted { ("starts", "yes") } else { ("no longer starts", "no") };
-    format!("{name} {now} with its host, as machines/{name}/autostart says `{says}`")
 }
 
 /// Tells what starting with the host means where libvirt is a user's own.

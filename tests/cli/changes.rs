@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::pty::Pty;
 use crate::sandbox::{Ended, Sandbox};
 
 fn read(sandbox: &Sandbox, file: &str) -> String {
@@ -286,4 +287,16 @@ fn the_data_of_a_protected_machine_is_neither_deleted_nor_replaced() {
     refused(&sandbox, &["--connect", &connect, "destroy", "web", "--yes"], "", 1, &words);
     sandbox.write("machines/web/protect", "no\n");
     assert!(run(&["destroy", "web"]).stderr.contains("cannot ask"));
+}
+
+#[test]
+fn a_machine_that_is_protected_while_somebody_thinks_about_the_question_stays() {
+    let sandbox = Sandbox::new().with_web();
+    let mut asked = Pty::new(&sandbox, (80, 24), &["purge", "web"]);
+    asked.until("the question", |said| said.contains("Delete web"));
+    sandbox.write("machines/web/protect", "yes\n");
+    asked.press("y");
+    asked.until("the refusal", |said| said.contains("web is protected, as machines"));
+    assert_eq!(asked.code(), Some(1));
+    assert!(sandbox.path("machines/web/machine-id").exists());
 }

@@ -15,6 +15,7 @@ mod hosts;
 mod on_libvirt;
 mod outputs;
 mod places;
+mod pty;
 mod sandbox;
 mod saved;
 mod several;

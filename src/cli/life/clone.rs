@@ -9,7 +9,8 @@ Examples:
   nixvm clone web web2 --without-data
 
 NEW gets the profile, size, ports, keys, password and modules of NAME. It gets a machine-id, UUID,
-hardware address, ssh host key and hostname of its own.")]
+hardware address, ssh host key and hostname of its own. It starts with its host if NAME does, and is not
+protected.")]
 pub struct Clone {
     /// Name of the machine to copy
     name: String,

@@ -121,6 +121,11 @@ pub fn clone(
         "Cloned {name} as {new}, {}",
         if with_data { "with its data" } else { "without data" }
     ));
+    if machine.autostart {
+        watch.note(&format!(
+            "{new} starts with its host, as {name} does; `nixvm set {new} autostart=no` keeps it from that"
+        ));
+    }
     Ok(Cloned { source: name.clone(), built, data_volume: Role::Data(layer).of(&stem), with_data })
 }
 

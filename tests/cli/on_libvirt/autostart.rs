@@ -108,3 +108,26 @@ fn a_guest_is_reached_as_it_was_started() {
     assert!(machine.xml().contains("<source network='default'/>"), "{}", machine.xml());
     assert_eq!(address(), before);
 }
+
+#[test]
+#[ignore = "needs qemu:///system"]
+fn set_killed_between_any_two_steps_is_completed_by_set() {
+    let machine = Machine::new();
+    let set = ["set", NAME, "memory=300M", "autostart=yes"];
+    let mut points = 0;
+    loop {
+        machine.ok(&["set", NAME, "memory=256M", "autostart=no"]);
+        let mut command = machine.sandbox.command(&set);
+        command.env("NIXVM_CONNECT", "qemu:///system").env("NIXVM_DIE_AFTER", points.to_string());
+        if command.output().unwrap().status.success() {
+            break;
+        }
+        points += 1;
+        machine.ok(&set);
+        assert!(starts_with_host(NAME), "killed after {points} steps");
+        assert!(machine.xml().contains("<memory unit='KiB'>307200</memory>"), "{}", machine.xml());
+        assert!(!machine.sandbox.path(&format!("output/work/{NAME}.json")).exists());
+    }
+    // Before the first step, and after each: files, definition, identity volume.
+    assert_eq!(points, 4);
+}
