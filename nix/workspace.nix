@@ -124,6 +124,7 @@ let
   prefixed = prefix: lib.mapAttrs' (name: lib.nameValuePair "${prefix}-${name}");
 
   verbs = [
+    "apply"
     "backup"
     "backups"
     "build"

@@ -24,7 +24,8 @@ Examples:
 
 Exit codes: 0 done; 1 something is wrong with the host, the files or the guest;
 2 the command line is wrong; 3 an upgrade was not healthy and was rolled back;
-4 a wait was over before all machines were there; 130 interrupted; 255 a bug in nixvm.")]
+4 a wait was over before all machines were there; 5 `apply --dry-run`
+found something due; 130 interrupted; 255 a bug in nixvm.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -54,6 +55,8 @@ pub enum Command {
     Update(generations::update::Update),
     /// Build and run the next generation of machines; roll back if it is not healthy
     Upgrade(generations::upgrade::Upgrade),
+    /// Make the hosts match machines/: create, change, upgrade and start what is due
+    Apply(generations::apply::Apply),
     /// Run an earlier generation of a machine, without a build
     Rollback(generations::rollback::Rollback),
     /// Show what an upgrade would change: files, packages and sizes, kernel

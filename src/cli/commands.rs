@@ -27,6 +27,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Shown> {
         Command::Reboot(args) => life::start::reboot(&call, &args, terminal),
         Command::Update(args) => generations::update::run(&call, &args, terminal),
         Command::Upgrade(args) => generations::upgrade::run(&call, &args, terminal),
+        Command::Apply(args) => generations::apply::run(&call, &args, terminal),
         Command::Rollback(args) => generations::rollback::run(&call, &args, terminal),
         Command::Diff(args) => generations::diff::run(&call, &args, terminal),
         Command::Clean(args) => generations::clean::run(&call, &args, terminal),

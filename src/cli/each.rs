@@ -1,14 +1,17 @@
 //! The same work on each of several machines, some of them at the same time.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::model::MachineName;
-use crate::ops::{self, Call, Needs, Setup};
+use crate::ops::{self, Call, Needs, Setup, Watch};
 
 use super::jobs::{Cost, cores};
+use super::rollout::{Rollout, Verdict};
 use super::selection::Selection;
 use super::shown::Shown;
 use super::table::table;
@@ -85,6 +88,39 @@ impl<'a> Each<'a> {
             return names.into_iter().map(|name| Turn::take(name, self.terminal, attempt)).collect();
         }
         turns(self.jobs, names, self.terminal, go_on, attempt)
+    }
+
+    /// Does the work with the machines of a rollout, in its order, and returns the turns by name. `verdict` judges a machine with which
+    /// it was done.
+    pub fn roll<T: Send>(
+        &self,
+        mut rollout: Rollout,
+        work: impl Fn(&Setup, &MachineName, &Terminal) -> Result<T> + Sync,
+        verdict: impl Fn(&T) -> Verdict,
+    ) -> Vec<Turn<T>> {
+        let (stopped, keeps_going) = (AtomicBool::new(false), rollout.keeps_going());
+        let work = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
+            // The machines of its batch that were not begun are kept from it at once.
+            work(setup, name, terminal).inspect_err(|_| stopped.store(!keeps_going, Ordering::Relaxed))
+        };
+        let judge = |turn: &Turn<T>| match &turn.outcome {
+            Outcome::Done(done) => verdict(done),
+            Outcome::NoDomain => Verdict::Untried,
+            Outcome::Failed(_) | Outcome::NotBegun => Verdict::Bad,
+        };
+        let mut turns = Vec::new();
+        while let Some(names) = rollout.next() {
+            let batch = self.some(names, || !stopped.load(Ordering::Relaxed), work);
+            let left = rollout.judge(batch.iter().map(judge));
+            if !left.is_empty() && !interrupt::is_requested() {
+                self.terminal
+                    .note("the upgrades end here; `--keep-going` upgrades the other machines all the same");
+            }
+            turns.extend(batch);
+            turns.extend(left.into_iter().map(Turn::not_begun));
+        }
+        turns.sort_by(|one, other| one.subject.cmp(&other.subject));
+        turns
     }
 
     /// Does the work with all of the machines, and returns a list of results for programs and a table for people. `word` says

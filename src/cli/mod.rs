@@ -33,7 +33,7 @@ mod look;
 mod reach;
 mod snapshots;
 
-pub(crate) use each::{Each, each};
+pub(crate) use each::each;
 pub(crate) use input::{Name, Shutdown, given, machine_name, optional, seconds, two_names, typed};
 pub(crate) use jobs::{Cost, at_once, cores};
 pub(crate) use network::network;
@@ -42,7 +42,7 @@ pub(crate) use protection::Unprotect;
 pub(crate) use rollout::{Rollout, Verdict};
 pub use run::run;
 pub(crate) use screen::Screen;
-pub(crate) use selection::{Machines, Selection, Several};
+pub(crate) use selection::{Machines, MachinesOrAll, Selection, Several};
 pub(crate) use shown::Shown;
 pub(crate) use table::{dash, state, table};
 pub(crate) use terminal::{Terminal, error_text};

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use crate::error::Failure;
 use crate::model::MachineName;
+use crate::ops::{self, Upgraded};
 
 /// What the upgrade of one machine says about the upgrades of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,16 @@ pub enum Verdict {
     Untried,
     /// It went back, or its upgrade failed.
     Bad,
+}
+
+impl Verdict {
+    /// Only a machine that came up with its new system proves anything.
+    pub fn of(done: &Upgraded) -> Self {
+        match done.outcome {
+            ops::Outcome::Upgraded => Verdict::Proven,
+            ops::Outcome::UpToDate | ops::Outcome::Prepared => Verdict::Untried,
+        }
+    }
 }
 
 /// Machines that wait for a new system.

@@ -36,6 +36,29 @@ pub struct Several {
     jobs: Option<NonZeroUsize>,
 }
 
+/// As [`Machines`], but without any all are meant.
+#[derive(Debug, clap::Args)]
+pub struct MachinesOrAll {
+    /// Machines: names, globs ('web-*'), or @PROFILE for those of a profile [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Work on N machines at the same time [default: by the cores, and by what the work costs]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl MachinesOrAll {
+    pub fn all(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub fn select(&self, call: &Call) -> Result<Selection> {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let selection = if self.all() { Selection::all(call)? } else { Selection::of(call, &names)? };
+        Ok(Selection { jobs: self.jobs, ..selection })
+    }
+}
+
 impl Machines {
     pub fn select(&self, call: &Call) -> Result<Selection> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();

@@ -55,6 +55,34 @@ const RECORDED: [(&str, &str); 8] = [
     ("domain/devices/interface/mac@address", "mac"),
 ];
 
+/// The values that nixvm last defined a machine with, as its definition records them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinedValues {
+    /// libvirt's type of the domain: `kvm`, or `qemu` where the guest is emulated.
+    pub kind: String,
+    /// With its unit: "2048 MiB".
+    pub memory: String,
+    pub vcpus: String,
+    pub mac: String,
+    /// libvirt's type of the network card and what it is connected to; `None` for a card that QEMU itself connects.
+    pub card: Option<(String, String)>,
+}
+
+/// Returns the recorded values of a definition; `None` where an older nixvm recorded none.
+pub(super) fn defined_values(xml: &str) -> Result<Option<DefinedValues>> {
+    read(xml, |root| {
+        let record = record(root)?;
+        let value = |name| record.attribute(name).map(str::to_owned);
+        Some(DefinedValues {
+            kind: value("type")?,
+            memory: value("memory")?,
+            vcpus: value("vcpus")?,
+            mac: value("mac")?,
+            card: value("interface").zip(value("source")),
+        })
+    })
+}
+
 #[derive(Debug)]
 pub(super) struct MergedDefinition {
     pub xml: String,

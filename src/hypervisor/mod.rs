@@ -36,6 +36,7 @@ pub use confinement::Confinement;
 pub use connection::Hypervisor;
 pub use definition::{BOOT, DATA, Definition, Disk, IDENTITY};
 pub use domain::ObservedDomain;
+pub use edits::DefinedValues;
 pub use memory::LiveSize;
 pub use network::VirtualNetwork;
 pub use owned::{Owned, Seen};

@@ -7,7 +7,8 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::definition::Definition;
-use super::domain::{foreign, metadata_of, observe, state};
+use super::domain::{foreign, metadata_of, observe, state, whole_definition};
+use super::edits::{DefinedValues, defined_values};
 use super::{Hypervisor, ObservedDomain};
 use crate::error::{Explain, Failure, Result};
 use crate::libvirt::{Answer, Say, metadata};
@@ -87,6 +88,11 @@ impl Seen {
     pub fn ssh_port(&self) -> Option<u16> {
         let now = metadata_of(&self.domain, sys::VIR_DOMAIN_AFFECT_CURRENT).ok().flatten();
         now.as_ref().unwrap_or(&self.metadata).ssh_port
+    }
+
+    /// Returns the values that nixvm last defined the machine with; `None` if an older nixvm did.
+    pub fn defined_values(&self) -> Result<Option<DefinedValues>> {
+        defined_values(&whole_definition(&self.domain).say(|| self.cannot("look at"))?)
     }
 
     pub fn observe(&self) -> Result<ObservedDomain> {

@@ -26,6 +26,7 @@ pub use generations::clean::{Garbage, clean, garbage};
 #[cfg(test)]
 pub use generations::diff::FileChange;
 pub use generations::diff::{Changed, Diff, diff};
+pub use generations::due::{Action, Difference, Due, due, undeclared};
 pub use generations::list::{ListedGeneration, Runs, generations, keep_generations, runs};
 pub use generations::rollback::rollback;
 pub use generations::update::{Updated, update};

@@ -28,7 +28,7 @@ const IMAGE: &str = r#"{ "format": 2, "machine": "NAME", "profile": "core", "bas
   "notCarriedOut": [] }"#;
 
 /// Returns a workspace with the machines `web` and `db`, whose images contain `content`.
-fn workspace() -> Sandbox {
+pub fn workspace() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("flake.nix", FLAKE.replace("SYSTEM", &format!("{}-linux", std::env::consts::ARCH)));
     sandbox.write("nix/no-machines/README.md", "");

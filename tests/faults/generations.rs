@@ -84,6 +84,28 @@ pub fn promise_6_an_upgrade_killed_anywhere_is_completed_by_upgrade(world: &mut 
     points.map(|_| Outcome::Passed)
 }
 
+pub fn apply_killed_anywhere_is_completed_by_apply(world: &mut World) -> Result<Outcome> {
+    let saved = one(world)?;
+    let points = at_every_boundary(
+        world,
+        &Case {
+            command: &["apply", K],
+            machine: K,
+            ends: 0,
+            prepare: &|world| saved.put_back(world),
+            survived: &whole,
+            completed: &|world| {
+                has(world, 2, &[1, 2])?;
+                let again = world.nixvm(&["apply", K, "--dry-run"])?.ok()?;
+                ensure!(again.text() == "1 of 1 machines as declared", "more is due:\n{again}");
+                Ok(())
+            },
+        },
+    );
+    gone(world, K)?;
+    points.map(|_| Outcome::Passed)
+}
+
 pub fn upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade(world: &mut World) -> Result<Outcome> {
     fresh(world, K, MARKER)?;
     middle::declare_slow_build(world, K)?;

@@ -39,6 +39,7 @@ pub const ONE_AFTER_ANOTHER: Group = tests![
     making::create_killed_anywhere_is_completed_by_create,
     making::create_killed_in_the_middle_of_a_step_is_completed_by_create,
     generations::promise_6_an_upgrade_killed_anywhere_is_completed_by_upgrade,
+    generations::apply_killed_anywhere_is_completed_by_apply,
     generations::upgrade_killed_in_the_middle_of_a_step_is_completed_by_upgrade,
     running::upgrade_of_a_running_machine_killed_anywhere_is_completed_by_upgrade,
     running::upgrade_killed_while_the_guest_comes_up_is_judged_by_the_next,

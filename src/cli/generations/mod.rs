@@ -1,5 +1,6 @@
 //! Verbs that build systems, and choose which of them a machine runs.
 
+pub mod apply;
 pub mod build;
 pub mod clean;
 pub mod diff;

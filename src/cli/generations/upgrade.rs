@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cli::{
-    Cost, Each, Machines, Outcome, Rollout, Shown, Terminal, Turn, Verdict, at_once, cores, dash, each,
-    machine_name, seconds, several, table,
+    Cost, Machines, Rollout, Shown, Terminal, Turn, Verdict, at_once, cores, dash, each, machine_name,
+    seconds, several, table,
 };
 use crate::error::Result;
-use crate::interrupt;
 use crate::model::MachineName;
-use crate::ops::{self, Call, Needs, Runs, Setup, UpgradeRequest, Upgraded, Watch};
+use crate::ops::{self, Call, Needs, Runs, Setup, UpgradeRequest, Upgraded};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -72,7 +70,7 @@ pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
     if selection.len() == 1 {
         return each.shown(upgrade, word);
     }
-    let turns = roll(&each, rollout, upgrade, terminal);
+    let turns = each.roll(rollout, upgrade, Verdict::of);
     let runs = runs(call, &turns);
     let row = |(turn, runs): (&Turn<Upgraded>, &Option<Runs>)| {
         vec![turn.subject.to_string(), turn.seconds(), generation(*runs), turn.word(word)]
@@ -84,40 +82,6 @@ pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
         machine["next"] = json!(runs.map(|runs| runs.next));
     }
     Ok(shown)
-}
-
-/// Upgrades the machines in the order of the rollout, and returns the turns by name.
-fn roll(
-    each: &Each,
-    mut rollout: Rollout,
-    upgrade: impl Fn(&Setup, &MachineName, &Terminal) -> Result<Upgraded> + Sync,
-    terminal: &Terminal,
-) -> Vec<Turn<Upgraded>> {
-    let (stopped, keeps_going) = (AtomicBool::new(false), rollout.keeps_going());
-    let upgrade = |setup: &Setup, name: &MachineName, terminal: &Terminal| {
-        // The machines of its batch that were not begun are kept from it at once.
-        upgrade(setup, name, terminal).inspect_err(|_| stopped.store(!keeps_going, Ordering::Relaxed))
-    };
-    let mut turns = Vec::new();
-    while let Some(names) = rollout.next() {
-        let batch = each.some(names, || !stopped.load(Ordering::Relaxed), upgrade);
-        let left = rollout.judge(batch.iter().map(verdict));
-        if !left.is_empty() && !interrupt::is_requested() {
-            terminal.note("the upgrades end here; `--keep-going` upgrades the other machines all the same");
-        }
-        turns.extend(batch);
-        turns.extend(left.into_iter().map(Turn::not_begun));
-    }
-    turns.sort_by(|one, other| one.subject.cmp(&other.subject));
-    turns
-}
-
-fn verdict(turn: &Turn<Upgraded>) -> Verdict {
-    match &turn.outcome {
-        Outcome::Done(Upgraded { outcome: ops::Outcome::Upgraded, .. }) => Verdict::Proven,
-        Outcome::Done(_) | Outcome::NoDomain => Verdict::Untried,
-        Outcome::Failed(_) | Outcome::NotBegun => Verdict::Bad,
-    }
 }
 
 /// Returns which generation each machine is on now, also of those that failed or were not touched; `None` where its libvirt

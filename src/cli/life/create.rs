@@ -98,7 +98,7 @@ pub fn run(call: &Call, args: &Create, terminal: &Terminal) -> Result<Shown> {
         let declared = json!({ "machine": name, "files": setup.workspace.machine_dir(name) });
         return Ok(Shown::new(&declared, format!("next: nixvm create {name} builds and defines it")));
     }
-    let mut result = shown::json(&ops::create(setup, &machine, terminal)?)?;
+    let mut result = shown::json(&ops::create(setup, &machine, None, terminal)?)?;
     if !(args.start || setup.wait) {
         return Ok(Shown::new(&result, format!("next: nixvm start {name} --wait, then nixvm ssh {name}")));
     }

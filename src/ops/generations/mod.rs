@@ -3,6 +3,7 @@
 pub mod build;
 pub mod clean;
 pub mod diff;
+pub mod due;
 pub mod list;
 pub mod rollback;
 pub mod update;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, Wanted, build_machine};
+use crate::build::{BuiltAhead, BuiltMachine, Wanted, build_machine};
 use crate::config::{self, NewMachine};
 use crate::disks::free_stem;
 use crate::error::Result;
@@ -44,10 +44,15 @@ fn plan(stem: &VolumeStem, generation: u32, kept: Option<u32>) -> Vec<Deploy> {
     steps
 }
 
-/// Builds a declared machine, puts its disks into the pool and defines its domain.
+/// Builds a declared machine, unless it was built `ahead`, puts its disks into the pool and defines its domain.
 ///
 /// After an error, running `create` again completes the work. A data disk that the pool has already is kept.
-pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Created> {
+pub fn create(
+    setup: &Setup,
+    machine: &Machine,
+    ahead: Option<&BuiltAhead>,
+    watch: &dyn Watch,
+) -> Result<Created> {
     let name = &machine.name;
     preflight(setup, name, Some(&machine.network))?;
     let work = Work::begin(setup, name, "create", watch)?;
@@ -55,7 +60,10 @@ pub fn create(setup: &Setup, machine: &Machine, watch: &dyn Watch) -> Result<Cre
     work.host.check_mac(name, machine.machine_id, machine.mac)?;
     memory::warn_total(&work.host, name, machine.memory, watch)?;
     subnet::note_faults(&work.host, &machine.network, watch)?;
-    let built = build_machine(setup, &Wanted::declared(setup, machine, None), watch)?;
+    let built = match ahead.and_then(|ahead| ahead.of(machine, None)) {
+        Some(built) => built,
+        None => build_machine(setup, &Wanted::declared(setup, machine, None), watch)?,
+    };
 
     let pool = work.pool()?;
     let stem = free_stem(&work.host, name)?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::build::{BuiltMachine, Wanted, build_machine};
+use crate::build::{BuiltAhead, BuiltMachine, Wanted, build_machine};
 use crate::config;
 use crate::disks::layer_of;
 use crate::error::{Failure, Result, Said};
@@ -21,7 +21,6 @@ use crate::work::power::{on_again, power_on};
 use crate::work::shutdown::{STOP_LIMIT, take_down};
 use crate::work::steps::{self, Deploy, Deployment};
 
-use super::ahead::BuiltAhead;
 use super::plan::{Facts, Step, plan, starts};
 
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +76,7 @@ pub fn upgrade(
     let old = work.domain()?.metadata().clone();
     // A machine of the same name may be another workspace's.
     work.host.check_free(name, machine.machine_id)?;
-    let built = match ahead.and_then(|ahead| ahead.of(&machine, &old.generations)) {
+    let built = match ahead.and_then(|ahead| ahead.of(&machine, Some(&old.generations))) {
         Some(built) => built,
         None => build_machine(setup, &Wanted::declared(setup, &machine, Some(&old.generations)), watch)?,
     };
