@@ -161,7 +161,7 @@ impl Selection {
     fn all(call: &Call) -> Result<Self> {
         let declared = declared(call)?;
         if declared.is_empty() {
-            return Err(nothing("`--all` stands for no machine", &declared).into());
+            return Err(nothing("this workspace declares no machine", &declared).into());
         }
         Ok(Selection { found: declared.into_iter().collect(), ..Selection::default() })
     }

@@ -18,7 +18,7 @@ const FLAKE: &str = r#"{
     packages.SYSTEM = builtins.mapAttrs (name: _: builtins.path {
       name = "image-${builtins.hashString "sha256" (builtins.readFile ./profiles/core.nix + builtins.readFile (nixpkgs + "/version"))}";
       path = machines + "/${builtins.substring 3 (-1) name}";
-    }) { vm-web = null; vm-db = null; };
+    }) { vm-web = null; vm-db = null; } // { machines = SHARING; };
   };
 }
 "#;
@@ -27,10 +27,10 @@ const IMAGE: &str = r#"{ "format": 2, "machine": "NAME", "profile": "core", "bas
   "layout": "shared", "toplevel": "/nix/store/x", "fingerprint": "y", "nixpkgsRevision": "z", "system": "s", "kernel": "k",
   "notCarriedOut": [] }"#;
 
-/// Returns a workspace with the machines `web` and `db`, whose images contain `content`.
+/// Returns a workspace with the machines `web` and `db`, whose images contain `content`; both share an evaluation.
 pub fn workspace() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.write("flake.nix", FLAKE.replace("SYSTEM", &format!("{}-linux", std::env::consts::ARCH)));
+    write_flake(&sandbox, "builtins.path { name = \"machines\"; path = machines; }");
     sandbox.write("nix/no-machines/README.md", "");
     sandbox.write("nix/no-machines/version", "locked");
     for name in ["web", "db"] {
@@ -44,6 +44,12 @@ pub fn workspace() -> Sandbox {
         file("content", "first");
     }
     sandbox
+}
+
+/// `sharing` is an expression for a folder with the images of machines that share.
+fn write_flake(sandbox: &Sandbox, sharing: &str) {
+    let system = format!("{}-linux", std::env::consts::ARCH);
+    sandbox.write("flake.nix", FLAKE.replace("SYSTEM", &system).replace("SHARING", sharing));
 }
 
 /// Returns a `PATH` that begins with a Nix that waits before it builds until the file `go` exists.
@@ -137,4 +143,37 @@ fn a_nixpkgs_that_changes_in_its_place_is_another_one() {
     fs::write(halting.join("go"), "").unwrap();
     let (digest, image) = built(&sandbox, "web", slow);
     assert!(digest == first && name(&image) == name(&one), "it was built from what came later");
+}
+
+/// Promise 13: machines that share an evaluation cost one process of Nix, however many they are.
+#[test]
+fn promise_13_machines_that_share_are_built_by_one_process_of_nix() {
+    let sandbox = workspace();
+    let folder = sandbox.home().join("counting");
+    fs::create_dir(&folder).unwrap();
+    let real = std::env::var("PATH").unwrap();
+    let (shown, log) = (folder.display(), folder.join("log"));
+    let script = format!("#!/bin/sh\necho \"$*\" >>'{shown}/log'\nPATH='{real}' exec nix \"$@\"\n");
+    fs::write(folder.join("nix"), script).unwrap();
+    fs::set_permissions(folder.join("nix"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{shown}:{real}");
+    // Returns which outputs of the flake Nix was told to build, in order.
+    let outputs = |machines: &[&str]| -> Vec<String> {
+        let _ = fs::remove_file(&log);
+        let words = [&["build", "--quiet", "--machine"], machines].concat();
+        let ended = sandbox.ended(sandbox.command(&words).env("PATH", &path));
+        assert_eq!((ended.code, ended.stdout.lines().count()), (0, 2), "{ended:?}");
+        let log = fs::read_to_string(&log).unwrap();
+        let builds = log.lines().filter_map(|line| Some(line.rsplit_once('#')?.1.to_owned()));
+        builds.collect()
+    };
+    assert_eq!(outputs(&["web", "db"]), ["machines"]);
+    assert_eq!(outputs(&["*"]), ["machines"], "a glob is as good as names");
+    // A machine that is not in that output is evaluated by itself.
+    let one = "builtins.path { name = \"machines\"; path = machines; filter = path: _: baseNameOf (dirOf path) == \"db\" || baseNameOf path == \"db\"; }";
+    write_flake(&sandbox, one);
+    assert_eq!(outputs(&["web", "db"]), ["machines", "vm-web"]);
+    // If one of them cannot be built, each is built by itself, so that the error is that of its machine.
+    write_flake(&sandbox, "throw \"one of them\"");
+    assert_eq!(outputs(&["web", "db"]), ["machines", "vm-db", "vm-web"]);
 }

@@ -83,6 +83,9 @@ pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
     let upgraded: BTreeSet<MachineName> =
         due.iter().filter(|(_, due)| is_upgraded(due)).map(|(name, _)| name.clone()).collect();
     let each = each(call, &selection, Needs::Files, Cost::Building, terminal)?;
+    // A canary without a new system proves nothing; one that is none of the machines is an error, before anything is done.
+    let canary = canary.filter(|name| upgraded.contains(name) || !names.contains(name));
+    let rollout = Rollout::new(upgraded.clone(), canary.as_ref(), args.batch.unwrap_or(each.jobs()))?;
     let limit = args.timeout.unwrap_or(SSH_LIMIT);
     let apply = |setup: &Setup, name: &MachineName, terminal: &Terminal| -> Result<Applied> {
         let actions = due[name].actions.clone();
@@ -102,7 +105,6 @@ pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
         let now = group.into_iter().filter(|name| due.contains_key(name) && !upgraded.contains(name));
         turns.extend(each.some(now.collect(), || true, apply));
     }
-    let rollout = Rollout::new(upgraded, canary.as_ref(), args.batch.unwrap_or(each.jobs()))?;
     turns.extend(each.roll(rollout.keep_going(args.keep_going), apply, |applied| applied.verdict));
     turns.sort_by(|one, other| one.subject.cmp(&other.subject));
     let text = shown(&turns, |applied| &applied.actions);
