@@ -1,5 +1,6 @@
 //! Builds the images of machines.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -77,8 +78,8 @@ pub fn build_machines(
         Ok(())
     };
     let flake = flake::prepare(setup, render, watch)?;
-    let build = Build { setup, flake, watch };
     let several = written.iter().filter(|one| one.is_ok()).count() > 1;
+    let build = Build { setup, flake, several, watch };
     let sharing = if several { build.sharing()? } else { None };
     let mut results = Vec::new();
     for (wanted, written) in wanted.iter().zip(written) {
@@ -87,7 +88,33 @@ pub fn build_machines(
             result => results.push(result),
         }
     }
+    if several {
+        note_several(&results, wanted, watch);
+    }
     Ok(results)
+}
+
+/// Tells of many builds what a person can take in.
+fn note_several(results: &[Result<BuiltMachine>], wanted: &[Wanted], watch: &dyn Watch) {
+    let is_new = |(built, wanted): &(&Result<BuiltMachine>, &Wanted)| {
+        built
+            .as_ref()
+            .is_ok_and(|built| wanted.known.is_none_or(|known| known.get(built.generation.number).is_none()))
+    };
+    let new = results.iter().zip(wanted).filter(is_new).count();
+    let built = results.iter().flatten().count();
+    watch.done(&format!("Built the images of {built} machines, {new} of them new"));
+    let mut lacking: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+    for built in results.iter().flatten() {
+        lacking.entry(&built.not_carried_out).or_default().push(built.machine.as_str());
+    }
+    for (names, machines) in lacking {
+        let whose = match machines.as_slice() {
+            [first, _, ..] => format!("{first} and {} more", machines.len() - 1),
+            one => one.concat(),
+        };
+        note_not_carried_out(&whose, names, watch);
+    }
 }
 
 /// The images of the machines that share.
@@ -102,6 +129,7 @@ struct Sharing {
 struct Build<'a> {
     setup: &'a Setup,
     flake: Flake,
+    several: bool,
     watch: &'a dyn Watch,
 }
 
@@ -123,7 +151,7 @@ impl Build<'_> {
 
     /// Builds a machine, or takes its image from `sharing` if it is there.
     fn one(&self, wanted: &Wanted, written: Written, sharing: Option<&Sharing>) -> Result<BuiltMachine> {
-        let Build { setup, flake, watch } = self;
+        let Build { setup, flake, several, watch } = self;
         let name = &wanted.machine.name;
         let Written { generation, inputs, rendered } = written;
         let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
@@ -147,13 +175,13 @@ impl Build<'_> {
             sources: Sources::of(&flake.folder, &flake.machines.join(name.as_str()), name)?,
         };
         let same = wanted.same(&built.generation, &built.image);
-        let number = same.as_ref().unwrap_or(&built.generation).number;
-        watch.done(&if same.is_some() {
-            format!("Built {name}: it is the same system as generation {number}")
-        } else {
-            format!("Built {name}, generation {number}")
-        });
-        note_not_carried_out(name.as_str(), &built.not_carried_out, *watch);
+        if !several {
+            watch.done(&match &same {
+                Some(same) => format!("Built {name}: it is the same system as generation {}", same.number),
+                None => format!("Built {name}, generation {}", built.generation.number),
+            });
+            note_not_carried_out(name.as_str(), &built.not_carried_out, *watch);
+        }
         if let Some(generation) = same {
             built.rendered = render::write(&setup.workspace.rendered_dir(), wanted.machine, &generation)?;
             built.generation = generation;
