@@ -50,6 +50,7 @@ fn main() -> Result<()> {
     backups(&world, &mut rows)?;
     running(&world, &mut rows)?;
     many_machines(&world, &mut rows)?;
+    fleet(&world, &mut rows)?;
     drop(world);
     println!("{:<52} {:>12} {:>12} {:>12}", "what", "measured", "budget", "original");
     for Row { what, value, budget, original, unit } in rows {
@@ -267,6 +268,35 @@ fn many_machines(world: &World, rows: &mut Vec<Row>) -> Result<()> {
         "MiB",
     ));
     Ok(())
+}
+
+/// Makes as many machines of one profile with `apply`, off, and looks for what is due of them.
+fn fleet(world: &World, rows: &mut Vec<Row>) -> Result<()> {
+    for number in 0..MANY {
+        let name = format!("fleet-{number:03}");
+        world
+            .nixvm(&["create", &name, "core", "512", "1", "64M", "user", "--from-agent", "--no-build"])?
+            .ok()?;
+    }
+    let all = "fleet-*";
+    let images = world.nixvm(&["build", "--machine", all])?.ok()?;
+    let create = world.nixvm(&["apply", all])?.ok()?;
+    ensure!(create.stdout.matches(" create").count() == MANY, "not all were created:\n{create}");
+    rows.push(row(format!("images of {MANY} machines"), images.seconds, 20.0, "s"));
+    rows.push(row(format!("create of {MANY} machines, images built"), create.seconds, 30.0, "s"));
+    rows.push(row(
+        format!("apply with nothing to do, {MANY} machines"),
+        median(|| world.command(&["apply", all]))?,
+        1000.0,
+        "ms",
+    ));
+    rows.push(row(
+        format!("memory: nixvm apply, {MANY} machines"),
+        memory(world, &["apply", all])?,
+        32.0,
+        "MiB",
+    ));
+    world.nixvm(&["purge", all, "--yes"])?.ok().map(drop)
 }
 
 /// Returns the median of what a command takes, in milliseconds.

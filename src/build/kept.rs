@@ -40,7 +40,7 @@ pub fn keep(setup: &Setup, built: &BuiltMachine) -> Result<()> {
     for name in BUILT {
         put(name, read(&built.image.folder.join(name))?.as_deref())?;
     }
-    put(SOURCES, Some(&built.sources.to_text()?))
+    put(SOURCES, Some(&built.sources().to_text()?))
 }
 
 /// Returns the files of the flake that a kept generation was built from; `None` where that is not known.
@@ -78,7 +78,7 @@ mod tests {
         for number in 0..20 {
             fs::write(flake.join(format!("profiles/p{number}.nix")), "#".repeat(60 << 10)).unwrap();
         }
-        let sources = Sources::of(&flake, &flake.join("profiles"), &"web".parse().unwrap()).unwrap();
+        let sources = Sources::of_flake(&flake).unwrap();
         let text = sources.to_text().unwrap();
         assert!(text.len() > 1 << 20);
         assert!(super::sources(dir.path()).unwrap().is_none());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -38,8 +39,18 @@ pub struct BuiltMachine {
     pub image: Image,
     #[serde(skip)]
     pub rendered: Rendered,
+    /// Those files that it was built from which are the same for all machines of a build.
     #[serde(skip)]
-    pub sources: Sources,
+    of_flake: Arc<Sources>,
+    #[serde(skip)]
+    of_machine: Sources,
+}
+
+impl BuiltMachine {
+    /// Returns the files of the workspace that it was built from.
+    pub fn sources(&self) -> Sources {
+        self.of_flake.with(&self.of_machine)
+    }
 }
 
 /// Builds a machine's image. A build that fails changes nothing but Nix's store.
@@ -79,7 +90,8 @@ pub fn build_machines(
     };
     let flake = flake::prepare(setup, render, watch)?;
     let several = written.iter().filter(|one| one.is_ok()).count() > 1;
-    let build = Build { setup, flake, several, watch };
+    let of_flake = Arc::new(Sources::of_flake(&flake.folder)?);
+    let build = Build { setup, flake, of_flake, several, watch };
     let sharing = if several { build.sharing()? } else { None };
     let mut results = Vec::new();
     for (wanted, written) in wanted.iter().zip(written) {
@@ -129,6 +141,7 @@ struct Sharing {
 struct Build<'a> {
     setup: &'a Setup,
     flake: Flake,
+    of_flake: Arc<Sources>,
     several: bool,
     watch: &'a dyn Watch,
 }
@@ -151,7 +164,7 @@ impl Build<'_> {
 
     /// Builds a machine, or takes its image from `sharing` if it is there.
     fn one(&self, wanted: &Wanted, written: Written, sharing: Option<&Sharing>) -> Result<BuiltMachine> {
-        let Build { setup, flake, several, watch } = self;
+        let Build { setup, flake, of_flake, several, watch } = self;
         let name = &wanted.machine.name;
         let Written { generation, inputs, rendered } = written;
         let out_link = setup.workspace.build_dir().join(format!("vm-{name}"));
@@ -172,7 +185,8 @@ impl Build<'_> {
             not_carried_out: image.not_carried_out.clone(),
             image,
             rendered,
-            sources: Sources::of(&flake.folder, &flake.machines.join(name.as_str()), name)?,
+            of_flake: Arc::clone(of_flake),
+            of_machine: Sources::of_machine(&flake.machines.join(name.as_str()), name)?,
         };
         let same = wanted.same(&built.generation, &built.image);
         if !several {

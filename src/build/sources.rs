@@ -73,12 +73,26 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// Returns the files of a staged flake, and the files of a rendered machine that its `extra.nix` names.
-    pub fn of(flake: &Path, rendered: &Path, machine: &MachineName) -> Result<Self> {
+    /// Returns the files of a staged flake.
+    pub fn of_flake(flake: &Path) -> Result<Self> {
         let mut sources = Sources::default();
         sources.add(flake, Path::new(""), &[])?;
+        Ok(sources)
+    }
+
+    /// Returns the files of a rendered machine that its `extra.nix` names.
+    pub fn of_machine(rendered: &Path, machine: &MachineName) -> Result<Self> {
+        let mut sources = Sources::default();
         sources.add(rendered, &Path::new("machines").join(machine.as_str()), &RENDERED)?;
         Ok(sources)
+    }
+
+    /// Returns these files and those.
+    #[must_use]
+    pub fn with(&self, others: &Sources) -> Self {
+        let mut sources = self.clone();
+        sources.files.extend(others.files.clone());
+        sources
     }
 
     /// Adds the files below `folder` under the names that they have below `place` in the workspace, without those in `known`.

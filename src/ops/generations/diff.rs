@@ -94,7 +94,7 @@ pub fn diff(setup: &Setup, name: &MachineName, watch: &dyn Watch) -> Result<Diff
     let (files, sources) = if current.is_made_from(&built.inputs) {
         (Some(Vec::new()), Some(Vec::new()))
     } else {
-        let sources = kept::sources(&old)?.map(|old| old.diff(&built.sources));
+        let sources = kept::sources(&old)?.map(|old| old.diff(&built.sources()));
         (files(&old, &built.rendered)?, sources)
     };
     let after = image::read_closure(&built.image.folder)?;
