@@ -140,7 +140,9 @@ fn is_interrupted(world: &World, case: &Case) -> Result<bool> {
         return Ok(false);
     }
     let verb = work["command"].as_str().unwrap_or_default().split(' ').next();
-    ensure!(verb == Some(case.command[0]) && work["pid"].is_null(), "`status` tells of other work: {work}");
+    // The work of an `apply` is that of the verbs which it runs; here it upgrades.
+    let expected = if case.command[0] == "apply" { "upgrade" } else { case.command[0] };
+    ensure!(verb == Some(expected) && work["pid"].is_null(), "`status` tells of other work: {work}");
     Ok(true)
 }
 
