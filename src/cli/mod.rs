@@ -39,7 +39,7 @@ pub(crate) use jobs::{Cost, at_once, cores};
 pub(crate) use network::network;
 pub(crate) use prompt::Yes;
 pub(crate) use protection::Unprotect;
-pub(crate) use rollout::{Rollout, Verdict};
+pub(crate) use rollout::{Rolling, Verdict};
 pub use run::run;
 pub(crate) use screen::Screen;
 pub(crate) use selection::{Machines, MachinesOrAll, Selection, Several};

@@ -3,9 +3,43 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 
-use crate::error::Failure;
+use crate::error::{Failure, Result};
 use crate::model::MachineName;
 use crate::ops::{self, Upgraded};
+
+use super::input::machine_name;
+
+// No doc comment, as for every flattened group.
+#[derive(Debug, clap::Args)]
+pub struct Rolling {
+    /// Of several machines, upgrade this one first [default: the first by name]
+    #[arg(long, value_name = "NAME")]
+    canary: Option<String>,
+    /// Upgrade the others N at a time [default: as many as `--jobs`]
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
+    /// Upgrade the others although one was rolled back or failed
+    #[arg(long)]
+    keep_going: bool,
+}
+
+impl Rolling {
+    /// Returns the rollout of those of the `selected` machines that get a new system.
+    ///
+    /// # Errors
+    /// The canary is none of the selected machines. One that gets no new system proves nothing, and is passed over.
+    pub fn rollout(
+        &self,
+        selected: &BTreeSet<MachineName>,
+        upgraded: BTreeSet<MachineName>,
+        jobs: NonZeroUsize,
+    ) -> Result<Rollout> {
+        let canary = self.canary.as_deref().map(machine_name).transpose()?;
+        let canary = canary.filter(|name| upgraded.contains(name) || !selected.contains(name));
+        let rollout = Rollout::new(upgraded, canary.as_ref(), self.batch.unwrap_or(jobs))?;
+        Ok(rollout.keep_going(self.keep_going))
+    }
+}
 
 /// What the upgrade of one machine says about the upgrades of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,7 @@ impl template::Context for Module<'_> {
 
 /// Returns the text of the NixOS module that makes a profile this machine.
 ///
-/// It sets the hostname, the firewall's ports and options of `modules/options.nix`, and holds no secret
+/// It sets the hostname and the options of `modules/per-machine.nix`, and holds no secret
 /// unless the machine is self-contained.
 pub fn module(machine: &Machine, generation: &Generation) -> Result<String> {
     template::render(&Module {

@@ -1,16 +1,16 @@
 //! `apply`: what the hosts lack of what `machines/` declares, and the verbs that bring it about.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::cli::{
-    Cost, MachinesOrAll, Outcome, Rollout, SSH_LIMIT, Shown, Terminal, Turn, Verdict, each, machine_name,
-    seconds, several, table,
+    Cost, MachinesOrAll, Outcome, Rolling, SSH_LIMIT, Shown, Terminal, Turn, Verdict, each, seconds, several,
+    table,
 };
 use crate::error::Result;
+use crate::exec::quoted;
 use crate::model::MachineName;
 use crate::ops::{self, Action, Call, Due, Needs, Setup, UpgradeRequest, Wanted, Watch};
 
@@ -36,15 +36,8 @@ pub struct Apply {
     /// Wait at most SECONDS for a guest to shut down, and again for it to come up [default: 120, then 180 with KVM or 600 without]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Of several machines, upgrade this one first [default: the first by name]
-    #[arg(long, value_name = "NAME")]
-    canary: Option<String>,
-    /// Upgrade the others N at a time [default: as many as `--jobs`]
-    #[arg(long, value_name = "N")]
-    batch: Option<NonZeroUsize>,
-    /// Upgrade the others although one was rolled back or failed
-    #[arg(long)]
-    keep_going: bool,
+    #[command(flatten)]
+    rolling: Rolling,
 }
 
 /// A machine that is as declared now.
@@ -59,7 +52,6 @@ struct Applied {
 pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
     let selection = args.machines.select(call)?;
     let names: Vec<MachineName> = selection.names().into_iter().collect();
-    let canary = args.canary.as_deref().map(machine_name).transpose()?;
     let order = ops::start_order(call, &selection.names())?;
     let (mut due, mut turns): (BTreeMap<MachineName, Due>, Vec<Turn<Applied>>) = Default::default();
     for (name, found) in names.iter().zip(ops::due(call, &names, terminal)?) {
@@ -69,9 +61,10 @@ pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
         }
     }
     if args.machines.all() {
-        for name in ops::undeclared(call)? {
+        for (name, connection) in ops::undeclared(call)? {
             terminal.note(&format!(
-                "{name} has a domain and no folder machines/{name} any more; `nixvm destroy {name}` deletes it"
+                "{name} has a domain and no folder machines/{name} any more; `nixvm --connect {} destroy {name}` deletes it",
+                quoted(connection.as_str())
             ));
         }
     }
@@ -83,9 +76,7 @@ pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
     let upgraded: BTreeSet<MachineName> =
         due.iter().filter(|(_, due)| is_upgraded(due)).map(|(name, _)| name.clone()).collect();
     let each = each(call, &selection, Needs::Files, Cost::Building, terminal)?;
-    // A canary without a new system proves nothing; one that is none of the machines is an error, before anything is done.
-    let canary = canary.filter(|name| upgraded.contains(name) || !names.contains(name));
-    let rollout = Rollout::new(upgraded.clone(), canary.as_ref(), args.batch.unwrap_or(each.jobs()))?;
+    let rollout = args.rolling.rollout(&selection.names(), upgraded.clone(), each.jobs())?;
     let limit = args.timeout.unwrap_or(SSH_LIMIT);
     let apply = |setup: &Setup, name: &MachineName, terminal: &Terminal| -> Result<Applied> {
         let actions = due[name].actions.clone();
@@ -105,7 +96,7 @@ pub fn run(call: &Call, args: &Apply, terminal: &Terminal) -> Result<Shown> {
         let now = group.into_iter().filter(|name| due.contains_key(name) && !upgraded.contains(name));
         turns.extend(each.some(now.collect(), || true, apply));
     }
-    turns.extend(each.roll(rollout.keep_going(args.keep_going), apply, |applied| applied.verdict));
+    turns.extend(each.roll(rollout, apply, |applied| applied.verdict));
     turns.sort_by(|one, other| one.subject.cmp(&other.subject));
     let text = shown(&turns, |applied| &applied.actions);
     several(turns, text, terminal)

@@ -1,14 +1,13 @@
 //! `upgrade`: of one machine, or of several, one after the proof of another.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cli::{
-    Cost, Machines, Rollout, Shown, Terminal, Turn, Verdict, at_once, cores, dash, each, machine_name,
-    seconds, several, table,
+    Cost, Machines, Rolling, Shown, Terminal, Turn, Verdict, at_once, cores, dash, each, seconds, several,
+    table,
 };
 use crate::error::Result;
 use crate::model::MachineName;
@@ -38,25 +37,18 @@ pub struct Upgrade {
     /// Wait at most SECONDS for the guest to shut down, and again for it to come up [default: 120, then 180 with KVM or 600 without]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Of several machines, upgrade this one first [default: the first by name]
-    #[arg(long, value_name = "NAME")]
-    canary: Option<String>,
-    /// Upgrade the others N at a time [default: as many as `--jobs`]
-    #[arg(long, value_name = "N")]
-    batch: Option<NonZeroUsize>,
-    /// Upgrade the others although one was rolled back or failed
-    #[arg(long)]
-    keep_going: bool,
+    #[command(flatten)]
+    rolling: Rolling,
 }
 
 pub fn run(call: &Call, args: &Upgrade, terminal: &Terminal) -> Result<Shown> {
     let selection = args.machines.select(call)?;
-    let canary = args.canary.as_deref().map(machine_name).transpose()?;
     let each = each(call, &selection, Needs::Domain, Cost::Building, terminal)?;
-    let rollout = Rollout::new(selection.names(), canary.as_ref(), args.batch.unwrap_or(each.jobs()))?
+    let rollout = args
+        .rolling
+        .rollout(&selection.names(), selection.names(), each.jobs())?
         // Nothing that is not restarted can go back.
-        .proven(args.no_start)
-        .keep_going(args.keep_going);
+        .proven(args.no_start);
     let request = UpgradeRequest { start: !args.no_start, judge: !args.no_health, timeout: args.timeout };
     let ahead = if selection.len() == 1 {
         BTreeMap::new()

@@ -13,7 +13,7 @@ use crate::hypervisor::{DefinedValues, Hypervisor, Owned};
 use crate::journal::{self, WorkState};
 use crate::model::domain::Accelerator;
 use crate::model::record::Generations;
-use crate::model::{Machine, MachineName, Size, yes_no};
+use crate::model::{Connection, Machine, MachineName, Size, yes_no};
 
 /// What a machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,8 +94,8 @@ pub fn due(call: &Call, names: &[MachineName], watch: &dyn Watch) -> Result<Vec<
     Ok(observed.into_iter().map(|observed| observed.and_then(&mut plan)).collect())
 }
 
-/// Returns the names of machines of this workspace that have a domain and no folder any more.
-pub fn undeclared(call: &Call) -> Result<Vec<MachineName>> {
+/// Returns the machines of this workspace that have a domain and no folder any more, with the libvirt that has them.
+pub fn undeclared(call: &Call) -> Result<Vec<(MachineName, Connection)>> {
     let mut names = Vec::new();
     for setup in call.hosts()? {
         // What a silent host has is not known; its machines' own turns say that it is silent.
@@ -104,7 +104,8 @@ pub fn undeclared(call: &Call) -> Result<Vec<MachineName>> {
             let metadata = domain.metadata?;
             let theirs = ownership::other_workspace(&setup.workspace, &metadata, domain.id);
             let name = metadata.machine;
-            (theirs.is_none() && !config::exists(&setup.workspace, &name)).then_some(name)
+            let is_left = theirs.is_none() && !config::exists(&setup.workspace, &name);
+            is_left.then(|| (name, setup.connect.clone()))
         });
         names.extend(ours);
     }
