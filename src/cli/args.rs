@@ -37,7 +37,7 @@ pub struct Cli {
 pub enum Command {
     /// Create a machine: write its files, build its image, define its domain
     Create(Box<life::create::Create>),
-    /// Build profiles, or one machine, without touching libvirt
+    /// Build profiles, or machines, without touching libvirt
     Build(generations::build::Build),
     /// Build every profile
     BuildAll,
