@@ -37,7 +37,11 @@ fn what_is_due_is_told_and_nothing_is_done() {
     let told = apply(&sandbox, &["--dry-run"]);
     assert_eq!(told.code, 5, "{told:?}");
     assert_eq!(told.stdout, "MACHINE  CHANGES\ndb       create\nweb      create; start\n", "{told:?}");
-    assert!(told.stderr.contains("note: old has a domain and no folder machines/old any more; `nixvm --connect test://"), "{told:?}");
+    assert!(
+        told.stderr
+            .contains("note: old has a domain and no folder machines/old any more; `nixvm --connect test://"),
+        "{told:?}"
+    );
     let json = apply(&sandbox, &["web", "--dry-run", "--json"]);
     let due: Value = serde_json::from_str(&json.stdout).unwrap();
     let actions = json!([{ "action": "create" }, { "action": "start" }]);
